@@ -1,0 +1,72 @@
+# The only entry point people memorise. `make` alone lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The newest supported Python on PATH; override with `make PYTHON=/path/to/python3.12 …`.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+# Processes of pytest-xdist. Every process shares one pair of servers, each test has its own database.
+PYTEST_WORKERS ?= 2
+UV_VERSION := 0.13.9
+# A stamp per set of requirements: nothing is installed twice, and a changed pin is noticed.
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format requirements verify hooks clean clean-data
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env names others); Ctrl-C stops it
+	@exec $(BIN)/python main.py --run-monitor $(ARGS)
+
+test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
+
+lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEVELOPMENT) ## fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+verify: $(DEVELOPMENT) ## are generated files what their sources say?
+	$(BIN)/python -m pip check
+	@$(MAKE) --no-print-directory requirements
+	git diff --exit-code -- requirements.txt requirements-dev.txt
+
+requirements: $(VENV)/.created ## pin requirements.txt and requirements-dev.txt anew (UPGRADE=1 for newer versions)
+	$(PIP) install uv==$(UV_VERSION)
+	PATH="$(CURDIR)/$(BIN):$$PATH" UPGRADE="$(UPGRADE)" scripts/pin-requirements
+
+hooks: $(DEVELOPMENT) ## run the linters before every commit
+	$(BIN)/pre-commit install
+
+clean: ## remove the environment and the caches (data in .ledgerq/ stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+clean-data: ## remove the embedded servers' data, for good
+	@test -n "$(wildcard $(BIN)/python)" || { echo "nothing to remove: run 'make run' first"; exit 1; }
+	$(BIN)/python -m ledgerq_shared.embedded remove .ledgerq
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "LedgerQ needs Python 3.11 or newer; none was found on PATH (set PYTHON=...)."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUNTIME): $(VENV)/.created requirements.txt $(DISTRIBUTIONS)
+	@echo "Installing LedgerQ into $(VENV) (once) ..."
+	$(PIP) install -r requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
+	@echo "Installing the tools for tests and lint into $(VENV) (once) ..."
+	$(PIP) install -r requirements-dev.txt
+	@touch $@
