@@ -1,0 +1,167 @@
+"""Connections to PostgreSQL: a small pool, one way to open a transaction, one way to run a statement.
+
+All database code is synchronous psycopg2; the API runs it in its batchers' threads. Nothing here relies on session
+state, so a PgBouncer in transaction mode may stand between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import psycopg2
+import psycopg2.extensions
+import structlog
+
+from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+
+type_cursor = psycopg2.extensions.cursor
+log = structlog.get_logger()
+
+#: SQLSTATE classes that mean "the server is not there for us now": connection, operator intervention, resources.
+_OUTAGE_CLASSES = ("08", "57", "53")
+
+
+class Statement(NamedTuple):
+    """SQL and its parameters, as :mod:`ledgerq_shared.statements` builds them."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database.
+
+    Args:
+        url: libpq URL.
+        application_name: shown in ``pg_stat_activity``: which process holds a connection.
+        size: most connections kept open; a thread that finds none free waits for one.
+        connect_timeout: seconds.
+        debug: log every statement.
+    """
+
+    def __init__(
+        self, url: str, *, application_name: str, size: int = 4, connect_timeout: int = 5, debug: bool = False
+    ) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._connect_timeout = connect_timeout
+        self._debug = debug
+        self._free: list[psycopg2.extensions.connection] = []
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(size)
+
+    @contextlib.contextmanager
+    def transaction(self, timeout: float = 30.0) -> Iterator[type_cursor]:
+        """A cursor in a transaction that is committed at the end, or rolled back by an exception.
+
+        Args:
+            timeout: seconds to wait for a free connection.
+
+        Raises:
+            LedgerUnavailable: PostgreSQL is away; nothing was recorded.
+            OutcomeUnknown: the connection was lost during COMMIT.
+        """
+        if not self._slots.acquire(timeout=timeout):
+            raise LedgerUnavailable("All connections to PostgreSQL are busy; try again.")
+        try:
+            connection = self._connection()
+            try:
+                yield from self._in_transaction(connection)
+            except BaseException:
+                self._give_back(connection)
+                raise
+            self._give_back(connection)
+        finally:
+            self._slots.release()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            free, self._free = self._free, []
+        for connection in free:
+            connection.close()
+
+    def _in_transaction(self, connection: psycopg2.extensions.connection) -> Iterator[type_cursor]:
+        factory = _LoggingCursor if self._debug else None
+        try:
+            with connection.cursor(cursor_factory=factory) as cursor:
+                yield cursor
+        except psycopg2.Error as error:
+            _roll_back(connection)
+            if is_outage(error):
+                raise LedgerUnavailable(_reason(error)) from error
+            raise
+        except BaseException:
+            _roll_back(connection)
+            raise
+        try:
+            connection.commit()
+        except psycopg2.Error as error:
+            _roll_back(connection)
+            if is_outage(error):
+                raise OutcomeUnknown from error
+            raise
+
+    def _connection(self) -> psycopg2.extensions.connection:
+        with self._lock:
+            while self._free:
+                connection = self._free.pop()
+                if not connection.closed:
+                    return connection
+        try:
+            return psycopg2.connect(
+                self._url,
+                application_name=self._application_name,
+                connect_timeout=self._connect_timeout,
+                # A host that vanished is noticed in seconds, not after the kernel's two hours.
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=3,
+            )
+        except psycopg2.OperationalError as error:
+            raise LedgerUnavailable(_reason(error)) from error
+
+    def _give_back(self, connection: psycopg2.extensions.connection) -> None:
+        if connection.closed:
+            # After a restart of PostgreSQL every pooled connection is dead: do not make each caller find one out.
+            self.close()
+            return
+        with self._lock:
+            self._free.append(connection)
+
+
+def execute(cursor: type_cursor, statement: Statement) -> list[tuple[Any, ...]]:
+    """Run a statement; its rows, or none where it returns none."""
+    cursor.execute(statement.sql, statement.params)
+    return cursor.fetchall() if cursor.description is not None else []
+
+
+def is_outage(error: psycopg2.Error) -> bool:
+    """Whether the error means that PostgreSQL is away or refuses everybody, rather than that a statement is wrong."""
+    if isinstance(error, psycopg2.InterfaceError):
+        return True
+    code = error.pgcode
+    if code is None:
+        return isinstance(error, psycopg2.OperationalError)
+    return code.startswith(_OUTAGE_CLASSES) or code == "25006"  # read-only: a standby, or a failing disk
+
+
+def _reason(error: psycopg2.Error) -> str:
+    lines = str(error).strip().splitlines()
+    return f"PostgreSQL cannot be reached: {lines[0] if lines else type(error).__name__}"
+
+
+def _roll_back(connection: psycopg2.extensions.connection) -> None:
+    with contextlib.suppress(psycopg2.Error):
+        connection.rollback()
+    if connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_UNKNOWN:
+        connection.close()
+
+
+class _LoggingCursor(psycopg2.extensions.cursor):
+    def execute(self, query: Any, params: Any = None) -> None:
+        log.debug("database.statement", sql=" ".join(str(query).split())[:2000])
+        super().execute(query, params)

@@ -1,0 +1,110 @@
+"""The system user that runs PostgreSQL when we are root, and places it can reach.
+
+PostgreSQL refuses to run as root. An existing unprivileged user takes its place: no user is made and no mode of
+a folder outside ours is changed. What that user cannot reach (a clone under a private home) is put below
+``/var/lib`` instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ledgerq_shared.embedded.errors import EmbeddedError
+
+_CANDIDATES = ("postgres", "ledgerq", "nobody", "daemon")
+_STATE = Path("/var/lib")
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who runs the server; ``uid`` None means whoever we are."""
+
+    name: str
+    uid: int | None = None
+    gid: int | None = None
+
+    @classmethod
+    def choose(cls) -> Account:
+        """Return ourselves, or an unprivileged system user when we are root."""
+        if os.geteuid() != 0:
+            return cls(name="")
+        for name in _CANDIDATES:
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            if entry.pw_uid != 0:
+                return cls(name, entry.pw_uid, entry.pw_gid)
+        raise EmbeddedError("PostgreSQL does not run as root, and this system has no user 'postgres' or 'nobody'")
+
+    def spawn_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``subprocess`` that run a program as this account."""
+        if self.uid is None:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder of ours to this account."""
+        if self.uid is not None:
+            os.chown(path, self.uid, -1 if self.gid is None else self.gid)
+
+    def reaches(self, folder: Path) -> bool:
+        """True when this account may enter ``folder``."""
+        return self.uid is None or self._succeeds(["test", "-x", str(folder)])
+
+    def runs(self, program: Path) -> bool:
+        """True when this account can execute ``program``, libraries included."""
+        return self._succeeds([str(program), "--version"])
+
+    def _succeeds(self, command: list[str]) -> bool:
+        try:
+            outcome = subprocess.run(
+                command, cwd="/", check=False, capture_output=True, timeout=60, **self.spawn_options()
+            )
+        except OSError:
+            return False
+        return outcome.returncode == 0
+
+
+def reachable_folder(folder: Path, account: Account, note: Path) -> Path:
+    """Return ``folder``, made, or a substitute below /var/lib where ``account`` cannot get to it.
+
+    The substitute is written to ``note`` (inside ``.ledgerq``), which later starts follow, so that data do not
+    move when modes change.
+    """
+    if note.exists():
+        return Path(note.read_text().strip())
+    folder.mkdir(parents=True, exist_ok=True)
+    if account.reaches(folder):
+        return folder
+    substitute = elsewhere(folder)
+    substitute.mkdir(mode=0o755, parents=True, exist_ok=True)
+    note.write_text(f"{substitute}\n")
+    return substitute
+
+
+def elsewhere(folder: Path) -> Path:
+    """Return the place below /var/lib that stands for ``folder``: the same on every start."""
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    return _STATE / f"ledgerq-{name}"
+
+
+def reachable_programs(programs: Path, account: Account, copies: Path) -> Path:
+    """Return ``programs`` (a folder with bin/, lib/, share/), or a copy of it that ``account`` can execute."""
+    if account.runs(programs / "bin" / "postgres"):
+        return programs
+    copy = copies / programs.name
+    if not account.runs(copy / "bin" / "postgres"):
+        shutil.rmtree(copy, ignore_errors=True)
+        copies.mkdir(mode=0o755, parents=True, exist_ok=True)
+        shutil.copytree(programs, copy, symlinks=True)
+    if not account.runs(copy / "bin" / "postgres"):
+        raise EmbeddedError(f"PostgreSQL's programs do not run on this machine (tried {copy} as {account.name})")
+    return copy

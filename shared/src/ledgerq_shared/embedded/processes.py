@@ -1,0 +1,134 @@
+"""Processes recorded on disk, so that the next start can end what a killed one left behind.
+
+A process is known by its pid *and* its start time, never by its name: a pid that the system has given to
+somebody else since does not match.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Process:
+    """One running or ended process: its pid, and when it started in a form that only ever equals itself."""
+
+    name: str
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int, name: str) -> Process:
+        """Describe the living process ``pid``. Raises ``ProcessLookupError`` when there is none."""
+        started = _start_of(pid)
+        if started is None:
+            raise ProcessLookupError(pid)
+        return cls(name, pid, started)
+
+    def alive(self) -> bool:
+        """True while this very process runs; a zombie has ended."""
+        return _start_of(self.pid) == self.started
+
+    def signal(self, number: int) -> None:
+        """Send a signal if the process is still this one."""
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended; False when it still runs after ``seconds``. Reaps it when it is our child."""
+        deadline = time.monotonic() + seconds
+        while True:
+            _reap(self.pid)
+            if not self.alive():
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self, *, ask: int = signal.SIGTERM, seconds: float) -> None:
+        """Ask it to end, and kill it when it has not within ``seconds``."""
+        self.signal(ask)
+        if not self.wait(seconds):
+            self.signal(signal.SIGKILL)
+            self.wait(5)
+
+    def stop_with_group(self, *, token: str, seconds: float) -> None:
+        """Stop a process that leads its own group, then kill what it left in that group.
+
+        The rest of a group has no record of its own: a member counts as ours only if its environment
+        carries ``LEDGERQ_LAUNCH=<token>``, so a group number given to somebody else is safe.
+        """
+        self.stop(seconds=seconds)
+        for member in _group_members(self.pid, token):
+            member.signal(signal.SIGKILL)
+            member.wait(5)
+
+
+def write_record(path: Path, processes: Iterable[Process], **extra: str) -> None:
+    """Write ``processes`` to ``path`` in one step: a reader sees the old record or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    body = {"processes": [asdict(process) for process in processes], **extra}
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(body, indent=1))
+    fresh.replace(path)
+
+
+def read_record(path: Path) -> tuple[list[Process], dict[str, str]]:
+    """Return the processes and the other fields of a record; nothing when it is absent or torn."""
+    try:
+        body = json.loads(path.read_text())
+        processes = [Process(**entry) for entry in body.pop("processes")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [], {}
+    return processes, body
+
+
+def _start_of(pid: int) -> str | None:
+    """Return the start time of a living process; None when there is none, or only its zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = _BOOT_ID.read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return _start_by_psutil(pid) if not _BOOT_ID.exists() else None
+    # Clock ticks since this boot: unlike a wall-clock time, no clock step can change them.
+    return None if fields[0] in "ZX" else f"{boot}+{fields[19]}"
+
+
+def _start_by_psutil(pid: int) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        # WNOWAIT would leave the zombie; whoever started it with Popen learns its end through returncode 0,
+        # so callers that want the code use Popen.wait first.
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _group_members(group: int, token: str) -> list[Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group and process.environ().get("LEDGERQ_LAUNCH") == token:
+                found.append(Process.of(process.pid, "group member"))
+    return found

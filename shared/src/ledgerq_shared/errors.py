@@ -1,0 +1,135 @@
+"""Every error that a LedgerQ process raises on purpose, as one tree.
+
+    LedgerQError
+    ├── InvalidRequest              422  the client must change what it sends
+    │   ├── UnknownTaskType         422
+    │   ├── InvalidParameters       422
+    │   └── IdempotencyKeyReused    422
+    ├── TaskNotFound                404
+    ├── TaskTypeNotFound            404
+    ├── QueueNotFound               404
+    ├── TaskIsFinal                 409
+    ├── TaskIsNotFinal              409
+    ├── DuplicateTask               409
+    └── Unavailable                 503  try again later
+        ├── LedgerUnavailable       503
+        ├── OutcomeUnknown          503
+        └── NoTaskTypes             503
+
+The class says the code, the HTTP status and whether a retry can help; the instance says what was wrong, where, and
+what to do. Rendering as ``application/problem+json`` happens in one place, in the API.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class LedgerQError(Exception):
+    """Something went wrong that the caller can understand."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str | None = None, **extra: Any) -> None:
+        super().__init__(detail or (self.__doc__ or "").strip().splitlines()[0])
+        self.extra = extra
+
+    @property
+    def detail(self) -> str:
+        """One sentence for the person who reads the answer."""
+        return str(self.args[0])
+
+
+class InvalidRequest(LedgerQError):
+    """The request is not valid."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class UnknownTaskType(InvalidRequest):
+    """No task type of this name is registered."""
+
+    code = "unknown_task_type"
+
+
+class InvalidParameters(InvalidRequest):
+    """The parameters do not fit the task type's schema."""
+
+    code = "invalid_parameters"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """This Idempotency-Key was already used with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class TaskNotFound(LedgerQError):
+    """No task has this id."""
+
+    code = "task_not_found"
+    status = 404
+
+
+class TaskTypeNotFound(LedgerQError):
+    """No task type of this name is registered."""
+
+    code = "task_type_not_found"
+    status = 404
+
+
+class QueueNotFound(LedgerQError):
+    """No queue of this name has ever been used."""
+
+    code = "queue_not_found"
+    status = 404
+
+
+class TaskIsFinal(LedgerQError):
+    """The task has already ended."""
+
+    code = "task_is_final"
+    status = 409
+
+
+class TaskIsNotFinal(LedgerQError):
+    """The task has not ended yet."""
+
+    code = "task_is_not_final"
+    status = 409
+
+
+class DuplicateTask(LedgerQError):
+    """A task with this unique_key is already waiting or running."""
+
+    code = "duplicate_task"
+    status = 409
+
+
+class Unavailable(LedgerQError):
+    """Something this request needs is away at the moment; try again."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class LedgerUnavailable(Unavailable):
+    """PostgreSQL cannot be reached; nothing was recorded."""
+
+    code = "ledger_unavailable"
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection was lost while PostgreSQL was committing: the task may or may not have been accepted."""
+
+    code = "outcome_unknown"
+
+
+class NoTaskTypes(Unavailable):
+    """No task type is registered yet; run `ledgerq-worker register`."""
+
+    code = "no_task_types"

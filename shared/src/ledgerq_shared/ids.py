@@ -1,0 +1,36 @@
+"""Task ids: UUID version 7, so that primary-key order is submission order and inserts stay at the index's end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+_lock = threading.Lock()
+_last = 0
+
+
+def new_task_id() -> UUID:
+    """A new UUIDv7. Ids made by one process are strictly increasing, also within a millisecond (RFC 9562, method 3)."""
+    global _last
+    # 48 bits of milliseconds followed by 12 bits of the millisecond's fraction: about 0.25 µs of resolution.
+    nanoseconds = time.time_ns()
+    stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
+    with _lock:
+        _last = stamp = max(stamp, _last + 1)
+    random = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
+    return UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random)
+
+
+def time_of(task_id: UUID) -> datetime | None:
+    """When a UUIDv7 was made (UTC, whole milliseconds), by its maker's clock; ``None`` for any other id."""
+    if task_id.version != 7:
+        return None
+    return datetime.fromtimestamp((task_id.int >> 80) / 1000, tz=UTC)
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """The smallest UUIDv7 of that moment: turns a time range into a range of the primary key."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)

@@ -1,0 +1,145 @@
+"""``ledgerq-migrate upgrade | check | wait``: bring the ledger's tables to this release's revision.
+
+Safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import sqlalchemy
+import typer
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from ledgerq_shared.settings import SettingsError, StoreSettings, load
+
+app = typer.Typer(
+    help="Bring the ledger's tables to this release's revision.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+def upgrade(database_url: str) -> tuple[str | None, str]:
+    """Run what is missing; returns the revision before (null: empty database) and after."""
+    engine = _engine(database_url)
+    with engine.connect() as connection:
+        before = _current(connection)
+        connection.rollback()
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+    engine.dispose()
+    return before, head()
+
+
+def current(database_url: str) -> str | None:
+    """The database's revision; null if it has never been migrated."""
+    engine = _engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return _current(connection)
+    finally:
+        engine.dispose()
+
+
+def head() -> str:
+    """The revision that this release's code expects."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+@app.command("upgrade")
+def upgrade_command() -> None:
+    """Run the missing migrations."""
+    before, after = _or_exit(lambda: upgrade(load(StoreSettings).database_url))
+    typer.echo(f"ledger is at revision {after}" + ("" if before == after else f" (was {before or 'empty'})"))
+
+
+@app.command("check")
+def check_command() -> None:
+    """Exit 0 if the ledger is at this release's revision or a later one, 1 if not."""
+    revision = _or_exit(lambda: current(load(StoreSettings).database_url))
+    if not _is_reached(revision):
+        typer.echo(f"ledger is at revision {revision or 'none'}, this release needs {head()}: run `ledgerq-migrate upgrade`")
+        raise typer.Exit(1)
+    typer.echo(f"ledger is at revision {revision}")
+
+
+@app.command("wait")
+def wait_command(
+    timeout: Annotated[float, typer.Option(help="Seconds to wait before giving up.")] = 300.0,
+) -> None:
+    """Wait until the ledger is at this release's revision, as somebody else brings it there."""
+    deadline = time.monotonic() + timeout
+    database_url = _or_exit(lambda: load(StoreSettings)).database_url
+    while not _reached_quietly(database_url):
+        if time.monotonic() > deadline:
+            typer.echo(f"ledger has not reached revision {head()} within {timeout:g} s", err=True)
+            raise typer.Exit(1)
+        time.sleep(0.5)
+    typer.echo(f"ledger is at revision {head()}")
+
+
+def _is_reached(revision: str | None) -> bool:
+    """A later revision than ours is fine too: migrations only expand, so old code runs on the new schema."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return revision == head() or (revision is not None and revision not in known)
+
+
+def _reached_quietly(database_url: str) -> bool:
+    try:
+        return _is_reached(current(database_url))
+    except sqlalchemy.exc.OperationalError:
+        return False
+
+
+Outcome = TypeVar("Outcome")
+
+
+def _or_exit(action: Callable[[], Outcome]) -> Outcome:
+    """Errors are for people: one line and exit 2 for a bad setting or a server that is away."""
+    try:
+        return action()
+    except SettingsError as error:
+        reason = str(error)
+    except sqlalchemy.exc.OperationalError as error:
+        reason = f"PostgreSQL cannot be reached: {str(error.orig).strip().splitlines()[0]}"
+    print(f"ledgerq-migrate: {reason}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _current(connection: sqlalchemy.Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _engine(database_url: str) -> sqlalchemy.Engine:
+    # The driver is named: SQLAlchemy's default for a plain postgresql:// URL is another one.
+    return sqlalchemy.create_engine(
+        "postgresql+psycopg2://" + database_url.split("://", 1)[1],
+        poolclass=sqlalchemy.NullPool,
+        connect_args={"application_name": "ledgerq-migrate", "connect_timeout": 5},
+    )
+
+
+def main() -> None:
+    """Entry point of ``ledgerq-migrate``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

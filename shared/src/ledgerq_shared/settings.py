@@ -1,0 +1,124 @@
+"""Settings that more than one service reads: where the stores are, and how to log.
+
+Settings are read from the environment once, in a process's ``main``, and passed on. A bad value is one clear line.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "sentinel://", "unix://", "redis+socket://")
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the text is one line that says which and what to do."""
+
+
+class StoreSettings(BaseSettings):
+    """Where PostgreSQL and Redis are. The four plain variables are the users' own names."""
+
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=False)
+
+    database_url: str = Field(description="PostgreSQL, the ledger: `postgresql://user:password@host:port/name`.")
+    redis_url: str | None = Field(None, description="Redis or Valkey; fills both Celery URLs where they are not set.")
+    celery_broker_url: str | None = Field(None, description="Celery's broker; `REDIS_URL` unless set.")
+    celery_result_backend: str | None = Field(None, description="Celery's result backend; `REDIS_URL` unless set.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _plain_postgres_url(cls, url: str) -> str:
+        """Any SQLAlchemy spelling of the driver becomes libpq's plain form: the driver is psycopg2."""
+        scheme, separator, rest = url.strip().partition("://")
+        plain = f"{scheme.split('+')[0]}{separator}{rest}"
+        if not plain.startswith(_POSTGRES_SCHEMES):
+            raise ValueError(f"is not a PostgreSQL URL: it begins with '{scheme[:20]}', expected 'postgresql://'")
+        return "postgresql://" + plain.split("://", 1)[1]
+
+    @field_validator("redis_url", "celery_broker_url", "celery_result_backend")
+    @classmethod
+    def _redis_url(cls, url: str | None) -> str | None:
+        if url is None or not url.strip():
+            return None
+        url = url.strip()
+        if not url.startswith(_BROKER_SCHEMES):
+            raise ValueError(f"is not a Redis URL: it begins with '{url.split(':')[0][:20]}', expected 'redis://'")
+        # Celery and kombu know Valkey by Redis's name.
+        for spelling, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
+            if url.startswith(spelling):
+                url = known + url.removeprefix(spelling)
+        _check_port(url)
+        return url
+
+    @model_validator(mode="after")
+    def _fill_celery_urls(self) -> Self:
+        self.celery_broker_url = self.celery_broker_url or self.redis_url
+        self.celery_result_backend = self.celery_result_backend or self.redis_url or self.celery_broker_url
+        if self.celery_broker_url is None:
+            raise ValueError("REDIS_URL (or CELERY_BROKER_URL) is not set although DATABASE_URL is: set both or neither")
+        return self
+
+    @property
+    def broker_url(self) -> str:
+        """Celery's broker, where tickets go."""
+        assert self.celery_broker_url is not None
+        return self.celery_broker_url
+
+    @property
+    def result_backend(self) -> str:
+        """Where Celery's own ``AsyncResult`` looks."""
+        assert self.celery_result_backend is not None
+        return self.celery_result_backend
+
+
+class LogSettings(BaseSettings):
+    """How a process logs."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level shown.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`console` for people, `json` for collectors; `auto`: console on a terminal."
+    )
+    debug: bool = Field(False, description="Log every SQL statement and every message to the broker.")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, level: object) -> object:
+        """Celery spells its levels in capitals; both are fine."""
+        return {"critical": "error", "fatal": "error"}.get(level.lower(), level.lower()) if isinstance(level, str) else level
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(settings_class: type[Settings]) -> Settings:
+    """Build a settings object from the environment.
+
+    Raises:
+        SettingsError: a variable is missing or wrong. Values are not repeated: they may hold a password.
+    """
+    try:
+        return settings_class()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(_explain(settings_class, first["loc"], first["type"], first["msg"])) from None
+
+
+def _explain(settings_class: type[BaseSettings], loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not loc:
+        return message
+    name = f"{settings_class.model_config.get('env_prefix', '')}{loc[0]}".upper()
+    return f"{name} is not set" if kind == "missing" else f"{name}: {message}"
+
+
+def _check_port(url: str) -> None:
+    try:
+        _ = urlsplit(url.split(";")[0]).port
+    except ValueError:
+        raise ValueError("has a port that is not a number between 0 and 65535") from None

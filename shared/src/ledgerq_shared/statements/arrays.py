@@ -1,0 +1,31 @@
+"""PostgreSQL array literals.
+
+psycopg2 turns a list into ``ARRAY[…]`` with one expression node per element, which PostgreSQL parses slowly; one string
+literal of the array's text form is parsed about ten times as fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """The literal of a ``text[]`` (cast it in the statement)."""
+    return (
+        "{"
+        + ",".join(
+            "NULL" if value is None else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values
+        )
+        + "}"
+    )
+
+
+def plain_array(values: Iterable[object]) -> str:
+    """The literal of an array whose elements need no quoting: numbers, UUIDs, booleans; ``None`` becomes NULL."""
+    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+def time_array(values: Iterable[datetime | None]) -> str:
+    """The literal of a ``timestamptz[]``; ``None`` becomes ``-infinity``, the beginning of time."""
+    return "{" + ",".join('"-infinity"' if value is None else f'"{value.isoformat()}"' for value in values) + "}"

@@ -1,0 +1,166 @@
+"""Claim ready tasks for a slot: the one place where two workers could take the same task, and cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.statements.arrays import plain_array, text_array, time_array
+
+PRIORITIES = range(9, -1, -1)
+
+
+class ClaimedTask(NamedTuple):
+    """A task as the claim returns it: all that a run needs. JSON columns are decoded by psycopg2 or left as text."""
+
+    claim_no: int
+    id: str
+    celery_id: str | None
+    task_type: str
+    queue: str
+    priority: int
+    state: str
+    attempt: int
+    retries: int
+    max_retries: int | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    args: str | None
+    parameters: str
+    celery: str | None
+    submitted_at: datetime
+    #: Null, or not to be begun after this moment; ``is_expired`` says so by the database's clock.
+    expires_at: datetime | None
+    is_expired: bool
+    is_cancelled: bool
+    #: Where this task stood in the queue; the low-water mark follows it.
+    ready_at: datetime
+
+
+def claim_tasks(
+    *,
+    worker_id: UUID,
+    slot: int,
+    queue: str,
+    limit: int,
+    budget: float,
+    cost_of_type: Mapping[str, float],
+    unknown_cost: float,
+    low_water: Mapping[int, datetime],
+) -> Statement:
+    """Claim the next tasks of ``queue``, highest priority first, then oldest. Rows: :class:`ClaimedTask`.
+
+    At least one task is claimed when any is ready; further ones only while the expected run time of those before them
+    stays below ``budget`` seconds, so that nothing waits behind a long task while another slot is idle. A suspect
+    (``ready.alone``) is claimed by itself. A paused queue and a worker that was declared dead get nothing.
+
+    Args:
+        limit: most tasks to claim.
+        cost_of_type: expected run time of each known task type, in seconds; ``unknown_cost`` for all others.
+        low_water: per priority, where to begin looking. Deleted entries pile up at the head of the index while any
+            old transaction is open; beginning where the last claim ended steps over them. Leave a priority out to see
+            its stragglers (a retry that came due, a clock difference, a slow commit).
+    """
+    return Statement(
+        _CLAIM,
+        {
+            "worker_id": str(worker_id),
+            "slot": slot,
+            "queue": queue,
+            "limit": limit,
+            "budget": budget,
+            "unknown_cost": unknown_cost,
+            "types": text_array(cost_of_type),
+            "costs": plain_array(cost_of_type.values()),
+            "priorities": plain_array(PRIORITIES),
+            "floors": time_array(low_water.get(priority) for priority in PRIORITIES),
+        },
+    )
+
+
+_CLAIM = """
+WITH picked AS MATERIALIZED (
+  SELECT r.* FROM unnest(%(priorities)s::smallint[], %(floors)s::timestamptz[]) AS m(priority, floor),
+  LATERAL (
+    SELECT task_id, task_type, priority, run_at, alone FROM ready
+    WHERE queue = %(queue)s AND priority = m.priority AND run_at >= m.floor
+    ORDER BY run_at, task_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+  ) r
+  WHERE EXISTS (SELECT FROM worker WHERE id = %(worker_id)s::uuid AND ended_at IS NULL)
+    AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)
+  LIMIT %(limit)s
+), costed AS (
+  SELECT p.*, CASE WHEN p.alone THEN 1e9 ELSE coalesce(c.cost, %(unknown_cost)s) END AS cost
+  FROM picked p LEFT JOIN unnest(%(types)s::text[], %(costs)s::float8[]) AS c(task_type, cost) USING (task_type)
+), ranked AS (
+  SELECT task_id, alone, row_number() OVER o AS n, sum(cost) OVER o - cost AS before FROM costed
+  WINDOW o AS (ORDER BY priority DESC, run_at, task_id ROWS UNBOUNDED PRECEDING)
+), taken AS (
+  DELETE FROM ready WHERE task_id IN
+    (SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s AND NOT alone))
+  RETURNING task_id, priority, run_at
+), made AS (
+  INSERT INTO claim (worker_id, slot, queue, claimed_at, task_ids)
+  SELECT %(worker_id)s::uuid, %(slot)s, %(queue)s, clock_timestamp(), array_agg(task_id) FROM taken HAVING count(*) > 0
+  RETURNING no
+)
+SELECT made.no, t.id, t.celery_id, t.task_type, t.queue, t.priority, t.state, t.attempt, t.retries, t.max_retries,
+       t.time_limit, t.soft_time_limit, t.args::text, t.parameters::text, t.celery::text, t.submitted_at, t.expires_at,
+       coalesce(t.expires_at <= now(), false), t.cancel_requested_at IS NOT NULL, taken.run_at
+FROM made, taken JOIN task t ON t.id = taken.task_id
+ORDER BY taken.priority DESC, taken.run_at, t.id
+"""
+
+
+def has_ready(queue: str) -> Statement:
+    """Row ``(bool,)``: whether anything of the queue is ready. Asked by a drain that found nothing to claim: another
+    claimer may just hold the locks of more entries than it will take."""
+    return Statement(
+        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s)
+           AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)""",
+        {"queue": queue},
+    )
+
+
+def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statement:
+    """Return claimed tasks that have not begun, uncharged and with their old place in the queue. Rows: ``(id, queue)``.
+
+    Args:
+        claims: task id → number of the claim that holds it. What a claim no longer holds is left alone.
+        reason: put them into ``held`` for this reason (``no_worker``) instead of into ``ready``.
+    """
+    params: dict[str, Any] = {
+        "id": plain_array(claims),
+        "no": plain_array(claims.values()),
+        "nos": plain_array(sorted(set(claims.values()))),
+        "reason": reason,
+    }
+    return Statement(_HAND_BACK, params)
+
+
+_HAND_BACK = """
+WITH input AS (SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[]) AS i(id, no)),
+owner AS MATERIALIZED (SELECT no, task_ids FROM claim WHERE no = ANY(%(nos)s::bigint[]) ORDER BY no FOR UPDATE),
+valid AS MATERIALIZED (
+  SELECT i.id, i.no FROM input i
+  JOIN (SELECT no, unnest(task_ids) AS id FROM owner) h ON h.no = i.no AND h.id = i.id
+), rest AS (
+  SELECT o.no, ARRAY(SELECT unnest(o.task_ids) EXCEPT SELECT id FROM valid) AS task_ids FROM owner o
+), emptied AS (
+  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
+), shrunk AS (
+  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
+), made_ready AS (
+  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.worker_deaths > 0, t.expires_at
+  FROM valid v JOIN task t ON t.id = v.id WHERE %(reason)s::text IS NULL
+), made_held AS (
+  INSERT INTO held (task_id, queue, priority, task_type, reason, expires_at)
+  SELECT t.id, t.queue, t.priority, t.task_type, %(reason)s::text, t.expires_at
+  FROM valid v JOIN task t ON t.id = v.id WHERE %(reason)s::text IS NOT NULL
+)
+SELECT t.id, t.queue FROM valid v JOIN task t ON t.id = v.id
+"""

@@ -1,0 +1,126 @@
+"""What maintenance does with waiting tasks: promote what came due, expire what came too late, see what needs a ticket."""
+
+from __future__ import annotations
+
+from ledgerq_shared.database import Statement
+
+
+def promote_due(*, limit: int) -> Statement:
+    """Make ready what has waited long enough, the longest overdue first. Rows: ``(queue,)``, one per task."""
+    return Statement(
+        """
+        WITH due AS (
+          DELETE FROM held WHERE task_id IN (
+            SELECT task_id FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+          RETURNING *
+        )
+        INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+        SELECT task_id, queue, priority, until, task_type, alone, expires_at FROM due RETURNING queue
+        """,
+        {"limit": limit},
+    )
+
+
+def expire(*, limit: int) -> Statement:
+    """End what was not begun before its expiry as REVOKED, reason ``expired``. Rows: ``(id,)``."""
+    return Statement(
+        """
+        WITH late AS (
+          SELECT task_id FROM ready WHERE expires_at <= now()
+          UNION ALL SELECT task_id FROM held WHERE expires_at <= now() LIMIT %(limit)s
+        ), unready AS (
+          DELETE FROM ready WHERE task_id IN (
+            SELECT task_id FROM ready WHERE task_id IN (SELECT task_id FROM late) FOR UPDATE SKIP LOCKED)
+          RETURNING task_id
+        ), unheld AS (
+          DELETE FROM held WHERE task_id IN (
+            SELECT task_id FROM held WHERE task_id IN (SELECT task_id FROM late) FOR UPDATE SKIP LOCKED)
+          RETURNING task_id
+        ), found AS (
+          SELECT t.id, t.state AS before FROM task t
+          WHERE t.id IN (SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld) FOR UPDATE
+        ), done AS (
+          UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
+          FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
+          RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.attempt, f.before
+        ), logged AS (
+          INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+          SELECT id, seq, completed_at, 'revoked', attempt, 'maintenance', json_build_object('reason', 'expired')
+          FROM done
+        ), counted AS (
+          INSERT INTO task_count (task_type, queue, state, delta)
+          SELECT task_type, queue, before, -count(*) FROM done GROUP BY 1, 2, 3
+          UNION ALL SELECT task_type, queue, 'REVOKED', count(*) FROM done GROUP BY 1, 2
+        ), told AS (
+          INSERT INTO outbox (kind, payload, created_at)
+          SELECT 'outcome', json_build_object('task_id', id), now() FROM done
+        )
+        SELECT id FROM done
+        """,
+        {"limit": limit},
+    )
+
+
+def queues_with_work(*, count_up_to: int) -> Statement:
+    """Rows ``(queue, ready, slots)``: queues that are not paused and have ready tasks, how many of them (counted up to
+    ``count_up_to``), and how many slots of live workers serve the queue.
+
+    Walks the index from one queue to the next, so that a million ready tasks cost no more than one.
+    """
+    return Statement(
+        """
+        WITH RECURSIVE name(queue) AS (
+          (SELECT queue FROM ready ORDER BY queue LIMIT 1)
+          UNION ALL
+          SELECT (SELECT r.queue FROM ready r WHERE r.queue > name.queue ORDER BY r.queue LIMIT 1)
+          FROM name WHERE name.queue IS NOT NULL
+        )
+        SELECT n.queue,
+               (SELECT count(*) FROM (SELECT FROM ready r WHERE r.queue = n.queue LIMIT %(limit)s) AS found),
+               (SELECT coalesce(sum(w.slots), 0)::integer FROM worker w
+                WHERE w.ended_at IS NULL AND NOT w.stopping AND n.queue = ANY(w.queues))
+        FROM name n
+        WHERE n.queue IS NOT NULL AND NOT EXISTS (SELECT FROM queue q WHERE q.name = n.queue AND q.paused)
+        """,
+        {"limit": count_up_to},
+    )
+
+
+def slots_by_queue() -> Statement:
+    """Rows ``(queue, slots)``: slots of live workers per queue that any of them serves."""
+    return Statement(
+        """
+        SELECT q, sum(slots)::integer FROM worker w, unnest(w.queues) AS q
+        WHERE w.ended_at IS NULL AND NOT w.stopping GROUP BY q
+        """,
+        {},
+    )
+
+
+def fold_counts(*, at_least: int) -> Statement:
+    """Replace the deltas of ``task_count`` by their sums once there are ``at_least`` rows. Rows: none or ``(rows,)``.
+
+    Readers see either all of the old rows or all of the new ones. Deltas that commit meanwhile are not touched.
+    """
+    return Statement(
+        """
+        WITH enough AS (SELECT FROM (SELECT FROM task_count LIMIT %(n)s) AS found HAVING count(*) >= %(n)s),
+        old AS (DELETE FROM task_count WHERE EXISTS (SELECT FROM enough) RETURNING *)
+        INSERT INTO task_count (task_type, queue, state, delta)
+        SELECT task_type, queue, state, sum(delta) FROM old GROUP BY task_type, queue, state HAVING sum(delta) <> 0
+        """,
+        {"n": at_least},
+    )
+
+
+def missing_event_partitions(*, days_ahead: int) -> Statement:
+    """Rows ``(day,)``: days from today on whose partition of ``task_event`` does not exist."""
+    return Statement(
+        """
+        SELECT d::date FROM generate_series(date_trunc('day', now() AT TIME ZONE 'UTC'),
+                                            date_trunc('day', now() AT TIME ZONE 'UTC') + %(n)s * interval '1 day',
+                                            interval '1 day') AS d
+        WHERE to_regclass('task_event_' || to_char(d, 'YYYYMMDD')) IS NULL
+        """,
+        {"n": days_ahead},
+    )

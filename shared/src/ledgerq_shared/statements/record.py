@@ -1,0 +1,385 @@
+"""Record what a run did: begun, progressed, ended, goes on as a next leg. Every write is guarded by the claim.
+
+A claim's row lists the tasks it still holds. The guard locks that row and lets a write pass only for a task that is on
+its list: a superseded claim, or one whose task was handed back, changes nothing. What was refused comes back as "not
+among the rows" and is written down by :func:`refuse`.
+
+Times are passed as ages in seconds ("ended 0.2 s ago"): the worker measures them with a monotonic clock, and the
+database subtracts them from its own. No worker's wall clock ever gets into the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.states import State
+from ledgerq_shared.statements.arrays import plain_array, text_array
+
+
+class Begun(NamedTuple):
+    """A task's code has begun and is still running."""
+
+    task_id: str
+    claim_no: int
+    attempt: int
+    #: The state in the ledger before: PENDING or RETRY.
+    before: State
+    #: Seconds since the code began.
+    begun_ago: float
+
+
+class Ended(NamedTuple):
+    """A task has ended: SUCCESS, FAILURE or REVOKED."""
+
+    task_id: str
+    claim_no: int
+    attempt: int
+    #: The state in the ledger before; anything but STARTED: the start is recorded together with the end.
+    before: State
+    state: State
+    #: Seconds since the code began; null: it never did (expired or cancelled when claimed).
+    begun_ago: float | None
+    ended_ago: float
+    #: The return value as JSON; null for no result.
+    result: str | None
+    #: ``{type, message, traceback, retryable}`` as JSON; null unless FAILURE.
+    error: str | None
+    #: What the event says beyond that, as JSON; null for nothing.
+    data: str | None = None
+
+
+class NextLeg(NamedTuple):
+    """A task goes on under the same id: Celery's retry, or its replacement by another task."""
+
+    task_id: str
+    claim_no: int
+    attempt: int
+    before: State
+    begun_ago: float
+    #: RETRY, or PENDING for a replacement.
+    state: State
+    task_type: str
+    queue: str
+    priority: int
+    retries: int
+    #: Seconds from now until it may run; or ``run_at``, an RFC 3339 time. Both null: at once.
+    delay: float | None
+    run_at: str | None
+    args: str | None
+    parameters: str
+    celery: str | None
+    #: Why, as JSON (the exception of a retry); goes into the event.
+    data: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The latest progress of a running task."""
+
+    task_id: str
+    claim_no: int
+    attempt: int
+    percent: float
+    status: str | None
+    reported_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a running task adds to its history; ``data`` is a JSON object."""
+
+    task_id: str
+    claim_no: int
+    attempt: int
+    data: str
+    logged_ago: float
+
+
+# Which inputs a claim still holds. `owner` locks the claims' rows, always in the order of their numbers.
+_GUARD = """
+owner AS MATERIALIZED (
+  SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
+  FROM claim c JOIN worker w ON w.id = c.worker_id WHERE c.no = ANY(%(nos)s::bigint[]) ORDER BY c.no FOR UPDATE OF c
+), valid AS MATERIALIZED (
+  SELECT i.*, h.claimed_at, h.worker FROM input i
+  JOIN (SELECT no, unnest(task_ids) AS id, claimed_at, worker FROM owner) h ON h.no = i.claim_no AND h.id = i.id
+)"""
+
+# What the claims hold after the valid inputs have left them.
+_RELEASE = """
+rest AS (
+  SELECT o.no, ARRAY(SELECT unnest(o.task_ids) EXCEPT SELECT id FROM valid) AS task_ids FROM owner o
+), emptied AS (
+  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
+), shrunk AS (
+  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
+)"""
+
+_COUNTED = """
+counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, state, sum(delta) FROM (
+    SELECT task_type, queue, before AS state, -1 AS delta FROM done
+    UNION ALL SELECT task_type, queue, state, 1 FROM done
+  ) d GROUP BY task_type, queue, state HAVING sum(delta) <> 0
+)"""
+
+
+def record_begun(items: Sequence[Begun]) -> Statement:
+    """Write STARTED. Rows: ``(id, is_cancelled)`` of the accepted ones."""
+    return Statement(
+        _BEGUN,
+        {
+            "id": plain_array(item.task_id for item in items),
+            "no": plain_array(item.claim_no for item in items),
+            "nos": plain_array(sorted({item.claim_no for item in items})),
+            "attempt": plain_array(item.attempt for item in items),
+            "before": plain_array(item.before for item in items),
+            "begun_ago": plain_array(item.begun_ago for item in items),
+        },
+    )
+
+
+_BEGUN = f"""
+WITH input AS (
+  SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[],
+                       %(begun_ago)s::float8[]) AS i(id, claim_no, attempt, before, begun_ago)
+), {_GUARD}, done AS (
+  UPDATE task t SET state = 'STARTED', attempt = v.attempt, worker = v.worker, seq = t.seq + 2,
+    started_at = greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at),
+    completed_at = NULL, progress = NULL, progress_status = NULL, progress_at = NULL
+  FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.cancel_requested_at,
+            v.before, v.attempt, v.worker, v.claimed_at
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at)
+  SELECT id, seq, started_at, 'started', attempt, 'worker:' || worker, claimed_at FROM done
+), {_COUNTED}
+SELECT id, cancel_requested_at IS NOT NULL FROM done
+"""
+
+
+def record_ended(items: Sequence[Ended]) -> Statement:
+    """Write final states. Rows: ``(id,)`` of the accepted ones.
+
+    A start that was not yet in the ledger is recorded together with the end: the event then stands for `dispatched`,
+    `started` and the end, and takes three numbers.
+    """
+    return Statement(
+        _ENDED,
+        {
+            "id": plain_array(item.task_id for item in items),
+            "no": plain_array(item.claim_no for item in items),
+            "nos": plain_array(sorted({item.claim_no for item in items})),
+            "attempt": plain_array(item.attempt for item in items),
+            "before": plain_array(item.before for item in items),
+            "state": plain_array(item.state for item in items),
+            "begun_ago": plain_array(item.begun_ago for item in items),
+            "ended_ago": plain_array(item.ended_ago for item in items),
+            "result": text_array(item.result for item in items),
+            "error": text_array(item.error for item in items),
+            "data": text_array(item.data for item in items),
+        },
+    )
+
+
+_ENDED = f"""
+WITH input AS (
+  SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[], %(state)s::text[],
+                       %(begun_ago)s::float8[], %(ended_ago)s::float8[], %(result)s::text[], %(error)s::text[],
+                       %(data)s::text[])
+    AS i(id, claim_no, attempt, before, state, begun_ago, ended_ago, result, error, data)
+), {_GUARD}, done AS (
+  UPDATE task t SET state = v.state, attempt = v.attempt, worker = v.worker,
+    seq = t.seq + CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN 1 ELSE 3 END,
+    started_at = CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN t.started_at ELSE
+      greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at) END,
+    completed_at = greatest(clock_timestamp() - v.ended_ago * interval '1 second', v.claimed_at),
+    result = v.result::json, error = v.error::json
+  FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.completed_at,
+            v.before, v.attempt, v.worker, v.data, v.claimed_at,
+            v.before <> 'STARTED' AND v.begun_ago IS NOT NULL AS with_start
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
+  SELECT id, seq, completed_at, CASE state WHEN 'SUCCESS' THEN 'succeeded' WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END,
+         attempt, 'worker:' || worker, CASE WHEN with_start THEN claimed_at END,
+         CASE WHEN with_start THEN started_at END, data::json
+  FROM done
+), {_COUNTED}, {_RELEASE}
+SELECT id FROM done
+"""
+
+
+def record_next_leg(item: NextLeg) -> Statement:
+    """Write a retry or a replacement. Row: ``(id, queue, is_ready)`` when accepted.
+
+    The wait stands in the ledger (``held``), never in a worker's memory.
+    """
+    params = item._asdict()
+    params["task_id"] = str(item.task_id)
+    params["nos"] = plain_array([item.claim_no])
+    return Statement(_NEXT_LEG, params)
+
+
+_NEXT_LEG = f"""
+WITH input AS (
+  SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no, %(attempt)s::integer AS attempt,
+         %(before)s::text AS before, %(begun_ago)s::float8 AS begun_ago,
+         coalesce(%(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second') AS run_at
+), {_GUARD}, done AS (
+  UPDATE task t SET state = %(state)s, attempt = v.attempt, worker = v.worker, task_type = %(task_type)s,
+    queue = %(queue)s, priority = %(priority)s, retries = %(retries)s, run_at = v.run_at,
+    args = %(args)s::json, parameters = %(parameters)s::json, celery = %(celery)s::json,
+    seq = t.seq + CASE WHEN v.before = 'STARTED' THEN 1 ELSE 3 END,
+    started_at = CASE WHEN v.before = 'STARTED' THEN t.started_at ELSE
+      greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at) END
+  FROM valid v, (SELECT id, task_type, queue FROM task WHERE id = %(task_id)s::uuid) old
+  WHERE t.id = v.id AND old.id = v.id AND (t.state = v.before) IS TRUE
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.state, t.run_at, t.submitted_at, t.started_at,
+            t.expires_at, t.worker_deaths, v.before, v.attempt, v.worker, v.claimed_at,
+            old.task_type AS old_type, old.queue AS old_queue
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
+  SELECT id, seq, clock_timestamp(), CASE state WHEN 'RETRY' THEN 'retried' ELSE 'replaced' END, attempt,
+         'worker:' || worker, CASE WHEN before <> 'STARTED' THEN claimed_at END,
+         CASE WHEN before <> 'STARTED' THEN started_at END, %(data)s::json
+  FROM done
+), counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT old_type, old_queue, before, -1 FROM done UNION ALL SELECT task_type, queue, state, 1 FROM done
+), made_ready AS (
+  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  SELECT id, queue, priority, coalesce(run_at, now()), task_type, worker_deaths > 0, expires_at FROM done
+  WHERE run_at IS NULL OR run_at <= now()
+), made_held AS (
+  INSERT INTO held (task_id, queue, priority, task_type, reason, until, alone, expires_at)
+  SELECT id, queue, priority, task_type, CASE state WHEN 'RETRY' THEN 'retry' ELSE 'eta' END, run_at,
+         worker_deaths > 0, expires_at
+  FROM done WHERE run_at > now()
+), {_RELEASE}
+SELECT id, queue, run_at IS NULL OR run_at <= now() FROM done
+"""
+
+
+def record_progress(items: Sequence[Progress]) -> Statement:
+    """Write the latest progress of running tasks. Rows: ``(id, is_cancelled)`` of the accepted ones."""
+    return Statement(
+        _PROGRESS,
+        {
+            "id": plain_array(item.task_id for item in items),
+            "no": plain_array(item.claim_no for item in items),
+            "nos": plain_array(sorted({item.claim_no for item in items})),
+            "attempt": plain_array(item.attempt for item in items),
+            "percent": plain_array(item.percent for item in items),
+            "status": text_array(item.status for item in items),
+            "ago": plain_array(item.reported_ago for item in items),
+        },
+    )
+
+
+_PROGRESS = f"""
+WITH input AS (
+  SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(percent)s::float8[],
+                       %(status)s::text[], %(ago)s::float8[]) AS i(id, claim_no, attempt, percent, status, ago)
+), {_GUARD}, done AS (
+  UPDATE task t SET seq = t.seq + 1, progress = v.percent, progress_status = v.status,
+    progress_at = clock_timestamp() - v.ago * interval '1 second'
+  FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
+  RETURNING t.id, t.seq, t.progress_at, t.cancel_requested_at, v.attempt, v.percent, v.status, v.worker
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+  SELECT id, seq, progress_at, 'progress', attempt, 'worker:' || worker,
+         json_build_object('progress', percent, 'status', status)
+  FROM done
+)
+SELECT id, cancel_requested_at IS NOT NULL FROM done
+"""
+
+
+def record_log(item: LogLine) -> Statement:
+    """Add one line to a running task's history. Row: ``(id,)`` when accepted."""
+    return Statement(
+        _LOG,
+        {
+            "task_id": str(item.task_id),
+            "claim_no": item.claim_no,
+            "nos": plain_array([item.claim_no]),
+            "attempt": item.attempt,
+            "data": item.data,
+            "ago": item.logged_ago,
+        },
+    )
+
+
+_LOG = f"""
+WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, done AS (
+  UPDATE task t SET seq = t.seq + 1 FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
+  RETURNING t.id, t.seq, v.worker
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+  SELECT id, seq, clock_timestamp() - %(ago)s * interval '1 second', 'log', %(attempt)s, 'worker:' || worker,
+         %(data)s::json
+  FROM done
+)
+SELECT id FROM done
+"""
+
+
+def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement:
+    """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. Rows: ``(id,)``."""
+    return Statement(
+        """
+        WITH input AS (
+          SELECT id, min(no) AS no, min(what) AS what
+          FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(what)s::text[]) AS i(id, no, what) GROUP BY id
+        ), done AS (
+          UPDATE task t SET seq = t.seq + 1 FROM input i WHERE t.id = i.id
+          RETURNING t.id, t.seq, t.attempt, i.no, i.what
+        )
+        INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+        SELECT id, seq, clock_timestamp(), 'late_write_refused', attempt, 'worker:' || %(worker)s,
+               json_build_object('claim', no, 'write', what)
+        FROM done RETURNING task_id
+        """,
+        {
+            "id": plain_array(task_id for task_id, _, _ in refused),
+            "no": plain_array(no for _, no, _ in refused),
+            "what": text_array(what for _, _, what in refused),
+            "worker": worker,
+        },
+    )
+
+
+def put_in_outbox(kind: str, payloads: Sequence[str]) -> Statement:
+    """Keep what must leave after this commit and is not in the ledger itself. Rows: ``(id,)`` in the given order."""
+    return Statement(
+        """
+        INSERT INTO outbox (kind, payload, created_at)
+        SELECT %(kind)s, p::json, now() FROM unnest(%(payloads)s::text[]) WITH ORDINALITY AS u(p, n) ORDER BY n
+        RETURNING id
+        """,
+        {"kind": kind, "payloads": text_array(payloads)},
+    )
+
+
+def take_from_outbox(*, ids: Sequence[int] | None = None, older_than: float = 0.0, limit: int = 100) -> Statement:
+    """Lock and delete entries; rows: ``(id, kind, payload)``. Do what they say before the commit: a failure keeps them.
+
+    Args:
+        ids: these; null: any that is older than ``older_than`` seconds (whoever wrote it would have done it by then).
+    """
+    return Statement(
+        """
+        DELETE FROM outbox WHERE id IN (
+          SELECT id FROM outbox
+          WHERE CASE WHEN %(ids)s::bigint[] IS NULL THEN created_at < now() - %(older_than)s * interval '1 second'
+                     ELSE id = ANY(%(ids)s::bigint[]) END
+          ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        RETURNING id, kind, payload
+        """,
+        {"ids": None if ids is None else plain_array(ids), "older_than": older_than, "limit": limit},
+    )

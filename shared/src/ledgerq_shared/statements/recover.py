@@ -1,0 +1,117 @@
+"""Take tasks back from a worker, or a slot of one, that will not finish them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.statements.arrays import plain_array
+
+#: Worker deaths after which a task is quarantined, unless set otherwise.
+QUARANTINE_AFTER = 3
+
+
+def recover_claims(
+    *,
+    worker_id: UUID,
+    slot: int | None = None,
+    suspects: Collection[str] | None,
+    charge: bool = True,
+    quarantine_after: int = QUARANTINE_AFTER,
+    why: str,
+    actor: str,
+) -> Statement:
+    """End all claims of a worker, or of one of its slots. Rows: ``(id, queue, state)`` of what they held.
+
+    A task whose code was running is *charged* with the death: it runs again, alone, or ends as FAILURE with
+    `WorkerLost` (``on_worker_lost = fail``) or `TaskQuarantined` (too many deaths). All others go back to their place
+    in the queue as if nothing had happened. A task whose cancellation was requested ends as REVOKED.
+
+    Args:
+        slot: only this slot's claims; null: the whole worker's.
+        suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then a task is
+            charged if the ledger has it as STARTED or if it was the only one of its claim; the others of a larger
+            claim are not charged but run alone, so that the next death tells.
+        charge: false when the death was our own doing (end of the grace period): nothing is charged.
+        why: short reason for the events, such as ``SIGKILL`` or ``lease expired``.
+    """
+    return Statement(
+        _RECOVER,
+        {
+            "worker_id": str(worker_id),
+            "slot": slot,
+            "known": suspects is not None,
+            "suspects": plain_array(suspects or ()),
+            "charge": charge,
+            "limit": quarantine_after,
+            "why": why,
+            "actor": actor,
+        },
+    )
+
+
+_RECOVER = """
+WITH taken AS (
+  DELETE FROM claim WHERE worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
+  RETURNING no, task_ids, claimed_at
+), lost AS (
+  SELECT unnest(task_ids) AS id, no, claimed_at, cardinality(task_ids) = 1 AS single FROM taken
+), found AS MATERIALIZED (
+  SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no, l.claimed_at,
+         t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) OR (NOT %(known)s AND l.single) AS had_begun,
+         NOT %(known)s AND NOT l.single AS is_uncertain,
+         coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy,
+         coalesce((y.options->>'quarantine_after')::integer, %(limit)s) AS quarantine_after
+  FROM lost l JOIN task t ON t.id = l.id LEFT JOIN task_type y ON y.name = t.task_type
+  WHERE t.completed_at IS NULL
+  ORDER BY t.id FOR UPDATE OF t
+), decided AS (
+  SELECT f.*, f.had_begun AND %(charge)s AS is_charged,
+    CASE WHEN f.cancel_requested_at IS NOT NULL THEN 'REVOKED'
+         WHEN f.had_begun AND %(charge)s AND f.policy = 'fail' THEN 'FAILURE'
+         WHEN f.had_begun AND %(charge)s AND f.worker_deaths + 1 >= f.quarantine_after THEN 'FAILURE'
+         WHEN f.had_begun THEN 'PENDING' ELSE f.before END AS state
+  FROM found f
+), done AS (
+  UPDATE task t SET state = d.state, worker_deaths = t.worker_deaths + d.is_charged::integer,
+    attempt = t.attempt + (d.had_begun AND d.before <> 'STARTED')::integer,
+    seq = t.seq + CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN 3 ELSE 1 END,
+    started_at = CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN d.claimed_at ELSE t.started_at END,
+    completed_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN clock_timestamp() END,
+    error = CASE WHEN d.state = 'FAILURE' THEN json_build_object(
+      'type', CASE WHEN d.policy = 'fail' THEN 'WorkerLost' ELSE 'TaskQuarantined' END,
+      'message', CASE WHEN d.policy = 'fail'
+        THEN format('The worker died while running this task (%%s), and it must not run twice.', %(why)s)
+        ELSE format('This task was running each time when %%s workers died (last: %%s); it will not run again by itself.',
+                    d.worker_deaths + 1, %(why)s) END,
+      'traceback', NULL, 'retryable', false) ELSE t.error END
+  FROM decided d WHERE t.id = d.id AND (d.had_begun OR d.state <> d.before)
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, d.before, d.had_begun, d.is_charged,
+            t.worker_deaths, d.no, d.claimed_at, d.cancel_requested_at
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
+  SELECT id, seq, clock_timestamp(),
+         CASE state WHEN 'PENDING' THEN 'recovered' WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END, attempt, %(actor)s,
+         CASE WHEN had_begun AND before <> 'STARTED' THEN claimed_at END,
+         CASE WHEN had_begun AND before <> 'STARTED' THEN started_at END,
+         json_build_object('reason', CASE WHEN state = 'REVOKED' THEN 'cancelled' ELSE 'worker_lost' END,
+                           'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths)
+  FROM done
+), counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, state, sum(delta) FROM (
+    SELECT task_type, queue, before AS state, -1 AS delta FROM done
+    UNION ALL SELECT task_type, queue, state, 1 FROM done
+  ) d GROUP BY task_type, queue, state HAVING sum(delta) <> 0
+), told AS (
+  INSERT INTO outbox (kind, payload, created_at)
+  SELECT 'outcome', json_build_object('task_id', id), now() FROM done WHERE state IN ('FAILURE', 'REVOKED')
+), made_ready AS (
+  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type,
+         d.is_charged OR d.is_uncertain OR t.worker_deaths > 0, t.expires_at
+  FROM decided d JOIN task t ON t.id = d.id WHERE d.state IN ('PENDING', 'RETRY')
+)
+SELECT t.id, t.queue, d.state FROM decided d JOIN task t ON t.id = d.id
+"""

@@ -1,0 +1,170 @@
+"""Accept tasks: rows, ready or held entries, `submitted` events and counts, for a whole batch in one statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.statements.arrays import plain_array, text_array
+
+DEFAULT_PRIORITY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task about to be accepted. JSON fields are already encoded texts: they are stored as they are."""
+
+    id: UUID
+    task_type: str
+    queue: str
+    #: Keyword arguments as a JSON object.
+    parameters: str
+    #: 0 to 9; 9 runs first.
+    priority: int = DEFAULT_PRIORITY
+    #: Who asked: ``api``, ``key:<id>``, ``worker:<name>`` or ``client``.
+    actor: str = "api"
+    #: What few tasks have; see :class:`NewTaskOptions`. ``None`` costs nothing.
+    options: NewTaskOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTaskOptions:
+    """What most submits leave out. ``None`` means: not given."""
+
+    #: Not before this moment; or ``countdown`` seconds from now by the database's clock.
+    run_at: datetime | None = None
+    countdown: float | None = None
+    #: Not to be begun after this moment; or ``expires_in`` seconds from now by the database's clock.
+    expires_at: datetime | None = None
+    expires_in: float | None = None
+    max_retries: int | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    on_worker_lost: str | None = None
+    #: Retries already made, for a message that Celery sends on.
+    retries: int | None = None
+    #: Positional arguments, as a JSON array.
+    args: str | None = None
+    #: Callbacks, chain, chord and headers of a Celery message, as a JSON object.
+    celery: str | None = None
+    #: Celery's own id where it is not the text of our UUID.
+    celery_id: str | None = None
+    metadata: str | None = None
+    tags: list[str] | None = None
+    rerun_of: UUID | None = None
+
+    def encoded(self) -> str:
+        """As a JSON object with the given ones only."""
+        return json.dumps({name: value for name in _OPTION_NAMES if (value := _plain(getattr(self, name))) is not None})
+
+
+_OPTION_NAMES = tuple(NewTaskOptions.__dataclass_fields__)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value
+
+
+def submit_tasks(tasks: Sequence[NewTask]) -> Statement:
+    """Accept ``tasks``. Rows: ``(id, queue, is_ready)`` of those that were not there before.
+
+    Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. A time
+    that is already past counts as "at once".
+    """
+    return Statement(
+        _SUBMIT,
+        {
+            "id": plain_array(task.id for task in tasks),
+            "task_type": text_array(task.task_type for task in tasks),
+            "queue": text_array(task.queue for task in tasks),
+            "priority": plain_array(task.priority for task in tasks),
+            "parameters": text_array(task.parameters for task in tasks),
+            "actor": text_array(task.actor for task in tasks),
+            "options": text_array(None if task.options is None else task.options.encoded() for task in tasks),
+        },
+    )
+
+
+_SUBMIT = """
+WITH input AS MATERIALIZED (
+  SELECT i.*,
+         coalesce((i.o->>'run_at')::timestamptz,
+                  now() + (i.o->>'countdown')::float8 * interval '1 second') AS run_at,
+         coalesce((i.o->>'expires_at')::timestamptz,
+                  now() + (i.o->>'expires_in')::float8 * interval '1 second') AS expires_at
+  FROM (SELECT u.id, u.task_type, u.queue, u.priority, u.parameters::json AS parameters, u.actor, u.options::json AS o
+        FROM unnest(%(id)s::uuid[], %(task_type)s::text[], %(queue)s::text[], %(priority)s::smallint[],
+                    %(parameters)s::text[], %(actor)s::text[], %(options)s::text[])
+             AS u(id, task_type, queue, priority, parameters, actor, options)) i
+), new AS (
+  INSERT INTO task (id, celery_id, task_type, queue, priority, submitted_at, run_at, expires_at, retries, max_retries,
+                    time_limit, soft_time_limit, on_worker_lost, args, parameters, celery, metadata, tags, rerun_of)
+  SELECT id, o->>'celery_id', task_type, queue, priority, now(), run_at, expires_at,
+         coalesce((o->>'retries')::integer, 0), (o->>'max_retries')::integer, (o->>'time_limit')::real,
+         (o->>'soft_time_limit')::real, o->>'on_worker_lost', (o->>'args')::json, parameters, (o->>'celery')::json,
+         (o->>'metadata')::json,
+         CASE WHEN o->'tags' IS NOT NULL THEN ARRAY(SELECT json_array_elements_text(o->'tags')) END,
+         (o->>'rerun_of')::uuid
+  FROM input
+  ON CONFLICT DO NOTHING
+  RETURNING id, task_type, queue, priority, submitted_at, run_at, expires_at
+), made_ready AS (
+  INSERT INTO ready (task_id, queue, priority, run_at, task_type, expires_at)
+  SELECT id, queue, priority, submitted_at, task_type, expires_at FROM new WHERE run_at IS NULL OR run_at <= now()
+), made_held AS (
+  INSERT INTO held (task_id, queue, priority, task_type, reason, until, expires_at)
+  SELECT id, queue, priority, task_type, 'eta', run_at, expires_at FROM new WHERE run_at > now()
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, actor)
+  SELECT new.id, 1, new.submitted_at, 'submitted', input.actor FROM new JOIN input ON input.id = new.id
+), counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, 'PENDING', count(*) FROM new GROUP BY task_type, queue
+)
+SELECT id, queue, coalesce(run_at <= now(), true) FROM new
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedSubmit:
+    """An Idempotency-Key with what it was used for."""
+
+    key: str
+    #: SHA-256 of the request that the key belongs to.
+    body_sha256: bytes
+    task_id: UUID = field(compare=False)
+
+
+def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
+    """Take Idempotency-Keys. Rows: ``(key,)`` of those that were free; run before ``submit_tasks``, same transaction.
+
+    A key that another transaction is just taking is waited for; whoever does not get it reads the winner's row with
+    :func:`find_keys` in a statement of its own, so that it sees what the winner committed.
+    """
+    return Statement(
+        """
+        INSERT INTO idempotency (key, body_sha256, task_id, created_at)
+        SELECT key, decode(sha, 'hex'), task_id, now()
+        FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[]) AS i(key, sha, task_id) ORDER BY key
+        ON CONFLICT DO NOTHING RETURNING key
+        """,
+        {
+            "key": text_array(key.key for key in keys),
+            "sha": text_array(key.body_sha256.hex() for key in keys),
+            "task_id": plain_array(key.task_id for key in keys),
+        },
+    )
+
+
+def find_keys(keys: Sequence[str]) -> Statement:
+    """Rows ``(key, body_sha256, task_id)`` of the given Idempotency-Keys."""
+    return Statement(
+        "SELECT key, body_sha256, task_id FROM idempotency WHERE key = ANY(%(key)s::text[])", {"key": text_array(keys)}
+    )

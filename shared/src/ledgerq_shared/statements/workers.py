@@ -1,0 +1,124 @@
+"""Worker nodes: register, renew the lease, end; and the leader's lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.statements.arrays import text_array
+
+
+def register_worker(
+    *,
+    worker_id: UUID,
+    name: str,
+    host: str,
+    pid: int,
+    pool: str,
+    slots: int,
+    queues: Sequence[str],
+    task_types: Sequence[str],
+    lease: float,
+) -> Statement:
+    """A worker node appears, with a lease of ``lease`` seconds. What waited for one of its task types becomes ready.
+
+    Rows: ``(queue,)`` of what became ready.
+    """
+    return Statement(
+        """
+        WITH made AS (
+          INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, started_at, beat_at, lease_until)
+          VALUES (%(id)s::uuid, %(name)s, %(host)s, %(pid)s, %(pool)s, %(slots)s, %(queues)s::text[],
+                  %(task_types)s::text[], now(), now(), now() + %(lease)s * interval '1 second')
+        ), known AS (
+          INSERT INTO queue (name) SELECT unnest(%(queues)s::text[]) ON CONFLICT DO NOTHING
+        ), freed AS (
+          DELETE FROM held WHERE reason = 'no_worker' AND task_type = ANY(%(task_types)s::text[])
+            AND queue = ANY(%(queues)s::text[])
+          RETURNING task_id
+        )
+        INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+        SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.worker_deaths > 0,
+               t.expires_at
+        FROM freed JOIN task t ON t.id = freed.task_id RETURNING queue
+        """,
+        {
+            "id": str(worker_id),
+            "name": name,
+            "host": host,
+            "pid": pid,
+            "pool": pool,
+            "slots": slots,
+            "queues": text_array(queues),
+            "task_types": text_array(task_types),
+            "lease": lease,
+        },
+    )
+
+
+def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
+    """Renew a worker's lease. Row ``(cancelled,)``, the ids among its claims whose cancellation is requested; no row:
+    it was declared dead, its claims are void, and it must register anew."""
+    return Statement(
+        """
+        WITH beat AS (
+          UPDATE worker SET beat_at = now(), lease_until = now() + %(lease)s * interval '1 second',
+                            stopping = %(stopping)s
+          WHERE id = %(id)s::uuid AND ended_at IS NULL RETURNING id
+        )
+        SELECT ARRAY(SELECT unnest(cancelled)::text FROM claim WHERE worker_id = beat.id) FROM beat
+        """,
+        {"id": str(worker_id), "lease": lease, "stopping": stopping},
+    )
+
+
+def end_worker(*, worker_id: UUID, why: str) -> Statement:
+    """A worker has stopped (``stopped``) or is declared dead (``lost``). Row ``(id,)`` if it had not ended before."""
+    return Statement(
+        """
+        UPDATE worker SET ended_at = now(), ended_why = %(why)s WHERE id = %(id)s::uuid AND ended_at IS NULL
+        RETURNING id
+        """,
+        {"id": str(worker_id), "why": why},
+    )
+
+
+def find_lost_workers() -> Statement:
+    """Rows ``(id, name)``: workers to take claims back from. Their lease has run out; or they have ended and a claim
+    of theirs became visible only after that."""
+    return Statement(
+        """
+        SELECT id, name FROM worker WHERE ended_at IS NULL AND lease_until < now()
+        UNION SELECT w.id, w.name FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL
+        """,
+        {},
+    )
+
+
+def prune_workers(*, older_than: float) -> Statement:
+    """Forget workers that ended more than ``older_than`` seconds ago."""
+    return Statement(
+        "DELETE FROM worker WHERE ended_at < now() - %(age)s * interval '1 second'", {"age": older_than}
+    )
+
+
+def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
+    """Become or stay the leader of ``name``. Row ``(True,)`` if ``holder`` leads now; no row: somebody else does."""
+    return Statement(
+        """
+        INSERT INTO leader (name, holder, until)
+        VALUES (%(name)s, %(holder)s::uuid, now() + %(lease)s * interval '1 second')
+        ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+        WHERE leader.holder = excluded.holder OR leader.until < now()
+        RETURNING true
+        """,
+        {"name": name, "holder": str(holder), "lease": lease},
+    )
+
+
+def give_up_leadership(*, name: str, holder: UUID) -> Statement:
+    """Let another process lead at once."""
+    return Statement(
+        "DELETE FROM leader WHERE name = %(name)s AND holder = %(holder)s::uuid", {"name": name, "holder": str(holder)}
+    )
