@@ -1,0 +1,1 @@
+"""Client code of the task queue: the import path that users' task modules start from."""
