@@ -81,11 +81,11 @@ def reachable_folder(folder: Path, account: Account, note: Path) -> Path:
     """
     if note.exists():
         return Path(note.read_text().strip())
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_open(folder)
     if account.reaches(folder):
         return folder
     substitute = elsewhere(folder)
-    substitute.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_open(substitute)
     note.write_text(f"{substitute}\n")
     return substitute
 
@@ -103,8 +103,23 @@ def reachable_programs(programs: Path, account: Account, copies: Path) -> Path:
     copy = copies / programs.name
     if not account.runs(copy / "bin" / "postgres"):
         shutil.rmtree(copy, ignore_errors=True)
-        copies.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_open(copies)
         shutil.copytree(programs, copy, symlinks=True)
+        _open_tree(copy)
     if not account.runs(copy / "bin" / "postgres"):
         raise EmbeddedError(f"PostgreSQL's programs do not run on this machine (tried {copy} as {account.name})")
     return copy
+
+
+def _make_open(folder: Path) -> None:
+    """Make a folder of ours that others may enter, whatever the umask; its parents keep their modes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+
+
+def _open_tree(folder: Path) -> None:
+    """Let everybody read a copy of ours: an install made under umask 077 would stay unreadable."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))

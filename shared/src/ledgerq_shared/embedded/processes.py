@@ -20,6 +20,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+TOKEN_VARIABLE = "LEDGERQ_LAUNCH"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _POLL_SECONDS = 0.02
 
@@ -44,7 +45,7 @@ class Process:
         """True while this very process runs; a zombie has ended."""
         return _start_of(self.pid) == self.started
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         """Send a signal if the process is still this one."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
@@ -63,21 +64,31 @@ class Process:
 
     def stop(self, *, ask: int = signal.SIGTERM, seconds: float) -> None:
         """Ask it to end, and kill it when it has not within ``seconds``."""
-        self.signal(ask)
+        self.send(ask)
         if not self.wait(seconds):
-            self.signal(signal.SIGKILL)
+            self.send(signal.SIGKILL)
             self.wait(5)
 
-    def stop_with_group(self, *, token: str, seconds: float) -> None:
-        """Stop a process that leads its own group, then kill what it left in that group.
 
-        The rest of a group has no record of its own: a member counts as ours only if its environment
-        carries ``LEDGERQ_LAUNCH=<token>``, so a group number given to somebody else is safe.
-        """
-        self.stop(seconds=seconds)
-        for member in _group_members(self.pid, token):
-            member.signal(signal.SIGKILL)
-            member.wait(5)
+def of_launch(token: str) -> list[Process]:
+    """Return every living process that carries ``LEDGERQ_LAUNCH=<token>`` in its environment.
+
+    The token is random and belongs to one launch, so this finds pool children and agents that have no record
+    of their own, and nobody else's processes.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if process.pid != os.getpid() and process.environ().get(TOKEN_VARIABLE) == token:
+                found.append(Process.of(process.pid, "child"))
+    return found
+
+
+def kill_launch(token: str) -> None:
+    """Kill whatever is left of a launch; ask its services to stop first (:meth:`Process.stop`)."""
+    for process in of_launch(token):
+        process.send(signal.SIGKILL)
+        process.wait(5)
 
 
 def write_record(path: Path, processes: Iterable[Process], **extra: str) -> None:
@@ -119,16 +130,6 @@ def _start_by_psutil(pid: int) -> str | None:
 
 
 def _reap(pid: int) -> None:
+    # Takes the exit code away from a Popen object: ask that one first where the code matters.
     with contextlib.suppress(ChildProcessError):
-        # WNOWAIT would leave the zombie; whoever started it with Popen learns its end through returncode 0,
-        # so callers that want the code use Popen.wait first.
         os.waitpid(pid, os.WNOHANG)
-
-
-def _group_members(group: int, token: str) -> list[Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
-            if os.getpgid(process.pid) == group and process.environ().get("LEDGERQ_LAUNCH") == token:
-                found.append(Process.of(process.pid, "group member"))
-    return found

@@ -1,0 +1,82 @@
+"""Can it work at all? Asked before anything is started, and answered in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import psycopg2
+import redis
+
+from launcher.errors import LauncherError, UsageError
+from ledgerq_shared.embedded.ports import is_free
+
+if TYPE_CHECKING:
+    from ledgerq_shared.settings import StoreSettings
+
+_CONNECT_SECONDS = 5
+
+
+def port_is_free(host: str, port: int, *, change: str) -> None:
+    """Raise :class:`LauncherError` when somebody listens there; ``change`` names what to set instead."""
+    if not is_free(port, host):
+        raise LauncherError(f"port {port} on {host} is in use: stop what listens there, or choose another with {change}")
+
+
+def postgres_answers(url: str) -> None:
+    """Connect once. Raises :class:`LauncherError` or, for a URL that cannot be one, :class:`UsageError`."""
+    _no_stray_characters("DATABASE_URL", url)
+    try:
+        psycopg2.connect(url, connect_timeout=_CONNECT_SECONDS, application_name="ledgerq-launcher").close()
+    except psycopg2.ProgrammingError:
+        # libpq's text quotes the URL's parts, which can be those of a password
+        raise UsageError("DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name") from None
+    except psycopg2.OperationalError as error:
+        raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(error, url)}") from None
+
+
+def redis_answers(stores: StoreSettings) -> None:
+    """Ping every Redis that is configured, each once."""
+    urls = {
+        "REDIS_URL": stores.redis_url,
+        "CELERY_BROKER_URL": stores.broker_url,
+        "CELERY_RESULT_BACKEND": stores.result_backend,
+    }
+    seen = set()
+    for name, url in urls.items():
+        if url and url not in seen:
+            seen.add(url)
+            _ping(name, url)
+
+
+def _ping(name: str, url: str) -> None:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return  # sentinels: Celery's own syntax, which it checks itself
+    _no_stray_characters(name, url)
+    try:
+        client = redis.Redis.from_url(
+            url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
+        )
+    except ValueError:
+        raise UsageError(f"{name} is not a Redis URL: expected redis://:password@host:port/0") from None
+    try:
+        with client:
+            client.ping()
+    except redis.RedisError as error:
+        raise LauncherError(f"Redis ({name}): {_one_line(error, url)}") from None
+
+
+def _no_stray_characters(name: str, url: str) -> None:
+    """An unescaped '@', '/' or '#' in a password makes a host of its second half, which errors then quote."""
+    authority = url.partition("://")[2].split("?")[0]
+    if authority.count("@") > 1 or "@" in authority.partition("/")[2] or "#" in authority:
+        raise UsageError(f"{name}: percent-encode '@', '/' and '#' in its password (%40, %2F, %23)")
+
+
+def _one_line(error: Exception, url: str) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    password = urlsplit(url).password
+    for secret in {password, unquote(password)} if password else ():
+        text = text.replace(secret, "***")
+    return text

@@ -1,0 +1,13 @@
+"""How the launcher gives up: one line for a person, and an exit code."""
+
+
+class LauncherError(Exception):
+    """Something that the person at the terminal has to change; never contains a password."""
+
+    exit_code = 1
+
+
+class UsageError(LauncherError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = 2

@@ -1,0 +1,147 @@
+"""The sequence: parse, configure, check, start, supervise, stop."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher import checks, screen
+from launcher.configuration import (
+    Configuration,
+    configure,
+    read_environment,
+    service_environment,
+    worker_environment,
+)
+from launcher.errors import LauncherError
+from launcher.leftovers import end_leftovers
+from launcher.options import Options, parse
+from launcher.signals import StopRequest
+from launcher.supervisor import Service, Supervisor
+from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
+from ledgerq_shared.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+_LOOK_SECONDS = 0.2
+
+
+def run(arguments: list[str]) -> int:
+    """Run the launcher until it is told to stop; return the exit code."""
+    try:
+        options = parse(arguments)
+        read_environment(Path.cwd())
+        configuration = configure(os.environ, options)
+        _launch(options, configuration)
+    except LauncherError as error:
+        print(f"ledgerq: {error}", file=sys.stderr)
+        return error.exit_code
+    except EmbeddedError as error:
+        print(f"ledgerq: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _launch(options: Options, configuration: Configuration) -> None:
+    stop_request = StopRequest()
+    stop_request.listen()
+    run_folder = configuration.data_folder / "run"
+    servers = EmbeddedServers(configuration.data_folder)
+    for name in end_leftovers(run_folder):
+        print(f"ledgerq: ended a {name} that an earlier launcher left behind", file=sys.stderr)
+    servers.stop_leftovers()
+    _check(options, configuration)
+    supervisor = Supervisor(run_folder, stop_request)
+    try:
+        stores = configuration.stores or _start_embedded(servers)
+        environment = service_environment(os.environ, options, configuration, stores)
+        _start_services(supervisor, options, configuration, environment, stop_request)
+        _wait_until_ready(supervisor, options, configuration, stop_request)
+        if not stop_request.asked():
+            screen.show(configuration, options)
+        while not stop_request.wait(_LOOK_SECONDS):
+            supervisor.look_after()
+        print("ledgerq: stopping (again Ctrl-C: at once)", file=sys.stderr)
+    finally:
+        supervisor.stop()
+        servers.stop()
+
+
+def _check(options: Options, configuration: Configuration) -> None:
+    if options.api:
+        checks.port_is_free(configuration.api_host, configuration.api_port, change="--api-port")
+    if options.monitor:
+        checks.port_is_free("127.0.0.1", configuration.monitor_port, change="LEDGERQ_MONITOR_PORT")
+    if configuration.stores is not None:
+        checks.postgres_answers(configuration.stores.database_url)
+        checks.redis_answers(configuration.stores)
+
+
+def _start_embedded(servers: EmbeddedServers) -> StoreSettings:
+    urls = servers.start()
+    # The settings class reads the environment where an argument is missing, so all four are given.
+    return StoreSettings(
+        database_url=urls.database_url,
+        redis_url=urls.redis_url,
+        celery_broker_url=urls.redis_url,
+        celery_result_backend=urls.redis_url,
+    )
+
+
+def _start_services(
+    supervisor: Supervisor,
+    options: Options,
+    configuration: Configuration,
+    environment: dict[str, str],
+    stop_request: StopRequest,
+) -> None:
+    supervisor.run_step("the migration", ("-m", "ledgerq_shared.migrate", "upgrade"), environment)
+    if not stop_request.asked():
+        supervisor.run_step("the registration of task types", ("-m", "ledgerq_worker", "register"), environment)
+    for service in _services(options, configuration, environment):
+        if not stop_request.asked():
+            supervisor.start(service)
+
+
+def _services(options: Options, configuration: Configuration, environment: dict[str, str]) -> Iterator[Service]:
+    """Yield the services in the order in which they are also stopped: no new work first."""
+    if options.api:
+        yield Service("API", ("-m", "ledgerq_api"), environment, _STOP_SECONDS)
+    if options.worker:
+        workers = worker_environment(environment, options)
+        patience = configuration.grace_seconds + _STOP_SECONDS
+        yield Service("worker", ("-m", "ledgerq_worker", "run"), workers, patience)
+        yield Service("maintenance", ("-m", "ledgerq_worker", "maintenance"), workers, _STOP_SECONDS)
+    if options.monitor:
+        yield Service("monitor", ("-m", "ledgerq_monitor"), environment, _STOP_SECONDS)
+
+
+def _wait_until_ready(
+    supervisor: Supervisor, options: Options, configuration: Configuration, stop_request: StopRequest
+) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    host = screen.visible_host(configuration.api_host).strip("[]")
+    while options.api and not _is_ready(host, configuration.api_port):
+        if stop_request.wait(_LOOK_SECONDS):
+            return
+        supervisor.look_after()
+        if time.monotonic() > deadline:
+            raise LauncherError(f"the API was not ready within {_READY_SECONDS:.0f} s: its log stands above")
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

