@@ -25,6 +25,7 @@ from clients.celery.example_tasks.options import DocumentOptions, checked_option
 from clients.celery.example_tasks.pdf import read_pdf
 from clients.celery.example_tasks.settings import ExampleTaskSettings
 from clients.celery.example_tasks.text import decoded, most_common_words, pages_of, read_text
+from ledgerq_shared.settings import load
 
 __all__ = [
     "checksum_file",
@@ -59,7 +60,7 @@ def process_document(
     started = time.perf_counter()
     wanted, quality = checked_options(options)
     self.update_progress(0, "opening the document")
-    folder = ExampleTaskSettings().documents
+    folder = load(ExampleTaskSettings).documents
     with open_document(folder, document_id, PDF_SUFFIXES + TEXT_SUFFIXES) as document:
         read = read_pdf if document.suffix in PDF_SUFFIXES else read_text
         outcome = read(document.read(), document.name, wanted, quality, self)
@@ -80,7 +81,7 @@ def word_count(
     self: DatabaseAwareTask, document_id: DocumentId, top: Annotated[int, Field(ge=0, le=1000)] = 10
 ) -> dict[str, Any]:
     """Count the words of a text document and list the `top` most frequent ones."""
-    with open_document(ExampleTaskSettings().documents, document_id, TEXT_SUFFIXES) as document:
+    with open_document(load(ExampleTaskSettings).documents, document_id, TEXT_SUFFIXES) as document:
         pages = pages_of(decoded(document.read(), document.name))
     counted = most_common_words(pages, min(max(top, 0), 1000), self)
     self.update_progress(100, f"{counted['words']:,} words")
@@ -93,7 +94,7 @@ def checksum_file(
 ) -> dict[str, Any]:
     """Compute the checksum of a document of any size."""
     suffixes = PDF_SUFFIXES + TEXT_SUFFIXES + IMAGE_SUFFIXES
-    with open_document(ExampleTaskSettings().documents, document_id, suffixes) as document:
+    with open_document(load(ExampleTaskSettings).documents, document_id, suffixes) as document:
         digest, size = checksum(document, algorithm, self)
     return {"document_id": document_id, "algorithm": algorithm, "digest": digest, "bytes": size}
 
@@ -110,7 +111,7 @@ def resize_image(
 
     The new image is in the result, encoded as base64.
     """
-    with open_document(ExampleTaskSettings().documents, document_id, IMAGE_SUFFIXES) as document:
+    with open_document(load(ExampleTaskSettings).documents, document_id, IMAGE_SUFFIXES) as document:
         self.update_progress(10, f"reading {document.name}")
         image = resized(document.read(), document.name, width, height, format)
     self.update_progress(100, f"{image['width']} x {image['height']} pixels")
@@ -129,7 +130,7 @@ def fetch_url(
     `timeout` is in seconds and covers everything. Addresses inside the worker's own network are refused
     unless the operator sets LEDGERQ_FETCH_ALLOW_PRIVATE.
     """
-    limits = fetch.Limits(max_bytes, timeout, ExampleTaskSettings().fetch_allow_private)
+    limits = fetch.Limits(max_bytes, timeout, load(ExampleTaskSettings).fetch_allow_private)
     return fetch.fetched(url, limits, self)
 
 

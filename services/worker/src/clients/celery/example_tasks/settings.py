@@ -11,7 +11,7 @@ SAMPLES = Path(__file__).parent / "samples"
 class ExampleTaskSettings(BaseSettings):
     """Read from the environment each time a task starts, so importing the tasks reads nothing."""
 
-    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", env_ignore_empty=True, extra="ignore")
 
     documents: Path = Field(
         default=SAMPLES, description="Folder in which tasks find documents; the shipped samples unless set."

@@ -1,0 +1,136 @@
+"""The JSON Schema of a task's keyword arguments, from its signature.
+
+Whatever cannot be understood is allowed rather than refused: a hint that does not resolve, or a type that
+JSON Schema cannot express, must not keep a task from being submitted. The worker is the second judge.
+"""
+
+import inspect
+import json
+import types
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Optional, get_type_hints
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_EXTRA = "**"  # stands for what **kwargs takes; no parameter can have this name
+
+
+def parameters_schema(run: Callable[..., Any]) -> dict[str, Any]:
+    """JSON Schema (2020-12) of an object that holds the keyword arguments of `run`. Never raises.
+
+    `self` of a bound method is not one of them; `*args` cannot be given by name and are left out; `**kwargs`
+    allow further properties; a positional-only parameter is described as one that nothing fits. Equal
+    signatures give equal JSON text.
+    """
+    schema: dict[str, Any] = {"$schema": DIALECT, "type": "object"}
+    try:
+        signature = inspect.signature(run)
+    except (TypeError, ValueError):  # written in C, without a signature
+        return schema
+    parameters = signature.parameters.values()
+    adapters = _adapters(parameters, _hints(run))
+    described, definitions = _generated(adapters)
+    properties = {p.name: _property(p, described.get(p.name, {})) for p in parameters if not _is_variadic(p)}
+    schema["properties"] = properties
+    required = [p.name for p in parameters if not _is_variadic(p) and p.default is p.empty]
+    if required:
+        schema["required"] = required
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    schema["additionalProperties"] = (described.get(_EXTRA) or True) if takes_more else False
+    if definitions:
+        schema["$defs"] = definitions
+    return schema
+
+
+def plain_function(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as its author wrote it, below Celery's wrappers and the binding to the task."""
+    unwrapped = inspect.unwrap(run)
+    return unwrapped.__func__ if isinstance(unwrapped, types.MethodType) else unwrapped
+
+
+def _is_variadic(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+
+
+def _hints(run: Callable[..., Any]) -> dict[str, Any]:
+    """The hints that resolve; each on its own, since one unknown name must not cost the others."""
+    function = plain_function(run)
+    written = getattr(function, "__annotations__", None) or {}
+    scope = getattr(function, "__globals__", {})
+    resolved: dict[str, Any] = {}
+    for name, annotation in written.items():
+        holder = types.SimpleNamespace(__annotations__={name: annotation})
+        with suppress(Exception):  # a hint is arbitrary code
+            resolved |= get_type_hints(holder, globalns=scope, include_extras=True)
+    return resolved
+
+
+def _adapters(parameters: Iterable[inspect.Parameter], hints: dict[str, Any]) -> dict[str, TypeAdapter[Any]]:
+    found = {}
+    for parameter in parameters:
+        if parameter.name not in hints or not (
+            parameter.kind in _BY_NAME or parameter.kind is parameter.VAR_KEYWORD
+        ):
+            continue
+        hint = hints[parameter.name]
+        if parameter.default is None:
+            hint = Optional[hint]  # noqa: UP045 - a hint need not have an `|`
+        adapter = _adapter(hint)
+        if adapter is not None:
+            found[_EXTRA if parameter.kind is parameter.VAR_KEYWORD else parameter.name] = adapter
+    return found
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    """An adapter whose schema can be made; None for types that only exist inside Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adapter: TypeAdapter[Any] = TypeAdapter(hint)
+            adapter.json_schema()
+    except Exception:  # noqa: BLE001 - user types may fail in any way while they are looked at
+        return None
+    return adapter
+
+
+def _generated(adapters: dict[str, TypeAdapter[Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema of each parameter and the definitions that they share."""
+    if not adapters:
+        return {}, {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # defaults of a model that JSON cannot express: they are left out
+            schemas, shared = TypeAdapter.json_schemas(
+                [(name, "validation", a) for name, a in adapters.items()]
+            )
+    except Exception:  # noqa: BLE001 - see _adapter; types that are fine alone may not be so together
+        return {}, {}
+    return {name: schema for (name, _), schema in schemas.items()}, shared.get("$defs", {})
+
+
+def _property(parameter: inspect.Parameter, described: dict[str, Any]) -> dict[str, Any]:
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        return {
+            "not": {},
+            "description": "positional-only in the task's signature: it cannot be given by name",
+        }
+    if parameter.default is parameter.empty:
+        return described
+    try:
+        return described | {"default": _as_json(parameter.default)}
+    except (TypeError, ValueError):  # not JSON; it is still optional
+        return described
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)  # the order of a set differs from process to process
+    plain = to_jsonable_python(value)
+    json.dumps(plain, allow_nan=False)
+    return plain
