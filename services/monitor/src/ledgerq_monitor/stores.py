@@ -1,0 +1,60 @@
+"""One question to each store: do you answer? A fresh connection each time, so no pool can hide an outage."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg2
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one store said. ``error`` is the kind of failure, without addresses or passwords; null when well."""
+
+    well: bool
+    milliseconds: float
+    error: str | None
+
+
+def ask_postgres(url: str) -> Answer:
+    """Connect to PostgreSQL and run the smallest query."""
+    return _timed(lambda: _query(url))
+
+
+def ask_redis(url: str) -> Answer:
+    """Connect to Redis and ping it."""
+    return _timed(lambda: _ping(url))
+
+
+def _timed(question: Callable[[], None]) -> Answer:
+    begun = time.perf_counter()
+    error = None
+    try:
+        question()
+    except (psycopg2.Error, redis.RedisError, OSError, ValueError) as failure:
+        error = type(failure).__name__
+    return Answer(error is None, round((time.perf_counter() - begun) * 1000, 2), error)
+
+
+def _query(url: str) -> None:
+    connection = psycopg2.connect(url, connect_timeout=_SECONDS, application_name="ledgerq-monitor")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        connection.close()
+
+
+def _ping(url: str) -> None:
+    with redis.Redis.from_url(
+        url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, client_name="ledgerq-monitor"
+    ) as client:
+        client.ping()
