@@ -160,7 +160,7 @@ def flaky(self: DatabaseAwareTask, failures: Annotated[int, Field(ge=0, le=20)] 
 
 @shared_task(bind=True, base=DatabaseAwareTask)
 def long_running(
-    self: DatabaseAwareTask, limit: Annotated[int, Field(ge=0, le=primes.MAX_LIMIT)] = 200_000_000
+    self: DatabaseAwareTask, limit: Annotated[int, Field(ge=0, le=primes.MAX_LIMIT)] = 5_000_000_000
 ) -> dict[str, Any]:
     """Count the primes up to `limit`: seconds to hours of work that reports progress and can be cancelled."""
     started = time.perf_counter()
