@@ -5,7 +5,46 @@
 The key may also stand in LEDGERQ_API_KEY. Prints what it does; exits 0 when everything is as documented,
 1 when anything differs, 2 when the server cannot be reached. Needs nothing but Python 3.11, and a worker that
 serves the example tasks.
-"""Nobody answers at the base URL."""
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import sys
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, urlencode, urlsplit
+
+EXAMPLES = "clients.celery.example_tasks"
+FINAL = {"SUCCESS", "FAILURE", "REVOKED"}
+STATES = FINAL | {"PENDING", "STARTED", "RETRY"}
+# RFC 3339, UTC, with a Z
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+STATUS_FIELDS = {
+    "task_id", "task_type", "status", "submitted_at", "started_at", "completed_at", "progress", "result",
+    "attempt", "max_attempts", "queue", "error", "run_at", "cancel_requested", "worker",
+}  # fmt: skip
+LIST_FIELDS = {"task_id", "task_type", "status", "submitted_at", "completed_at"}
+DETAIL_FIELDS = STATUS_FIELDS | {"parameters", "attempts", "metadata", "links"}
+EVENT_FIELDS = {"seq", "kind", "at", "attempt", "actor", "data"}
+PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
+PATHS = {
+    "/tasks/submit", "/tasks/{task_id}/status", "/tasks/", "/tasks/{task_id}", "/tasks/{task_id}/events",
+    "/task-types", "/task-types/{name}", "/livez", "/readyz", "/health",
+}  # fmt: skip
+
+USERS_EXAMPLE = {
+    "task_type": f"{EXAMPLES}.process_document",
+    "task_parameters": {"document_id": "doc-123", "options": {"format": "pdf", "quality": "high"}},
+}
+
+
+class UnreachableError(Exception):
+    """Nobody answers at the base URL."""
 
 
 class Answer:
