@@ -68,9 +68,14 @@ def _ping(name: str, url: str) -> None:
 
 def _no_stray_characters(name: str, url: str) -> None:
     """An unescaped '@', '/' or '#' in a password makes a host of its second half, which errors then quote."""
-    authority = url.partition("://")[2].split("?")[0]
-    if authority.count("@") > 1 or "@" in authority.partition("/")[2] or "#" in authority:
-        raise UsageError(f"{name}: percent-encode '@', '/' and '#' in its password (%40, %2F, %23)")
+    authority, _, query = url.partition("://")[2].partition("?")
+    if (
+        authority.count("@") > 1
+        or "@" in authority.partition("/")[2]
+        or "#" in authority
+        or ("@" in query and "@" not in authority)
+    ):
+        raise UsageError(f"{name}: percent-encode '@', '/', '?' and '#' in its password (%40, %2F, %3F, %23)")
 
 
 def _one_line(error: Exception, url: str) -> str:

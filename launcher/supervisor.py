@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from launcher.errors import LauncherError, UsageError
-from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, kill_launch, write_record
+from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, kill_launch, new_token, write_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +33,7 @@ class Service:
     command: tuple[str, ...]
     environment: dict[str, str]
     stop_seconds: float
+    quiet: bool = False  # says nothing but errors
     popen: subprocess.Popen[bytes] | None = None
     identity: Process | None = None
     delay: float = _FIRST_DELAY
@@ -46,7 +46,7 @@ class Supervisor:
 
     def __init__(self, run_folder: Path, stop_request: StopRequest) -> None:
         self._stop_request = stop_request
-        self._token = secrets.token_hex(16)
+        self._token = new_token()
         self._me = Process.of(os.getpid(), "launcher")
         self._record = run_folder / f"launcher-{self._me.pid}.json"
         self._services: list[Service] = []
@@ -54,7 +54,7 @@ class Supervisor:
 
     def run_step(self, name: str, command: tuple[str, ...], environment: dict[str, str]) -> None:
         """Run a command to its end; raises :class:`LauncherError` when it fails."""
-        step = Service(name, command, environment, stop_seconds=10)
+        step = Service(name, command, environment, stop_seconds=10, quiet=True)
         self.start(step)
         assert step.popen is not None
         while step.popen.poll() is None:
@@ -71,6 +71,7 @@ class Supervisor:
             [sys.executable, *service.command],
             env={**service.environment, TOKEN_VARIABLE: self._token},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if service.quiet else None,
             start_new_session=True,
         )
         service.started = time.monotonic()

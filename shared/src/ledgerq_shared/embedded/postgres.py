@@ -37,11 +37,11 @@ class EmbeddedPostgres:
     def __init__(
         self, folder: Path, *, port: int | None = None, max_connections: int = 200, fsync: bool = True
     ) -> None:
-        self._folder = folder
+        self._folder = folder.resolve()  # the server runs in another working directory
         self._port = port
         self._max_connections = max_connections
         self._fsync = fsync
-        self._record = folder / "run" / "postgres.json"
+        self._record = self._folder / "run" / "postgres.json"
         self._account = Account.choose()
 
     def start(self) -> str:

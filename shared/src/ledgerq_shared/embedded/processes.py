@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import time
 from dataclasses import asdict, dataclass
@@ -70,8 +71,15 @@ class Process:
             self.wait(5)
 
 
+def new_token() -> str:
+    """Return the token of a new launch; one started inside another (a test run) belongs to that one too."""
+    inherited = os.environ.get(TOKEN_VARIABLE)
+    fresh = secrets.token_hex(16)
+    return f"{inherited}/{fresh}" if inherited else fresh
+
+
 def of_launch(token: str) -> list[Process]:
-    """Return every living process that carries ``LEDGERQ_LAUNCH=<token>`` in its environment.
+    """Return every living process that carries ``LEDGERQ_LAUNCH=<token>`` (or ``<token>/…``) in its environment.
 
     The token is random and belongs to one launch, so this finds pool children and agents that have no record
     of their own, and nobody else's processes.
@@ -79,7 +87,8 @@ def of_launch(token: str) -> list[Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
-            if process.pid != os.getpid() and process.environ().get(TOKEN_VARIABLE) == token:
+            theirs = process.environ().get(TOKEN_VARIABLE, "")
+            if process.pid != os.getpid() and (theirs == token or theirs.startswith(f"{token}/")):
                 found.append(Process.of(process.pid, "child"))
     return found
 

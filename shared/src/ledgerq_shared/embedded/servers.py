@@ -35,7 +35,7 @@ class EmbeddedServers:
     """
 
     def __init__(self, folder: Path, *, redis_databases: int = 16, durable: bool = True) -> None:
-        self._folder = folder
+        self._folder = folder.resolve()
         self.postgres = EmbeddedPostgres(folder, fsync=durable)
         self.valkey = EmbeddedValkey(folder, databases=redis_databases)
         self._lock: int | None = None

@@ -28,10 +28,10 @@ class EmbeddedValkey:
     """
 
     def __init__(self, folder: Path, *, port: int | None = None, databases: int = 16) -> None:
-        self._folder = folder
+        self._folder = folder.resolve()  # the server runs in another working directory
         self._port = port
         self._databases = databases
-        self._record = folder / "run" / "valkey.json"
+        self._record = self._folder / "run" / "valkey.json"
 
     def start(self) -> str:
         """Start the server, after ending one left by a killed launcher; return its URL once it answers."""
@@ -86,7 +86,7 @@ class EmbeddedValkey:
         )  # fmt: skip
         with self._log_path().open("ab") as log:
             server = subprocess.Popen(
-                [program, str(configuration.resolve())],
+                [program, str(configuration)],
                 cwd=data, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,93 @@
+"""A fresh database for each test: cloned from a template that the migrations have built once per run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import redis
+
+from tests.support.servers import REDIS_DATABASES, locked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPLATE = "ledgerq_template"
+
+
+def on_server(url: str, database: str) -> str:
+    """Return ``url`` with another database name or number."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def migrated_template(folder: Path, postgres_url: str) -> str:
+    """Build the template database on first use; return its name."""
+    done = folder / "template.done"
+    with locked(folder / "template.lock"):
+        if not done.exists():
+            execute(postgres_url, f"DROP DATABASE IF EXISTS {TEMPLATE}")
+            execute(postgres_url, f"CREATE DATABASE {TEMPLATE}")
+            migrate(on_server(postgres_url, TEMPLATE))
+            done.touch()
+    return TEMPLATE
+
+
+def migrate(database_url: str) -> None:
+    """Run the migrations as a user does."""
+    subprocess.run(
+        [sys.executable, "-m", "ledgerq_shared.migrate", "upgrade"],
+        env={**os.environ, "DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1/0"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def create(postgres_url: str, *, template: str = "template1") -> str:
+    """Make a database of a new name; return its URL."""
+    name = f"test_{uuid.uuid4().hex}"
+    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    return on_server(postgres_url, name)
+
+
+def drop(postgres_url: str, url: str) -> None:
+    """Drop a database, whoever is still connected to it."""
+    execute(postgres_url, f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+
+
+def execute(url: str, sql: str) -> None:
+    """Run one statement outside of a transaction."""
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+    finally:
+        connection.close()
+
+
+def rows(url: str, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """Run one query; return its rows."""
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+    finally:
+        connection.close()
+
+
+def take_redis_database(folder: Path, redis_url: str) -> str:
+    """Return the URL of an empty numbered database that no other test of this run uses."""
+    counter = folder / "redis.counter"
+    with locked(folder / "redis.lock"):
+        number = int(counter.read_text()) + 1 if counter.exists() else 1
+        counter.write_text(str(number))
+    url = on_server(redis_url, str(number % REDIS_DATABASES))
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
