@@ -180,8 +180,8 @@ def users_example(server):
             "submit: Location leads to the task", f"/tasks/{task_id}" in answer.headers.get("location", "")
         )
         print(f"   submitted {task_id}: {answer.body['message']}")
-    seen = server.wait(task_id)
-    check_life(server, seen)
+        seen = server.wait(task_id)
+        check_life(server, seen)
     last = seen[-1]
     server.check("status: task_id", task_id, last["task_id"])
     server.check("status: task_type", USERS_EXAMPLE["task_type"], last["task_type"])
