@@ -329,6 +329,50 @@ SELECT id FROM done
 """
 
 
+def end_from_outside(
+    *, task_id: str, claim_no: int, state: State, error: str | None, data: str | None, actor: str
+) -> Statement:
+    """End a running task from outside its process (hard limit, termination). Row: ``(id,)`` when accepted.
+
+    Who is to be told of it (``AsyncResult``, a chord, errbacks) is told through the outbox.
+    """
+    return Statement(
+        _END_FROM_OUTSIDE,
+        {
+            "task_id": task_id,
+            "claim_no": claim_no,
+            "nos": plain_array([claim_no]),
+            "state": state.value,
+            "error": error,
+            "data": data,
+            "actor": actor,
+        },
+    )
+
+
+_END_FROM_OUTSIDE = f"""
+WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, found AS MATERIALIZED (
+  SELECT t.id, t.state AS before, v.claimed_at, v.worker FROM valid v JOIN task t ON t.id = v.id FOR UPDATE OF t
+), done AS (
+  UPDATE task t SET state = %(state)s, worker = f.worker, error = %(error)s::json, completed_at = clock_timestamp(),
+    attempt = t.attempt + (f.before <> 'STARTED')::integer,
+    seq = t.seq + CASE WHEN f.before = 'STARTED' THEN 1 ELSE 3 END,
+    started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE f.claimed_at END
+  FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, t.completed_at, f.before, f.claimed_at
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
+  SELECT id, seq, completed_at, CASE state WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END, attempt, %(actor)s,
+         CASE WHEN before <> 'STARTED' THEN claimed_at END, CASE WHEN before <> 'STARTED' THEN started_at END,
+         %(data)s::json
+  FROM done
+), told AS (
+  INSERT INTO outbox (kind, payload, created_at) SELECT 'outcome', json_build_object('task_id', id), now() FROM done
+), {_COUNTED}, {_RELEASE}
+SELECT id FROM done
+"""
+
+
 def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement:
     """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. Rows: ``(id,)``."""
     return Statement(

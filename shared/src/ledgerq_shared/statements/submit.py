@@ -36,11 +36,11 @@ class NewTask:
 class NewTaskOptions:
     """What most submits leave out. ``None`` means: not given."""
 
-    #: Not before this moment; or ``countdown`` seconds from now by the database's clock.
-    run_at: datetime | None = None
+    #: Not before this moment (RFC 3339 where it is a text); or ``countdown`` seconds from now by the database's clock.
+    run_at: datetime | str | None = None
     countdown: float | None = None
     #: Not to be begun after this moment; or ``expires_in`` seconds from now by the database's clock.
-    expires_at: datetime | None = None
+    expires_at: datetime | str | None = None
     expires_in: float | None = None
     max_retries: int | None = None
     time_limit: float | None = None

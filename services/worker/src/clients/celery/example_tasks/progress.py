@@ -6,7 +6,7 @@ from typing import Protocol
 class Reporter(Protocol):
     """The part of `DatabaseAwareTask` that the work uses, so that it can be tested without a queue."""
 
-    def update_progress(self, percent: float, status: str | None = None) -> None:
+    def update_progress(self, progress: float, status: str | None = None, /) -> None:
         """Report how much is done, from 0 to 100."""
 
     def raise_if_cancelled(self) -> None:

@@ -1,0 +1,102 @@
+"""The base class for tasks that report to the ledger.
+
+    @shared_task(bind=True, base=DatabaseAwareTask)
+    def my_custom_task(self, param1, param2):
+        self.update_progress(0, "starting")
+        ...
+        return {"status": "success"}
+
+Everything that Celery's own ``Task`` offers keeps working; ``delay`` and ``apply_async`` go through the ledger.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from celery import Task
+from ledgerq_shared.ids import new_task_id
+from ledgerq_worker import client, legs
+from ledgerq_worker.encoding import to_json
+from ledgerq_worker.legs import TaskCancelled
+
+__all__ = ["DatabaseAwareTask", "TaskCancelled"]
+
+_MAX_STATUS = 1000
+_MAX_LOG_BYTES = 64 * 1024
+
+
+class DatabaseAwareTask(Task):  # type: ignore[misc]
+    """A Celery task that reports progress and log lines to the ledger and can be cancelled.
+
+    Attributes:
+        on_worker_lost: what happens when its worker dies while it runs: ``rerun`` (default) or ``fail``.
+    """
+
+    abstract = True
+    on_worker_lost = "rerun"
+
+    def update_progress(self, progress: float, status: str | None = None) -> None:
+        """Report how far the task is.
+
+        Calls may come as often as one likes: they cost microseconds, and what is written is throttled, with the last
+        value always kept. Outside of a worker (called directly, in a test) nothing happens.
+
+        Args:
+            progress: per cent, 0 to 100; values beyond are cut off.
+            status: a short text for people; null for none.
+
+        Raises:
+            TypeError: ``progress`` is not a number.
+        """
+        percent = float(progress)
+        if math.isnan(percent):
+            raise ValueError("progress must be a number between 0 and 100, not NaN")
+        leg = legs.current()
+        if leg is not None:
+            text = None if status is None else _storable(str(status))[:_MAX_STATUS]
+            leg.recorder.progressed(leg, min(max(percent, 0.0), 100.0), text)
+
+    def log(self, message: str, **data: Any) -> None:
+        """Add a line to the task's history.
+
+        Args:
+            message: for people.
+            **data: more about it; must be JSON.
+
+        Raises:
+            ValueError: the line is more than 64 KiB as JSON, or not JSON.
+        """
+        leg = legs.current()
+        try:
+            line = to_json({"message": str(message), **data})
+        except TypeError as error:
+            raise ValueError(f"a log line must be JSON: {error}") from None
+        if len(line) > _MAX_LOG_BYTES:
+            raise ValueError(f"a log line may have {_MAX_LOG_BYTES:,} bytes as JSON, this one has {len(line):,}")
+        if leg is not None:
+            leg.recorder.logged(leg, line)
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked for this task to be cancelled. Cheap: ask as often as you like."""
+        leg = legs.current()
+        return leg is not None and leg.is_cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """End the task as REVOKED if somebody asked for it.
+
+        Raises:
+            TaskCancelled: to be let through.
+        """
+        if self.is_cancelled():
+            raise TaskCancelled("cancellation was requested")
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
+        """As Celery's, with the message going into the ledger; committed when this returns."""
+        client.install(self.app)
+        return super().apply_async(args, kwargs, task_id=task_id or str(new_task_id()), **options)
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds neither NUL nor lone surrogates."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,72 @@
+"""Adoption: a message that a plain Celery producer sent becomes a task of the ledger, and is then acknowledged.
+
+It shares everything from there on: claim, run, record. While PostgreSQL is away the message stays unacknowledged and is
+tried again; adopting it twice changes nothing, for it keeps its Celery id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery, Task
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from kombu.exceptions import EncodeError
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.statements.submit import NewTask
+
+from ledgerq_worker.messages import task_from_message
+from ledgerq_worker.sending import Submitter
+
+log = structlog.get_logger()
+
+_TRY_AGAIN_AFTER = 1.0
+
+
+class Adoption:
+    """Makes the strategy with which Celery's consumer handles messages of the users' tasks.
+
+    Args:
+        submitter: the way into the ledger.
+        actor: who submits, for the event log.
+    """
+
+    def __init__(self, submitter: Submitter, *, actor: str) -> None:
+        self._submitter = submitter
+        self._actor = actor
+
+    def strategy(self, task: Task, app: Celery, consumer: Any, **_: Any) -> Callable[..., None]:
+        """Celery's ``Task.Strategy`` for one task type."""
+
+        def handle(message: Any, body: Any, ack: Callable[..., None], reject: Callable[..., None], *_: Any, **__: Any) -> None:
+            try:
+                new = self._parsed(task, app, message, body)
+            except (EncodeError, KeyError, ValueError, TypeError) as error:
+                log.error("worker.message.refused", task_type=task.name, error=str(error))
+                reject(log, consumer.connection_errors)
+            else:
+                adopt(new, ack)
+
+        def adopt(new: NewTask, ack: Callable[..., None]) -> None:
+            try:
+                self._submitter.submit(new)
+            except Unavailable as error:
+                log.warning("worker.message.not_adopted_yet", task_type=task.name, error=error.detail)
+                consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack))
+            else:
+                ack(log, consumer.connection_errors)
+
+        return handle
+
+    def _parsed(self, task: Task, app: Celery, message: Any, body: Any) -> NewTask:
+        if body is None and "args" not in message.payload:
+            body, headers = message.payload, message.headers
+        elif "args" in message.payload:
+            body, headers, *_ = hybrid_to_proto2(message, message.payload)
+        else:
+            body, headers, *_ = proto1_to_proto2(message, body)
+        queue = (message.delivery_info or {}).get("routing_key") or app.conf.task_default_queue
+        return task_from_message(
+            task.name, headers, message.properties or {}, body, queue=queue, actor=self._actor
+        )

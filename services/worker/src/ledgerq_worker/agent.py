@@ -1,0 +1,278 @@
+"""The lease agent: a process of its own beside a worker node, started by exec, that no task can starve.
+
+It registers the node, renews its lease while the worker's parent process lives and is not stopped, passes on requests to
+cancel, kills what exceeds its hard limit, and takes back the tasks of a pool process that died. When the parent's pipe
+closes without a farewell, the parent is dead: the agent ends its pool processes and returns their tasks at once.
+
+Speaks with the parent over its standard input, one line each: ``lost <pid>``, ``stopping``, ``stopped``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psutil
+import structlog
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.logging import configure
+from ledgerq_shared.settings import LogSettings, load
+from ledgerq_shared.statements.recover import recover_claims
+from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
+
+from ledgerq_worker.hard_limit import record_hard_limit
+from ledgerq_worker.slots import SlotRecord, SlotTable
+
+log = structlog.get_logger()
+
+#: How often the agent looks at the parent and at the slots, in seconds.
+_LOOK_EVERY = 0.2
+#: The lease is renewed ten times before it would run out.
+_RENEWALS_PER_LEASE = 10
+#: After the parent's death the agent tries for this long to tell the ledger, in seconds.
+_FAREWELL = 60.0
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What the parent tells its agent on starting it."""
+
+    database_url: str
+    broker_url: str
+    name: str
+    host: str
+    parent_pid: int
+    pool: str
+    slots: int
+    queues: list[str]
+    task_types: list[str]
+    lease: float
+    table: str
+
+
+class Agent:
+    """The agent of one node."""
+
+    def __init__(self, config: NodeConfig, database: Database, broker: Broker, table: SlotTable) -> None:
+        self._config = config
+        self._database = database
+        self._broker = broker
+        self._table = table
+        self._parent = psutil.Process(config.parent_pid)
+        self._worker_id: UUID | None = None
+        self._renewed_at = 0.0
+        self._is_stopping = False
+        self._lost: list[int] = []
+
+    def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
+        """Until the parent says that it has stopped, or dies.
+
+        Args:
+            read_lines: the parent's lines that arrived within so many seconds; null when its pipe is closed.
+        """
+        while True:
+            lines = read_lines(_LOOK_EVERY)
+            if lines is None:
+                self._parent_died()
+                return
+            for line in lines:
+                if line == "stopped":
+                    self._end("stopped", charge=False)
+                    return
+                self._obey(line)
+            try:
+                self._recover_lost()
+                self._enforce_limits()
+                self._keep_lease()
+            except Unavailable as error:
+                log.warning("agent.ledger_unavailable", error=error.detail)
+
+    def _obey(self, line: str) -> None:
+        if line == "stopping":
+            self._is_stopping, self._renewed_at = True, 0.0
+        elif line.startswith("lost "):
+            self._lost.append(int(line.removeprefix("lost ")))
+
+    def _keep_lease(self) -> None:
+        if time.monotonic() - self._renewed_at < self._config.lease / _RENEWALS_PER_LEASE or self._is_parent_stopped():
+            return
+        if self._worker_id is not None:
+            with self._database.transaction(timeout=self._config.lease) as cursor:
+                rows = execute(
+                    cursor,
+                    renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._is_stopping),
+                )
+            if rows:
+                self._renewed_at = time.monotonic()
+                self._cancel(rows[0][0])
+                return
+            log.warning("agent.declared_dead", worker=self._config.name)
+        self._register()
+
+    def _register(self) -> None:
+        """Under a new id: what the old one held is void."""
+        worker_id = uuid4()
+        config = self._config
+        with self._database.transaction() as cursor:
+            execute(
+                cursor,
+                register_worker(
+                    worker_id=worker_id,
+                    name=config.name,
+                    host=config.host,
+                    pid=config.parent_pid,
+                    pool=config.pool,
+                    slots=config.slots,
+                    queues=config.queues,
+                    task_types=config.task_types,
+                    lease=config.lease,
+                ),
+            )
+        self._worker_id = self._table.worker_id = worker_id
+        self._renewed_at = time.monotonic()
+        # A ticket per slot when the node appears: what waits is begun at once, not at the next sweep.
+        for queue in config.queues:
+            self._broker.wake(queue, config.slots, config.slots)
+        log.info("worker.registered", worker=config.name, slots=config.slots, queues=config.queues)
+
+    def _is_parent_stopped(self) -> bool:
+        try:
+            return bool(self._parent.status() == psutil.STATUS_STOPPED)
+        except psutil.Error:
+            return True
+
+    def _cancel(self, task_ids: list[str]) -> None:
+        for record in self._table.read() if task_ids else ():
+            if record.task_id in task_ids and not record.is_cancelled:
+                self._table.flag_cancelled(record.index)
+
+    def _recover_lost(self) -> None:
+        """Take back what the slots of dead pool processes held."""
+        for record in self._table.read():
+            if record.pid in self._lost:
+                self._take_back(record)
+        self._lost.clear()
+
+    def _take_back(self, record: SlotRecord, *, why: str = "the pool process died") -> None:
+        if self._worker_id is None:
+            return
+        with self._database.transaction() as cursor:
+            rows = execute(
+                cursor,
+                recover_claims(
+                    worker_id=self._worker_id,
+                    slot=record.index,
+                    suspects=[record.task_id] if record.task_id else [],
+                    why=why,
+                    actor=f"worker:{self._config.name}",
+                ),
+            )
+        self._table.enter(record.index, 0)
+        self._wake(rows)
+        log.warning("worker.slot.lost", slot=record.index, pid=record.pid, task_id=record.task_id, tasks=len(rows))
+
+    def _enforce_limits(self) -> None:
+        now = time.monotonic()
+        for record in self._table.read():
+            if self._config.pool == "prefork" and record.task_id and 0 < record.deadline < now:
+                self._kill(record, limit=record.deadline - record.begun_at)
+
+    def _kill(self, record: SlotRecord, *, limit: float) -> None:
+        log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
+        assert record.task_id is not None
+        with self._database.transaction() as cursor:
+            for statement in record_hard_limit(record, limit, actor=f"worker:{self._config.name}"):
+                execute(cursor, statement)
+        os.kill(record.pid, signal.SIGKILL)
+        self._take_back(record, why=f"hard time limit of {limit:g} s")
+
+    def _parent_died(self) -> None:
+        """The parent is gone without a farewell: its pool processes must not go on, their tasks must run again."""
+        log.error("worker.parent_died", worker=self._config.name)
+        if self._config.pool == "prefork":
+            for record in self._table.read():
+                _kill_if_alive(record.pid)
+        self._end("lost", charge=True)
+
+    def _end(self, why: str, *, charge: bool) -> None:
+        suspects = [record.task_id for record in self._table.read() if record.task_id]
+        deadline = time.monotonic() + _FAREWELL
+        while self._worker_id is not None and time.monotonic() < deadline:
+            try:
+                with self._database.transaction() as cursor:
+                    execute(cursor, end_worker(worker_id=self._worker_id, why=why))
+                    rows = execute(
+                        cursor,
+                        recover_claims(
+                            worker_id=self._worker_id,
+                            suspects=suspects,
+                            charge=charge,
+                            why=f"the worker {why}" if why == "stopped" else "the worker process died",
+                            actor=f"worker:{self._config.name}",
+                        ),
+                    )
+                self._wake(rows)
+                break
+            except Unavailable:
+                time.sleep(1)
+        self._table.remove()
+
+    def _wake(self, rows: list[tuple[Any, ...]]) -> None:
+        for queue in {queue for _, queue, state in rows if state in ("PENDING", "RETRY")}:
+            self._broker.wake(queue, len(rows), max(self._config.slots, 1))
+
+
+def _kill_if_alive(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(pid)], timeout=5)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        pass
+
+
+class _Lines:
+    """The parent's lines."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._rest = b""
+
+    def __call__(self, seconds: float) -> list[str] | None:
+        if not select.select([self._handle], [], [], seconds)[0]:
+            return []
+        chunk = os.read(self._handle, 4096)
+        if not chunk:
+            return None
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return [line.decode() for line in lines]
+
+
+def main() -> None:
+    """``python -m ledgerq_worker.agent``: the first line on standard input is the configuration."""
+    # A Ctrl-C in the terminal reaches the whole group; the parent decides when the agent ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    configure(load(LogSettings), service="agent")
+    config = NodeConfig(**json.loads(sys.stdin.buffer.raw.readline()))  # type: ignore[attr-defined]
+    name = f"ledgerq-agent {config.name}"
+    Agent(
+        config,
+        Database(config.database_url, application_name=name, size=1),
+        Broker(config.broker_url, client_name="ledgerq-agent"),
+        SlotTable(Path(config.table), config.slots),
+    ).run(_Lines(sys.stdin.fileno()))
+
+
+if __name__ == "__main__":
+    main()

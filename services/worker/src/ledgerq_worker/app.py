@@ -1,0 +1,78 @@
+"""Builds the Celery application of a worker: the users' own where there is one, made to keep its outcomes for the ledger.
+
+An application that makes its own ``Celery()`` becomes the current one on import, so an existing application must *be*
+the worker's.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from celery import Celery
+from ledgerq_shared.settings import SettingsError, StoreSettings
+
+from ledgerq_worker.task_modules import load_task_modules, make_importable, module_names
+
+#: Time limits of the drains' pool, set aside: they mean the tasks inside.
+_POOL_LIMITS = ("task_time_limit", "task_soft_time_limit")
+
+
+def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: str, default_queue: str) -> Celery:
+    """The Celery application with all task modules imported.
+
+    Raises:
+        SettingsError: ``LEDGERQ_CELERY_APP`` names nothing that is a Celery application.
+        TaskModuleError: a task module cannot be imported.
+    """
+    if celery_app:
+        app = _existing(celery_app)
+    else:
+        app = Celery("ledgerq")
+        app.conf.update(
+            task_default_queue=default_queue,
+            result_expires=86_400,
+            enable_utc=True,
+            timezone="UTC",
+            result_extended=False,
+        )
+        app.set_default()
+    app.conf.update(
+        broker_url=stores.broker_url,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        result_serializer="json",
+    )
+    if not celery_app or app.conf.result_backend is None:
+        app.conf.result_backend = stores.result_backend
+    app.set_current()
+    load_task_modules(module_names(task_modules), examples=True)
+    app.loader.import_default_modules()
+    app.finalize()
+    return app
+
+
+def limits_belong_to_tasks(app: Celery) -> None:
+    """Celery's global time limits become those of each task that has none: the pool's own would kill drains."""
+    hard, soft = (app.conf.get(name) for name in _POOL_LIMITS)
+    for task in app.tasks.values():
+        if not task.name.startswith("ledgerq."):
+            task.time_limit = hard if task.time_limit is None else task.time_limit
+            task.soft_time_limit = soft if task.soft_time_limit is None else task.soft_time_limit
+    app.conf.update(dict.fromkeys(_POOL_LIMITS))
+
+
+def _existing(path: str) -> Celery:
+    make_importable(Path.cwd())
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise SettingsError(f"LEDGERQ_CELERY_APP: importing {module_name!r} failed: {error}") from error
+    found = getattr(module, attribute or "app", None)
+    if not isinstance(found, Celery):
+        raise SettingsError(f"LEDGERQ_CELERY_APP: {path!r} is not a Celery application (expected package.module:app)")
+    return found

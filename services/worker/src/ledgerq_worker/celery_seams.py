@@ -1,0 +1,235 @@
+"""Everything that touches Celery's half-public parts, in one module, so that a new Celery fails one contract test.
+
+Four seams:
+
+- the *tracer*: Celery's own runs every task; it is built with a marker around the task's body;
+- the *result backend*: inside a leg, marking a task as done or failed is kept in the leg;
+- the *message sender*: inside a worker, messages for ledger tasks become rows of the ledger;
+- the *drain task*: taken from the broker like any task, but invisible to signals, events and result backends.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, Task
+from celery.app.amqp import AMQP
+from celery.app.backends import by_url
+from celery.app.task import get_actual_ignore_result
+from celery.app.trace import build_tracer, trace_ok_t
+from celery.worker.request import Request
+from ledgerq_shared.broker import DRAIN_TASK
+from ledgerq_shared.states import State
+
+from ledgerq_worker import legs
+from ledgerq_worker.encoding import describe_error, encode_result, to_json
+
+#: Runs a drain of one queue; set by the worker process.
+Drain = Callable[[str], None]
+#: Takes a message that Celery is about to send: ``(name, headers, properties, body, queue, send_natively)``.
+Sender = Callable[..., Any]
+
+
+def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
+    """Celery's tracer for ``task``, which marks the leg when the task's body is done."""
+    body = task.run
+    _let_submits_set_max_retries(task)
+
+    @functools.wraps(body)
+    def marked(*args: Any, **kwargs: Any) -> Any:
+        leg = legs.current()
+        try:
+            return body(*args, **kwargs)
+        finally:
+            if leg is not None and leg.task.task_type == task.name:
+                leg.is_body_done = True
+
+    task.run = marked
+    try:
+        return build_tracer(task.name, task, app.loader, hostname, app=app)  # type: ignore[no-any-return]
+    finally:
+        # A task with its own __call__ reaches the body through the attribute; all others through the tracer alone.
+        if type(task).__call__ is Task.__call__ or getattr(Task.__call__, "__name__", "") == "__protected_call__":
+            task.run = body
+
+
+def _let_submits_set_max_retries(task: Task) -> None:
+    """``task.max_retries`` is what the running task was submitted with, where that was given."""
+    own = task.max_retries
+
+    def max_retries(_: Task) -> int | None:
+        leg = legs.current()
+        if leg is not None and leg.task.max_retries is not None and leg.task.task_type == task.name:
+            return leg.task.max_retries
+        return own
+
+    vars(task).pop("max_retries", None)
+    type(task).max_retries = property(max_retries)
+
+
+def install_backend(app: Celery) -> None:
+    """Replace the application's result backend by one that keeps outcomes in the running leg."""
+    base, url = by_url(app.backend_cls or app.conf.result_backend, app.loader)
+    if getattr(base, "is_ledger_backend", False):
+        return
+
+    class LedgerBackend(base):  # type: ignore[misc, valid-type]
+        """The application's own backend, except while a leg runs."""
+
+        is_ledger_backend = True
+
+        def __init__(self, app: Celery, url: str | None = None, **kwargs: Any) -> None:
+            super().__init__(app=app, url=url or _url, **kwargs)
+
+        def mark_as_done(
+            self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = "SUCCESS"
+        ) -> None:
+            leg = _own_leg(task_id)
+            if leg is None:
+                super().mark_as_done(task_id, result, request, store_result, state)
+                return
+            # Raises what Celery's tracer takes for a failure of the task, so do it before anything is kept.
+            is_kept = not get_actual_ignore_result(self.app.tasks[leg.task.task_type], request)
+            leg.result = encode_result(result) if is_kept else None
+            leg.state, leg.request, leg.raw_result, leg.is_result_published = State.SUCCESS, request, result, is_kept
+
+        def mark_as_failure(
+            self,
+            task_id: str,
+            exc: BaseException,
+            traceback: str | None = None,
+            request: Any = None,
+            store_result: bool = True,
+            call_errbacks: bool = True,
+            state: str = "FAILURE",
+        ) -> None:
+            leg = _own_leg(task_id)
+            if leg is None:
+                super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+                return
+            leg.state, leg.request, leg.exception = State.FAILURE, request, exc
+            leg.result, leg.error = None, to_json(describe_error(exc, str(traceback or "")))
+            leg.is_result_published = store_result
+            # What the tracer sent for a success that then could not be stored is not to leave.
+            leg.follow_ups.clear()
+            leg.messages.clear()
+
+        def mark_as_retry(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
+            if _own_leg(task_id) is None:
+                return super().mark_as_retry(task_id, exc, *args, **kwargs)
+            return None
+
+        def on_task_call(self, producer: Any, task_id: str) -> None:
+            if legs.current() is None:
+                super().on_task_call(producer, task_id)
+
+    _url = url
+    app.backend_cls = LedgerBackend
+    # Drop the instance that may have been made before.
+    app._backend_cache = None
+    app._local.backend = None
+
+
+def _own_leg(task_id: str) -> legs.Leg | None:
+    leg = legs.current()
+    return leg if leg is not None and leg.celery_id == task_id else None
+
+
+def install_sender(app: Celery, sender: Sender) -> None:
+    """Give every message that the application is about to send to ``sender`` first."""
+
+    class LedgerAMQP(AMQP):  # type: ignore[misc]
+        """Celery's message factory with our way out."""
+
+        def as_task_v2(
+            self, task_id: str, name: str, args: Any = None, kwargs: Any = None, countdown: Any = None, *rest: Any, **more: Any
+        ) -> Any:
+            """Celery turns a countdown into a time by this machine's clock; keep it, for the ledger has its own clock."""
+            message = super().as_task_v2(task_id, name, args, kwargs, countdown, *rest, **more)
+            if countdown:
+                message.headers["countdown"] = float(countdown)
+            return message
+
+        @functools.cached_property
+        def send_task_message(self) -> Callable[..., Any]:
+            natively = self._create_task_sender()
+
+            def send(producer: Any, name: str, message: Any, **options: Any) -> Any:
+                return sender(name, message, options, functools.partial(natively, producer, name, message, **options))
+
+            return send
+
+    app.amqp = LedgerAMQP(app)
+
+
+def queue_of(app: Celery, options: dict[str, Any]) -> str:
+    """The queue that a message with these sending options goes to."""
+    queue = options.get("queue")
+    if queue is not None:
+        return str(getattr(queue, "name", queue))
+    return str(options.get("routing_key") or app.conf.task_default_queue)
+
+
+def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], None]) -> None:
+    """Register the task that tickets call.
+
+    Args:
+        drain: what a ticket does, in a pool process or thread.
+        on_lost: told in the parent when a pool process died in a drain, with its pid (null if it is not known).
+    """
+
+    class DrainRequest(Request):  # type: ignore[misc]
+        """A ticket in the parent; its failure means that its pool process died."""
+
+        def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+            # Not the parent class's: that would fire task_failure and store a result for the drain.
+            del send_failed_event, return_ok, exc_info
+            self.acknowledge()
+            on_lost(self.worker_pid)
+
+    class DrainTask(Task):  # type: ignore[misc]
+        """Work on one queue until it is empty or a while has passed."""
+
+        name = DRAIN_TASK
+        ignore_result = True
+        acks_late = False
+        send_events = False
+        track_started = False
+        time_limit = None
+        soft_time_limit = None
+        rate_limit = None
+        Request = DrainRequest
+
+        def run(self, queue: str) -> None:
+            drain(queue)
+
+        @property
+        def __trace__(self) -> Callable[..., Any]:
+            """Celery assigns a tracer here, which would send signals and store results for the drain."""
+            return _trace_drain
+
+        @__trace__.setter
+        def __trace__(self, tracer: object) -> None:
+            pass
+
+    def _trace_drain(uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
+        drain(*args)
+        return trace_ok_t(None, None, 0.0, "")
+
+    app.register_task(DrainTask())
+    logging.getLogger("celery.worker.strategy").addFilter(_is_no_ticket)
+
+
+def _is_no_ticket(record: logging.LogRecord) -> bool:
+    """Tickets come and go by the thousand: "received" is said of tasks only."""
+    return getattr(record, "data", {}).get("name") != DRAIN_TASK
+
+
+def install_adoption(app: Celery, strategy: Callable[..., Any]) -> None:
+    """Let messages of all other tasks go to ``strategy`` instead of into the pool."""
+    for name, task in app.tasks.items():
+        if name != DRAIN_TASK:
+            task.Strategy = strategy

@@ -1,0 +1,42 @@
+"""``delay`` and ``apply_async`` from any Python process: a web application, a script, a shell.
+
+A worker has its way into the ledger already. Any other process gets one when a :class:`DatabaseAwareTask` is first sent
+from it, provided that ``DATABASE_URL`` is set there; without it the message goes to the broker, as in plain Celery, and
+the worker that takes it adopts it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from celery import Celery
+from ledgerq_shared.settings import StoreSettings, load
+
+from ledgerq_worker.celery_seams import install_sender
+from ledgerq_worker.process import Stores
+from ledgerq_worker.sending import LedgerSender, Submitter
+
+_lock = threading.Lock()
+_MARK = "_ledgerq_sends"
+
+
+def install(app: Celery) -> None:
+    """Let this application's messages for ledger tasks become rows of the ledger. Does nothing the second time."""
+    with _lock:
+        if getattr(app, _MARK, False) or not os.environ.get("DATABASE_URL"):
+            return
+        settings = load(StoreSettings)
+        submitter = Submitter(Stores(settings, "ledgerq-client").connect)
+        install_sender(app, LedgerSender(app, submitter, actor="client", knows=lambda name: _is_ours(app, name)))
+        mark_installed(app)
+
+
+def mark_installed(app: Celery) -> None:
+    """Say that this application has its way into the ledger."""
+    setattr(app, _MARK, True)
+
+
+def _is_ours(app: Celery, task_type: str) -> bool:
+    """Outside of a worker only tasks with our base class are known to be the ledger's; others go as Celery sends them."""
+    return hasattr(app.tasks.get(task_type), "update_progress")

@@ -1,0 +1,169 @@
+"""A drain: what a ticket sets off in a pool slot. Claim, run, record and claim again, until the queue is empty or a
+while has passed; then the ticket is passed on, so that no queue keeps a slot from the others.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
+
+from ledgerq_worker.claim_size import ClaimSize
+from ledgerq_worker.low_water import LowWater
+from ledgerq_worker.recorder import Recorder
+from ledgerq_worker.runner import Runner
+from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.watcher import Watcher
+
+log = structlog.get_logger()
+
+#: A drain that found entries which another claimer has locked looks again after this long, in seconds.
+_LOCKED_PAUSE = 0.002
+_LOCKED_LOOKS = 50
+
+
+class Drain:
+    """The drain of one slot.
+
+    Args:
+        watcher: makes the slot's watcher, given how to hand back what has not begun.
+        seconds: how long it may go on before the ticket is passed on.
+        slots: worker slots of this node, to know how many tickets are worth having.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        broker: Broker,
+        table: SlotTable,
+        slot: int,
+        runner: Runner,
+        recorder: Recorder,
+        claim_size: ClaimSize,
+        watcher: Callable[[Callable[[], None]], Watcher],
+        seconds: float,
+        slots: int,
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._table = table
+        self._slot = slot
+        self._runner = runner
+        self._recorder = recorder
+        self._claim_size = claim_size
+        self._seconds = seconds
+        self._slots = slots
+        self._low_water = LowWater()
+        self._waiting: deque[ClaimedTask] = deque()
+        self._watcher = watcher(self._hand_back_waiting)
+
+    def run(self, queue: str) -> None:
+        """Work on ``queue`` until it is empty, the time is over, or the node is stopping."""
+        self._table.enter(self._slot, os.getpid())
+        deadline = time.monotonic() + self._seconds
+        looks = 0
+        with self._watcher:
+            self._claim(queue)
+            while True:
+                if self._waiting:
+                    self._run_claimed(queue)
+                elif looks >= _LOCKED_LOOKS or not self._is_worth_a_look(queue):
+                    return
+                else:
+                    looks += 1
+                    time.sleep(_LOCKED_PAUSE)
+                if self._table.is_stopping:
+                    self._recorder.flush()
+                    return
+                if time.monotonic() > deadline:
+                    self._recorder.flush()
+                    self._broker.wake(queue, 1, self._slots)
+                    return
+                self._claim(queue)
+
+    def _claim(self, queue: str) -> None:
+        """Record what is pending and claim the next tasks, in one transaction."""
+        if self._table.is_stopping:
+            self._recorder.flush()
+            return
+        claimed = self._recorder.flush(
+            claim_tasks(
+                worker_id=self._table.worker_id,
+                slot=self._slot,
+                queue=queue,
+                limit=self._claim_size.limit_for(queue),
+                budget=self._claim_size.budget,
+                cost_of_type=self._claim_size.cost_of_type,
+                unknown_cost=self._claim_size.budget,
+                low_water=self._low_water.marks(queue),
+            )
+        )
+        self._low_water.claimed(queue, claimed)
+        self._waiting.extend(claimed)
+
+    def _run_claimed(self, queue: str) -> None:
+        began, count = time.monotonic(), 0
+        strangers: list[ClaimedTask] = []
+        while True:
+            try:
+                # Taking from a deque is atomic: a task is either begun here or handed back by the watcher.
+                task = self._waiting.popleft()
+            except IndexError:
+                break
+            if not self._runner.knows(task.task_type):
+                strangers.append(task)
+                continue
+            count += 1
+            leg = self._runner.run(task)
+            if leg.begun_at:
+                self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
+            self._recorder.ended(leg)
+            if self._table.is_stopping:
+                self._hand_back_waiting()
+        if strangers:
+            log.warning("worker.task.unknown_type", task_types=sorted({task.task_type for task in strangers}))
+            self._hand_back(strangers, reason="no_worker")
+        if count:
+            self._claim_size.claim_ran(queue, count, time.monotonic() - began)
+
+    def _hand_back_waiting(self) -> None:
+        """Return what has not begun: the task that runs takes long, or the node is stopping."""
+        waiting = []
+        while True:
+            try:
+                waiting.append(self._waiting.pop())
+            except IndexError:
+                break
+        if waiting:
+            self._hand_back(waiting, reason=None)
+
+    def _hand_back(self, tasks: list[ClaimedTask], *, reason: str | None) -> None:
+        while True:
+            try:
+                with self._database.transaction() as cursor:
+                    execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
+                break
+            except Unavailable as error:  # doing it twice changes nothing
+                log.warning("worker.hand_back.ledger_unavailable", error=error.detail, tasks=len(tasks))
+                time.sleep(1)
+        if reason is None:
+            for queue in {task.queue for task in tasks}:
+                self._broker.wake(queue, len(tasks), self._slots)
+
+    def _is_worth_a_look(self, queue: str) -> bool:
+        """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""
+        if self._low_water.forget(queue):
+            return True
+        try:
+            with self._database.transaction() as cursor:
+                return bool(execute(cursor, has_ready(queue))[0][0])
+        except Unavailable:
+            return False

@@ -1,0 +1,122 @@
+"""Values that go into the ledger and come out of it: JSON texts, with clear errors for what JSON cannot hold."""
+
+from __future__ import annotations
+
+import json
+import traceback as traceback_module
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from kombu.exceptions import EncodeError
+from kombu.utils.json import dumps as celery_dumps
+from kombu.utils.json import loads as celery_loads
+
+#: Most bytes of a result, or of a task's parameters, as JSON.
+MAX_VALUE_BYTES = 1024 * 1024
+_MAX_TEXT = 64 * 1024
+
+
+class ResultNotSerializable(EncodeError):
+    """The task returned something that JSON cannot hold."""
+
+
+class ResultTooLarge(EncodeError):
+    """The task returned more than a result may hold."""
+
+
+def encode_result(value: Any) -> str:
+    """A return value as JSON.
+
+    Dates, UUIDs, decimals, enums and Pydantic models become what people expect; everything else that is not JSON is an
+    error that names the type.
+
+    Raises:
+        ResultNotSerializable: a set, bytes, NaN, an object, a value that contains itself.
+        ResultTooLarge: more than 1 MiB.
+    """
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ResultNotSerializable(
+            f"The return value of type {type(value).__name__} is not JSON: {error}. "
+            "Return dicts with text keys, lists, text, numbers, booleans or None."
+        ) from None
+    if len(text) > MAX_VALUE_BYTES:
+        raise ResultTooLarge(
+            f"The return value is {len(text):,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are kept. "
+            "Store large output elsewhere and return where it is."
+        )
+    return text
+
+
+def encode_arguments(args: Any, kwargs: Any) -> tuple[str | None, str]:
+    """Arguments of a Celery message as ``(args, kwargs)``, in Celery's own JSON (which keeps dates, UUIDs, decimals).
+
+    Raises:
+        EncodeError: not JSON, or more than 1 MiB.
+    """
+    texts = celery_dumps(list(args)) if args else None, celery_dumps(dict(kwargs or {}))
+    size = sum(len(text) for text in texts if text)
+    if size > MAX_VALUE_BYTES:
+        raise EncodeError(
+            f"The arguments are {size:,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are accepted. "
+            "Store large input elsewhere and pass where it is."
+        )
+    return texts
+
+
+def encode_celery(value: Any) -> str:
+    """Signatures and headers of a Celery message as JSON."""
+    return str(celery_dumps(value))
+
+
+def decode(text: str | None, *, from_celery: bool) -> Any:
+    """What was stored: in Celery's own JSON, or plain JSON from the API. Null for null."""
+    if text is None:
+        return None
+    return celery_loads(text) if from_celery else json.loads(text)
+
+
+def describe_error(error: BaseException, traceback: str | None, *, retryable: bool = True) -> dict[str, Any]:
+    """An exception as the ledger keeps it: ``{type, message, traceback, retryable}``, each of bounded size."""
+    try:
+        message = str(error)
+    except Exception as broken:  # an exception's __str__ is the user's code
+        message = f"<the message could not be read: {type(broken).__name__}>"
+    if traceback is None:
+        traceback = "".join(traceback_module.format_exception(error))
+    return {
+        "type": type(error).__name__,
+        "message": message[:_MAX_TEXT],
+        "traceback": traceback[-_MAX_TEXT:],
+        "retryable": retryable,
+    }
+
+
+def to_json(value: Any) -> str:
+    """A value that is known to be JSON, as compact text."""
+    return _encode(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, (UUID, Decimal)):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
+
+
+# ASCII only, so that a lone surrogate or a NUL in a text is an escape that PostgreSQL's json type can keep.
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
+def celery_json(value: Any) -> Any:
+    """A value as Celery's JSON would carry it: signatures become dicts, dates become tagged dicts."""
+    return json.loads(celery_dumps(value))

@@ -1,0 +1,31 @@
+"""What is written when a task exceeds its hard time limit, before its process is killed."""
+
+from __future__ import annotations
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.states import State
+from ledgerq_shared.statements.record import end_from_outside
+
+from ledgerq_worker.encoding import to_json
+from ledgerq_worker.slots import SlotRecord
+
+
+def record_hard_limit(record: SlotRecord, limit: float, *, actor: str) -> list[Statement]:
+    """FAILURE `TimeLimitExceeded` for the task in this slot, guarded by its claim like every write."""
+    assert record.task_id is not None
+    error = {
+        "type": "TimeLimitExceeded",
+        "message": f"The task ran longer than its hard time limit of {limit:g} s and was killed.",
+        "traceback": None,
+        "retryable": True,
+    }
+    return [
+        end_from_outside(
+            task_id=record.task_id,
+            claim_no=record.claim_no,
+            state=State.FAILURE,
+            error=to_json(error),
+            data=to_json({"limit": "hard", "seconds": limit}),
+            actor=actor,
+        )
+    ]

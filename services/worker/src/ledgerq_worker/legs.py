@@ -1,0 +1,98 @@
+"""A leg: one execution of a task under one claim, and what it wants to leave behind.
+
+While a leg runs, what Celery's tracer would send or store at once is kept here instead. It leaves only after the ledger
+has accepted the leg's end; if the claim was superseded, it never leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ledgerq_shared.states import State
+from ledgerq_shared.statements.claim import ClaimedTask
+from ledgerq_shared.statements.submit import NewTask
+
+if TYPE_CHECKING:
+    from ledgerq_worker.recorder import Recorder
+    from ledgerq_worker.slots import SlotTable
+
+
+class TaskCancelled(Exception):  # noqa: N818 - what happened, not an error of the program
+    """Raised inside a task by ``raise_if_cancelled`` when its cancellation was requested."""
+
+
+@dataclass(slots=True)
+class Leg:
+    """One execution of a claimed task."""
+
+    task: ClaimedTask
+    #: Slot that runs it; the lease agent raises the cancel flag there.
+    slot: int
+    table: SlotTable
+    #: Writes progress and log lines.
+    recorder: Recorder
+    #: What the ledger has at the moment; changed when a flush has written STARTED.
+    recorded: State
+    begun_at: float = 0.0
+    ended_at: float = 0.0
+    #: Whether the task's own code has returned: what is sent afterwards belongs to its outcome.
+    is_body_done: bool = False
+    #: The outcome; null while running.
+    state: State | None = None
+    result: str | None = None
+    error: str | None = None
+    data: str | None = None
+    #: The exception of a failure, for Celery's result backend.
+    exception: BaseException | None = None
+    #: Celery's request context of this execution.
+    request: Any = None
+    #: Whether ``AsyncResult`` is to see the outcome (not for ``ignore_result``).
+    is_result_published: bool = False
+    raw_result: Any = None
+    #: Tasks to submit together with the end: chain steps, callbacks.
+    follow_ups: list[NewTask] = field(default_factory=list)
+    #: Celery messages for tasks that are not ours, to send after the end.
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    #: A retry or replacement under the same id; see ``record_next_leg``.
+    next_leg: dict[str, Any] | None = None
+
+    @property
+    def attempt(self) -> int:
+        """Number of this execution, from 1."""
+        return self.task.attempt + 1
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked for this task to be cancelled."""
+        return self.table.is_cancelled(self.slot)
+
+    @property
+    def celery_id(self) -> str:
+        """The id that Celery knows the task by."""
+        return self.task.celery_id or self.task.id
+
+    @property
+    def begun_ago(self) -> float:
+        """Seconds since the code began."""
+        return time.monotonic() - self.begun_at
+
+    @property
+    def ended_ago(self) -> float:
+        """Seconds since the code ended."""
+        return time.monotonic() - self.ended_at
+
+
+_current = threading.local()
+
+
+def current() -> Leg | None:
+    """The leg that this thread is running; null outside of a drain."""
+    return getattr(_current, "leg", None)
+
+
+def set_current(leg: Leg | None) -> None:
+    """Say which leg this thread runs now."""
+    _current.leg = leg

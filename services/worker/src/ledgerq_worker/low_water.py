@@ -1,0 +1,47 @@
+"""Where the next claim of a queue begins to look.
+
+The head of the ready index is where dead entries pile up while any old transaction is open. A claimer that begins where
+its last claim ended steps over them. What is ready but stands before the mark (a retry that came due, a task whose
+commit was slow, a difference between clocks) is a *straggler*; a full look now and then finds it within a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from ledgerq_shared.statements.claim import ClaimedTask
+
+#: How far before the last claimed entry the next look begins: commits do not become visible in the order of their times.
+_MARGIN = timedelta(milliseconds=20)
+#: Longest time between two full looks, in seconds.
+_FULL_LOOK_EVERY = 0.5
+
+
+class LowWater:
+    """The marks of one slot, per queue and priority."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, dict[int, datetime]] = {}
+        self._full_look_at: dict[str, float] = {}
+
+    def marks(self, queue: str) -> Mapping[int, datetime]:
+        """Per priority, where to begin; empty when it is time for a full look."""
+        now = time.monotonic()
+        if now - self._full_look_at.get(queue, 0.0) >= _FULL_LOOK_EVERY:
+            self._full_look_at[queue] = now
+            self._marks.pop(queue, None)
+        return self._marks.get(queue, {})
+
+    def claimed(self, queue: str, tasks: Sequence[ClaimedTask]) -> None:
+        """A claim returned these tasks."""
+        marks = self._marks.setdefault(queue, {})
+        for task in tasks:
+            mark = task.ready_at - _MARGIN
+            if mark > marks.get(task.priority, mark - _MARGIN):
+                marks[task.priority] = mark
+
+    def forget(self, queue: str) -> bool:
+        """The last claim came back empty: begin at the head again. False if it did so already."""
+        return bool(self._marks.pop(queue, None))

@@ -1,0 +1,92 @@
+"""``ledgerq-worker run | maintenance | register``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.logging import configure
+from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+
+from ledgerq_worker.registry import TaskTypeError
+from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
+from ledgerq_worker.task_modules import TaskModuleError
+
+cli = typer.Typer(
+    help="Run tasks, keep the ledger in order, or fill the catalogue of task types.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+Outcome = TypeVar("Outcome")
+
+
+@cli.command()
+def run(
+    concurrency: Annotated[int | None, typer.Option(help="Slots; LEDGERQ_WORKER_CONCURRENCY unless given.")] = None,
+    pool: Annotated[str | None, typer.Option(help="prefork, threads or solo.")] = None,
+    queues: Annotated[str | None, typer.Option(help="Queues to serve, comma separated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this node.")] = None,
+) -> None:
+    """Run a worker node."""
+
+    def start() -> None:
+        from ledgerq_worker.worker import run_worker
+
+        given = {"worker_concurrency": concurrency, "worker_pool": pool, "worker_queues": queues, "worker_name": name}
+        settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        run_worker(load(StoreSettings), settings, load(LogSettings))
+
+    load_or_exit(lambda: configure(load(LogSettings), service="worker"))
+    load_or_exit(lambda: load(WorkerSettings))
+    load_or_exit(start)
+
+
+@cli.command()
+def maintenance() -> None:
+    """Keep the ledger in order: promote, recover, expire, prune. Any number may run; one leads."""
+
+    def start() -> None:
+        from ledgerq_worker.maintenance.main import run_maintenance
+
+        run_maintenance(load(StoreSettings), load(MaintenanceSettings), load(LogSettings))
+
+    load_or_exit(lambda: configure(load(LogSettings), service="maintenance"))
+    load_or_exit(start)
+
+
+@cli.command()
+def register() -> None:
+    """Write the task types of all task modules into the catalogue, so that they can be submitted."""
+
+    def start() -> None:
+        from ledgerq_worker.register import register_catalogue
+
+        names, changed = register_catalogue(load(StoreSettings), load(WorkerSettings))
+        typer.echo(f"{len(names)} task types registered, {changed} new or changed")
+
+    load_or_exit(lambda: configure(load(LogSettings), service="register"))
+    load_or_exit(start)
+
+
+def load_or_exit(action: Callable[[], Outcome]) -> Outcome:
+    """Errors are for people: one line and exit 2 for a setting, a module or a server that is not right."""
+    try:
+        return action()
+    except (SettingsError, TaskModuleError, TaskTypeError) as error:
+        reason = str(error)
+    except LedgerQError as error:
+        reason = error.detail
+    print(f"ledgerq-worker: {reason}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of ``ledgerq-worker``."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Small duties that keep the tables in shape: fold the counts, make the event log's next partitions, empty the outbox."""
+
+from __future__ import annotations
+
+from ledgerq_shared.database import Database, Statement, execute
+from ledgerq_shared.statements.dispatch import fold_counts, missing_event_partitions
+
+from ledgerq_worker.results import Departure
+
+_FOLD_AT = 2000
+_DAYS_AHEAD = 7
+#: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
+_LEFT_BEHIND_AFTER = 2.0
+
+
+class FoldCounts:
+    """Replaces the deltas of the counters by their sums, so that reading them stays cheap."""
+
+    name = "fold_counts"
+    every = 5.0
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def run_once(self) -> int:
+        """Fold if it is worth it."""
+        with self._database.transaction() as cursor:
+            execute(cursor, fold_counts(at_least=_FOLD_AT))
+        return 0
+
+
+class MakePartitions:
+    """Makes the event log's partitions a week ahead."""
+
+    name = "make_partitions"
+    every = 3600.0
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def run_once(self) -> int:
+        """Make what is missing."""
+        with self._database.transaction() as cursor:
+            days = execute(cursor, missing_event_partitions(days_ahead=_DAYS_AHEAD))
+            for (day,) in days:
+                execute(cursor, Statement("SELECT ledgerq_make_event_partition(%(day)s)", {"day": day}))
+        return 0
+
+
+class EmptyOutbox:
+    """Does what a worker that died after its commit would have done: chord parts, errbacks, messages, results."""
+
+    name = "empty_outbox"
+
+    def __init__(self, departure: Departure, *, every: float) -> None:
+        self._departure = departure
+        self.every = every
+
+    def run_once(self) -> int:
+        """One batch."""
+        return self._departure.empty_outbox(older_than=_LEFT_BEHIND_AFTER)

@@ -1,0 +1,58 @@
+"""The skeleton of every maintenance duty: a small step, repeated in batches until there is nothing left to do."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from ledgerq_shared.errors import Unavailable
+
+log = structlog.get_logger()
+
+#: A duty that always finds more makes room for the others after so many batches.
+_MOST_BATCHES = 50
+
+
+class Duty(Protocol):
+    """Something that maintenance does again and again."""
+
+    name: str
+    #: Time between two rounds, in seconds.
+    every: float
+
+    def run_once(self) -> int:
+        """Do one batch; returns how much was done, 0 when nothing is left."""
+
+
+@dataclass
+class Round:
+    """A duty with its time."""
+
+    duty: Duty
+    due_at: float = 0.0
+    failures: int = field(default=0)
+
+    def run_if_due(self, now: float) -> None:
+        """Run the duty until a batch does nothing. A failure is logged and tried again at its next time."""
+        if now < self.due_at:
+            return
+        done = 0
+        try:
+            for _ in range(_MOST_BATCHES):
+                batch = self.duty.run_once()
+                done += batch
+                if not batch:
+                    break
+            self.failures = 0
+        except Unavailable:
+            raise
+        except Exception:
+            self.failures += 1
+            log.exception(f"maintenance.{self.duty.name}.failed", failures=self.failures)
+        if done:
+            log.info(f"maintenance.{self.duty.name}", done=done)
+        # Jitter, so that several processes and duties do not fall into step.
+        self.due_at = time.monotonic() + self.duty.every * random.uniform(0.9, 1.1)  # noqa: S311

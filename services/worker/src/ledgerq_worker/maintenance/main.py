@@ -1,0 +1,95 @@
+"""The maintenance process: one loop, all duties, as long as it leads."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import structlog
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.settings import LogSettings, StoreSettings
+
+from ledgerq_worker import celery_seams, client
+from ledgerq_worker.app import build_app
+from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
+from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, MakePartitions
+from ledgerq_worker.maintenance.leader import Leadership
+from ledgerq_worker.maintenance.loop import Duty, Round
+from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
+from ledgerq_worker.process import Stores
+from ledgerq_worker.results import Departure
+from ledgerq_worker.sending import LedgerSender, Submitter
+from ledgerq_worker.settings import MaintenanceSettings
+
+log = structlog.get_logger()
+
+_TRY_AGAIN_AFTER = 0.5
+
+
+def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: LogSettings) -> None:
+    """Until SIGTERM or SIGINT."""
+    connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug)
+    database, broker = connections.connect(2)
+    leadership = Leadership(database, lease=settings.leader_seconds)
+    app = build_app(
+        stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default"
+    )
+    sender = LedgerSender(
+        app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
+    )
+    celery_seams.install_sender(app, sender)
+    client.mark_installed(app)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    log.info("maintenance.started")
+    duties = _duties(database, broker, leadership, Departure(app, database), settings)
+    _run(leadership, [Round(duty) for duty in duties], settings.sweep_seconds, ended)
+    try:
+        leadership.give_up()
+    except Unavailable as error:
+        log.warning("maintenance.leadership_not_given_up", error=error.detail)
+
+
+def _run(leadership: Leadership, rounds: list[Round], look_every: float, ended: threading.Event) -> None:
+    led = False
+    while not ended.is_set():
+        try:
+            leads = leadership.leads()
+            if leads != led:
+                log.info("maintenance.leads" if leads else "maintenance.stands_by")
+                led = leads
+            for one in rounds if leads else ():
+                one.run_if_due(time.monotonic())
+        except Unavailable as error:
+            log.warning("maintenance.ledger_unavailable", error=error.detail)
+            leadership.lost_touch()
+            ended.wait(_TRY_AGAIN_AFTER)
+        ended.wait(look_every / 2)
+
+
+def _duties(
+    database: Database, broker: Broker, leadership: Leadership, departure: Departure, settings: MaintenanceSettings
+) -> list[Duty]:
+    often = settings.sweep_seconds
+    reap = Reap(
+        database,
+        broker,
+        leadership,
+        every=1.0,
+        lease=settings.lease_seconds,
+        quarantine_after=settings.quarantine_after,
+    )
+    return [
+        Promote(database, broker, every=often),
+        Sweep(database, broker, every=often),
+        reap,
+        Expire(database, every=1.0),
+        EmptyOutbox(departure, every=2.0),
+        FoldCounts(database),
+        MakePartitions(database),
+        ForgetWorkers(database),
+    ]

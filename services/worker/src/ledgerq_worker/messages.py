@@ -1,0 +1,116 @@
+"""Celery messages and ledger tasks: one becomes the other and back.
+
+Used where Celery is about to send a message (a task's ``delay``, a chain's next step, a retry) and where a message
+that a plain Celery producer sent is adopted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.claim import ClaimedTask
+from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
+
+from ledgerq_worker.encoding import encode_arguments, encode_celery
+
+#: Headers that say nothing a column does not say, or that a worker makes anew.
+_KNOWN_HEADERS = frozenset(
+    "lang task id eta countdown expires retries timelimit argsrepr kwargsrepr origin meth hostname redelivered".split()
+)
+
+
+def task_from_message(
+    name: str, headers: dict[str, Any], properties: dict[str, Any], body: Any, *, queue: str, actor: str
+) -> NewTask:
+    """The ledger task that a Celery message (protocol 2) stands for.
+
+    Args:
+        body: ``(args, kwargs, embed)`` with embed = callbacks, errbacks, chain, chord.
+
+    Raises:
+        kombu.exceptions.EncodeError: the arguments are not JSON or too large.
+    """
+    args, kwargs, embed = body
+    encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
+    hard, soft = headers.get("timelimit") or (None, None)
+    celery_id = str(headers["id"])
+    task_id = _own_id(celery_id)
+    countdown = headers.get("countdown")
+    options = NewTaskOptions(
+        run_at=headers.get("eta") if countdown is None else None,
+        countdown=countdown,
+        expires_at=headers.get("expires"),
+        retries=headers.get("retries") or None,
+        time_limit=hard,
+        soft_time_limit=soft,
+        args=encoded_args,
+        celery=encode_celery(celery_part(headers, embed)),
+        celery_id=None if task_id is not None else celery_id,
+    )
+    return NewTask(
+        id=task_id or new_task_id(),
+        task_type=name,
+        queue=queue,
+        priority=_priority(properties.get("priority")),
+        parameters=encoded_kwargs,
+        actor=actor,
+        options=options,
+    )
+
+
+def celery_part(headers: dict[str, Any], embed: dict[str, Any]) -> dict[str, Any]:
+    """What a task keeps of its message beyond its columns; an empty dict still says "this came from Celery"."""
+    part = {key: value for key, value in headers.items() if key not in _KNOWN_HEADERS and value not in (None, [], {})}
+    part.update({key: value for key, value in (embed or {}).items() if value})
+    return part
+
+
+def request_of(task: ClaimedTask, kept: dict[str, Any] | None, *, hostname: str) -> dict[str, Any]:
+    """The request context with which Celery's tracer runs a claimed task.
+
+    Args:
+        kept: what :func:`celery_part` kept; null for a task that came over HTTP.
+    """
+    celery_id = task.celery_id or task.id
+    request: dict[str, Any] = {
+        "id": celery_id,
+        "task": task.task_type,
+        "root_id": celery_id,
+        "correlation_id": celery_id,
+        "retries": task.retries,
+        "hostname": hostname,
+        "is_eager": False,
+        "timelimit": [task.time_limit, task.soft_time_limit],
+        "delivery_info": {
+            "exchange": "",
+            "routing_key": task.queue,
+            "priority": task.priority,
+            "redelivered": task.attempt > task.retries,
+        },
+    }
+    if task.expires_at is not None:
+        request["expires"] = task.expires_at.isoformat()
+    if kept:
+        request.update(kept)
+    return request
+
+
+def celery_request(celery_id: str, task_type: str, kept: dict[str, Any]) -> dict[str, Any]:
+    """The part of a request context that outlives the run: what chords, chains and errbacks need."""
+    return {"id": celery_id, "task": task_type, "delivery_info": {}, "root_id": celery_id, **kept}
+
+
+def _own_id(celery_id: str) -> UUID | None:
+    """The id itself if it is one that LedgerQ made (a version 7 UUID), for it orders well; else null."""
+    try:
+        parsed = UUID(celery_id)
+    except ValueError:
+        return None
+    return parsed if parsed.version == 7 and str(parsed) == celery_id else None
+
+
+def _priority(value: Any) -> int:
+    """Kombu writes 0 where no priority was given, so 0 means "the usual"."""
+    return min(max(int(value), 0), 9) if value else DEFAULT_PRIORITY

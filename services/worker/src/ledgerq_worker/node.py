@@ -1,0 +1,108 @@
+"""A worker node in its Celery parent process: the slot table, the lease agent beside it, and the way they end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import structlog
+
+from ledgerq_worker.agent import NodeConfig
+from ledgerq_worker.slots import SlotTable
+
+log = structlog.get_logger()
+
+#: Time between two looks at the agent, in seconds.
+_LOOK_EVERY = 0.5
+
+
+class Node:
+    """Starts the agent, starts it anew should it die, and tells it what happens in the parent.
+
+    Args:
+        table: shared with the pool's processes and the agent.
+        config: what the agent needs to know.
+    """
+
+    def __init__(self, table: SlotTable, config: NodeConfig) -> None:
+        self.table = table
+        self._config = config
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._is_ended = threading.Event()
+
+    def start(self) -> None:
+        """Start the agent; it registers the node."""
+        with self._lock:
+            self._spawn()
+        threading.Thread(target=self._keep, name="agent-keeper", daemon=True).start()
+
+    def lost(self, pid: int | None) -> None:
+        """A pool process died in a drain."""
+        if pid is not None and not self._is_ended.is_set():
+            self._tell(f"lost {pid}")
+
+    def stopping(self) -> None:
+        """The node claims nothing more; what runs may end."""
+        if not self.table.is_stopping:
+            self.table.is_stopping = True
+            self._tell("stopping")
+
+    def stopped(self) -> None:
+        """The pool has ended: the agent returns what is left and ends too."""
+        self._is_ended.set()
+        self._tell("stopped")
+        with self._lock:
+            if self._agent is not None:
+                try:
+                    self._agent.wait(timeout=30)
+                except subprocess.TimeoutExpired:
+                    log.warning("worker.agent.slow_to_end", pid=self._agent.pid)
+
+    def abandon(self) -> None:
+        """End without waiting: pool processes are killed, what they ran is returned and not charged with a death."""
+        self._is_ended.set()  # no word of the deaths to come
+        own = os.getpid()
+        for record in self.table.read():
+            if record.pid != own:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(record.pid, signal.SIGKILL)
+        self.stopped()
+
+    def _spawn(self) -> None:
+        self._agent = subprocess.Popen(
+            [sys.executable, "-m", "ledgerq_worker.agent"], stdin=subprocess.PIPE, bufsize=0, close_fds=True
+        )
+        self._write(json.dumps(dataclasses.asdict(self._config)))
+
+    def _tell(self, line: str) -> None:
+        with self._lock:
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        try:
+            assert self._agent is not None
+            assert self._agent.stdin is not None
+            self._agent.stdin.write(line.encode() + b"\n")
+        except BrokenPipeError:
+            log.warning("worker.agent.gone", unsaid=line)
+
+    def _keep(self) -> None:
+        """An agent that died is replaced; the new one registers the node under a new id."""
+        while not self._is_ended.wait(_LOOK_EVERY):
+            with self._lock:
+                if self._agent is not None and self._agent.poll() is not None and not self._is_ended.is_set():
+                    log.warning("worker.agent.restarted", exit_code=self._agent.returncode)
+                    self._spawn()
+
+
+def hostname() -> str:
+    """This machine's name, as workers are listed."""
+    return socket.gethostname()

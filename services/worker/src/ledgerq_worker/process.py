@@ -1,0 +1,109 @@
+"""What one pool process (or the one process of the threads and solo pools) needs to drain queues.
+
+Nothing here survives a fork: connections, threads and drains are made by the process that uses them, on first use.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+from billiard.process import current_process
+from celery import Celery
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database
+from ledgerq_shared.settings import StoreSettings
+
+from ledgerq_worker.claim_size import ClaimSize
+from ledgerq_worker.drain import Drain
+from ledgerq_worker.recorder import Recorder
+from ledgerq_worker.results import Departure
+from ledgerq_worker.runner import Runner
+from ledgerq_worker.settings import WorkerSettings
+from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where the stores are and how a process of the worker connects to them."""
+
+    settings: StoreSettings
+    #: Shown in ``pg_stat_activity`` and ``CLIENT LIST``.
+    name: str
+    debug: bool = False
+
+    def connect(self, size: int = 2) -> tuple[Database, Broker]:
+        """A database pool of ``size`` connections and a broker."""
+        database = Database(self.settings.database_url, application_name=self.name, size=size, debug=self.debug)
+        return database, Broker(self.settings.broker_url, client_name=self.name)
+
+
+class PoolProcess:
+    """Drains queues in the slots of this process; made in the parent, inherited by every pool process.
+
+    Args:
+        table: the node's slot table.
+    """
+
+    def __init__(self, app: Celery, stores: Stores, settings: WorkerSettings, table: SlotTable) -> None:
+        self._app = app
+        self._stores = stores
+        self._settings = settings
+        self._table = table
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    def drain(self, queue: str) -> None:
+        """Do what a ticket for ``queue`` asks for, in the slot of the calling process or thread."""
+        self._this_process()
+        slot = self._slot()
+        drain = self._drains.get(slot)
+        if drain is None:
+            drain = self._drains[slot] = self._make(slot)
+        try:
+            drain.run(queue)
+        except BaseException:
+            # The parent is told and returns what this slot holds: begin the next drain without memories of it.
+            self._drains.pop(slot, None)
+            raise
+
+    def _this_process(self) -> None:
+        with self._lock:
+            if self._pid != os.getpid():
+                is_shared = self._settings.worker_pool == "threads"
+                # A slot's own thread and its watcher each need one, now and then at the same time.
+                self._database, self._broker = self._stores.connect(2 * self._settings.slots if is_shared else 2)
+                self._drains: dict[int, Drain] = {}
+                self._threads = itertools.count()
+                self._thread = threading.local()
+                self._pid = os.getpid()
+
+    def _slot(self) -> int:
+        """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""
+        if self._settings.worker_pool == "prefork":
+            return int(getattr(current_process(), "index", 0) or 0) % self._table.count
+        if not hasattr(self._thread, "slot"):
+            self._thread.slot = next(self._threads) % self._table.count
+        return int(self._thread.slot)
+
+    def _make(self, slot: int) -> Drain:
+        settings = self._settings
+        departure = Departure(self._app, self._database)
+        recorder = Recorder(self._database, self._table, slot, worker=settings.name, on_recorded=departure.recorded)
+        runner = Runner(self._app, self._table, slot, recorder, hostname=settings.name)
+        return Drain(
+            database=self._database,
+            broker=self._broker,
+            table=self._table,
+            slot=slot,
+            runner=runner,
+            recorder=recorder,
+            claim_size=ClaimSize(budget=settings.claim_budget, limit=settings.claim_limit),
+            watcher=partial(Watcher, runner, recorder, progress_interval=settings.progress_interval),
+            seconds=settings.drain_seconds,
+            slots=settings.slots,
+        )

@@ -1,0 +1,142 @@
+"""What leaves a task after the ledger has its end: Celery's result for ``AsyncResult``, chords, errbacks, messages.
+
+Results go to Redis in one pipeline per batch. They are a convenience: the ledger has them already, so when Redis is
+away they are skipped and logged. What must not be lost (a chord's count, an errback) stands in the outbox until done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.app.task import Context
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.states import State
+from ledgerq_shared.statements import record
+from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
+
+from ledgerq_worker.encoding import decode
+from ledgerq_worker.legs import Leg
+from ledgerq_worker.messages import celery_request
+
+log = structlog.get_logger()
+
+
+class TaskFailed(Exception):  # noqa: N818 - named for what AsyncResult shows
+    """A task's error as Celery's result backend shows it when the original exception object is gone."""
+
+
+class Departure:
+    """Lets outcomes out, after the commit.
+
+    Args:
+        app: whose result backend and chords these are.
+        database: where the outbox is.
+    """
+
+    def __init__(self, app: Celery, database: Database) -> None:
+        self._app = app
+        self._database = database
+        self._is_silent = app.conf.result_backend is None
+
+    def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
+        """The ledger has accepted these legs' ends: publish results, then do what the outbox says."""
+        final = [leg for leg in legs if leg.next_leg is None and leg.is_result_published]
+        if final and not self._is_silent:
+            try:
+                self._publish(final)
+            except Exception as error:  # Redis is away, in one of the transport's many ways
+                log.warning("worker.results.not_published", error=str(error), results=len(final))
+        if outbox:
+            self.empty_outbox(ids=outbox)
+
+    def empty_outbox(self, *, ids: Sequence[int] | None = None, older_than: float = 0.0) -> int:
+        """Do what entries of the outbox say, and delete them; returns how many. What fails stays for the next time."""
+        done = 0
+        try:
+            with self._database.transaction() as cursor:
+                entries = execute(cursor, record.take_from_outbox(ids=ids, older_than=older_than))
+                for _, kind, payload in entries:
+                    if kind == "message":
+                        self._send(payload)
+                    else:
+                        rows = execute(cursor, read_outcome(payload["task_id"]))
+                        if rows:
+                            self._tell(StoredOutcome(*rows[0]))
+                    done += 1
+        except Unavailable as error:
+            log.warning("outbox.ledger_unavailable", error=error.detail)
+        except Exception as error:
+            log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
+        return done
+
+    def _publish(self, legs: list[Leg]) -> None:
+        backend = self._app.backend
+        client = getattr(backend, "client", None)
+        if client is None:  # not a Redis backend: one by one, as Celery does it
+            for leg in legs:
+                backend.store_result(leg.celery_id, *_result_of(leg), request=leg.request)
+            return
+        with client.pipeline(transaction=False) as pipeline:
+            for leg in legs:
+                result, state = _result_of(leg)
+                if state == State.FAILURE:
+                    result = backend.prepare_exception(result, serializer=backend.serializer)
+                traceback = _traceback_of(leg)
+                meta = backend._get_result_meta(result, state, traceback, leg.request)  # noqa: SLF001
+                value = backend.encode({**meta, "task_id": leg.celery_id})
+                key = backend.get_key_for_task(leg.celery_id)
+                if backend.expires:
+                    pipeline.setex(key, backend.expires, value)
+                else:
+                    pipeline.set(key, value)
+                pipeline.publish(key, value)
+            pipeline.execute()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self._app.producer_or_acquire() as producer:
+            producer.publish(
+                message["body"],
+                routing_key=message["queue"],
+                exchange="",
+                serializer="json",
+                headers=message["headers"],
+                **{key: value for key, value in message["properties"].items() if value is not None},
+            )
+
+    def _tell(self, outcome: StoredOutcome) -> None:
+        """What Celery's own worker does at the end of a task, done from the ledger's row."""
+        backend = self._app.backend
+        celery_id = outcome.celery_id or outcome.id
+        kept = decode(outcome.celery, from_celery=True) or {}
+        request = Context(celery_request(celery_id, outcome.task_type, kept))
+        if outcome.state == State.SUCCESS:
+            if request.chord:
+                result = decode(outcome.result, from_celery=False)
+                backend.on_chord_part_return(request, State.SUCCESS.value, result)
+        elif outcome.state == State.FAILURE:
+            error = outcome.error or {}
+            exception = _rebuilt(error)
+            backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request)
+        elif outcome.state == State.REVOKED:
+            backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request)
+
+
+def _result_of(leg: Leg) -> tuple[Any, str]:
+    assert leg.state is not None
+    return (leg.exception if leg.state is State.FAILURE else leg.raw_result), leg.state.value
+
+
+def _traceback_of(leg: Leg) -> str | None:
+    if leg.state is not State.FAILURE or leg.error is None:
+        return None
+    return str(decode(leg.error, from_celery=False)["traceback"])
+
+
+def _rebuilt(error: dict[str, Any]) -> BaseException:
+    """An exception of the recorded type's name, for the backend and for errbacks."""
+    kind = type(str(error.get("type") or "TaskFailed"), (TaskFailed,), {"__module__": "ledgerq"})
+    return kind(error.get("message"))

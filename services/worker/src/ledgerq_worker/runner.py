@@ -1,0 +1,166 @@
+"""Runs one claimed task through Celery's own tracer and says how it ended.
+
+Whatever the task does, the runner returns: an exception that escapes the tracer (``SystemExit``, ``Reject``, …) ends
+the task, never the batch it came in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import Ignore, Reject, Retry
+from ledgerq_shared.states import State
+from ledgerq_shared.statements.claim import ClaimedTask
+
+from ledgerq_worker import legs
+from ledgerq_worker.celery_seams import tracer_of
+from ledgerq_worker.encoding import decode, describe_error, to_json
+from ledgerq_worker.legs import Leg, TaskCancelled
+from ledgerq_worker.limits import soft_limit
+from ledgerq_worker.messages import request_of
+from ledgerq_worker.recorder import Recorder
+from ledgerq_worker.slots import SlotTable
+
+
+class Runner:
+    """Runs tasks in one slot.
+
+    Args:
+        app: the Celery application that knows the tasks.
+        table, slot: where it is noted which task is running.
+        recorder: writes what a running task reports.
+        hostname: what tasks see as ``request.hostname``.
+    """
+
+    def __init__(self, app: Celery, table: SlotTable, slot: int, recorder: Recorder, *, hostname: str) -> None:
+        self._app = app
+        self._table = table
+        self._slot = slot
+        self._recorder = recorder
+        self._hostname = hostname
+        self._tracers: dict[str, Callable[..., Any]] = {}
+        #: The leg whose code is running; null between tasks. Read by the slot's watcher.
+        self.running: Leg | None = None
+
+    def knows(self, task_type: str) -> bool:
+        """Whether this process has the code of a task type."""
+        return task_type in self._app.tasks
+
+    def run(self, task: ClaimedTask) -> Leg:
+        """Run ``task`` to its end, whatever that is."""
+        leg = Leg(task, self._slot, self._table, self._recorder, State(task.state))
+        if task.is_cancelled or task.is_expired:
+            return _not_begun(leg, "cancelled" if task.is_cancelled else "expired")
+        code = self._app.tasks[task.task_type]
+        leg.begun_at = time.monotonic()
+        hard = task.time_limit or code.time_limit
+        self._table.begin(self._slot, task.claim_no, task.id, leg.begun_at, leg.begun_at + hard if hard else 0.0)
+        legs.set_current(leg)
+        self.running = leg
+        try:
+            self._trace(leg, task.soft_time_limit or code.soft_time_limit)
+        finally:
+            self.running = None
+            legs.set_current(None)
+            leg.ended_at = time.monotonic()
+            self._table.end(self._slot)
+        return leg
+
+    def _trace(self, leg: Leg, soft: float | None) -> None:
+        task = leg.task
+        try:
+            from_celery = task.celery is not None
+            args = decode(task.args, from_celery=from_celery) or []
+            kwargs = decode(task.parameters, from_celery=from_celery)
+            kept = decode(task.celery, from_celery=True)
+            request = request_of(task, kept, hostname=self._hostname)
+            with soft_limit(soft):
+                _, info, _, _ = self._tracer(task.task_type)(leg.celery_id, args, kwargs, request)
+            _settle(leg, info)
+        except Reject as error:
+            _reject(leg, error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit, MemoryError, a broken hook: the task's own end
+            _fail(leg, error)
+
+    def _tracer(self, task_type: str) -> Callable[..., Any]:
+        tracer = self._tracers.get(task_type)
+        if tracer is None:
+            tracer = self._tracers[task_type] = tracer_of(self._app, self._app.tasks[task_type], self._hostname)
+        return tracer
+
+
+def _settle(leg: Leg, info: Any) -> None:
+    """The leg's end from what the tracer returned; SUCCESS and FAILURE are in the leg already."""
+    if info is None:
+        if leg.state is None:
+            raise RuntimeError("Celery's tracer reported a success that it did not hand to the result backend")
+    elif info.state == "RETRY":
+        _retry(leg, info.retval)
+    elif info.state == "IGNORED":
+        _ignore(leg)
+    elif info.state == "REJECTED":
+        _reject(leg, info.retval)
+    elif isinstance(leg.exception, TaskCancelled):
+        leg.state, leg.error, leg.data = State.REVOKED, None, to_json({"reason": "cancelled"})
+
+
+def _retry(leg: Leg, retry: Retry) -> None:
+    """``self.retry`` has sent the next leg already; a bare ``raise Retry`` asks for the same again."""
+    leg.state = State.RETRY
+    if leg.next_leg is None:
+        leg.next_leg = _again(leg, retries=leg.task.retries + 1)
+        if isinstance(retry.when, (int, float)):
+            leg.next_leg["delay"] = float(retry.when)
+        elif retry.when is not None:
+            leg.next_leg["run_at"] = retry.when.isoformat()
+    reason = retry.exc if isinstance(retry.exc, BaseException) else retry
+    error = describe_error(reason, None)
+    leg.data = to_json({"error": {"type": error["type"], "message": error["message"]}, "retries": leg.next_leg["retries"]})
+
+
+def _ignore(leg: Leg) -> None:
+    """``self.replace`` raises Ignore after sending the next leg; any other Ignore ends the task without a result."""
+    if leg.next_leg is not None:
+        leg.state = State.PENDING
+        leg.data = to_json({"replaced_by": leg.next_leg["task_type"]})
+    else:
+        leg.state, leg.result, leg.data = State.SUCCESS, None, to_json({"ignored": True})
+
+
+def _reject(leg: Leg, error: Reject) -> None:
+    if error.requeue:
+        leg.state, leg.next_leg = State.RETRY, _again(leg, retries=leg.task.retries)
+        leg.data = to_json({"rejected": str(error.reason), "requeue": True})
+    else:
+        _fail(leg, error)
+
+
+def _fail(leg: Leg, error: BaseException) -> None:
+    leg.state, leg.exception, leg.next_leg, leg.result = State.FAILURE, error, None, None
+    leg.error = to_json(describe_error(error, None))
+    leg.is_result_published = not isinstance(error, Ignore)
+    leg.follow_ups.clear()
+    leg.messages.clear()
+
+
+def _not_begun(leg: Leg, reason: str) -> Leg:
+    leg.state, leg.data, leg.ended_at = State.REVOKED, to_json({"reason": reason}), time.monotonic()
+    return leg
+
+
+def _again(leg: Leg, *, retries: int) -> dict[str, Any]:
+    task = leg.task
+    return {
+        "task_type": task.task_type,
+        "queue": task.queue,
+        "priority": task.priority,
+        "retries": retries,
+        "delay": None,
+        "run_at": None,
+        "args": task.args,
+        "parameters": task.parameters,
+        "celery": task.celery,
+    }

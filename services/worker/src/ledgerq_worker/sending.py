@@ -1,0 +1,154 @@
+"""What happens to a message that Celery is about to send: it becomes a row of the ledger, now or with the leg's end.
+
+| sent by                                     | goes                                                        |
+| a task's body, or any code outside a task   | into the ledger at once, committed when ``delay`` returns   |
+| the tracer after the body (chain, callback) | into the ledger in the transaction that records the end     |
+| ``self.retry`` and ``self.replace``         | as the running task's next leg, in that same transaction    |
+| anybody, for a task that no worker of ours knows | to the broker, after the leg's end                     |
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, signals
+from ledgerq_shared.batching import Batcher
+from ledgerq_shared.broker import DRAIN_TASK, Broker
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import OutcomeUnknown
+from ledgerq_shared.statements.submit import NewTask, submit_tasks
+
+from ledgerq_worker import legs
+from ledgerq_worker.celery_seams import queue_of
+from ledgerq_worker.encoding import celery_json, encode_arguments, encode_celery
+from ledgerq_worker.messages import celery_part, task_from_message
+
+_MAX_BATCH = 1000
+#: Submits whose commit was interrupted are sent again this often; the same ids change nothing.
+_RESENDS = 3
+
+
+class Submitter:
+    """Submits tasks to the ledger and wakes workers. Safe in threads and after a fork.
+
+    Args:
+        connect: opens the database and the broker; called once in each process, on first use.
+    """
+
+    def __init__(self, connect: Callable[[], tuple[Database, Broker]]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._pid = 0
+
+    def submit(self, task: NewTask) -> None:
+        """Accept one task; it is committed when this returns.
+
+        Raises:
+            LedgerUnavailable: PostgreSQL is away; nothing was recorded.
+        """
+        with self._lock:
+            if self._pid != os.getpid():
+                # Threads and connections do not survive a fork: every process has its own.
+                self._database, self._broker = self._connect()
+                self._batcher: Batcher[NewTask, None] = Batcher(self._flush, max_items=_MAX_BATCH, name="submit")
+                self._pid = os.getpid()
+        self._batcher.submit(task).result()
+
+    def _flush(self, tasks: list[NewTask]) -> list[None]:
+        for attempt in range(_RESENDS):
+            try:
+                with self._database.transaction() as cursor:
+                    rows = execute(cursor, submit_tasks(tasks))
+                break
+            except OutcomeUnknown:
+                if attempt == _RESENDS - 1:
+                    raise
+        for queue in {queue for _, queue, is_ready in rows if is_ready}:
+            self._broker.wake(queue, len(rows), 1)
+        return [None] * len(tasks)
+
+
+class LedgerSender:
+    """Decides where a message goes; see the table above.
+
+    Args:
+        app: whose messages these are.
+        submitter: the way into the ledger.
+        actor: who submits, for the event log.
+        knows: whether a task type is one of ours.
+    """
+
+    def __init__(self, app: Celery, submitter: Submitter, *, actor: str, knows: Callable[[str], bool]) -> None:
+        self._app = app
+        self._submitter = submitter
+        self._actor = actor
+        self._knows = knows
+
+    def __call__(self, name: str, message: Any, options: dict[str, Any], send_natively: Callable[[], Any]) -> Any:
+        """Handle one message; what is returned is what ``Task.apply_async`` ignores."""
+        if name == DRAIN_TASK:
+            return send_natively()
+        headers, properties, body, _ = message
+        headers = {**headers, **(options.get("headers") or {})}
+        properties = {**properties, "priority": options.get("priority", properties.get("priority"))}
+        queue = queue_of(self._app, options)
+        leg = legs.current()
+        if leg is not None and headers["id"] == leg.celery_id:
+            leg.next_leg = _next_leg(name, headers, properties, body, queue, leg)
+            return None
+        if not self._knows(name):
+            return self._send_foreign(leg, name, headers, properties, body, queue, send_natively)
+        # Tracing libraries and error trackers put their context into the headers here.
+        signals.before_task_publish.send(
+            sender=name, body=body, exchange="", routing_key=queue, headers=headers, properties=properties,
+            declare=[], retry_policy=None,
+        )  # fmt: skip
+        task = task_from_message(name, headers, properties, body, queue=queue, actor=self._actor)
+        if leg is not None and leg.is_body_done:
+            leg.follow_ups.append(task)
+        else:
+            self._submitter.submit(task)
+        signals.after_task_publish.send(sender=name, body=body, exchange="", routing_key=queue, headers=headers)
+        return None
+
+    def _send_foreign(
+        self,
+        leg: legs.Leg | None,
+        name: str,
+        headers: dict[str, Any],
+        properties: dict[str, Any],
+        body: Any,
+        queue: str,
+        send_natively: Callable[[], Any],
+    ) -> Any:
+        if leg is None or not leg.is_body_done:
+            return send_natively()
+        leg.messages.append(
+            {"name": name, "headers": celery_json(headers), "properties": celery_json(properties),
+             "body": celery_json(body), "queue": queue}
+        )  # fmt: skip
+        return None
+
+
+def _next_leg(
+    name: str, headers: dict[str, Any], properties: dict[str, Any], body: Any, queue: str, leg: legs.Leg
+) -> dict[str, Any]:
+    """The columns of the running task's next leg, from the message that Celery would send for it."""
+    args, kwargs, embed = body
+    encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
+    priority = properties.get("priority")
+    part = celery_part(headers, embed)
+    return {
+        "task_type": name,
+        "queue": queue,
+        "priority": leg.task.priority if priority is None else min(max(int(priority), 0), 9),
+        "retries": headers.get("retries") or 0,
+        "delay": headers.get("countdown"),
+        "run_at": headers.get("eta") if headers.get("countdown") is None else None,
+        "args": encoded_args,
+        "parameters": encoded_kwargs,
+        "celery": encode_celery(part),
+    }

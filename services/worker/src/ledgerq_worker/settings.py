@@ -1,0 +1,71 @@
+"""Settings of a worker node and of a maintenance process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def split_names(text: str) -> list[str]:
+    """The names of a comma-separated list, without blanks."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+class WorkerSettings(BaseSettings):
+    """One worker node: a Celery parent process, its pool, and its lease agent."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    task_modules: str = Field("", description="Modules that define tasks, comma separated.")
+    celery_app: str | None = Field(None, description="An existing Celery application, as `package.module:app`.")
+    worker_name: str | None = Field(None, description="Name of this node; `host:pid` unless set.")
+    worker_queues: str = Field("default", description="Queues that this node serves, comma separated.")
+    worker_concurrency: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=1, le=512, description="Slots: how many tasks run at once."
+    )
+    worker_pool: Literal["prefork", "threads", "solo"] = Field("prefork", description="Celery's execution pool.")
+    lease_seconds: float = Field(10.0, ge=1, description="A node not heard of for this long is declared dead, in seconds.")
+    grace_seconds: float = Field(30.0, ge=0, description="How long running tasks may go on after SIGTERM, in seconds.")
+    claim_budget: float = Field(0.05, gt=0, description="Expected run time that one claim may hold, in seconds.")
+    claim_limit: int = Field(200, ge=1, le=1000, description="Most tasks that one claim may hold.")
+    drain_seconds: float = Field(1.0, gt=0, description="After this long a drain passes its ticket on, in seconds.")
+    progress_interval: float = Field(0.1, ge=0, description="Least time between two progress records of a task, in seconds.")
+
+    @field_validator("worker_pool", mode="before")
+    @classmethod
+    def _supported(cls, pool: object) -> object:
+        if pool in ("gevent", "eventlet"):
+            raise ValueError(f"{pool} is not supported: use prefork, threads or solo")
+        return pool
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues served, in order."""
+        return split_names(self.worker_queues) or ["default"]
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at once; the solo pool has one slot."""
+        return 1 if self.worker_pool == "solo" else self.worker_concurrency
+
+    @property
+    def name(self) -> str:
+        """The node's name, unique among live nodes unless set by hand."""
+        return self.worker_name or f"{socket.gethostname()}:{os.getpid()}"
+
+
+class MaintenanceSettings(BaseSettings):
+    """A maintenance process: any number may run, one leads."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    task_modules: str = Field("", description="Modules that define tasks, comma separated.")
+    celery_app: str | None = Field(None, description="An existing Celery application, as `package.module:app`.")
+    lease_seconds: float = Field(10.0, ge=1, description="A node not heard of for this long is declared dead, in seconds.")
+    leader_seconds: float = Field(4.0, ge=1, description="The leader's lease, in seconds.")
+    sweep_seconds: float = Field(0.5, gt=0, description="Time between two sweeps of the ledger, in seconds.")
+    quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")

@@ -1,0 +1,136 @@
+"""Runs a worker node: Celery's own worker, fed with tickets, with our seams in place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from ledgerq_shared.settings import LogSettings, StoreSettings
+
+from ledgerq_worker import celery_seams, client
+from ledgerq_worker.adopt import Adoption
+from ledgerq_worker.agent import NodeConfig
+from ledgerq_worker.app import build_app, limits_belong_to_tasks
+from ledgerq_worker.node import Node, hostname
+from ledgerq_worker.process import PoolProcess, Stores
+from ledgerq_worker.sending import LedgerSender, Submitter
+from ledgerq_worker.settings import WorkerSettings
+from ledgerq_worker.slots import SlotTable
+
+log = structlog.get_logger()
+
+
+def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
+    """Until SIGTERM or SIGINT. Running tasks then have ``grace_seconds`` to end; what has not begun is handed back."""
+    app = build_app(
+        stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue=settings.queues[0]
+    )
+    limits_belong_to_tasks(app)
+    table = SlotTable.create(settings.slots)
+    node = Node(table, _config(app, stores, settings, table))
+    _install(app, stores, settings, logs, node)
+    _configure_celery(app)
+    ending = _Ending(node, settings.grace_seconds)
+    signals.worker_ready.connect(ending.take_over_signals, weak=False)
+    signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
+    node.start()
+    log.info("worker.starting", worker=settings.name, pool=settings.worker_pool, slots=settings.slots)
+    try:
+        app.Worker(
+            hostname=f"ledgerq@{settings.name.replace(':', '-')}",
+            pool=settings.worker_pool,
+            concurrency=settings.slots,
+            queues=settings.queues,
+            loglevel=logs.log_level.upper(),
+            without_mingle=True,
+            without_gossip=True,
+            without_heartbeat=True,
+        ).start()
+    finally:
+        node.stopping()
+        node.stopped()
+
+
+def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table: SlotTable) -> NodeConfig:
+    return NodeConfig(
+        database_url=stores.database_url,
+        broker_url=stores.broker_url,
+        name=settings.name,
+        host=hostname(),
+        parent_pid=os.getpid(),
+        pool=settings.worker_pool,
+        slots=settings.slots,
+        queues=settings.queues,
+        task_types=sorted(app.tasks),
+        lease=settings.lease_seconds,
+        table=str(table.path),
+    )
+
+
+def _install(app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node) -> None:
+    """Put the seams in place; see :mod:`ledgerq_worker.celery_seams`."""
+    connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
+    submitter = Submitter(connections.connect)
+    actor = f"worker:{settings.name}"
+    celery_seams.install_backend(app)
+    celery_seams.install_sender(
+        app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks)
+    )
+    client.mark_installed(app)
+    pool_process = PoolProcess(app, connections, settings, node.table)
+    celery_seams.install_drain(app, pool_process.drain, node.lost)
+    celery_seams.install_adoption(app, Adoption(submitter, actor="celery").strategy)
+
+
+def _configure_celery(app: Celery) -> None:
+    app.conf.update(
+        # A ticket more or less in a worker's memory holds nothing up: tickets are interchangeable.
+        worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        task_acks_late=False,
+        worker_send_task_events=False,
+    )
+
+
+class _Ending:
+    """SIGTERM: no more claims, running tasks have a while to end. The second one, or the end of that while: now."""
+
+    def __init__(self, node: Node, grace: float) -> None:
+        self._node = node
+        self._grace = grace
+        self._lock = threading.Lock()
+
+    def take_over_signals(self, **_: Any) -> None:
+        """Celery ignores a second SIGTERM, so its handler is called through ours."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._take_over(number)
+
+    def _take_over(self, number: int) -> None:
+        celerys = signal.getsignal(number)
+
+        def handle(received: int, frame: Any) -> None:
+            if self._node.table.is_stopping:
+                self._end_now("a second signal")
+            self._node.stopping()
+            timer = threading.Timer(self._grace, self._end_now, ["the grace period is over"])
+            timer.daemon = True
+            timer.start()
+            if callable(celerys):
+                celerys(received, frame)
+
+        signal.signal(number, handle)
+
+    def _end_now(self, why: str) -> None:
+        with self._lock:
+            log.warning("worker.ending_now", why=why)
+            self._node.abandon()
+            os._exit(0)
+
+

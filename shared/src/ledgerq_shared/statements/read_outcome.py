@@ -1,0 +1,34 @@
+"""Read a task's end, for those who are told about it after the commit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ledgerq_shared.database import Statement
+
+
+class StoredOutcome(NamedTuple):
+    """How a task ended. ``celery`` and ``result`` are JSON texts, ``error`` is decoded."""
+
+    id: str
+    celery_id: str | None
+    task_type: str
+    state: str
+    result: str | None
+    error: dict[str, Any] | None
+    celery: str | None
+    #: Why it was revoked (``expired``, ``cancelled``); null otherwise.
+    reason: str | None
+
+
+def read_outcome(task_id: str) -> Statement:
+    """Row :class:`StoredOutcome` of a task that has ended; none if it has not (or no longer) ended."""
+    return Statement(
+        """
+        SELECT t.id, t.celery_id, t.task_type, t.state, t.result::text, t.error, t.celery::text,
+               (SELECT e.data->>'reason' FROM task_event e WHERE e.task_id = t.id AND e.at >= t.completed_at
+                  AND e.kind = 'revoked' ORDER BY e.seq DESC LIMIT 1)
+        FROM task t WHERE t.id = %(id)s::uuid AND t.completed_at IS NOT NULL
+        """,
+        {"id": task_id},
+    )

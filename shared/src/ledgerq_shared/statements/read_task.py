@@ -1,0 +1,104 @@
+"""Read single tasks: status, everything, history.
+
+JSON columns are read as their text: what a task returned goes to the client byte for byte, and nothing in it (a lone
+surrogate, an integer of a thousand digits) can break the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from ledgerq_shared.database import Statement
+from ledgerq_shared.statements.arrays import plain_array
+
+
+class StatusRow(NamedTuple):
+    """What a status answer needs of a task. Fields as in table ``task``; JSON as text."""
+
+    id: str
+    task_type: str
+    state: str
+    queue: str
+    submitted_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    run_at: datetime | None
+    seq: int
+    attempt: int
+    max_retries: int | None
+    worker: str | None
+    cancel_requested_at: datetime | None
+    progress: float | None
+    progress_status: str | None
+    progress_at: datetime | None
+    result: str | None
+    error: str | None
+
+
+class DetailRow(NamedTuple):
+    """What an answer with everything needs beyond :class:`StatusRow`."""
+
+    celery_id: str | None
+    priority: int
+    expires_at: datetime | None
+    retries: int
+    worker_deaths: int
+    time_limit: float | None
+    soft_time_limit: float | None
+    on_worker_lost: str | None
+    terminate: bool
+    args: str | None
+    parameters: str
+    metadata: str | None
+    tags: list[str] | None
+    rerun_of: str | None
+
+
+_STATUS = """id::text, task_type, state, queue, submitted_at, started_at, completed_at, run_at, seq, attempt, max_retries,
+       worker, cancel_requested_at, progress, progress_status, progress_at, result::text, error::text"""
+
+_DETAIL = """celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit, on_worker_lost, terminate,
+       args::text, parameters::text, metadata::text, tags, rerun_of::text"""
+
+
+def read_statuses(ids: Iterable[str]) -> Statement:
+    """Rows of :class:`StatusRow` of the tasks that exist, in no order."""
+    return Statement(f"SELECT {_STATUS} FROM task WHERE id = ANY(%(ids)s::uuid[])", {"ids": plain_array(ids)})
+
+
+def read_task(task_id: str) -> Statement:
+    """One row: a :class:`StatusRow` followed by a :class:`DetailRow`; none if there is no such task."""
+    return Statement(f"SELECT {_STATUS}, {_DETAIL} FROM task WHERE id = %(id)s::uuid", {"id": task_id})
+
+
+#: Kinds that begin or end an attempt: what the list of a task's attempts is made of.
+ATTEMPT_KINDS = ("started", "succeeded", "failed", "retried", "replaced", "revoked", "recovered")
+
+
+def read_events(
+    task_id: str, *, submitted_at: datetime, after: int, limit: int, kinds: Iterable[str] | None = None
+) -> Statement:
+    """Stored events of a task with a ``seq`` above ``after``, in order; columns of
+    :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text.
+
+    Args:
+        submitted_at: the task's. No event of it is older, so older partitions are not looked at (a day is allowed for
+            a database clock that was set back).
+        limit: most stored rows; each may stand for up to three events.
+        kinds: only these.
+    """
+    condition = "" if kinds is None else "AND kind = ANY(%(kinds)s::text[]) "
+    return Statement(
+        "SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM task_event "
+        "WHERE task_id = %(id)s::uuid AND seq > %(after)s AND at >= %(since)s::timestamptz - interval '1 day' "
+        f"{condition}ORDER BY seq LIMIT %(limit)s",
+        {
+            "id": task_id,
+            "after": after,
+            "since": submitted_at.isoformat(),
+            "limit": limit,
+            "kinds": plain_array(kinds or ()),
+        },
+    )
