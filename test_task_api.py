@@ -33,8 +33,8 @@ DETAIL_FIELDS = STATUS_FIELDS | {"parameters", "attempts", "metadata", "links"}
 EVENT_FIELDS = {"seq", "kind", "at", "attempt", "actor", "data"}
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code"}
 PATHS = {
-    "/tasks/submit", "/tasks/{task_id}/status", "/tasks/", "/tasks/{task_id}", "/tasks/{task_id}/events",
-    "/task-types", "/task-types/{name}", "/livez", "/readyz", "/health",
+    "/tasks/submit", "/tasks/submit/batch", "/tasks/{task_id}/status", "/tasks/", "/tasks/{task_id}",
+    "/tasks/{task_id}/events", "/task-types", "/task-types/{name}", "/livez", "/readyz", "/health",
 }  # fmt: skip
 
 USERS_EXAMPLE = {
@@ -231,6 +231,45 @@ def moving_progress(server):
     server.check("primes up to 1,000,000,000", 50_847_534, (seen[-1]["result"] or {}).get("primes"))
 
 
+def reading_again(server, task_id):
+    """A status has an ETag; `Prefer: wait` holds the answer until the task ends."""
+    path = f"/tasks/{task_id}/status"
+    tag = server.get(path).headers.get("etag")
+    server.check_that("status: ETag", tag)
+    again = server.call("GET", path, If_None_Match=tag or "")
+    server.check("status with the known ETag", (304, ""), (again.status, again.body))
+    waiting = server.submit("checksum_file", {"document_id": "doc-123"})
+    deadline = time.monotonic() + server.timeout
+    state, tag, changes = None, "", 0
+    while state not in FINAL and time.monotonic() < deadline:
+        known = {"If_None_Match": tag} if tag else {}
+        answer = server.call("GET", f"/tasks/{waiting}/status", Prefer="wait=10", **known)
+        tag = answer.headers.get("etag", "")
+        if answer.status == 200:
+            state, changes = answer.body["status"], changes + 1
+    print(f"   {changes} answers until {state}")
+    server.check("status with Prefer: wait", "SUCCESS", state)
+
+
+def batch(server):
+    """A batch is accepted whole or not at all."""
+    item = {"task_type": f"{EXAMPLES}.word_count", "task_parameters": {"document_id": "notes-1"}}
+    queue = f"smoke-{uuid.uuid4()}"
+    answer = server.call("POST", "/tasks/submit/batch", {"tasks": [item] * 3})
+    server.check("batch: status", 202, answer.status)
+    server.check("batch: accepted", (3, 3), (answer.body["accepted"], len(answer.body["tasks"])))
+    for entry in answer.body["tasks"]:
+        server.check("batch: status word", "PENDING", entry["status"])
+        server.check("batch: the task ends", "SUCCESS", server.wait(entry["task_id"])[-1]["status"])
+    wrong = {
+        "tasks": [item | {"queue": queue}, item | {"queue": queue, "task_parameters": {"document_id": 1}}]
+    }
+    refused = server.call("POST", "/tasks/submit/batch", wrong)
+    problem = server.check_problem("batch with a bad item", refused, 422, "invalid_parameters")
+    server.check_that("batch: the bad item is named by its index", "1" in json.dumps(problem))
+    server.check("batch: none of a refused one", 0, server.get("/tasks/", queue=queue).body["total_count"])
+
+
 def listing(server, task_id):
     """GET /tasks/ filters, pages and counts."""
     query = {"page": 1, "page_size": 10, "task_type": "process_document", "status": "SUCCESS"}
@@ -422,6 +461,7 @@ def run(server):
     parts = [
         (health, lambda: health(server)),
         (users_example, remember),
+        (reading_again, lambda: reading_again(server, example["id"])),
         (listing, lambda: listing(server, example["id"])),
         (detail_and_history, lambda: detail_and_history(server, example["id"])),
         (moving_progress, lambda: moving_progress(server)),
@@ -429,6 +469,7 @@ def run(server):
         (refusals, lambda: refusals(server)),
         (failures, lambda: failures(server)),
         (retries, lambda: retries(server)),
+        (batch, lambda: batch(server)),
         (submit_options, lambda: submit_options(server)),
     ]
     for function, part in parts:
