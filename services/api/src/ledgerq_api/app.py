@@ -1,0 +1,118 @@
+"""Puts the API together. Nothing is connected and no thread started before the first request needs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+import ledgerq_api.health.endpoints
+import ledgerq_api.queues.endpoints
+import ledgerq_api.task_types.endpoints
+import ledgerq_api.tasks.endpoints
+import ledgerq_api.workers.endpoints
+from ledgerq_api import __version__, documentation, problems
+from ledgerq_api.catalogue_source import CatalogueSource
+from ledgerq_api.health import schemas as health_schemas
+from ledgerq_api.health.service import HealthService
+from ledgerq_api.ledger import Ledger
+from ledgerq_api.middleware import Edge
+from ledgerq_api.queues import schemas as queue_schemas
+from ledgerq_api.queues.service import QueueService
+from ledgerq_api.settings import ApiSettings
+from ledgerq_api.task_types import schemas as task_type_schemas
+from ledgerq_api.task_types.service import TaskTypeService
+from ledgerq_api.tasks import schemas as task_schemas
+from ledgerq_api.tasks.acceptance import Acceptance
+from ledgerq_api.tasks.lean_paths import LEAN_PATHS
+from ledgerq_api.tasks.service import TaskService
+from ledgerq_api.wakeups import Wakeups
+from ledgerq_api.workers import schemas as worker_schemas
+from ledgerq_api.workers.service import WorkerService
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database
+from ledgerq_shared.settings import StoreSettings
+
+#: One for each thread that uses the database: submits, batch submits, statuses, wake-ups, and four readers.
+_CONNECTIONS = 8
+
+_WIRE_TYPES = [
+    *task_schemas.WIRE_TYPES,
+    *task_type_schemas.WIRE_TYPES,
+    *health_schemas.WIRE_TYPES,
+    *queue_schemas.WIRE_TYPES,
+    *worker_schemas.WIRE_TYPES,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What answers the calls; all of one process share one connection pool."""
+
+    database: Database
+    broker: Broker
+    ledger: Ledger
+    wakeups: Wakeups
+    tasks: TaskService
+    task_types: TaskTypeService
+    health: HealthService
+    queues: QueueService
+    workers: WorkerService
+
+    async def close(self) -> None:
+        """Let what has begun end, then disconnect."""
+        await self.tasks.close()
+        self.wakeups.close()
+        self.ledger.close()
+        self.broker.close()
+        self.database.close()
+
+
+def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool = False) -> Services:
+    """Wire the services to the stores."""
+    database = Database(stores.database_url, application_name="ledgerq-api", size=_CONNECTIONS, debug=debug)
+    broker = Broker(stores.broker_url, client_name="ledgerq-api")
+    ledger = Ledger(database, timeout=settings.ledger_timeout)
+    wakeups = Wakeups(ledger, broker)
+    catalogue = CatalogueSource(ledger)
+    acceptance = Acceptance(database, wakeups, timeout=settings.ledger_timeout)
+    return Services(
+        database=database,
+        broker=broker,
+        ledger=ledger,
+        wakeups=wakeups,
+        tasks=TaskService(ledger, catalogue, acceptance),
+        task_types=TaskTypeService(ledger, catalogue),
+        health=HealthService(ledger, broker),
+        queues=QueueService(ledger),
+        workers=WorkerService(ledger),
+    )
+
+
+def create_app(services: Services, settings: ApiSettings) -> FastAPI:
+    """The ASGI application around ``services``, which it closes when it shuts down."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await services.close()
+
+    app = FastAPI(title="LedgerQ", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(services.tasks, locale=settings.locale)
+    app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
+    app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
+    app.include_router(ledgerq_api.queues.endpoints.router(services.queues))
+    app.include_router(ledgerq_api.workers.endpoints.router(services.workers))
+    app.include_router(ledgerq_api.health.endpoints.router(services.health))
+    app.add_api_route("/", _to_docs, include_in_schema=False)
+    app.add_middleware(Edge)
+    problems.install(app)
+    documentation.install(app, paths=LEAN_PATHS, wire_types=_WIRE_TYPES)
+    return app
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")

@@ -1,0 +1,107 @@
+"""The task types as the API knows them: read from the ledger, with validators compiled once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import jsonschema_rs
+import structlog
+
+from ledgerq_shared.errors import NoTaskTypes, TaskTypeNotFound, UnknownTaskType
+from ledgerq_shared.statements.submit import DEFAULT_PRIORITY
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskType:
+    """A registered task type."""
+
+    name: str
+    doc: str
+    schema: dict[str, Any]
+    queue: str
+    options: dict[str, Any]
+    registered_at: datetime
+    updated_at: datetime
+    #: Checks keyword arguments; null if the stored schema itself is broken, then nothing is checked.
+    validator: jsonschema_rs.Draft202012Validator | None
+
+    @property
+    def priority(self) -> int:
+        """Priority of its tasks unless the submit says otherwise."""
+        value = self.options.get("priority")
+        return DEFAULT_PRIORITY if value is None else int(value)
+
+    def max_attempts(self, max_retries: int | None) -> int | None:
+        """Executions allowed for a task with its own ``max_retries`` (null: the type's); null: no limit."""
+        retries = self.options.get("max_retries") if max_retries is None else max_retries
+        return None if retries is None else int(retries) + 1
+
+
+class Catalogue:
+    """All task types at one moment. Immutable; a newer one takes its place."""
+
+    def __init__(self, types: Mapping[str, TaskType]) -> None:
+        self.types = types
+
+    def find(self, name: str) -> TaskType:
+        """The type that a submit names.
+
+        Raises:
+            NoTaskTypes: the catalogue is empty.
+            UnknownTaskType: with the names that are nearest.
+        """
+        found = self.types.get(name)
+        if found is not None:
+            return found
+        if not self.types:
+            raise NoTaskTypes
+        near = self.near(name)
+        hint = (
+            f" Did you mean {' or '.join(repr(match) for match in near)}?"
+            if near
+            else " See GET /task-types."
+        )
+        raise UnknownTaskType(f"No task type {name[:255]!r} is registered.{hint}", suggestions=near)
+
+    def show(self, name: str) -> TaskType:
+        """The type that a path names."""
+        found = self.types.get(name)
+        if found is None:
+            raise TaskTypeNotFound(f"No task type {name[:255]!r} is registered.", suggestions=self.near(name))
+        return found
+
+    def near(self, name: str) -> list[str]:
+        """Registered names that somebody who wrote ``name`` may have meant, best first."""
+        last = name.rpartition(".")[2]
+        same_last = [known for known in self.types if known.rpartition(".")[2] == last]
+        by_name = difflib.get_close_matches(name, self.types, n=3, cutoff=0.6)
+        lasts = {known.rpartition(".")[2]: known for known in self.types}
+        by_last = [lasts[match] for match in difflib.get_close_matches(last, lasts, n=3, cutoff=0.75)]
+        return list(dict.fromkeys([*same_last, *by_name, *by_last]))[:3]
+
+
+def build(rows: list[tuple[Any, ...]], before: Catalogue | None) -> Catalogue:
+    """A catalogue from the rows of ``read_catalogue``; what has not changed is taken over, compiled as it is."""
+    types: dict[str, TaskType] = {}
+    for name, doc, schema, queue, options, registered_at, updated_at in rows:
+        old = None if before is None else before.types.get(name)
+        if old is not None and old.updated_at == updated_at:
+            types[name] = old
+            continue
+        validator = _compile(name, schema)
+        types[name] = TaskType(name, doc, schema, queue, options, registered_at, updated_at, validator)
+    return Catalogue(types)
+
+
+def _compile(name: str, schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator | None:
+    try:
+        return jsonschema_rs.Draft202012Validator(schema, offline=True)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        log.error("api.catalogue.broken_schema", task_type=name, error=str(error))
+        return None

@@ -1,0 +1,74 @@
+"""Keeps the catalogue as fresh as the ledger without asking it for every request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from ledgerq_api.catalogue import Catalogue, build
+from ledgerq_api.ledger import Ledger
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.statements.catalogue import catalogue_version, read_catalogue
+
+#: Seconds after which a request starts a look at the ledger, without waiting for it. An idle API asks nothing.
+_FRESH = 2.0
+
+
+class CatalogueSource:
+    """The catalogue, read when somebody needs it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._catalogue: Catalogue | None = None
+        self._version: tuple[Any, ...] | None = None
+        self._checked_at = float("-inf")
+        self._refreshing: asyncio.Task[Catalogue] | None = None
+
+    def known(self) -> Catalogue | None:
+        """The catalogue as last read, at most about two seconds old while requests come; null: never read."""
+        if self._catalogue is not None and time.monotonic() - self._checked_at > _FRESH:
+            self._refresh().add_done_callback(_forget_outage)
+        return self._catalogue
+
+    async def current(self) -> Catalogue:
+        """The catalogue as last read; reads it if it never was.
+
+        Raises:
+            LedgerUnavailable: it never was, and cannot be read now.
+        """
+        return self.known() or await self.latest()
+
+    async def latest(self) -> Catalogue:
+        """The catalogue as it is now: for a name that :meth:`current` does not have."""
+        return await asyncio.shield(self._refresh())
+
+    def _refresh(self) -> asyncio.Task[Catalogue]:
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._read())
+        return self._refreshing
+
+    async def _read(self) -> Catalogue:
+        self._checked_at = time.monotonic()
+        version, rows = await self._ledger.run(self._read_if_changed)
+        if rows is not None:
+            self._catalogue, self._version = build(rows, self._catalogue), version
+        assert self._catalogue is not None
+        return self._catalogue
+
+    def _read_if_changed(self, cursor: type_cursor) -> tuple[tuple[Any, ...], list[tuple[Any, ...]] | None]:
+        version = execute(cursor, catalogue_version())[0]
+        if version == self._version:
+            return version, None
+        return version, execute(cursor, read_catalogue())
+
+
+def _forget_outage(refresh: asyncio.Task[Catalogue]) -> None:
+    """A refresh that nobody waits for may fail with the ledger; the next request tries again."""
+    if (
+        not refresh.cancelled()
+        and isinstance(error := refresh.exception(), Exception)
+        and not isinstance(error, Unavailable)
+    ):
+        raise error

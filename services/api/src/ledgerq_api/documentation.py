@@ -1,0 +1,129 @@
+"""``/openapi.json``: FastAPI's own, completed by the lean calls, the wire types and the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from msgspec import Struct
+
+_REFERENCE = "#/components/schemas/{name}"
+
+_DESCRIPTION = """
+A durable task queue. A task that was accepted (202) is committed in PostgreSQL and will run; its status, progress,
+result and history are kept there.
+
+Times are RFC 3339 in UTC. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown body fields
+are refused. Lists have cursors as well as pages.
+"""
+
+_ERRORS = {
+    400: ("The body is not JSON.", "malformed_json", "The body is not valid JSON."),
+    404: ("There is no such thing.", "task_not_found", "No task has this id."),
+    413: ("The body is too large.", "body_too_large", "The request body is too large."),
+    415: ("The body is not declared as JSON.", "unsupported_media_type", "The request body must be JSON."),
+    422: ("The request is understood and wrong.", "invalid_request", "The request is not valid."),
+    503: (
+        "PostgreSQL is away, or no task type is registered; `Retry-After` says when to try again.",
+        "ledger_unavailable",
+        "PostgreSQL cannot be reached; nothing was recorded.",
+    ),
+}
+
+
+class ProblemEntry(Struct, kw_only=True, omit_defaults=True):
+    """One of several things that are wrong."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class Problem(Struct, kw_only=True):
+    """An error (RFC 9457). Some have further members, such as `suggestions`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[ProblemEntry] = []
+
+
+def answers(
+    status: int,
+    schema: str,
+    description: str,
+    example: object,
+    *,
+    errors: Iterable[int] = (),
+    headers: dict[str, Any] | None = None,
+) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of an operation: what it answers when all is well, and its errors."""
+    good: dict[str, Any] = {
+        "description": description,
+        "content": _content("application/json", schema, example),
+    }
+    if headers:
+        good["headers"] = headers
+    return {status: good, **{error: _error(error) for error in errors}}
+
+
+def text_header(description: str) -> dict[str, Any]:
+    """A response header."""
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def install(app: FastAPI, *, paths: dict[str, Any], wire_types: list[Any]) -> None:
+    """Complete the app's OpenAPI.
+
+    Args:
+        paths: of the lean calls, as OpenAPI spells them.
+        wire_types: msgspec types that answers and bodies refer to by name.
+    """
+    app.openapi = _maker(app, paths, wire_types)  # type: ignore[method-assign]
+
+
+def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callable[[], dict[str, Any]]:
+    made: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not made:
+            made.update(
+                get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
+            )
+            _, components = msgspec.json.schema_components([*wire_types, Problem], ref_template=_REFERENCE)
+            made.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            for path, operations in paths.items():
+                made["paths"].setdefault(path, {}).update(operations)
+            made["paths"] = dict(sorted(made["paths"].items()))
+        return made
+
+    return openapi
+
+
+def _error(status: int) -> dict[str, Any]:
+    description, code, title = _ERRORS[status]
+    example = {
+        "type": f"urn:ledgerq:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": title,
+        "instance": "/tasks/submit",
+        "code": code,
+    }
+    response = {
+        "description": description,
+        "content": _content("application/problem+json", "Problem", example),
+    }
+    if status == 503:
+        response["headers"] = {"Retry-After": text_header("Seconds.")}
+    return response
+
+
+def _content(media_type: str, schema: str, example: object) -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": _REFERENCE.format(name=schema)}, "example": example}}

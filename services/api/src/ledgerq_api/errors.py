@@ -1,0 +1,64 @@
+"""Errors that only HTTP knows; they continue the tree of :mod:`ledgerq_shared.errors`.
+
+LedgerQError
+├── MalformedJson          400  not JSON at all
+├── RouteNotFound          404
+├── MethodNotAllowed       405
+├── BodyTooLarge           413
+├── UnsupportedMediaType   415
+├── InvalidRequest
+│   └── InvalidTaskId      422
+└── InternalError          500  a fault of ours
+"""
+
+from __future__ import annotations
+
+from ledgerq_shared.errors import InvalidRequest, LedgerQError
+
+
+class MalformedJson(LedgerQError):
+    """The body is not valid JSON."""
+
+    code = "malformed_json"
+    status = 400
+
+
+class RouteNotFound(LedgerQError):
+    """There is nothing at this path."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(LedgerQError):
+    """This path does not answer to this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLarge(LedgerQError):
+    """The request body is too large."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class UnsupportedMediaType(LedgerQError):
+    """The request body must be JSON, sent with `Content-Type: application/json`."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class InvalidTaskId(InvalidRequest):
+    """A task id is a UUID."""
+
+    code = "invalid_task_id"
+
+
+class InternalError(LedgerQError):
+    """Something went wrong in the server; it has been logged."""
+
+    code = "internal_error"
+    status = 500

@@ -1,0 +1,66 @@
+"""``/livez``, ``/readyz``, ``/health``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from ledgerq_api.documentation import answers
+from ledgerq_api.health.schemas import Alive
+from ledgerq_api.health.service import HealthService
+from ledgerq_api.lean import encode
+
+_ALIVE = encode(Alive())
+_CHECKS: dict[str, Any] = {
+    "ledger": {"status": "ok", "latency_ms": 0.4},
+    "broker": {"status": "ok", "latency_ms": 0.3},
+}
+_READY: dict[str, Any] = {"status": "ready", "checks": _CHECKS}
+_HEALTH: dict[str, Any] = {
+    "status": "healthy",
+    "version": "0.1.0",
+    "uptime_seconds": 12.5,
+    "checks": _CHECKS,
+    "task_types": 8,
+    "live_workers": 1,
+    "worker_slots": 2,
+}
+
+
+def router(service: HealthService) -> APIRouter:
+    """All three calls."""
+    routes = APIRouter(tags=["health"], default_response_class=Response)
+
+    @routes.get(
+        "/livez", summary="Is it alive?", responses=answers(200, "Alive", "It is.", {"status": "alive"})
+    )
+    async def livez() -> Response:
+        """Never asks a dependency: restarting the API does not bring PostgreSQL back."""
+        return _json(_ALIVE)
+
+    @routes.get(
+        "/readyz", summary="Can it serve?", responses=answers(200, "Ready", "It can.", _READY, errors=(503,))
+    )
+    async def readyz() -> Response:
+        """503 while PostgreSQL is away. Without Redis it is ready, but degraded."""
+        return _json(encode(await service.ready()))
+
+    @routes.get(
+        "/health",
+        summary="How is it?",
+        responses={
+            **answers(200, "Health", "It serves.", _HEALTH),
+            503: {**answers(503, "Health", "It cannot serve.", {**_HEALTH, "status": "unhealthy"})[503]},
+        },
+    )
+    async def health() -> Response:
+        """The state of everything, for people; 503 when `status` is `unhealthy`."""
+        report = await service.health()
+        return _json(encode(report), 503 if report.status == "unhealthy" else 200)
+
+    return routes
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json", headers={"cache-control": "no-store"})

@@ -1,0 +1,34 @@
+"""Which of the two languages a client reads."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+Locale = Literal["zh", "en"]
+
+SUBMITTED: dict[Locale, str] = {"zh": "任务已成功提交", "en": "Task submitted"}
+
+
+@functools.lru_cache(maxsize=256)
+def choose(accept_language: bytes, default: Locale) -> Locale:
+    """The language that an ``Accept-Language`` header prefers among ours; ``default`` if it names neither."""
+    best: Locale = default
+    best_quality = 0.0
+    for entry in accept_language.decode("latin-1").lower().split(","):
+        tag, _, parameters = entry.strip().partition(";")
+        language = tag.strip().split("-")[0]
+        quality = _quality(parameters)
+        if language in {"zh", "en"} and quality > best_quality:
+            best, best_quality = ("zh" if language == "zh" else "en"), quality
+    return best
+
+
+def _quality(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,114 @@
+"""The lean way through a request: plain ASGI, for the calls whose speed is promised.
+
+FastAPI's routing of a request into arguments and a model costs more than all the rest of a submit (docs: ADR on the
+submit path). These helpers read a body with a limit and send prepared bytes; everything else is FastAPI as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from ledgerq_api.errors import BodyTooLarge, UnsupportedMediaType
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+
+#: Encodes the wire types of the ``schemas`` modules.
+encode = msgspec.json.Encoder().encode
+
+
+class LeanRoute(Route):
+    """A route whose endpoint is a plain ASGI application that answers to one method (and HEAD, if that is GET)."""
+
+    def __init__(self, path: str, handler: Handler, *, method: str) -> None:
+        super().__init__(path, _OneMethod(handler, method), methods=None, include_in_schema=False)
+
+
+class _OneMethod:
+    """Refuses other methods by itself: a later route with a path parameter would match the same path."""
+
+    def __init__(self, handler: Handler, method: str) -> None:
+        self._handler = handler
+        self._methods = {method, "HEAD"} if method == "GET" else {method}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in self._methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._methods))})
+        await self._handler(scope, receive, send)
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def read_json_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """The whole request body, which must be declared as JSON.
+
+    Args:
+        limit: most bytes.
+    """
+    length: int | None = None
+    media_type = b""
+    for key, value in scope["headers"]:
+        if key == b"content-type":
+            media_type = value
+        elif key == b"content-length":
+            length = int(value)  # the server has checked that it is a number
+    if media_type != b"application/json":
+        _check_media_type(media_type)
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and len(body) <= limit:
+        return body
+    return await _read_on(receive, bytearray(body), limit)
+
+
+async def _read_on(receive: Receive, body: bytearray, limit: int) -> bytes:
+    while len(body) <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    if len(body) > limit:
+        raise _too_large(limit)
+    return bytes(body)
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Send one complete answer."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _check_media_type(value: bytes) -> None:
+    """Anything but JSON is refused, also to keep a page in somebody's browser from submitting with a plain form."""
+    media_type = value.split(b";")[0].strip().lower()
+    if media_type == b"application/json" or (
+        media_type.startswith(b"application/") and media_type.endswith(b"+json")
+    ):
+        return
+    said = f"it says '{value[:80].decode('latin-1')}'" if value else "it has no Content-Type"
+    raise UnsupportedMediaType(f"The body must be sent with `Content-Type: application/json`; {said}.")
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit:,} bytes.", limit=limit)

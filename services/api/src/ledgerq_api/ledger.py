@@ -1,0 +1,102 @@
+"""The ledger as the event loop sees it: synchronous work in threads, with a deadline on every wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from ledgerq_shared.database import Database, Statement, execute, type_cursor
+from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+
+T = TypeVar("T")
+
+#: Reads at the same time; more wait for a thread. Small, because they share the machine with PostgreSQL.
+_READERS = 4
+
+
+class Ledger:
+    """Runs work on the database in a small pool of threads.
+
+    Args:
+        timeout: seconds after which a caller is told that the ledger is away, whatever the thread still waits for.
+    """
+
+    def __init__(self, database: Database, *, timeout: float) -> None:
+        self.database = database
+        self.timeout = timeout
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger")
+
+    async def run(self, work: Callable[[type_cursor], T]) -> T:
+        """What ``work`` returns, done in one transaction that only reads, or may be repeated."""
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._readers, self.repeatable, work)
+        try:
+            return await asyncio.wait_for(future, self.timeout)
+        except TimeoutError:
+            raise no_answer(self.timeout) from None
+
+    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+        return await self.run(lambda cursor: execute(cursor, statement))
+
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        """What ``work`` returns; for computing that would hold up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
+    def repeatable(self, work: Callable[[type_cursor], T]) -> T:
+        """Run in the calling thread. A connection that died while idle costs a second try, not an error."""
+        try:
+            with self.database.transaction(timeout=self.timeout) as cursor:
+                return work(cursor)
+        except Unavailable:
+            with self.database.transaction(timeout=self.timeout) as cursor:
+                return work(cursor)
+
+    def close(self) -> None:
+        """Let the threads end when they are done."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+def no_answer(timeout: float) -> LedgerUnavailable:
+    """The error of a wait that took too long."""
+    return LedgerUnavailable(f"PostgreSQL did not answer within {timeout:g} seconds.")
+
+
+class Deadline:
+    """Ends the wait for futures that take too long; one timer for all of them, next to nothing for each.
+
+    Args:
+        seconds: from :meth:`watch`.
+        error: called with the future's item once it is late; what it returns is raised to whoever waits.
+    """
+
+    def __init__(self, seconds: float, error: Callable[[Any], Exception]) -> None:
+        self._seconds = seconds
+        self._error = error
+        self._waiting: deque[tuple[float, asyncio.Future[Any], Any]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, future: asyncio.Future[T], item: Any = None) -> asyncio.Future[T]:
+        """The same future, which now ends in time."""
+        waiting = self._waiting
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        loop = future.get_loop()
+        waiting.append((loop.time() + self._seconds, future, item))
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._check)
+        return future
+
+    def _check(self) -> None:
+        self._timer = None
+        waiting = self._waiting
+        loop = asyncio.get_running_loop()
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= loop.time()):
+            _, future, item = waiting.popleft()
+            if not future.done():
+                future.set_exception(self._error(item))
+        if waiting:
+            self._timer = loop.call_at(waiting[0][0], self._check)

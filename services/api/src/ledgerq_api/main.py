@@ -1,0 +1,139 @@
+"""``ledgerq-api``: check the settings and the stores, then listen."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import ChangeReload
+
+from ledgerq_api.app import Services, build_services, create_app
+from ledgerq_api.settings import ApiSettings, is_loopback
+from ledgerq_shared.database import Database
+from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.logging import configure
+from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+
+#: Seconds that open requests get after SIGTERM.
+_GRACE = 10
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run until SIGTERM or Ctrl-C. Whatever prevents that is one line and a non-zero exit."""
+    try:
+        settings = load(ApiSettings)
+        logs = load(LogSettings)
+        stores = load(StoreSettings)
+        configure(logs, service="api")
+        listener = _listen(settings.api_host, settings.api_port)
+        _check_ledger(stores)
+    except (SettingsError, LedgerQError) as error:
+        sys.exit(f"ledgerq-api: {error}")
+    host, port = listener.getsockname()[:2]
+    if not is_loopback(settings.api_host):
+        log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")
+    log.info("api.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
+    if settings.api_reload:
+        _serve_with_reload(listener)
+    else:
+        services = build_services(stores, settings, debug=logs.debug)
+        _Server(_config(create_app(services, settings)), services).run(sockets=[listener])
+
+
+def reloaded_app() -> FastAPI:
+    """The application of a process that the reloader starts anew after each edit."""
+    logs = load(LogSettings)
+    configure(logs, service="api")
+    settings = load(ApiSettings)
+    return create_app(build_services(load(StoreSettings), settings, debug=logs.debug), settings)
+
+
+class _Server(uvicorn.Server):
+    """Answers those who wait for news before it waits for them to go."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._services.tasks.stop_waiting()
+        await super().shutdown(sockets)
+
+
+def _config(app: FastAPI | str, **options: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _serve_with_reload(listener: socket.socket) -> None:
+    config = _config(
+        "ledgerq_api.main:reloaded_app",
+        factory=True,
+        reload=True,
+        reload_dirs=[str(path) for path in _watched()],
+    )
+    ChangeReload(config, target=uvicorn.Server(config).run, sockets=[listener]).run()
+
+
+def _watched() -> list[Path]:
+    """Folders whose Python files matter: our own packages, and where the users' task modules are."""
+    import ledgerq_api
+    import ledgerq_shared
+
+    packages = [
+        Path(package.__file__).parent for package in (ledgerq_api, ledgerq_shared) if package.__file__
+    ]
+    return [*packages, Path.cwd()]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a port in use is noticed before anything else happens."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise SettingsError(
+            f"LEDGERQ_API_HOST={host} is not an address of this machine: {error.strerror}"
+        ) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()} (set LEDGERQ_API_PORT)"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def _check_ledger(stores: StoreSettings) -> None:
+    """PostgreSQL must be there and migrated. Redis may come later: tasks are accepted without it."""
+    database = Database(stores.database_url, application_name="ledgerq-api", size=1)
+    try:
+        with database.transaction() as cursor:
+            cursor.execute("SELECT to_regclass('task') IS NOT NULL")
+            (is_migrated,) = cursor.fetchone() or (False,)
+    finally:
+        database.close()
+    if not is_migrated:
+        raise SettingsError("the ledger has no tables yet: run `ledgerq-migrate upgrade` first")

@@ -1,0 +1,118 @@
+"""Every error answer: ``application/problem+json`` (RFC 9457) with a stable ``code``, rendered here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ledgerq_api.errors import (
+    BodyTooLarge,
+    InternalError,
+    MalformedJson,
+    MethodNotAllowed,
+    RouteNotFound,
+    UnsupportedMediaType,
+)
+from ledgerq_shared.errors import InvalidRequest, LedgerQError, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+
+#: Seconds after which a client may try again when something is away; an outage of PostgreSQL is rarely shorter.
+RETRY_AFTER = 2
+
+log = structlog.get_logger()
+
+_BY_STATUS: dict[int, type[LedgerQError]] = {
+    error.status: error
+    for error in (MalformedJson, RouteNotFound, MethodNotAllowed, BodyTooLarge, UnsupportedMediaType)
+}
+
+
+def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer that tells a client about ``error``; ``error.extra`` becomes further members."""
+    title = (type(error).__doc__ or error.code).strip().splitlines()[0]
+    body: dict[str, Any] = {
+        "type": f"urn:ledgerq:problem:{error.code}",
+        "title": title,
+        "status": error.status,
+        "detail": _printable(error.detail),
+        "instance": _printable(path),
+        "code": error.code,
+        **error.extra,
+    }
+    all_headers = dict(headers or {})
+    if isinstance(error, Unavailable):
+        all_headers["Retry-After"] = str(RETRY_AFTER)
+    return Response(msgspec.json.encode(body), error.status, headers=all_headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error that leaves an endpoint, or is made by the framework, be rendered here."""
+
+    async def known(request: Request, error: Exception) -> Response:
+        assert isinstance(error, LedgerQError)
+        return render(error, request.url.path)
+
+    async def from_framework(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = _BY_STATUS.get(error.status_code)
+        if kind is None:
+            kind = InvalidRequest if error.status_code < 500 else InternalError
+        return render(kind(), request.url.path, error.headers)
+
+    async def invalid_query(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return render(_from_validation(error.errors()), request.url.path)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        request_id = request.scope.get("request_id")
+        log.error("api.request.failed", path=request.url.path, request_id=request_id, exc_info=error)
+        return render(InternalError(request_id=request_id), request.url.path)
+
+    async def hung_up(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
+
+    app.add_exception_handler(LedgerQError, known)
+    app.add_exception_handler(ClientDisconnect, hung_up)
+    app.add_exception_handler(HTTPException, from_framework)
+    app.add_exception_handler(RequestValidationError, invalid_query)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def from_msgspec(error: msgspec.ValidationError, prefix: str = "#") -> InvalidRequest:
+    """What msgspec found wrong in a body, with the place as a JSON pointer."""
+    message, _, place = str(error).partition(" - at `")
+    pointer = prefix + _pointer(place.rstrip("`"))
+    return InvalidRequest(
+        f"{pointer.removeprefix('#/') or 'body'}: {message}", errors=[{"detail": message, "pointer": pointer}]
+    )
+
+
+def _pointer(place: str) -> str:
+    """``$.tags[3]`` as ``/tags/3``; msgspec does not name every index."""
+    parts = [part for part in re.split(r"[.\[\]$]+", place) if part]
+    return "".join(f"/{part}" for part in parts)
+
+
+def _from_validation(errors: Sequence[Any]) -> InvalidRequest:
+    """What FastAPI found wrong in the query string."""
+    entries = [
+        {"detail": str(error["msg"]).removeprefix("Value error, "), "parameter": str(error["loc"][-1])}
+        for error in errors
+    ]
+    first = entries[0]
+    return InvalidRequest(f"{first['parameter']}: {first['detail']}", errors=entries)
+
+
+def _printable(text: str) -> str:
+    """Lone surrogates, which a path may smuggle in, have no UTF-8 form."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,1 @@
+"""Queues: how much waits, for how long, who serves it."""

@@ -1,0 +1,54 @@
+"""What only the API reads from the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """How the API listens and answers."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    api_host: str = Field("127.0.0.1", description="Address to listen on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    api_reload: bool = Field(
+        False, description="Restart on an edit of the services' or the task modules' code."
+    )
+    allow_anonymous: bool = Field(
+        False,
+        description="Listen on an address other than loopback although nobody has to identify themselves.",
+    )
+    locale: Literal["zh", "en"] = Field(
+        "zh",
+        description="Language of messages for clients whose `Accept-Language` names neither Chinese nor English.",
+    )
+    ledger_timeout: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="Seconds that a request waits for PostgreSQL before it is answered 503.",
+    )
+
+    @model_validator(mode="after")
+    def _stay_on_loopback(self) -> Self:
+        if not self.allow_anonymous and not is_loopback(self.api_host):
+            raise ValueError(
+                f"LEDGERQ_API_HOST={self.api_host} is not a loopback address and nobody would have to identify "
+                "themselves: listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true if that is what you want"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``. A name other than ``localhost`` may mean anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

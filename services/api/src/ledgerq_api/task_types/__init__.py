@@ -1,0 +1,1 @@
+"""The catalogue of task types, for people and programs that submit."""

@@ -1,0 +1,1 @@
+"""Submit tasks, follow them, list them."""

@@ -1,0 +1,36 @@
+"""A task's attempts, as its history tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC
+
+from ledgerq_api.tasks.schemas import Attempt
+from ledgerq_shared.events import Event
+
+_WORKER = "worker:"
+
+
+def attempts_of(events: Iterable[Event]) -> list[Attempt]:
+    """One entry per `started` event, ended by the first step after it that ends an attempt."""
+    begun: Event | None = None
+    attempts: list[Attempt] = []
+    for event in events:
+        if event.kind == "started":
+            begun = event
+        elif begun is not None and event.kind != "dispatched":
+            attempts.append(_attempt(begun, event))
+            begun = None
+    if begun is not None:
+        attempts.append(_attempt(begun, None))
+    return attempts
+
+
+def _attempt(begun: Event, ended: Event | None) -> Attempt:
+    return Attempt(
+        attempt=begun.attempt,
+        worker=begun.actor.removeprefix(_WORKER) if begun.actor.startswith(_WORKER) else None,
+        started_at=begun.at.astimezone(UTC),
+        ended_at=None if ended is None else ended.at.astimezone(UTC),
+        outcome="running" if ended is None else ended.kind,
+    )

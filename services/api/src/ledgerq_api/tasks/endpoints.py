@@ -1,0 +1,158 @@
+"""The calls under ``/tasks``: parse what came, answer with what the service says."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
+
+from ledgerq_api.documentation import answers
+from ledgerq_api.errors import InvalidTaskId
+from ledgerq_api.languages import SUBMITTED, Locale, choose
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body
+from ledgerq_api.tasks import examples
+from ledgerq_api.tasks.drafts import decode_problem
+from ledgerq_api.tasks.listing import ListQuery
+from ledgerq_api.tasks.long_poll import wait_of
+from ledgerq_api.tasks.schemas import decode_batch, decode_submit
+from ledgerq_api.tasks.service import TaskService, matches, tag_of
+from ledgerq_shared.errors import InvalidRequest
+
+MAX_SUBMIT_BODY = 2 * 1024 * 1024
+MAX_BATCH_BODY = 16 * 1024 * 1024
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+#: JSON is sent as UTF-8, so that a terminal shows the message.
+_ACCEPTED: dict[Locale, bytes] = {
+    language: b'","status":"PENDING","message":' + encode(text) + b"}" for language, text in SUBMITTED.items()
+}
+
+_REVALIDATE = (b"cache-control", b"no-cache")
+
+TaskId = Annotated[str, Path(description="The task's id.", json_schema_extra={"format": "uuid"})]
+
+
+def lean_routes(service: TaskService, *, locale: Locale) -> list[BaseRoute]:
+    """The calls whose speed is promised."""
+    calls = _LeanCalls(service, locale)
+    return [
+        LeanRoute("/tasks/submit", calls.submit, method="POST"),
+        LeanRoute("/tasks/{task_id}/status", calls.status, method="GET"),
+        LeanRoute("/tasks/submit/batch", calls.submit_batch, method="POST"),
+    ]
+
+
+class _LeanCalls:
+    def __init__(self, service: TaskService, locale: Locale) -> None:
+        self._service = service
+        self._locale = locale
+
+    async def submit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        encoded = await read_json_body(scope, receive, limit=MAX_SUBMIT_BODY)
+        try:
+            body = decode_submit(encoded)
+        except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
+            raise decode_problem(error, encoded) from None
+        key = header(scope, b"idempotency-key")
+        task_id = await self._service.submit(
+            body, key=None if key is None else key.decode("latin-1"), encoded=encoded
+        )
+        text = str(task_id).encode()
+        location = scope.get("root_path", "").encode() + b"/tasks/" + text + b"/status"
+        language = choose(header(scope, b"accept-language") or b"", self._locale)
+        await answer(send, 202, b'{"task_id":"' + text + _ACCEPTED[language], [JSON, (b"location", location)])
+
+    async def submit_batch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if header(scope, b"idempotency-key") is not None:
+            raise InvalidRequest("Idempotency-Key is for single submits; a batch does not take one.")
+        encoded = await read_json_body(scope, receive, limit=MAX_BATCH_BODY)
+        try:
+            body = decode_batch(encoded)
+        except (ValueError, RecursionError) as error:
+            raise decode_problem(error, encoded) from None
+        await answer(send, 202, encode(await self._service.submit_all(body.tasks)), [JSON])
+
+    async def status(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        task_id = checked_id(scope["path_params"]["task_id"])
+        known_tag = header(scope, b"if-none-match")
+        wait = wait_of(header(scope, b"prefer"))
+        row = await self._service.status(task_id, known_tag=known_tag, wait=wait)
+        headers = [(b"etag", tag_of(row)), _REVALIDATE]
+        if wait:
+            headers.append((b"preference-applied", b"wait=%d" % wait))
+        if known_tag is not None and matches(known_tag, row):
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            await send({"type": "http.response.body"})
+            return
+        headers.append(JSON)
+        await answer(send, 200, encode(await self._service.status_answer(row)), headers)
+
+
+def router(service: TaskService) -> APIRouter:
+    """The other calls."""
+    routes = APIRouter(tags=["tasks"], default_response_class=Response)
+
+    async def list_tasks(query: Annotated[ListQuery, Query()]) -> Response:
+        """Tasks, newest first.
+
+        `total_count` is exact for any combination of `task_type`, `status` and `queue`. With other filters it is exact
+        up to 10,000; beyond that it says 10,000 and `total_is_minimum` is true. Pages reach to row 10,000; `cursor`
+        reaches everything.
+        """
+        return _json(await service.list_page(query))
+
+    documented = answers(200, "TaskPage", "A page of tasks.", examples.TASK_PAGE, errors=(422, 503))
+    routes.add_api_route("/tasks/", list_tasks, methods=["GET"], summary="List tasks", responses=documented)
+    routes.add_api_route("/tasks", list_tasks, methods=["GET"], include_in_schema=False)
+
+    @routes.get(
+        "/tasks/{task_id}",
+        summary="Everything about a task",
+        responses=answers(200, "TaskDetail", "The task.", examples.TASK_DETAIL, errors=(404, 422, 503)),
+    )
+    async def show_task(task_id: TaskId) -> Response:
+        """Parameters, result, attempts, metadata, links."""
+        return _json(await service.everything(checked_id(task_id)))
+
+    @routes.get(
+        "/tasks/{task_id}/events",
+        summary="A task's history",
+        responses=answers(
+            200, "EventPage", "Steps, oldest first.", examples.EVENT_PAGE, errors=(404, 422, 503)
+        ),
+    )
+    async def show_events(
+        task_id: TaskId,
+        cursor: Annotated[
+            int,
+            Query(
+                ge=0,
+                le=2_147_483_647,
+                description="Only steps after this `seq`; `next_cursor` of the page before.",
+            ),
+        ] = 0,
+        page_size: Annotated[int, Query(ge=1, le=1000, description="Most steps.")] = 1000,
+    ) -> Response:
+        """Every step that the ledger has recorded: submitted, dispatched, started, progress, succeeded and so on."""
+        return _json(await service.events(checked_id(task_id), after=cursor, limit=page_size))
+
+    return routes
+
+
+def checked_id(text: str) -> str:
+    """The id in its usual spelling.
+
+    Raises:
+        InvalidTaskId
+    """
+    if not _UUID.fullmatch(text):
+        raise InvalidTaskId(f"{text[:100]!r} is not a UUID.")
+    return text.lower()
+
+
+def _json(body: object) -> Response:
+    return Response(encode(body), media_type="application/json", headers={"cache-control": "no-cache"})

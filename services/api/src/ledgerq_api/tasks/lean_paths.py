@@ -1,0 +1,108 @@
+"""OpenAPI of the lean calls, which FastAPI does not see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ledgerq_api.documentation import answers, text_header
+from ledgerq_api.tasks import examples
+
+_SUBMIT_ERRORS = (400, 413, 415, 422, 503)
+
+
+def _body(schema: str, example: object) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"required": True, "content": {"application/json": {"schema": reference, "example": example}}}
+
+
+def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+LEAN_PATHS: dict[str, Any] = {
+    "/tasks/submit": {
+        "post": {
+            "tags": ["tasks"],
+            "summary": "Submit a task",
+            "description": "Answers 202 once the task is committed in PostgreSQL. The parameters are checked against the "
+            "task type's JSON Schema first; an unknown type is answered with the nearest names.",
+            "operationId": "submit_task",
+            "parameters": [
+                _header(
+                    "Idempotency-Key",
+                    "Sent again with the same body, the first task is the answer again; with another body, 422.",
+                    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+                ),
+                _header("Accept-Language", "Language of `message`: `zh` or `en`.", {"type": "string"}),
+            ],
+            "requestBody": _body("SubmitBody", examples.SUBMIT),
+            "responses": {
+                str(status): response
+                for status, response in answers(
+                    202,
+                    "Accepted",
+                    "The task is in the ledger.",
+                    examples.ACCEPTED,
+                    errors=_SUBMIT_ERRORS,
+                    headers={"Location": text_header("Where its status is.")},
+                ).items()
+            },
+        }
+    },
+    "/tasks/submit/batch": {
+        "post": {
+            "tags": ["tasks"],
+            "summary": "Submit many tasks",
+            "description": "Up to 10,000 tasks in one transaction: all are accepted or none. An error names the index of "
+            "the task that is wrong.",
+            "operationId": "submit_batch",
+            "requestBody": _body("BatchBody", examples.BATCH),
+            "responses": {
+                str(status): response
+                for status, response in answers(
+                    202,
+                    "BatchAccepted",
+                    "All tasks are in the ledger, in the order sent.",
+                    examples.BATCH_ACCEPTED,
+                    errors=_SUBMIT_ERRORS,
+                ).items()
+            },
+        }
+    },
+    "/tasks/{task_id}/status": {
+        "get": {
+            "tags": ["tasks"],
+            "summary": "How a task stands",
+            "description": "State, progress and result. With `Prefer: wait=30` the answer is held until the task is final, "
+            "or, with `If-None-Match`, until the ETag changes; at most 60 seconds.",
+            "operationId": "show_status",
+            "parameters": [
+                {
+                    "name": "task_id",
+                    "in": "path",
+                    "required": True,
+                    "description": "The task's id.",
+                    "schema": {"type": "string", "format": "uuid"},
+                },
+                _header("If-None-Match", "ETag of the status that you have.", {"type": "string"}),
+                _header(
+                    "Prefer", "`wait=<seconds>` waits for news.", {"type": "string", "examples": ["wait=30"]}
+                ),
+            ],
+            "responses": {
+                **{
+                    str(status): response
+                    for status, response in answers(
+                        200,
+                        "TaskStatus",
+                        "The status.",
+                        examples.STATUS,
+                        errors=(404, 422, 503),
+                        headers={"ETag": text_header("Changes with every event of the task.")},
+                    ).items()
+                },
+                "304": {"description": "The status that you have is the latest."},
+            },
+        }
+    },
+}

@@ -1,0 +1,115 @@
+"""Lists of tasks: which filters, which page, how many in all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.statements.read_list import SummaryRow, TaskFilter, count_tasks, list_tasks, sum_counts
+from ledgerq_shared.states import State
+
+#: Rows that pages by number may reach, and how far filters without counters are counted.
+REACH = 10_000
+
+_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
+_LAST = datetime(9000, 1, 1, tzinfo=UTC)
+
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+
+
+class ListQuery(BaseModel):
+    """The query string of `GET /tasks/`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    page: Annotated[int, Field(ge=1, le=REACH, description="Page, from 1.")] = 1
+    page_size: Annotated[int, Field(ge=1, le=1000, description="Tasks a page.")] = 10
+    task_type: Annotated[
+        _Text | None, Field(description="Full dotted name; without dots, the last part of it.")
+    ] = None
+    status: Annotated[State | None, Field(description="Only tasks in this state.")] = None
+    queue: Annotated[_Text | None, Field(description="Only tasks of this queue.")] = None
+    tag: Annotated[_Text | None, Field(description="Only tasks with this tag.")] = None
+    submitted_after: Annotated[AwareDatetime | None, Field(description="At or after this moment.")] = None
+    submitted_before: Annotated[AwareDatetime | None, Field(description="Before this moment.")] = None
+    cursor: Annotated[UUID | None, Field(description="`next_cursor` of the page before.")] = None
+
+    @field_validator("submitted_after", "submitted_before")
+    @classmethod
+    def _within_reason(cls, moment: datetime | None) -> datetime | None:
+        return None if moment is None else min(max(moment, _EPOCH), _LAST)
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        if self.cursor is not None and self.page != 1:
+            raise ValueError("page cannot be given together with cursor")
+        return self
+
+    def check_reach(self) -> None:
+        """Refuse pages that would make PostgreSQL skip more rows than is good for anybody."""
+        if self.cursor is None and self.page * self.page_size > REACH:
+            reason = (
+                f"pages reach to row {REACH:,}; use cursor (next_cursor of the page before) to go further"
+            )
+            raise InvalidRequest(f"page: {reason}.", errors=[{"detail": reason, "parameter": "page"}])
+
+
+class ListedPage:
+    """What a look at the ledger gave."""
+
+    def __init__(self, rows: list[SummaryRow], total: int, *, is_minimum: bool, has_more: bool) -> None:
+        self.rows = rows
+        self.total = total
+        self.is_minimum = is_minimum
+        self.has_more = has_more
+
+
+def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
+    """Count and read, in the caller's transaction."""
+    # A filter that no index serves well must not hold a connection for minutes.
+    cursor.execute("SET LOCAL statement_timeout = '8s'")
+    counts = execute(cursor, sum_counts(task_type=query.task_type, queue=query.queue))
+    filter_ = _filter_of(query, counts)
+    retrying = sum(int(count) for _, state, count in counts if state == State.RETRY)
+    total = sum(int(count) for _, state, count in counts if query.status in {None, state})
+    is_minimum = False
+    if total and not filter_.is_counted:
+        total = execute(cursor, count_tasks(filter_, limit=REACH + 1, retrying=retrying))[0][0]
+        is_minimum = total > REACH
+        total = min(total, REACH)
+    if not total:
+        return ListedPage([], 0, is_minimum=False, has_more=False)
+    offset = 0 if query.cursor is not None else (query.page - 1) * query.page_size
+    rows = execute(cursor, list_tasks(filter_, limit=query.page_size + 1, offset=offset, retrying=retrying))
+    found = [SummaryRow._make(row) for row in rows]
+    page, more = found[: query.page_size], found[query.page_size :]
+    return ListedPage(page, total, is_minimum=is_minimum, has_more=bool(more))
+
+
+def _filter_of(query: ListQuery, counts: list[tuple[Any, ...]]) -> TaskFilter:
+    """The filter, with a short type name replaced by the full names that are in the counters."""
+    filter_ = TaskFilter(
+        state=query.status,
+        queue=query.queue,
+        tag=query.tag,
+        submitted_after=query.submitted_after,
+        submitted_before=query.submitted_before,
+        before_id=None if query.cursor is None else str(query.cursor),
+    )
+    if query.task_type is None:
+        return filter_
+    return replace(filter_, task_types=sorted({name for name, _, _ in counts}))

@@ -1,0 +1,65 @@
+"""Hold a status answer until there is news (``Prefer: wait=30``).
+
+Asks the ledger through the status batcher, so a thousand waiting clients cost one query at a time. A push channel can
+take the place of :meth:`LongPoll.until` without anybody noticing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from ledgerq_shared.statements.read_task import StatusRow
+
+#: Longest wait that is granted, in seconds: below what proxies commonly allow.
+LONGEST_WAIT = 60.0
+
+#: A task that has been waited for this long is looked at after a tenth of that time again, within bounds: quick tasks
+#: are seen within milliseconds, slow ones cost four looks a second.
+_SHARE = 0.1
+_SHORTEST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.25
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
+
+
+def wait_of(prefer: bytes | None) -> float:
+    """Seconds that a ``Prefer`` header asks to wait; 0 without one."""
+    match = _WAIT.search(prefer.decode("latin-1").lower()) if prefer else None
+    return min(float(match[1]), LONGEST_WAIT) if match else 0.0
+
+
+class LongPoll:
+    """Waits for changes of tasks."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Answer everybody who waits: the process is about to end."""
+        self._stopping.set()
+
+    async def until(
+        self,
+        is_news: Callable[[StatusRow], bool],
+        read: Callable[[], Awaitable[StatusRow]],
+        *,
+        seconds: float,
+    ) -> StatusRow:
+        """The row once ``is_news``, or as it is after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        while True:
+            row = await read()
+            waited = loop.time() - begun_at
+            if is_news(row) or waited >= seconds or self._stopping.is_set():
+                return row
+            pause = min(max(waited * _SHARE, _SHORTEST_PAUSE), _LONGEST_PAUSE, seconds - waited)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return

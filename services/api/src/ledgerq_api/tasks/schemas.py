@@ -1,0 +1,313 @@
+"""The wire form of tasks: what clients send and get. Field names are given by the users and may only be added to.
+
+JSON that belongs to the users (parameters, results, metadata) is carried as :class:`msgspec.Raw`, byte for byte.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from ledgerq_shared.states import State
+
+#: Longest time that a task may wait or run: ten years, in seconds.
+LONGEST = 315_360_000
+
+QUEUE_PATTERN = r"^[A-Za-z0-9_.:@-]+$"
+
+_Object = Meta(extra_json_schema={"type": "object", "additionalProperties": True})
+_Time = Annotated[datetime, Meta(tz=True)]
+_Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
+_Limit = Annotated[float, Meta(gt=0, le=LONGEST)]
+_EMPTY = Raw(b"{}")
+_NULL = Raw(b"null")
+_Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+
+
+def _no_parameters() -> Raw:
+    return _EMPTY
+
+
+def _no_metadata() -> Raw:
+    return _NULL
+
+
+class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """A task to run."""
+
+    task_type: Annotated[
+        str,
+        Meta(min_length=1, max_length=255, description="Name of a registered task type (`GET /task-types`)."),
+    ]
+    task_parameters: Annotated[
+        Raw, _Object, Meta(description="Keyword arguments of the task; they must fit the type's JSON Schema.")
+    ] = msgspec.field(default_factory=_no_parameters)
+    queue: (
+        Annotated[
+            str,
+            Meta(
+                pattern=QUEUE_PATTERN,
+                min_length=1,
+                max_length=128,
+                description="Queue; the type's own unless given.",
+            ),
+        ]
+        | None
+    ) = None
+    priority: Annotated[int, Meta(ge=0, le=9, description="0 to 9; 9 runs first. 5 unless given.")] | None = (
+        None
+    )
+    eta: Annotated[_Time, Meta(description="Not before this moment (RFC 3339 with an offset).")] | None = None
+    countdown: Annotated[_Seconds, Meta(description="Not before this many seconds from now.")] | None = None
+    expires: (
+        Annotated[
+            _Time | _Seconds,
+            Meta(
+                description="Not to be begun after this moment, or after this many seconds from now; then REVOKED."
+            ),
+        ]
+        | None
+    ) = None
+    max_retries: (
+        Annotated[int, Meta(ge=0, le=1_000_000, description="Most retries; the type's own unless given.")]
+        | None
+    ) = None
+    time_limit: Annotated[_Limit, Meta(description="Seconds after which an attempt is killed.")] | None = None
+    soft_time_limit: (
+        Annotated[
+            _Limit, Meta(description="Seconds after which SoftTimeLimitExceeded is raised in the task.")
+        ]
+        | None
+    ) = None
+    on_worker_lost: (
+        Annotated[
+            Literal["rerun", "fail"],
+            Meta(
+                description="What happens if the worker dies while the task runs; the type's own unless given."
+            ),
+        ]
+        | None
+    ) = None
+    metadata: Annotated[
+        Raw,
+        Meta(extra_json_schema={"type": ["object", "null"], "default": None}),
+        Meta(description="Anything of yours that belongs to the task, up to 64 KiB."),
+    ] = msgspec.field(default_factory=_no_metadata)
+    tags: (
+        Annotated[
+            list[Annotated[str, Meta(min_length=1, max_length=128)]],
+            Meta(max_length=32, description="Labels to find tasks by."),
+        ]
+        | None
+    ) = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether none of the rarer fields is there."""
+        return (
+            self.metadata is _NULL
+            and self.tags is None
+            and self.eta is None
+            and self.countdown is None
+            and self.expires is None
+            and self.max_retries is None
+            and self.time_limit is None
+            and self.soft_time_limit is None
+            and self.on_worker_lost is None
+        )
+
+
+class BatchBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """Tasks to accept together: all of them or none."""
+
+    tasks: Annotated[list[SubmitBody], Meta(min_length=1, max_length=10_000)]
+
+
+class Accepted(Struct, frozen=True):
+    """The task is in the ledger and will run."""
+
+    task_id: _Uuid
+    status: Literal["PENDING"]
+    message: Annotated[str, Meta(description="For people, in Chinese or English by `Accept-Language`.")]
+
+
+class BatchItem(Struct, frozen=True):
+    """One accepted task of a batch, in the batch's order."""
+
+    task_id: _Uuid
+    status: Literal["PENDING"] = "PENDING"
+
+
+class BatchAccepted(Struct, frozen=True):
+    """All tasks of the batch are in the ledger."""
+
+    tasks: list[BatchItem]
+    accepted: int
+
+
+class Progress(Struct, frozen=True):
+    """What the task last said about itself."""
+
+    progress: Annotated[float | int, Meta(description="Percent.")]
+    status: str | None
+    timestamp: _Time
+
+
+class TaskStatus(Struct, kw_only=True, frozen=True):
+    """How a task stands."""
+
+    task_id: _Uuid
+    task_type: str
+    status: State
+    submitted_at: _Time
+    started_at: Annotated[_Time | None, Meta(description="When the code of the latest attempt began.")]
+    completed_at: _Time | None
+    progress: Progress | None
+    result: Annotated[Raw, Meta(description="What the task returned.", extra_json_schema={})]
+    error: Annotated[
+        Raw,
+        Meta(
+            description="Why it failed; null unless FAILURE.",
+            extra_json_schema={
+                "type": ["object", "null"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "message": {"type": "string"},
+                    "traceback": {"type": ["string", "null"]},
+                    "retryable": {"type": "boolean"},
+                },
+            },
+        ),
+    ]
+    queue: str
+    attempt: Annotated[int, Meta(description="Executions begun so far.")]
+    max_attempts: Annotated[
+        int | None, Meta(description="Executions allowed, retries included; null: no limit.")
+    ]
+    run_at: Annotated[_Time | None, Meta(description="ETA, or when the next retry is due; null: at once.")]
+    worker: Annotated[str | None, Meta(description="The worker of the latest attempt.")]
+    cancel_requested: bool
+
+
+class Attempt(Struct, kw_only=True, frozen=True):
+    """One execution of a task."""
+
+    attempt: int
+    worker: str | None
+    started_at: _Time
+    ended_at: _Time | None
+    outcome: Annotated[
+        str,
+        Meta(
+            description="running, succeeded, failed, retried, replaced, revoked or recovered (its worker died)."
+        ),
+    ]
+
+
+class Links(Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """Where to go from here."""
+
+    self: str
+    status: str
+    events: str
+    task_type: str
+    rerun_of: str | None = None
+
+
+class TaskDetail(TaskStatus, kw_only=True, frozen=True):
+    """Everything about a task."""
+
+    parameters: Annotated[Raw, _Object]
+    args: Annotated[Raw, Meta(extra_json_schema={"type": ["array", "null"]})]
+    priority: int
+    expires_at: _Time | None
+    retries: Annotated[
+        int, Meta(description="Retries made (`self.retry`, `autoretry_for`); recoveries do not count.")
+    ]
+    max_retries: int | None
+    worker_deaths: Annotated[int, Meta(description="How often a worker died while running this task.")]
+    time_limit: float | None
+    soft_time_limit: float | None
+    on_worker_lost: str | None
+    terminate: bool
+    celery_id: str | None
+    metadata: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
+    tags: list[str]
+    rerun_of: str | None
+    attempts: list[Attempt]
+    links: Links
+
+
+class TaskSummary(Struct, kw_only=True, frozen=True):
+    """A task in a list."""
+
+    task_id: _Uuid
+    task_type: str
+    status: State
+    submitted_at: _Time
+    started_at: _Time | None
+    completed_at: _Time | None
+    progress: Progress | None
+    queue: str
+    priority: int
+    attempt: int
+    run_at: _Time | None
+    cancel_requested: bool
+    tags: list[str]
+
+
+class TaskPage(Struct, kw_only=True, frozen=True):
+    """A page of tasks, newest first."""
+
+    tasks: list[TaskSummary]
+    total_count: Annotated[int, Meta(description="How many tasks pass the filters, over all pages.")]
+    page: Annotated[int | None, Meta(description="null when the page was asked for by cursor.")]
+    page_size: int
+    next_cursor: Annotated[
+        str | None, Meta(description="Send it as `cursor` for the next page; null: no more.")
+    ]
+    total_is_minimum: Annotated[
+        bool, Meta(description="There are more than `total_count`; counting stopped there.")
+    ]
+
+
+class EventEntry(Struct, kw_only=True, frozen=True):
+    """One step of a task's history."""
+
+    seq: Annotated[int, Meta(description="Counts from 1 within the task, without gaps.")]
+    kind: str
+    at: _Time
+    attempt: int
+    actor: Annotated[str, Meta(description="api, client, worker:<name>, maintenance.")]
+    data: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
+
+
+class EventPage(Struct, kw_only=True, frozen=True):
+    """A task's history, oldest first."""
+
+    task_id: _Uuid
+    events: list[EventEntry]
+    next_cursor: str | None
+
+
+def raw(text: str | None) -> Raw:
+    """JSON text of the ledger as it goes into an answer; SQL's NULL becomes ``null``."""
+    return _NULL if text is None else Raw(text.encode())
+
+
+WIRE_TYPES: list[Any] = [
+    SubmitBody,
+    BatchBody,
+    Accepted,
+    BatchAccepted,
+    TaskStatus,
+    TaskDetail,
+    TaskPage,
+    EventPage,
+]
+
+decode_submit = msgspec.json.Decoder(SubmitBody).decode
+decode_batch = msgspec.json.Decoder(BatchBody).decode

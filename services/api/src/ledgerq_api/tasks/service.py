@@ -1,0 +1,236 @@
+"""What the API does with tasks: decides what a request means, has it done, and says it in the wire's words."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from msgspec import Raw
+
+from ledgerq_api.catalogue import Catalogue
+from ledgerq_api.catalogue_source import CatalogueSource
+from ledgerq_api.ledger import Ledger
+from ledgerq_api.tasks import schemas
+from ledgerq_api.tasks.acceptance import Acceptance, Submission
+from ledgerq_api.tasks.attempts import attempts_of
+from ledgerq_api.tasks.drafts import draft
+from ledgerq_api.tasks.listing import ListQuery, read_page
+from ledgerq_api.tasks.long_poll import LongPoll
+from ledgerq_api.tasks.reading import TaskReader
+from ledgerq_shared.errors import InvalidRequest, NoTaskTypes, UnknownTaskType
+from ledgerq_shared.events import Event
+from ledgerq_shared.statements.read_list import SummaryRow
+from ledgerq_shared.statements.read_task import StatusRow
+from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
+from ledgerq_shared.states import FINAL, State
+
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+
+
+class TaskService:
+    """Submits, follows and lists tasks."""
+
+    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance) -> None:
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._acceptance = acceptance
+        self._reader = TaskReader(ledger)
+        self._long_poll = LongPoll()
+
+    async def submit(self, body: schemas.SubmitBody, *, key: str | None = None, encoded: bytes = b"") -> UUID:
+        """Accept a task; returns its id once it is committed.
+
+        Args:
+            key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
+        """
+        catalogue = self._catalogue.known() or await self._catalogue.latest()
+        try:
+            task = draft(body, catalogue)
+        except (UnknownTaskType, NoTaskTypes):
+            task = draft(body, await self._catalogue.latest())
+        keyed = None if key is None else KeyedSubmit(_checked(key), hashlib.sha256(encoded).digest(), task.id)
+        return await self._acceptance.accept(Submission(task, keyed))
+
+    async def submit_all(self, bodies: Sequence[schemas.SubmitBody]) -> schemas.BatchAccepted:
+        """Accept all tasks or none."""
+        catalogue = await self._catalogue.current()
+        if any(body.task_type not in catalogue.types for body in bodies):
+            catalogue = await self._catalogue.latest()
+        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue)
+        await self._acceptance.accept_all(tasks)
+        return schemas.BatchAccepted([schemas.BatchItem(str(task.id)) for task in tasks], len(tasks))
+
+    async def status(self, task_id: str, *, known_tag: bytes | None = None, wait: float = 0.0) -> StatusRow:
+        """How the task stands.
+
+        Args:
+            known_tag: the client's ``If-None-Match``; while waiting, another tag is news.
+            wait: most seconds to wait for the end of the task, or for news.
+        """
+        if not wait:
+            return await self._reader.status(task_id)
+
+        def is_news(row: StatusRow) -> bool:
+            return row.state in FINAL or (known_tag is not None and not matches(known_tag, row))
+
+        return await self._long_poll.until(is_news, lambda: self._reader.status(task_id), seconds=wait)
+
+    async def status_answer(self, row: StatusRow) -> schemas.TaskStatus:
+        """A status row in the wire's words."""
+        return schemas.TaskStatus(**_status_fields(row, await self._catalogue.current()))
+
+    async def everything(self, task_id: str) -> schemas.TaskDetail:
+        """All there is to know about one task."""
+        status, detail, events = await self._reader.everything(task_id)
+        return schemas.TaskDetail(
+            **_status_fields(status, await self._catalogue.current()),
+            parameters=schemas.raw(detail.parameters),
+            args=schemas.raw(detail.args),
+            priority=detail.priority,
+            expires_at=_utc(detail.expires_at),
+            retries=detail.retries,
+            max_retries=status.max_retries,
+            worker_deaths=detail.worker_deaths,
+            time_limit=detail.time_limit,
+            soft_time_limit=detail.soft_time_limit,
+            on_worker_lost=detail.on_worker_lost,
+            terminate=detail.terminate,
+            celery_id=detail.celery_id,
+            metadata=schemas.raw(detail.metadata),
+            tags=detail.tags or [],
+            rerun_of=detail.rerun_of,
+            attempts=attempts_of(events),
+            links=schemas.Links(
+                self=f"/tasks/{task_id}",
+                status=f"/tasks/{task_id}/status",
+                events=f"/tasks/{task_id}/events",
+                task_type=f"/task-types/{status.task_type}",
+                rerun_of=detail.rerun_of and f"/tasks/{detail.rerun_of}",
+            ),
+        )
+
+    async def events(self, task_id: str, *, after: int, limit: int) -> schemas.EventPage:
+        """A page of the task's history."""
+        events = await self._reader.events(task_id, after=after, limit=limit + 1)
+        page, more = events[:limit], events[limit:]
+        return schemas.EventPage(
+            task_id=task_id,
+            events=[_event(event) for event in page],
+            next_cursor=str(page[-1].seq) if more else None,
+        )
+
+    async def list_page(self, query: ListQuery) -> schemas.TaskPage:
+        """A page of tasks."""
+        query.check_reach()
+        page = await self._ledger.run(lambda cursor: read_page(cursor, query))
+        return schemas.TaskPage(
+            tasks=[_summary(row) for row in page.rows],
+            total_count=page.total,
+            page=query.page if query.cursor is None else None,
+            page_size=query.page_size,
+            next_cursor=page.rows[-1].id if page.has_more else None,
+            total_is_minimum=page.is_minimum,
+        )
+
+    def stop_waiting(self) -> None:
+        """Answer the clients that wait for news."""
+        self._long_poll.stop()
+
+    async def close(self) -> None:
+        """Let what has begun end."""
+        await self._acceptance.close()
+        await self._reader.close()
+
+
+def tag_of(row: StatusRow) -> bytes:
+    """The ETag of a status: changes with every event of the task."""
+    return b'"%d"' % row.seq
+
+
+def matches(if_none_match: bytes, row: StatusRow) -> bool:
+    """Whether the client's ``If-None-Match`` names the row as it is."""
+    tag = tag_of(row)
+    return any(
+        candidate.strip().removeprefix(b"W/") in {tag, b"*"} for candidate in if_none_match.split(b",")
+    )
+
+
+def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue) -> list[NewTask]:
+    return [draft(body, catalogue, f"#/tasks/{index}") for index, body in enumerate(bodies)]
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise InvalidRequest("Idempotency-Key: 1 to 255 printable ASCII characters are allowed.")
+    return key
+
+
+def _status_fields(row: StatusRow, catalogue: Catalogue) -> dict[str, Any]:
+    task_type = catalogue.types.get(row.task_type)
+    own = None if row.max_retries is None else row.max_retries + 1
+    return {
+        "task_id": row.id,
+        "task_type": row.task_type,
+        "status": State(row.state),
+        "submitted_at": row.submitted_at.astimezone(UTC),
+        "started_at": _utc(row.started_at),
+        "completed_at": _utc(row.completed_at),
+        "progress": _progress(row.progress, row.progress_status, row.progress_at),
+        "result": schemas.raw(row.result),
+        "error": schemas.raw(row.error),
+        "queue": row.queue,
+        "attempt": row.attempt,
+        "max_attempts": own if task_type is None else task_type.max_attempts(row.max_retries),
+        "run_at": _utc(row.run_at),
+        "worker": row.worker,
+        "cancel_requested": row.cancel_requested_at is not None,
+    }
+
+
+def _summary(row: SummaryRow) -> schemas.TaskSummary:
+    return schemas.TaskSummary(
+        task_id=row.id,
+        task_type=row.task_type,
+        status=State(row.state),
+        submitted_at=row.submitted_at.astimezone(UTC),
+        started_at=_utc(row.started_at),
+        completed_at=_utc(row.completed_at),
+        progress=_progress(row.progress, row.progress_status, row.progress_at),
+        queue=row.queue,
+        priority=row.priority,
+        attempt=row.attempt,
+        run_at=_utc(row.run_at),
+        cancel_requested=row.cancel_requested_at is not None,
+        tags=row.tags or [],
+    )
+
+
+def _event(event: Event) -> schemas.EventEntry:
+    return schemas.EventEntry(
+        seq=event.seq,
+        kind=event.kind,
+        at=event.at.astimezone(UTC),
+        attempt=event.attempt,
+        actor=event.actor,
+        data=_raw_data(event.data),
+    )
+
+
+def _raw_data(data: object) -> Raw:
+    """The reader asks for ``data`` as text, so that it goes out as it was written."""
+    return schemas.raw(None if data is None else str(data))
+
+
+def _progress(percent: float | None, status: str | None, at: datetime | None) -> schemas.Progress | None:
+    if percent is None or at is None:
+        return None
+    whole = int(percent)
+    return schemas.Progress(whole if whole == percent else round(percent, 4), status, at.astimezone(UTC))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)

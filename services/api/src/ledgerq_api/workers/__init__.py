@@ -1,0 +1,1 @@
+"""Live workers and what they run."""
