@@ -40,7 +40,7 @@ class Broker:
         self._options: dict[str, Any] = {
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            "client_name": client_name,
+            "client_name": client_name.replace(" ", "-"),  # Redis takes no spaces
         }
         self._client: Any = None
         self._lock = threading.Lock()

@@ -83,7 +83,8 @@ class Agent:
         """
         while True:
             lines = read_lines(_LOOK_EVERY)
-            if lines is None:
+            # The pipe may stay open in a pool process that outlives the parent, so look at the parent too.
+            if lines is None or (not lines and self._is_parent_gone()):
                 self._parent_died()
                 return
             for line in lines:
@@ -146,10 +147,16 @@ class Agent:
             self._broker.wake(queue, config.slots, config.slots)
         log.info("worker.registered", worker=config.name, slots=config.slots, queues=config.queues)
 
+    def _is_parent_gone(self) -> bool:
+        try:
+            return not self._parent.is_running() or self._parent.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        except psutil.NoSuchProcess:
+            return True
+
     def _is_parent_stopped(self) -> bool:
         try:
             return bool(self._parent.status() == psutil.STATUS_STOPPED)
-        except psutil.Error:
+        except psutil.NoSuchProcess:
             return True
 
     def _cancel(self, task_ids: list[str]) -> None:
