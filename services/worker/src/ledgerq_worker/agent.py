@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psutil
 import structlog
@@ -70,7 +70,8 @@ class Agent:
         self._broker = broker
         self._table = table
         self._parent = psutil.Process(config.parent_pid)
-        self._worker_id: UUID | None = None
+        # An agent that replaces one which died goes on under the node's id: its tasks are running under it.
+        self._worker_id = table.worker_id if table.worker_id.int else None
         self._renewed_at = 0.0
         self._is_stopping = False
         self._lost: list[int] = []
