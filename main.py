@@ -1,4 +1,4 @@
-"""LedgerQ's launcher: ``python main.py --help``. It starts the services, and servers where none are configured."""
+"""LedgerQ's launcher, see ``python main.py --help``: starts services, and servers where none are configured."""
 
 import sys
 
@@ -7,7 +7,7 @@ if sys.version_info < (3, 11):  # this file must parse on the Pythons that it re
     sys.exit(1)
 
 
-def main():
+def main():  # type: () -> None
     """Run the launcher; exits with its code."""
     try:
         from launcher.main import run

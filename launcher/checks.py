@@ -20,7 +20,9 @@ _CONNECT_SECONDS = 5
 def port_is_free(host: str, port: int, *, change: str) -> None:
     """Raise :class:`LauncherError` when somebody listens there; ``change`` names what to set instead."""
     if not is_free(port, host):
-        raise LauncherError(f"port {port} on {host} is in use: stop what listens there, or choose another with {change}")
+        raise LauncherError(
+            f"port {port} on {host} is in use: stop what listens there, or choose another with {change}"
+        )
 
 
 def postgres_answers(url: str) -> None:
@@ -30,7 +32,9 @@ def postgres_answers(url: str) -> None:
         psycopg2.connect(url, connect_timeout=_CONNECT_SECONDS, application_name="ledgerq-launcher").close()
     except psycopg2.ProgrammingError:
         # libpq's text quotes the URL's parts, which can be those of a password
-        raise UsageError("DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name") from None
+        raise UsageError(
+            "DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name"
+        ) from None
     except psycopg2.OperationalError as error:
         raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(error, url)}") from None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from launcher.configuration import Configuration
     from launcher.options import Options
 
@@ -23,7 +24,8 @@ def show(configuration: Configuration, options: Options, console: Console | None
     base = f"http://{visible_host(configuration.api_host)}:{configuration.api_port}"
     console.print()
     console.print("[bold green]LedgerQ is running.[/]")
-    console.print(_places(configuration, options, base))
+    for name, place in _places(configuration, options, base):
+        console.print(f"  {name:<14} {place}", soft_wrap=True, markup=False)  # a path must stay in one piece
     if options.api:
         console.print("[bold]Try it[/] (a 15-page document, really read):")
         console.print(f"  curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)
@@ -39,19 +41,17 @@ def visible_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _places(configuration: Configuration, options: Options, base: str) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _places(configuration: Configuration, options: Options, base: str) -> Iterator[tuple[str, str]]:
     if options.api:
-        table.add_row("  API", base)
-        table.add_row("  documentation", f"{base}/docs")
-        table.add_row("  health", f"{base}/health")
-    table.add_row("  worker", "running, with maintenance" if options.worker else "not started (--no-worker)")
+        yield "API", base
+        yield "documentation", f"{base}/docs"
+        yield "health", f"{base}/health"
+    yield "worker", "running, with maintenance" if options.worker else "not started (--no-worker)"
     if options.monitor:
-        table.add_row("  monitor", f"http://127.0.0.1:{configuration.monitor_port}/health")
+        yield "monitor", f"http://127.0.0.1:{configuration.monitor_port}/health"
     if configuration.stores is None:
         folder = configuration.data_folder.resolve()
-        table.add_row("  data", f"{folder} (embedded PostgreSQL and Valkey)")
-        table.add_row("  their URLs", f"{folder / 'urls.env'}")
+        yield "data", f"{folder} (embedded PostgreSQL and Valkey)"
+        yield "their URLs", f"{folder / 'urls.env'}"
     else:
-        table.add_row("  data", "PostgreSQL and Redis as configured")
-    return table
+        yield "data", "PostgreSQL and Redis as configured"

@@ -55,17 +55,16 @@ class Supervisor:
     def run_step(self, name: str, command: tuple[str, ...], environment: dict[str, str]) -> None:
         """Run a command to its end; raises :class:`LauncherError` when it fails."""
         step = Service(name, command, environment, stop_seconds=10, quiet=True)
-        self.start(step)
-        assert step.popen is not None
-        while step.popen.poll() is None:
+        child = self.start(step)
+        while child.poll() is None:
             if self._stop_request.wait(_POLL_SECONDS):
                 return
         self._services.remove(step)
-        if step.popen.returncode != 0:
-            failure = UsageError if step.popen.returncode == CONFIGURATION_ERROR else LauncherError
-            raise failure(f"{name} failed (exit code {step.popen.returncode}): the reason stands above")
+        if child.returncode != 0:
+            failure = UsageError if child.returncode == CONFIGURATION_ERROR else LauncherError
+            raise failure(f"{name} failed (exit code {child.returncode}): the reason stands above")
 
-    def start(self, service: Service) -> None:
+    def start(self, service: Service) -> subprocess.Popen[bytes]:
         """Start a service and put it under supervision. Stopping goes in the order of first starts."""
         service.popen = subprocess.Popen(
             [sys.executable, *service.command],
@@ -83,16 +82,17 @@ class Supervisor:
         if service not in self._services:
             self._services.append(service)
         self._write_record()
+        return service.popen
 
     def look_after(self) -> None:
-        """Restart who has died; raises :class:`UsageError` when a service says that its configuration is wrong."""
+        """Restart who has died; raises :class:`UsageError` when a service refuses its configuration."""
         now = time.monotonic()
         for service in self._services:
             if service.restart_at is not None:
                 if now >= service.restart_at:
                     self.start(service)
             elif service.popen is not None and service.popen.poll() is not None:
-                self._note_death(service, now)
+                self._note_death(service, service.popen.returncode, now)
 
     def stop(self) -> None:
         """Stop every service in order, then whatever they left behind."""
@@ -101,15 +101,16 @@ class Supervisor:
         kill_launch(self._token)
         self._record.unlink(missing_ok=True)
 
-    def _note_death(self, service: Service, now: float) -> None:
-        assert service.popen is not None
-        code = service.popen.returncode
+    def _note_death(self, service: Service, code: int, now: float) -> None:
         if code == CONFIGURATION_ERROR:
             raise UsageError(f"the {service.name} refuses its configuration: the reason stands above")
         if now - service.started > _STEADY_SECONDS:
             service.delay = _FIRST_DELAY
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        print(f"ledgerq: the {service.name} ended ({how}); it starts again in {service.delay:g} s", file=sys.stderr)
+        print(
+            f"ledgerq: the {service.name} ended ({how}); it starts again in {service.delay:g} s",
+            file=sys.stderr,
+        )
         service.restart_at = now + service.delay
         service.delay = min(service.delay * 2, _LONGEST_DELAY)
 

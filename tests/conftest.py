@@ -1,9 +1,10 @@
 """Fixtures by concern; what they do stands in `tests.support`.
 
-Run:      `run_folder` (one per pytest run), `workspace` (an empty folder per test that servers can reach)
-Stores:   `postgres_url`, `redis_url` (the run's servers), `database`, `redis_database` (this test's own, on them),
-          `own_servers` (a pair that a test may stop, kill or flush)
-Services: `stack` (API, worker, maintenance, monitor on `database` and `redis_database`), `bare_stack` (no stores set)
+Run:      `run_folder` (one per pytest run), `workspace` (an empty folder per test, in reach of servers)
+Stores:   `postgres_url`, `redis_url` (the run's servers), `database`, `redis_database` (this test's own, on
+          them), `own_servers` (a pair that a test may stop, kill or flush)
+Services: `stack` (API, worker, maintenance, monitor on `database` and `redis_database`), `bare_stack` (no
+          stores set)
 """
 
 from __future__ import annotations

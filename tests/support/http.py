@@ -26,9 +26,14 @@ class Response:
 
 
 def request(
-    method: str, url: str, body: object = None, *, headers: Mapping[str, str] | None = None, timeout: float = 30.0
+    method: str,
+    url: str,
+    body: object = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
 ) -> Response:
-    """Send one request; ``body`` is sent as JSON unless it is bytes. Raises ``OSError`` when nobody listens."""
+    """Send one request; ``body`` becomes JSON unless it is bytes. Raises ``OSError`` when nobody listens."""
     parts = urlsplit(url)
     assert parts.hostname
     sent = {"content-type": "application/json"} if body is not None else {}

@@ -1,7 +1,7 @@
 """One embedded PostgreSQL and Valkey for a whole test run, shared by all pytest-xdist workers.
 
-The controller makes a folder and ends what is in it when the run is over; whichever worker needs the servers first
-starts them, under a file lock. A run that was killed is cleaned up by the next one.
+The controller makes a folder and ends what is in it when the run is over; whichever worker needs the servers
+first starts them, under a file lock. A run that was killed is cleaned up by the next one.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ class Running:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end within {seconds:g} s; it wrote:\n{self.log()}") from None
+            raise AssertionError(
+                f"{self.name} did not end within {seconds:g} s; it wrote:\n{self.log()}"
+            ) from None
 
     def stop(self) -> int:
         """SIGTERM, wait; return its exit code."""
@@ -91,7 +93,8 @@ class Running:
 class Stack:
     """Starts services against one database and one Redis; :meth:`close` ends all that it started.
 
-    ``environment`` is every service's; each start may add to it.
+    ``environment`` is every service's; each start may add to it. ``folder`` is their working directory: put
+    task modules and a ``.env`` there.
     """
 
     folder: Path
@@ -115,7 +118,9 @@ class Stack:
 
     def worker(self, **extra: str) -> Running:
         """Start a worker (two slots unless told otherwise); return at once: poll for what it does."""
-        return self.start("worker", "-m", "ledgerq_worker", "run", **{"LEDGERQ_WORKER_CONCURRENCY": "2", **extra})
+        return self.start(
+            "worker", "-m", "ledgerq_worker", "run", **{"LEDGERQ_WORKER_CONCURRENCY": "2", **extra}
+        )
 
     def maintenance(self, **extra: str) -> Running:
         """Start the maintenance process; return at once."""
@@ -125,14 +130,14 @@ class Stack:
         """Fill the catalogue of task types, as the launcher does before anything starts."""
         self.run("-m", "ledgerq_worker", "register", **extra)
 
-    def start(self, name: str, *arguments: str, cwd: Path | None = None, **extra: str) -> Running:
-        """Start ``python <arguments>`` with this stack's environment."""
+    def start(self, name: str, *arguments: str, **extra: str) -> Running:
+        """Start ``python <arguments>`` in `folder` with this stack's environment."""
         path = self.folder / f"{len(self.started):02d}-{name}.log"
         token = f"{self.token}/{self.folder.name}-{len(self.started)}"
         with path.open("wb") as log:
             popen = subprocess.Popen(
                 [sys.executable, *arguments],
-                cwd=cwd or self.folder,
+                cwd=self.folder,
                 env={**self._environment(extra), TOKEN_VARIABLE: token},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -143,9 +148,9 @@ class Stack:
         self.started.append(running)
         return running
 
-    def run(self, *arguments: str, cwd: Path | None = None, **extra: str) -> str:
+    def run(self, *arguments: str, **extra: str) -> str:
         """Run ``python <arguments>`` to its end, which must be exit code 0; return what it wrote."""
-        running = self.start("run", *arguments, cwd=cwd, **extra)
+        running = self.start("run", *arguments, **extra)
         code = running.wait(120)
         assert code == 0, f"python {' '.join(arguments)} ended with {code}:\n{running.log()}"
         return running.log()

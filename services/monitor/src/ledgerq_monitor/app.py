@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 def build(*, database_url: str, broker_url: str) -> Starlette:
     """Return the application. The URLs are kept for the questions; nothing is connected yet."""
 
-    async def livez(request: Request) -> JSONResponse:
+    async def livez(_: Request) -> JSONResponse:
         """Asks nobody: a database that is away must not restart the monitor."""
         return JSONResponse({"status": "ok"})
 
-    async def readyz(request: Request) -> JSONResponse:
+    async def readyz(_: Request) -> JSONResponse:
         answers = await ask_all()
         ready = all(answer.well for answer in answers.values())
         return JSONResponse({"status": "ok" if ready else "unavailable"}, 200 if ready else 503)
 
-    async def health(request: Request) -> JSONResponse:
+    async def health(_: Request) -> JSONResponse:
         answers = await ask_all()
         ready = all(answer.well for answer in answers.values())
         stores = {name: asdict(answer) for name, answer in answers.items()}

@@ -17,7 +17,7 @@ _SECONDS = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """What one store said. ``error`` is the kind of failure, without addresses or passwords; null when well."""
+    """What one store said. ``error``: the kind of failure, without addresses or passwords; null when well."""
 
     well: bool
     milliseconds: float

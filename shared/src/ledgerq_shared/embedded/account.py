@@ -1,7 +1,7 @@
 """The system user that runs PostgreSQL when we are root, and places it can reach.
 
-PostgreSQL refuses to run as root. An existing unprivileged user takes its place: no user is made and no mode of
-a folder outside ours is changed. What that user cannot reach (a clone under a private home) is put below
+PostgreSQL refuses to run as root. An existing unprivileged user takes its place: no user is made and no mode
+of a folder outside ours is changed. What that user cannot reach (a clone under a private home) is put below
 ``/var/lib`` instead.
 """
 
@@ -42,7 +42,9 @@ class Account:
                 continue
             if entry.pw_uid != 0:
                 return cls(name, entry.pw_uid, entry.pw_gid)
-        raise EmbeddedError("PostgreSQL does not run as root, and this system has no user 'postgres' or 'nobody'")
+        raise EmbeddedError(
+            "PostgreSQL does not run as root, and this system has no user 'postgres' or 'nobody'"
+        )
 
     def spawn_options(self) -> dict[str, Any]:
         """Return the keyword arguments of ``subprocess`` that run a program as this account."""
@@ -76,8 +78,8 @@ class Account:
 def reachable_folder(folder: Path, account: Account, note: Path) -> Path:
     """Return ``folder``, made, or a substitute below /var/lib where ``account`` cannot get to it.
 
-    The substitute is written to ``note`` (inside ``.ledgerq``), which later starts follow, so that data do not
-    move when modes change.
+    The substitute is written to ``note`` (inside ``.ledgerq``), which later starts follow, so that data do
+    not move when modes change.
     """
     if note.exists():
         return Path(note.read_text().strip())
@@ -97,18 +99,24 @@ def elsewhere(folder: Path) -> Path:
 
 
 def reachable_programs(programs: Path, account: Account, copies: Path) -> Path:
-    """Return ``programs`` (a folder with bin/, lib/, share/), or a copy of it that ``account`` can execute."""
-    if account.runs(programs / "bin" / "postgres"):
+    """Return ``programs`` (a folder with bin/, lib/, share/), or a copy that ``account`` can execute."""
+    if _run(programs, account):
         return programs
-    copy = copies / programs.name
-    if not account.runs(copy / "bin" / "postgres"):
-        shutil.rmtree(copy, ignore_errors=True)
+    # The programs find their libraries by relative path, in a folder beside the wheel's package.
+    package = programs.parent
+    copy = copies / package.name / programs.name
+    if not _run(copy, account):
         _make_open(copies)
-        shutil.copytree(programs, copy, symlinks=True)
-        _open_tree(copy)
-    if not account.runs(copy / "bin" / "postgres"):
-        raise EmbeddedError(f"PostgreSQL's programs do not run on this machine (tried {copy} as {account.name})")
+        for source in (programs, package.with_name(f"{package.name}.libs")):
+            if source.is_dir():
+                _copy_open(source, copies / source.relative_to(package.parent))
+    if not _run(copy, account):
+        raise EmbeddedError(f"PostgreSQL's programs do not run here as {account.name or 'this user'}: {copy}")
     return copy
+
+
+def _run(programs: Path, account: Account) -> bool:
+    return account.runs(programs / "bin" / "postgres") and account.runs(programs / "bin" / "initdb")
 
 
 def _make_open(folder: Path) -> None:
@@ -117,9 +125,12 @@ def _make_open(folder: Path) -> None:
     folder.chmod(0o755)
 
 
-def _open_tree(folder: Path) -> None:
-    """Let everybody read a copy of ours: an install made under umask 077 would stay unreadable."""
-    for path in (folder, *folder.rglob("*")):
+def _copy_open(source: Path, target: Path) -> None:
+    """Copy a tree so that everybody can read it: an install made under umask 077 would stay unreadable."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, symlinks=True)
+    target.parent.chmod(0o755)
+    for path in (target, *target.rglob("*")):
         if not path.is_symlink():
             mode = path.stat().st_mode
             path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))

@@ -15,9 +15,9 @@ import psycopg2
 
 from ledgerq_shared.embedded.account import Account, elsewhere, reachable_folder, reachable_programs
 from ledgerq_shared.embedded.errors import EmbeddedError
-from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
-from ledgerq_shared.embedded.processes import Process, read_record, write_record
 from ledgerq_shared.embedded.passwords import kept_password, write_private
+from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
+from ledgerq_shared.embedded.processes import Process, let_go, read_record, write_record
 
 USER = DATABASE = "ledgerq"
 _MAJOR = "18"
@@ -63,7 +63,9 @@ class EmbeddedPostgres:
                 return url
             if self._port is not None:
                 break
-        raise EmbeddedError(f"PostgreSQL did not start; its log is {self._log_path()}: {self._last_log_line()}")
+        raise EmbeddedError(
+            f"PostgreSQL did not start; its log is {self._log_path()}: {self._last_log_line()}"
+        )
 
     def stop(self) -> None:
         """End the server: roll open transactions back, write a checkpoint, exit. No server is no error."""
@@ -96,7 +98,9 @@ class EmbeddedPostgres:
         for programs in (package / f"pginstall{major}", package / "pginstall"):
             if _major_of(programs) == major:
                 return reachable_programs(programs, self._account, elsewhere(self._folder))
-        raise EmbeddedError(f"{data} was made by PostgreSQL {major}, which the installed wheel does not contain")
+        raise EmbeddedError(
+            f"{data} was made by PostgreSQL {major}, which the installed wheel does not contain"
+        )
 
     def _initialise(self, programs: Path, data: Path, password: str) -> None:
         fresh = data.with_name("postgres.new")  # renamed when complete: an interrupted initdb leaves no half
@@ -107,7 +111,8 @@ class EmbeddedPostgres:
         write_private(secret, password)
         self._account.own(secret)
         command = [str(programs / "bin" / "initdb"), f"--pgdata={fresh}", f"--username={USER}",
-                   "--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--pwfile={secret}"]  # fmt: skip
+                   "--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--pwfile={secret}",
+        ]  # fmt: skip
         if not self._fsync:
             command.append("--no-sync")
         try:
@@ -164,7 +169,7 @@ class EmbeddedPostgres:
                     raise EmbeddedError(f"PostgreSQL did not answer within {_START_SECONDS:.0f} s") from error
                 time.sleep(0.02)
             else:
-                return server.poll() is None
+                return let_go(server)
         return False
 
     def _log_path(self) -> Path:

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TOKEN_VARIABLE = "LEDGERQ_LAUNCH"
+TOKEN_VARIABLE = "LEDGERQ_LAUNCH"  # noqa: S105 - the name of a variable
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _POLL_SECONDS = 0.02
 
@@ -53,7 +54,7 @@ class Process:
                 os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended; False when it still runs after ``seconds``. Reaps it when it is our child."""
+        """Wait until it has ended, and reap our child; False when it still runs after ``seconds``."""
         deadline = time.monotonic() + seconds
         while True:
             _reap(self.pid)
@@ -71,6 +72,14 @@ class Process:
             self.wait(5)
 
 
+def let_go(popen: subprocess.Popen[bytes]) -> bool:
+    """Leave a child to its record; False when it has ended. Its Popen object may then be dropped."""
+    if popen.poll() is not None:
+        return False
+    popen.returncode = 0
+    return True
+
+
 def new_token() -> str:
     """Return the token of a new launch; one started inside another (a test run) belongs to that one too."""
     inherited = os.environ.get(TOKEN_VARIABLE)
@@ -79,7 +88,7 @@ def new_token() -> str:
 
 
 def of_launch(token: str) -> list[Process]:
-    """Return every living process that carries ``LEDGERQ_LAUNCH=<token>`` (or ``<token>/…``) in its environment.
+    """Return every living process with ``LEDGERQ_LAUNCH=<token>`` (or ``<token>/…``) in its environment.
 
     The token is random and belongs to one launch, so this finds pool children and agents that have no record
     of their own, and nobody else's processes.

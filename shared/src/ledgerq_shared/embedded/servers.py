@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledgerq_shared.embedded.errors import EmbeddedError
-from ledgerq_shared.embedded.postgres import EmbeddedPostgres
 from ledgerq_shared.embedded.passwords import write_private
+from ledgerq_shared.embedded.postgres import EmbeddedPostgres
 from ledgerq_shared.embedded.valkey import EmbeddedValkey
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class EmbeddedServers:
             holder = os.read(descriptor, 32).decode().strip()
             os.close(descriptor)
             raise EmbeddedError(
-                f"the embedded servers in {self._folder} are in use by process {holder or 'unknown'}: stop it "
-                "first, or set LEDGERQ_DATA_DIR to another folder"
+                f"the embedded servers in {self._folder} are in use by process {holder or 'unknown'}: stop "
+                "it first, or set LEDGERQ_DATA_DIR to another folder"
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())

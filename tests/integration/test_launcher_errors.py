@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ledgerq_shared.embedded.ports import free_port
+from tests.support.launcher import MAIN, fails
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--bogus"], "--bogus"),
+        (["--no-api", "--no-worker"], "nothing to run"),
+        (["--no-api", "--no-worker", "--run-monitor"], "nothing to run"),
+        (["--api-port", "http"], "'http' is not a port"),
+        (["--api-port", "70000"], "'70000' is not a port"),
+        (["--worker-concurrency", "0"], "'0' is not a whole number"),
+        (["--worker-loglevel", "loud"], "'loud' is not one of"),
+        (["--api"], "--api"),
+        (["extra"], "extra"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(bare_stack, flags, words):
+    assert words in fails(bare_stack, *flags, code=2)
+
+
+def test_help_lists_every_flag_of_the_users(bare_stack):
+    text = bare_stack.run(str(MAIN), "--help")
+    for flag in (
+        "--run-api", "--no-api", "--run-worker", "--no-worker", "--api-port", "--api-reload",
+        "--worker-concurrency", "--worker-loglevel", "--debug", "--help",
+    ):  # fmt: skip
+        assert flag in text
+
+
+def test_half_a_configuration_is_refused_either_way(bare_stack):
+    line = fails(bare_stack, code=2, DATABASE_URL="postgresql://u:secret@127.0.0.1/x")
+    assert "REDIS_URL is not" in line
+    line = fails(bare_stack, code=2, REDIS_URL="redis://127.0.0.1/0")
+    assert "DATABASE_URL is not" in line
+    line = fails(bare_stack, code=2, CELERY_BROKER_URL="redis://127.0.0.1/0")
+    assert "CELERY_BROKER_URL is set but DATABASE_URL is not" in line
+
+
+def test_an_unreachable_postgresql_is_one_line_without_its_password(bare_stack):
+    url = f"postgresql://u:secret@127.0.0.1:{free_port()}/x"
+    line = fails(bare_stack, code=1, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0")
+    assert "PostgreSQL (DATABASE_URL)" in line
+    assert "refused" in line
+    assert "secret" not in line
+
+
+def test_an_unreachable_redis_is_one_line(bare_stack, postgres_url):
+    line = fails(
+        bare_stack, code=1, DATABASE_URL=postgres_url, REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}"
+    )
+    assert "Redis (REDIS_URL)" in line
+    assert "secret" not in line
+
+
+def test_wrong_passwords_are_one_line_without_the_password(bare_stack, postgres_url, redis_url):
+    wrong = postgres_url.replace(urlsplit(postgres_url).password, "wr%20ong")
+    line = fails(bare_stack, code=1, DATABASE_URL=wrong, REDIS_URL=redis_url)
+    assert "password authentication failed" in line
+    assert "wr" not in line.split("PostgreSQL")[1].replace("ledgerq", "")
+    wrong = redis_url.replace(urlsplit(redis_url).password, "wrong-one")
+    line = fails(bare_stack, code=1, DATABASE_URL=postgres_url, REDIS_URL=wrong)
+    assert "Redis (REDIS_URL)" in line
+    assert "wrong-one" not in line
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:secret@127.0.0.1/x",
+        "nonsense",
+        "postgresql://u:secret@127.0.0.1:abc/x",
+        "postgresql://u:se@cret@127.0.0.1/x",
+        "postgresql://u:se#cret@127.0.0.1/x",
+        "postgresql://u:se/cret@127.0.0.1/x",
+        "postgresql://u:se?cret@127.0.0.1/x",
+        "postgresql://u:secret@127.0.0.1/x?bogus=1",
+    ],
+)
+def test_a_url_that_cannot_be_one_is_one_line_without_its_password(bare_stack, url):
+    running = bare_stack.start("launcher", str(MAIN), DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1/0")
+    assert running.wait() in (1, 2)
+    assert len(running.log().splitlines()) == 1
+    assert "DATABASE_URL" in running.log()
+    assert "cret" not in running.log()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis://127.0.0.1:abc/0", "redis://127.0.0.1:1/zero"])
+def test_a_redis_url_that_cannot_be_one_is_one_line(bare_stack, postgres_url, url):
+    running = bare_stack.start("launcher", str(MAIN), DATABASE_URL=postgres_url, REDIS_URL=url)
+    assert running.wait() in (1, 2)
+    assert len(running.log().splitlines()) == 1
+    assert "REDIS" in running.log()
+
+
+def test_a_port_in_use_is_one_line_that_names_the_flag(bare_stack):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert "--api-port" in fails(bare_stack, "--api-port", port, code=1)
+
+
+def test_an_env_file_with_a_bad_value_is_one_line(bare_stack):
+    (bare_stack.folder / ".env").write_text("LEDGERQ_API_PORT=many\n")
+    assert "LEDGERQ_API_PORT" in fails(bare_stack, code=2)
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.8", "3.10"])
+def test_an_older_python_gets_one_line(version):
+    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    if not found:
+        pytest.skip(f"no Python {version} here")
+    outcome = subprocess.run([found[0], MAIN, "--help"], capture_output=True, text=True, check=False)
+    assert outcome.returncode != 0
+    assert outcome.stderr == f"LedgerQ needs Python 3.11 or newer; this is Python {version}.\n"
+    assert outcome.stdout == ""
+
+
+def test_a_failing_registration_stops_the_start(bare_stack, database, redis_database):
+    stores = {"DATABASE_URL": database, "REDIS_URL": redis_database}
+    running = bare_stack.start(
+        "launcher", str(MAIN), "--api-port", str(free_port()),
+        PYTHONPATH=str(MAIN.parent / "tests/support/standins"), STANDIN_REGISTER="fail", **stores,
+    )  # fmt: skip
+    assert running.wait() == 1
+    assert "the registration of task types failed" in running.log()
+    assert "Traceback" not in running.log()

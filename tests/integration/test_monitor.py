@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from ledgerq_shared.embedded.ports import free_port
+from tests.support import http
+
+
+def test_a_monitor_with_both_stores_is_ready_and_says_so(stack):
+    monitor = stack.monitor()
+    assert http.request("GET", f"{monitor.url}/livez").json() == {"status": "ok"}
+    assert http.request("GET", f"{monitor.url}/readyz").json() == {"status": "ok"}
+    health = http.request("GET", f"{monitor.url}/health").json()
+    assert health["status"] == "ok"
+    assert {name: store["well"] for name, store in health["stores"].items()} == {
+        "postgresql": True,
+        "redis": True,
+    }
+
+
+def test_a_monitor_without_redis_lives_but_is_not_ready_and_names_no_password(stack):
+    monitor = stack.monitor(REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}/0")
+    assert http.request("GET", f"{monitor.url}/livez").status == 200
+    assert http.request("GET", f"{monitor.url}/readyz").status == 503
+    health = http.request("GET", f"{monitor.url}/health")
+    assert health.json()["status"] == "degraded"
+    assert health.json()["stores"]["redis"]["error"] == "ConnectionError"
+    assert b"secret" not in health.body
+    assert "secret" not in monitor.log()
+
+
+def test_a_monitor_without_postgresql_lives_but_is_not_ready(stack):
+    monitor = stack.monitor(DATABASE_URL=f"postgresql://u:secret@127.0.0.1:{free_port()}/x")
+    assert http.request("GET", f"{monitor.url}/livez").status == 200
+    assert http.request("GET", f"{monitor.url}/readyz").status == 503
+    assert "secret" not in monitor.log()
+
+
+def test_a_bad_setting_is_one_line_and_exit_code_2(stack):
+    monitor = stack.start("monitor", "-m", "ledgerq_monitor", LEDGERQ_MONITOR_PORT="many")
+    assert monitor.wait() == 2
+    assert monitor.log().startswith("ledgerq-monitor: LEDGERQ_MONITOR_PORT")
+    assert len(monitor.log().splitlines()) == 1
+
+
+def test_sigterm_stops_the_monitor(stack):
+    monitor = stack.monitor()
+    monitor.stop()
+    assert not monitor.alive()
