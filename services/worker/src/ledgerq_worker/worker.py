@@ -35,6 +35,8 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     _install(app, stores, settings, logs, node)
     _configure_celery(app)
     ending = _Ending(node, settings.grace_seconds)
+    # Celery would put its own handlers beside ours.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(ending.take_over_signals, weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
     node.start()
@@ -49,6 +51,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
             without_mingle=True,
             without_gossip=True,
             without_heartbeat=True,
+            quiet=True,
         ).start()
     finally:
         node.stopping()

@@ -99,8 +99,9 @@ WITH picked AS MATERIALIZED (
   SELECT task_id, alone, row_number() OVER o AS n, sum(cost) OVER o - cost AS before FROM costed
   WINDOW o AS (ORDER BY priority DESC, run_at, task_id ROWS UNBOUNDED PRECEDING)
 ), taken AS (
-  DELETE FROM ready WHERE task_id IN
-    (SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s AND NOT alone))
+  -- Through an array: for a sub-select the planner expects half of the table and scans all of `ready` and `task`.
+  DELETE FROM ready WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s AND NOT alone)))
   RETURNING task_id, priority, run_at
 ), made AS (
   INSERT INTO claim (worker_id, slot, queue, claimed_at, task_ids)

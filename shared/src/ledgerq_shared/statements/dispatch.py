@@ -10,8 +10,8 @@ def promote_due(*, limit: int) -> Statement:
     return Statement(
         """
         WITH due AS (
-          DELETE FROM held WHERE task_id IN (
-            SELECT task_id FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+          DELETE FROM held WHERE task_id = ANY (ARRAY(
+            SELECT task_id FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
           RETURNING *
         )
         INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
@@ -29,16 +29,16 @@ def expire(*, limit: int) -> Statement:
           SELECT task_id FROM ready WHERE expires_at <= now()
           UNION ALL SELECT task_id FROM held WHERE expires_at <= now() LIMIT %(limit)s
         ), unready AS (
-          DELETE FROM ready WHERE task_id IN (
-            SELECT task_id FROM ready WHERE task_id IN (SELECT task_id FROM late) FOR UPDATE SKIP LOCKED)
+          DELETE FROM ready WHERE task_id = ANY (ARRAY(
+            SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED))
           RETURNING task_id
         ), unheld AS (
-          DELETE FROM held WHERE task_id IN (
-            SELECT task_id FROM held WHERE task_id IN (SELECT task_id FROM late) FOR UPDATE SKIP LOCKED)
+          DELETE FROM held WHERE task_id = ANY (ARRAY(
+            SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED))
           RETURNING task_id
         ), found AS (
           SELECT t.id, t.state AS before FROM task t
-          WHERE t.id IN (SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld) FOR UPDATE
+          WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld)) FOR UPDATE
         ), done AS (
           UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
           FROM found f WHERE t.id = f.id AND t.completed_at IS NULL

@@ -1,7 +1,7 @@
 """Lists of tasks, newest first, and how many there are.
 
-Each shape of filter has its index. The two states that say nothing about a row's place in ``task``, PENDING and
-STARTED, are found through the tables that hold everything unfinished: ``ready``, ``held`` and ``claim``.
+Each shape of filter has its index. The two states that say nothing about a row's place in ``task``, PENDING
+and STARTED, are found through the tables that hold everything unfinished: ``ready``, ``held``, ``claim``.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class SummaryRow(NamedTuple):
     tags: list[str] | None
 
 
-_COLUMNS = """t.id::text, t.task_type, t.state, t.queue, t.priority, t.submitted_at, t.started_at, t.completed_at, t.run_at,
-       t.attempt, t.progress, t.progress_status, t.progress_at, t.cancel_requested_at, t.tags"""
+_COLUMNS = """t.id::text, t.task_type, t.state, t.queue, t.priority, t.submitted_at, t.started_at, t.completed_at,
+       t.run_at, t.attempt, t.progress, t.progress_status, t.progress_at, t.cancel_requested_at, t.tags"""
 
 
 def sum_counts(*, task_type: str | None, queue: str | None) -> Statement:
@@ -87,7 +87,7 @@ def list_tasks(filter_: TaskFilter, *, limit: int, offset: int, retrying: int) -
     """Rows of :class:`SummaryRow`, highest id (newest) first.
 
     Args:
-        retrying: how many tasks are in RETRY (or more): among the ready ones these must be skipped to find PENDING.
+        retrying: how many tasks are in RETRY (or more): these are passed over to find PENDING.
     """
     source, params = _source(filter_, most=limit + offset, retrying=retrying)
     return Statement(
@@ -111,8 +111,8 @@ def _source(filter_: TaskFilter, *, most: int, retrying: int) -> tuple[str, dict
     params["most_unfinished"] = most + retrying
     where = " AND ".join(conditions)
     if filter_.state in {State.PENDING, State.STARTED}:
-        # OFFSET 0 keeps this a look-up of each candidate: a join would be planned from statistics of tables whose
-        # size changes by the minute.
+        # OFFSET 0 keeps this a look-up of each candidate: a join would be planned from statistics of tables
+        # whose size changes by the minute.
         return (
             f"FROM ({_candidates(filter_)}) AS c CROSS JOIN LATERAL "
             f"(SELECT * FROM task AS t WHERE t.id = c.task_id AND {where} OFFSET 0) AS t"
@@ -146,7 +146,8 @@ def _candidates(filter_: TaskFilter) -> str:
         newest = (
             f"WHERE {' AND '.join(own)}"  # any number of candidates may lack the tag or be of another time
         )
-    return f"(SELECT task_id FROM ready {newest}) UNION ALL (SELECT task_id FROM held {newest}) UNION ALL {claimed}"
+    waiting = [f"(SELECT task_id FROM {table} {newest})" for table in ("ready", "held")]
+    return " UNION ALL ".join([*waiting, claimed])
 
 
 def _conditions(filter_: TaskFilter) -> tuple[list[str], dict[str, Any]]:

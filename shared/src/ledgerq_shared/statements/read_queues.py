@@ -37,7 +37,10 @@ def queue_counts() -> Statement:
 
 
 def read_live_workers() -> Statement:
-    """Rows ``(id, name, host, pid, pool, slots, queues, task_types, started_at, heartbeat_age, stopping)``, by name."""
+    """Rows ``(id, name, host, pid, pool, slots, queues, task_types, started_at, heartbeat_age, stopping)``.
+
+    The live ones, by name; ages in seconds.
+    """
     return Statement(
         """
         SELECT id::text, name, host, pid, pool, slots, queues, task_types, started_at,
@@ -49,7 +52,7 @@ def read_live_workers() -> Statement:
 
 
 def read_running() -> Statement:
-    """Rows ``(worker_id, task_id, task_type, started_at)`` of the tasks whose code is running, oldest first."""
+    """Rows ``(worker_id, task_id, task_type, started_at)`` of what is running, oldest first."""
     return Statement(
         """
         SELECT c.worker_id::text, t.id::text, t.task_type, t.started_at

@@ -1,7 +1,7 @@
 """Read single tasks: status, everything, history.
 
-JSON columns are read as their text: what a task returned goes to the client byte for byte, and nothing in it (a lone
-surrogate, an integer of a thousand digits) can break the answer.
+JSON columns are read as their text: what a task returned goes to the client byte for byte, and nothing in it
+(a lone surrogate, an integer of a thousand digits) can break the answer.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ class DetailRow(NamedTuple):
     rerun_of: str | None
 
 
-_STATUS = """id::text, task_type, state, queue, submitted_at, started_at, completed_at, run_at, seq, attempt, max_retries,
-       worker, cancel_requested_at, progress, progress_status, progress_at, result::text, error::text"""
+_STATUS = """id::text, task_type, state, queue, submitted_at, started_at, completed_at, run_at, seq,
+       attempt, max_retries, worker, cancel_requested_at, progress, progress_status, progress_at,
+       result::text, error::text"""
 
-_DETAIL = """celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit, on_worker_lost, terminate,
-       args::text, parameters::text, metadata::text, tags, rerun_of::text"""
+_DETAIL = """celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit,
+       on_worker_lost, terminate, args::text, parameters::text, metadata::text, tags, rerun_of::text"""
 
 
 def read_statuses(ids: Iterable[str]) -> Statement:
@@ -84,15 +85,16 @@ def read_events(
     :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text.
 
     Args:
-        submitted_at: the task's. No event of it is older, so older partitions are not looked at (a day is allowed for
-            a database clock that was set back).
+        submitted_at: the task's. No event of it is older, so older partitions are not looked at (a day is
+            allowed for a database clock that was set back).
         limit: most stored rows; each may stand for up to three events.
         kinds: only these.
     """
     condition = "" if kinds is None else "AND kind = ANY(%(kinds)s::text[]) "
     return Statement(
         "SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM task_event "
-        "WHERE task_id = %(id)s::uuid AND seq > %(after)s AND at >= %(since)s::timestamptz - interval '1 day' "
+        "WHERE task_id = %(id)s::uuid AND seq > %(after)s "
+        "AND at >= %(since)s::timestamptz - interval '1 day' "
         f"{condition}ORDER BY seq LIMIT %(limit)s",
         {
             "id": task_id,

@@ -418,11 +418,11 @@ def take_from_outbox(*, ids: Sequence[int] | None = None, older_than: float = 0.
     """
     return Statement(
         """
-        DELETE FROM outbox WHERE id IN (
+        DELETE FROM outbox WHERE id = ANY (ARRAY(
           SELECT id FROM outbox
           WHERE CASE WHEN %(ids)s::bigint[] IS NULL THEN created_at < now() - %(older_than)s * interval '1 second'
                      ELSE id = ANY(%(ids)s::bigint[]) END
-          ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+          ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
         RETURNING id, kind, payload
         """,
         {"ids": None if ids is None else plain_array(ids), "older_than": older_than, "limit": limit},
