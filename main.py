@@ -1,4 +1,4 @@
-"""LedgerQ's launcher, see ``python main.py --help``: starts services, and servers where none are configured."""
+"""LedgerQ's launcher (``python main.py --help``): starts services, and servers where none are configured."""
 
 import sys
 

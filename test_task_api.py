@@ -224,9 +224,7 @@ def moving_progress(server):
     task_id = server.submit("long_running", {"limit": 1_000_000_000})
     seen = server.wait(task_id)
     check_life(server, seen)
-    running = {
-        body["progress"]["progress"] for body in seen if body["status"] == "STARTED" and body["progress"]
-    }
+    running = {body["progress"]["progress"] for body in seen if body["status"] == "STARTED" and body["progress"]}
     server.check_that(f"progress moves while the task runs (saw {sorted(running)})", len(running) >= 2)
     server.check("primes up to 1,000,000,000", 50_847_534, (seen[-1]["result"] or {}).get("primes"))
 
@@ -261,9 +259,7 @@ def batch(server):
     for entry in answer.body["tasks"]:
         server.check("batch: status word", "PENDING", entry["status"])
         server.check("batch: the task ends", "SUCCESS", server.wait(entry["task_id"])[-1]["status"])
-    wrong = {
-        "tasks": [item | {"queue": queue}, item | {"queue": queue, "task_parameters": {"document_id": 1}}]
-    }
+    wrong = {"tasks": [item | {"queue": queue}, item | {"queue": queue, "task_parameters": {"document_id": 1}}]}
     refused = server.call("POST", "/tasks/submit/batch", wrong)
     problem = server.check_problem("batch with a bad item", refused, 422, "invalid_parameters")
     server.check_that("batch: the bad item is named by its index", "1" in json.dumps(problem))
@@ -278,9 +274,7 @@ def listing(server, task_id):
     server.check_fields("list", {"tasks", "total_count", "page", "page_size", "next_cursor"}, answer.body)
     tasks = answer.body["tasks"]
     server.check("list: page and page_size", (1, 10), (answer.body["page"], answer.body["page_size"]))
-    server.check_that(
-        "list: total_count counts at least what is shown", answer.body["total_count"] >= len(tasks) > 0
-    )
+    server.check_that("list: total_count counts at least what is shown", answer.body["total_count"] >= len(tasks) > 0)
     server.check_that("list: the task is in it", task_id in {task["task_id"] for task in tasks})
     for task in tasks:
         server.check_fields("list entry", LIST_FIELDS, task)
@@ -291,9 +285,7 @@ def listing(server, task_id):
     submitted = [datetime.fromisoformat(task["submitted_at"]) for task in tasks]
     server.check_that("list: newest first", submitted == sorted(submitted, reverse=True))
     by_full_name = server.get("/tasks/", **query | {"task_type": f"{EXAMPLES}.process_document"}).body
-    server.check(
-        "list: the full name finds the same", answer.body["total_count"], by_full_name["total_count"]
-    )
+    server.check("list: the full name finds the same", answer.body["total_count"], by_full_name["total_count"])
     first = server.get("/tasks/", **query | {"page_size": 1}).body
     second = server.get("/tasks/", **query | {"page_size": 1, "page": 2}).body
     after = server.get(
@@ -324,9 +316,7 @@ def detail_and_history(server, task_id):
         server.check_time("event.at", event.get("at"))
     kinds = [event.get("kind") for event in events]
     print(f"   {' → '.join(map(str, kinds))}")
-    server.check(
-        "events: seq has no gaps", list(range(1, len(events) + 1)), [event.get("seq") for event in events]
-    )
+    server.check("events: seq has no gaps", list(range(1, len(events) + 1)), [event.get("seq") for event in events])
     steps = [kind for kind in kinds if kind != "progress"]
     server.check("events", ["submitted", "dispatched", "started", "succeeded"], steps)
 
@@ -440,14 +430,10 @@ def submit_options(server):
     server.check_time("run_at of a countdown", server.get(f"/tasks/{task_id}/status").body["run_at"])
     server.check("countdown: status", "SUCCESS", server.wait(task_id)[-1]["status"])
     found = server.get("/tasks/", tag=tag).body
-    server.check(
-        "list by tag", ([task_id], 1), ([task["task_id"] for task in found["tasks"]], found["total_count"])
-    )
+    server.check("list by tag", ([task_id], 1), ([task["task_id"] for task in found["tasks"]], found["total_count"]))
     detail = server.get(f"/tasks/{quote(task_id)}").body
     server.check("metadata", {"asked_by": "test_task_api"}, detail.get("metadata"))
-    started, submitted = (
-        datetime.fromisoformat(str(detail[name])) for name in ("started_at", "submitted_at")
-    )
+    started, submitted = (datetime.fromisoformat(str(detail[name])) for name in ("started_at", "submitted_at"))
     server.check_that("countdown: not begun before its time", started - submitted >= timedelta(seconds=1))
 
 

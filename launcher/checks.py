@@ -58,9 +58,7 @@ def _ping(name: str, url: str) -> None:
         return  # sentinels: Celery's own syntax, which it checks itself
     _no_stray_characters(name, url)
     try:
-        client = redis.Redis.from_url(
-            url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
-        )
+        client = redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS)
     except ValueError:
         raise UsageError(f"{name} is not a Redis URL: expected redis://:password@host:port/0") from None
     try:

@@ -94,9 +94,7 @@ def _stores(environment: Mapping[str, str]) -> StoreSettings | None:
             )
         return None
     if not redis:
-        raise UsageError(
-            "DATABASE_URL is set but REDIS_URL is not: set both, or neither for the embedded servers"
-        )
+        raise UsageError("DATABASE_URL is set but REDIS_URL is not: set both, or neither for the embedded servers")
     try:
         return load(StoreSettings)
     except SettingsError as error:

@@ -104,17 +104,13 @@ def _start_services(
 ) -> None:
     supervisor.run_step("the migration", ("-m", "ledgerq_shared.migrate", "upgrade"), environment)
     if not stop_request.asked():
-        supervisor.run_step(
-            "the registration of task types", ("-m", "ledgerq_worker", "register"), environment
-        )
+        supervisor.run_step("the registration of task types", ("-m", "ledgerq_worker", "register"), environment)
     for service in _services(options, configuration, environment):
         if not stop_request.asked():
             supervisor.start(service)
 
 
-def _services(
-    options: Options, configuration: Configuration, environment: dict[str, str]
-) -> Iterator[Service]:
+def _services(options: Options, configuration: Configuration, environment: dict[str, str]) -> Iterator[Service]:
     """Yield the services in the order in which they are also stopped: no new work first."""
     if options.api:
         yield Service("API", ("-m", "ledgerq_api"), environment, _STOP_SECONDS)

@@ -53,18 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--worker-concurrency", type=_positive, metavar="N", help="tasks at a time (default: CPU cores)"
     )
-    parser.add_argument(
-        "--worker-loglevel", type=_level, metavar="L", help=f"{', '.join(LOG_LEVELS)} (default: info)"
-    )
+    parser.add_argument("--worker-loglevel", type=_level, metavar="L", help=f"{', '.join(LOG_LEVELS)} (default: info)")
     parser.add_argument("--debug", action="store_true", help="log every SQL statement and every message")
     return parser
 
 
 def _switch(parser: argparse.ArgumentParser, name: str, *, default: bool, about: str) -> None:
     run, no = (" (default)", "") if default else ("", " (default)")
-    parser.add_argument(
-        f"--run-{name}", dest=name, action="store_true", default=default, help=f"start {about}{run}"
-    )
+    parser.add_argument(f"--run-{name}", dest=name, action="store_true", default=default, help=f"start {about}{run}")
     parser.add_argument(f"--no-{name}", dest=name, action="store_false", help=f"do not start {about}{no}")
 
 

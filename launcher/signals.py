@@ -35,6 +35,6 @@ class StopRequest:
         """Wait for a signal; True when one has come."""
         return self._asked.wait(seconds)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's signature
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.hurry = self.asked()
         self._asked.set()

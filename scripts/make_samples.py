@@ -116,9 +116,7 @@ def make_pdf(path: Path) -> None:
             Paragraph(f"Page {number} of {len(LESSONS)}", styles["Italic"]),
             PageBreak(),
         ]
-    document = SimpleDocTemplate(
-        str(path), pagesize=A4, title=TITLE, author="LedgerQ", subject="Sample", invariant=1
-    )
+    document = SimpleDocTemplate(str(path), pagesize=A4, title=TITLE, author="LedgerQ", subject="Sample", invariant=1)
     document.build(story[:-1])
 
 

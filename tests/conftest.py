@@ -123,8 +123,6 @@ def bare_stack(run_folder: Path, workspace: Path) -> Iterator[Stack]:
 @pytest.fixture
 def stack(run_folder: Path, workspace: Path, database: str, redis_database: str) -> Iterator[Stack]:
     """Starts services on this test's own database and Redis database."""
-    services = Stack(
-        workspace, servers.token_of(run_folder), {"DATABASE_URL": database, "REDIS_URL": redis_database}
-    )
+    services = Stack(workspace, servers.token_of(run_folder), {"DATABASE_URL": database, "REDIS_URL": redis_database})
     yield services
     services.close()

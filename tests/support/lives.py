@@ -6,10 +6,9 @@ import json
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.states import State
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
 from ledgerq_shared.statements.record import (
     Begun,
@@ -22,6 +21,7 @@ from ledgerq_shared.statements.record import (
     record_progress,
 )
 from ledgerq_shared.statements.workers import register_worker
+from ledgerq_shared.states import State
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +36,7 @@ class Worker:
     name: str = "node-1:1"
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         """Register it."""
         self._database = Database(self.database_url, application_name="test-worker")
         self._do(
@@ -79,12 +79,12 @@ class Worker:
 
     def begin(self, task: ClaimedTask) -> None:
         """Its code has begun."""
-        begun = Begun(uuid.UUID(str(task.id)), task.claim_no, task.attempt + 1, State(task.state), 0.0)
+        begun = Begun(str(task.id), task.claim_no, task.attempt + 1, State(task.state), 0.0)
         assert self._do(record_begun([begun]))
 
     def progress(self, task: ClaimedTask, percent: float, status: str | None) -> None:
         """It says how far it is."""
-        said = Progress(uuid.UUID(str(task.id)), task.claim_no, task.attempt + 1, percent, status, 0.0)
+        said = Progress(str(task.id), task.claim_no, task.attempt + 1, percent, status, 0.0)
         assert self._do(record_progress([said]))
 
     def end(
@@ -98,7 +98,7 @@ class Worker:
     ) -> None:
         """It has ended; ``result`` is JSON text. ``before`` is STARTED after :meth:`begin`."""
         ended = Ended(
-            uuid.UUID(str(task.id)),
+            str(task.id),
             task.claim_no,
             task.attempt + 1,
             before or State(task.state),
@@ -113,7 +113,7 @@ class Worker:
     def retry(self, task: ClaimedTask, delay: float) -> None:
         """It will be tried again."""
         leg = NextLeg(
-            uuid.UUID(str(task.id)),
+            str(task.id),
             task.claim_no,
             task.attempt + 1,
             State(task.state),

@@ -69,9 +69,7 @@ class Running:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"{self.name} did not end within {seconds:g} s; it wrote:\n{self.log()}"
-            ) from None
+            raise AssertionError(f"{self.name} did not end within {seconds:g} s; it wrote:\n{self.log()}") from None
 
     def stop(self) -> int:
         """SIGTERM, wait; return its exit code."""
@@ -118,9 +116,7 @@ class Stack:
 
     def worker(self, **extra: str) -> Running:
         """Start a worker (two slots unless told otherwise); return at once: poll for what it does."""
-        return self.start(
-            "worker", "-m", "ledgerq_worker", "run", **{"LEDGERQ_WORKER_CONCURRENCY": "2", **extra}
-        )
+        return self.start("worker", "-m", "ledgerq_worker", "run", **{"LEDGERQ_WORKER_CONCURRENCY": "2", **extra})
 
     def maintenance(self, **extra: str) -> Running:
         """Start the maintenance process; return at once."""

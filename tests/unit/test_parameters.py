@@ -224,9 +224,7 @@ def test_the_bound_task_is_no_parameter_whatever_wraps_it(
     def unbound(point: Point, n: int = 1) -> None: ...
 
     with Celery("parameters", set_as_current=False) as app:
-        task = app.task(
-            decorate(bound if bind else unbound), bind=bind, name="wrapped", shared=False, **options
-        )
+        task = app.task(decorate(bound if bind else unbound), bind=bind, name="wrapped", shared=False, **options)
         schema = parameters_schema(app.tasks[task.name].run)
     assert list(schema["properties"]) == ["point", "n"]
     assert schema["properties"]["n"] == {"type": "integer", "default": 1}

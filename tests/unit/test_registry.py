@@ -189,9 +189,7 @@ def _sent_to(app: Celery) -> str:
 
 
 @pytest.mark.parametrize(("declared", "expected"), [({}, "default"), ({"queue": "own"}, "own")])
-def test_a_router_that_fails_without_arguments_is_passed_over(
-    app: Celery, declared: dict[str, Any], expected: str
-):
+def test_a_router_that_fails_without_arguments_is_passed_over(app: Celery, declared: dict[str, Any], expected: str):
     app.conf.task_routes = (_insisting,)
     assert spec(app, **declared).queue == expected
 

@@ -104,9 +104,7 @@ def test_a_name_that_is_no_modules_is_explained(name: str, hint: str):
 def test_installed_packages_add_tasks_through_an_entry_point(project: Path, monkeypatch: pytest.MonkeyPatch):
     (project / "plugin_tasks.py").write_text("")
     found = importlib.metadata.EntryPoint("plugin", "plugin_tasks", "ledgerq.tasks")
-    monkeypatch.setattr(
-        task_modules, "entry_points", lambda group: [found] if group == "ledgerq.tasks" else []
-    )
+    monkeypatch.setattr(task_modules, "entry_points", lambda group: [found] if group == "ledgerq.tasks" else [])
     assert load_task_modules([]) == [EXAMPLES, "plugin_tasks"]
 
 

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Generic, TypeVar
 
 from ledgerq_shared.errors import Unavailable
@@ -120,7 +121,7 @@ class AsyncBatcher(Generic[Item, Outcome]):
             while self._pending:
                 batch, self._pending = self._pending[: self._max_items], self._pending[self._max_items :]
                 items = [item for item, _ in batch]
-                outcomes = await loop.run_in_executor(self._executor, run_flush, self._flush, items)
+                outcomes = await loop.run_in_executor(self._executor, partial(run_flush, self._flush, items))
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():
                         continue

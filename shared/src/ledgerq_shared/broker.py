@@ -15,7 +15,7 @@ import uuid
 from typing import Any
 
 import structlog
-from kombu import Connection
+from kombu.connection import Connection
 
 #: Name of the Celery task that a ticket calls.
 DRAIN_TASK = "ledgerq.drain"
@@ -42,6 +42,7 @@ class Broker:
             "socket_connect_timeout": timeout,
             "client_name": client_name.replace(" ", "-"),  # Redis takes no spaces
         }
+        self._connection: Any = None
         self._client: Any = None
         self._lock = threading.Lock()
         self._quiet_until = 0.0
@@ -88,7 +89,9 @@ class Broker:
 
     def _connected(self) -> Any:
         if self._client is None:
-            self._connection = Connection(self._url, transport_options=self._options)
+            # kombu knows how to reach Redis by every kind of URL; its channel has the client.
+            connection: Any = Connection
+            self._connection = connection(self._url, transport_options=self._options)
             self._client = self._connection.default_channel.client
         return self._client
 

@@ -5,7 +5,6 @@ Safe when several processes start at once: they queue behind one advisory lock, 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +67,9 @@ def check_command() -> None:
     """Exit 0 if the ledger is at this release's revision or a later one, 1 if not."""
     revision = _or_exit(lambda: current(load(StoreSettings).database_url))
     if not _is_reached(revision):
-        typer.echo(f"ledger is at revision {revision or 'none'}, this release needs {head()}: run `ledgerq-migrate upgrade`")
+        typer.echo(
+            f"ledger is at revision {revision or 'none'}, this release needs {head()}: run `ledgerq-migrate upgrade`"
+        )
         raise typer.Exit(1)
     typer.echo(f"ledger is at revision {revision}")
 
@@ -112,7 +113,7 @@ def _or_exit(action: Callable[[], Outcome]) -> Outcome:
         reason = str(error)
     except sqlalchemy.exc.OperationalError as error:
         reason = f"PostgreSQL cannot be reached: {str(error.orig).strip().splitlines()[0]}"
-    print(f"ledgerq-migrate: {reason}", file=sys.stderr)
+    typer.echo(f"ledgerq-migrate: {reason}", err=True)
     raise typer.Exit(2)
 
 

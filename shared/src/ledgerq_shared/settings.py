@@ -59,7 +59,9 @@ class StoreSettings(BaseSettings):
         self.celery_broker_url = self.celery_broker_url or self.redis_url
         self.celery_result_backend = self.celery_result_backend or self.redis_url or self.celery_broker_url
         if self.celery_broker_url is None:
-            raise ValueError("REDIS_URL (or CELERY_BROKER_URL) is not set although DATABASE_URL is: set both or neither")
+            raise ValueError(
+                "REDIS_URL (or CELERY_BROKER_URL) is not set although DATABASE_URL is: set both or neither"
+            )
         return self
 
     @property
@@ -90,7 +92,11 @@ class LogSettings(BaseSettings):
     @classmethod
     def _lower(cls, level: object) -> object:
         """Celery spells its levels in capitals; both are fine."""
-        return {"critical": "error", "fatal": "error"}.get(level.lower(), level.lower()) if isinstance(level, str) else level
+        return (
+            {"critical": "error", "fatal": "error"}.get(level.lower(), level.lower())
+            if isinstance(level, str)
+            else level
+        )
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)
@@ -119,6 +125,6 @@ def _explain(settings_class: type[BaseSettings], loc: tuple[int | str, ...], kin
 
 def _check_port(url: str) -> None:
     try:
-        _ = urlsplit(url.split(";")[0]).port
+        _ = urlsplit(url.split(";", maxsplit=1)[0]).port
     except ValueError:
         raise ValueError("has a port that is not a number between 0 and 65535") from None

@@ -39,7 +39,10 @@ def tasks(api):
 def test_a_commit_that_hangs_is_answered_in_time_and_never_as_accepted(impatient, lock):
     with concurrent.futures.ThreadPoolExecutor(2) as clients:
         begun = clients.submit(impatient.post, "/tasks/submit", BODY)
-        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        waits = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         wait.until(lambda: databases.rows(impatient.database_url, waits) == [(1,)], what="the statement waits")
         behind = clients.submit(impatient.post, "/tasks/submit", BODY)
         first, second = begun.result(), behind.result()

@@ -62,11 +62,7 @@ class Catalogue:
         if not self.types:
             raise NoTaskTypes
         near = self.near(name)
-        hint = (
-            f" Did you mean {' or '.join(repr(match) for match in near)}?"
-            if near
-            else " See GET /task-types."
-        )
+        hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else " See GET /task-types."
         raise UnknownTaskType(f"No task type {name[:255]!r} is registered.{hint}", suggestions=near)
 
     def show(self, name: str) -> TaskType:
@@ -87,7 +83,7 @@ class Catalogue:
 
 
 def build(rows: list[tuple[Any, ...]], before: Catalogue | None) -> Catalogue:
-    """A catalogue from the rows of ``read_catalogue``; what has not changed is taken over, compiled as it is."""
+    """A catalogue from the rows of ``read_catalogue``; what has not changed is taken over as it is."""
     types: dict[str, TaskType] = {}
     for name, doc, schema, queue, options, registered_at, updated_at in rows:
         old = None if before is None else before.types.get(name)
@@ -103,5 +99,5 @@ def _compile(name: str, schema: dict[str, Any]) -> jsonschema_rs.Draft202012Vali
     try:
         return jsonschema_rs.Draft202012Validator(schema, offline=True)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        log.error("api.catalogue.broken_schema", task_type=name, error=str(error))
+        log.warning("api.catalogue.broken_schema", task_type=name, error=str(error))
         return None

@@ -12,7 +12,8 @@ from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.catalogue import catalogue_version, read_catalogue
 
-#: Seconds after which a request starts a look at the ledger, without waiting for it. An idle API asks nothing.
+#: Seconds after which a request starts a look at the ledger, without waiting for it. An idle API asks
+#: nothing.
 _FRESH = 2.0
 
 
@@ -51,17 +52,16 @@ class CatalogueSource:
 
     async def _read(self) -> Catalogue:
         self._checked_at = time.monotonic()
-        version, rows = await self._ledger.run(self._read_if_changed)
-        if rows is not None:
-            self._catalogue, self._version = build(rows, self._catalogue), version
-        assert self._catalogue is not None
-        return self._catalogue
+        before = self._catalogue
+        version, catalogue = await self._ledger.run(lambda cursor: self._read_by(cursor, before))
+        self._version, self._catalogue = version, catalogue
+        return catalogue
 
-    def _read_if_changed(self, cursor: type_cursor) -> tuple[tuple[Any, ...], list[tuple[Any, ...]] | None]:
+    def _read_by(self, cursor: type_cursor, before: Catalogue | None) -> tuple[tuple[Any, ...], Catalogue]:
         version = execute(cursor, catalogue_version())[0]
-        if version == self._version:
-            return version, None
-        return version, execute(cursor, read_catalogue())
+        if before is not None and version == self._version:
+            return version, before
+        return version, build(execute(cursor, read_catalogue()), before)
 
 
 def _forget_outage(refresh: asyncio.Task[Catalogue]) -> None:

@@ -13,11 +13,11 @@ from msgspec import Struct
 _REFERENCE = "#/components/schemas/{name}"
 
 _DESCRIPTION = """
-A durable task queue. A task that was accepted (202) is committed in PostgreSQL and will run; its status, progress,
-result and history are kept there.
+A durable task queue. A task that was accepted (202) is committed in PostgreSQL and will run; its status,
+progress, result and history are kept there.
 
-Times are RFC 3339 in UTC. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown body fields
-are refused. Lists have cursors as well as pages.
+Times are RFC 3339 in UTC. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown body
+fields are refused. Lists have cursors as well as pages.
 """
 
 _ERRORS = {
@@ -93,9 +93,7 @@ def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callab
 
     def openapi() -> dict[str, Any]:
         if not made:
-            made.update(
-                get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
-            )
+            made.update(get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION))
             _, components = msgspec.json.schema_components([*wire_types, Problem], ref_template=_REFERENCE)
             made.setdefault("components", {}).setdefault("schemas", {}).update(components)
             for path, operations in paths.items():

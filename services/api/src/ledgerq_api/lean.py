@@ -1,7 +1,7 @@
 """The lean way through a request: plain ASGI, for the calls whose speed is promised.
 
-FastAPI's routing of a request into arguments and a model costs more than all the rest of a submit (docs: ADR on the
-submit path). These helpers read a body with a limit and send prepared bytes; everything else is FastAPI as usual.
+FastAPI's routing of a request into arguments and a model costs more than all the rest of a submit. These
+helpers read a body with a limit and send prepared bytes; everything else is FastAPI as usual.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class LeanRoute(Route):
-    """A route whose endpoint is a plain ASGI application that answers to one method (and HEAD, if that is GET)."""
+    """A route to a plain ASGI application that answers to one method (and HEAD, if that is GET)."""
 
     def __init__(self, path: str, handler: Handler, *, method: str) -> None:
         super().__init__(path, _OneMethod(handler, method), methods=None, include_in_schema=False)
@@ -100,11 +100,9 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
 
 
 def _check_media_type(value: bytes) -> None:
-    """Anything but JSON is refused, also to keep a page in somebody's browser from submitting with a plain form."""
+    """Only JSON, also to keep a page in somebody's browser from submitting with a plain form."""
     media_type = value.split(b";")[0].strip().lower()
-    if media_type == b"application/json" or (
-        media_type.startswith(b"application/") and media_type.endswith(b"+json")
-    ):
+    if media_type == b"application/json" or (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
         return
     said = f"it says '{value[:80].decode('latin-1')}'" if value else "it has no Content-Type"
     raise UnsupportedMediaType(f"The body must be sent with `Content-Type: application/json`; {said}.")

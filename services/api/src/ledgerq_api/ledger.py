@@ -21,7 +21,7 @@ class Ledger:
     """Runs work on the database in a small pool of threads.
 
     Args:
-        timeout: seconds after which a caller is told that the ledger is away, whatever the thread still waits for.
+        timeout: seconds after which a caller is told that the ledger is away, whatever its thread does.
     """
 
     def __init__(self, database: Database, *, timeout: float) -> None:

@@ -35,7 +35,8 @@ def main() -> None:
         listener = _listen(settings.api_host, settings.api_port)
         _check_ledger(stores)
     except (SettingsError, LedgerQError) as error:
-        sys.exit(f"ledgerq-api: {error}")
+        sys.stderr.write(f"ledgerq-api: {error}\n")
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
     host, port = listener.getsockname()[:2]
     if not is_loopback(settings.api_host):
         log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")
@@ -97,22 +98,16 @@ def _watched() -> list[Path]:
     import ledgerq_api
     import ledgerq_shared
 
-    packages = [
-        Path(package.__file__).parent for package in (ledgerq_api, ledgerq_shared) if package.__file__
-    ]
+    packages = [Path(package.__file__).parent for package in (ledgerq_api, ledgerq_shared) if package.__file__]
     return [*packages, Path.cwd()]
 
 
 def _listen(host: str, port: int) -> socket.socket:
     """A bound socket, so that a port in use is noticed before anything else happens."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
-        raise SettingsError(
-            f"LEDGERQ_API_HOST={host} is not an address of this machine: {error.strerror}"
-        ) from None
+        raise SettingsError(f"LEDGERQ_API_HOST={host} is not an address of this machine: {error.strerror}") from None
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -120,7 +115,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()} (set LEDGERQ_API_PORT)"
+            f"cannot listen on {host} port {port}: {error.strerror} (LEDGERQ_API_HOST, LEDGERQ_API_PORT)"
         ) from None
     listener.set_inheritable(True)
     return listener

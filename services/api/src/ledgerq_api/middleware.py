@@ -18,7 +18,7 @@ _SECURITY_HEADERS = [
 
 
 class Edge:
-    """Gives each request an id, the client's own ``X-Request-ID`` where it is sane, and says it in the answer."""
+    """Gives each request an id, or keeps the client's own ``X-Request-ID``, and says it in the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -26,6 +26,7 @@ class Edge:
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

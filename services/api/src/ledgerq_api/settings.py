@@ -16,16 +16,14 @@ class ApiSettings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address to listen on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
-    api_reload: bool = Field(
-        False, description="Restart on an edit of the services' or the task modules' code."
-    )
+    api_reload: bool = Field(False, description="Restart on an edit of the services' or the task modules' code.")
     allow_anonymous: bool = Field(
         False,
         description="Listen on an address other than loopback although nobody has to identify themselves.",
     )
     locale: Literal["zh", "en"] = Field(
         "zh",
-        description="Language of messages for clients whose `Accept-Language` names neither Chinese nor English.",
+        description="Language of messages for clients whose `Accept-Language` names neither language.",
     )
     ledger_timeout: float = Field(
         10.0,
@@ -38,8 +36,8 @@ class ApiSettings(BaseSettings):
     def _stay_on_loopback(self) -> Self:
         if not self.allow_anonymous and not is_loopback(self.api_host):
             raise ValueError(
-                f"LEDGERQ_API_HOST={self.api_host} is not a loopback address and nobody would have to identify "
-                "themselves: listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true if that is what you want"
+                f"LEDGERQ_API_HOST={self.api_host} is not a loopback address, and nobody has to identify "
+                "themselves: listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true if you want that"
             )
         return self
 

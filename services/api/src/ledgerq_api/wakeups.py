@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,9 +26,7 @@ class Wakeups:
         self._broker = broker
         self._slots: dict[str, int] = {}
         self._slots_at = float("-inf")
-        self._batcher: Batcher[Mapping[str, int], None] = Batcher(
-            self._send, max_items=10_000, name="wakeups"
-        )
+        self._batcher: Batcher[Mapping[str, int], None] = Batcher(self._send, max_items=10_000, name="wakeups")
 
     def send(self, ready: Mapping[str, int]) -> None:
         """So many tasks have become ready, by queue. Returns at once; may be called from any thread."""
@@ -49,9 +48,7 @@ class Wakeups:
 
     def _known_slots(self) -> dict[str, int]:
         if time.monotonic() - self._slots_at > _SLOTS_ARE_FRESH:
-            try:
+            with contextlib.suppress(Unavailable):  # the last known numbers are near enough
                 self._slots = dict(self._ledger.repeatable(lambda cursor: execute(cursor, slots_by_queue())))
-            except Unavailable:
-                pass  # the last known numbers are near enough
             self._slots_at = time.monotonic()
         return self._slots

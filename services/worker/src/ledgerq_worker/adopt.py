@@ -13,9 +13,9 @@ import structlog
 from celery import Celery, Task
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from kombu.exceptions import EncodeError
+
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.submit import NewTask
-
 from ledgerq_worker.messages import task_from_message
 from ledgerq_worker.sending import Submitter
 
@@ -39,7 +39,9 @@ class Adoption:
     def strategy(self, task: Task, app: Celery, consumer: Any, **_: Any) -> Callable[..., None]:
         """Celery's ``Task.Strategy`` for one task type."""
 
-        def handle(message: Any, body: Any, ack: Callable[..., None], reject: Callable[..., None], *_: Any, **__: Any) -> None:
+        def handle(
+            message: Any, body: Any, ack: Callable[..., None], reject: Callable[..., None], *_: Any, **__: Any
+        ) -> None:
             try:
                 new = self._parsed(task, app, message, body)
             except (EncodeError, KeyError, ValueError, TypeError) as error:
@@ -67,6 +69,4 @@ class Adoption:
         else:
             body, headers, *_ = proto1_to_proto2(message, body)
         queue = (message.delivery_info or {}).get("routing_key") or app.conf.task_default_queue
-        return task_from_message(
-            task.name, headers, message.properties or {}, body, queue=queue, actor=self._actor
-        )
+        return task_from_message(task.name, headers, message.properties or {}, body, queue=queue, actor=self._actor)

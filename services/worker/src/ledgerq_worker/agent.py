@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import psutil
 import structlog
+
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
@@ -30,7 +31,6 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
-
 from ledgerq_worker.hard_limit import record_hard_limit
 from ledgerq_worker.slots import SlotRecord, SlotTable
 
@@ -163,7 +163,7 @@ class Agent:
     def _cancel(self, task_ids: list[str]) -> None:
         for record in self._table.read() if task_ids else ():
             if record.task_id in task_ids and not record.is_cancelled:
-                self._table.flag_cancelled(record.index)
+                self._table.flag_cancelled(record.slot)
 
     def _recover_lost(self) -> None:
         """Take back what the slots of dead pool processes held."""
@@ -180,15 +180,15 @@ class Agent:
                 cursor,
                 recover_claims(
                     worker_id=self._worker_id,
-                    slot=record.index,
+                    slot=record.slot,
                     suspects=[record.task_id] if record.task_id else [],
                     why=why,
                     actor=f"worker:{self._config.name}",
                 ),
             )
-        self._table.enter(record.index, 0)
+        self._table.enter(record.slot, 0)
         self._wake(rows)
-        log.warning("worker.slot.lost", slot=record.index, pid=record.pid, task_id=record.task_id, tasks=len(rows))
+        log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))
 
     def _enforce_limits(self) -> None:
         now = time.monotonic()
@@ -266,13 +266,21 @@ class _Lines:
         return [line.decode() for line in lines]
 
 
+def _first_line(handle: int) -> bytes:
+    """Byte by byte: what follows the first line is not to vanish in a buffer."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(handle, 1)):
+        line += byte
+    return line
+
+
 def main() -> None:
     """``python -m ledgerq_worker.agent``: the first line on standard input is the configuration."""
     # A Ctrl-C in the terminal reaches the whole group; the parent decides when the agent ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     configure(load(LogSettings), service="agent")
-    config = NodeConfig(**json.loads(sys.stdin.buffer.raw.readline()))  # type: ignore[attr-defined]
+    config = NodeConfig(**json.loads(_first_line(sys.stdin.fileno())))
     name = f"ledgerq-agent {config.name}"
     Agent(
         config,

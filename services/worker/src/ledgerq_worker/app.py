@@ -10,8 +10,8 @@ import importlib
 from pathlib import Path
 
 from celery import Celery
-from ledgerq_shared.settings import SettingsError, StoreSettings
 
+from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_worker.task_modules import load_task_modules, make_importable, module_names
 
 #: Time limits of the drains' pool, set aside: they mean the tasks inside.

@@ -21,9 +21,9 @@ from celery.app.backends import by_url
 from celery.app.task import get_actual_ignore_result
 from celery.app.trace import build_tracer, trace_ok_t
 from celery.worker.request import Request
+
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
-
 from ledgerq_worker import legs
 from ledgerq_worker.encoding import describe_error, encode_result, to_json
 
@@ -64,7 +64,7 @@ def _let_submits_set_max_retries(task: Task) -> None:
         leg = legs.current()
         if leg is not None and leg.task.max_retries is not None and leg.task.task_type == task.name:
             return leg.task.max_retries
-        return own
+        return int(own) if own is not None else None
 
     vars(task).pop("max_retries", None)
     type(task).max_retries = property(max_retries)
@@ -129,8 +129,8 @@ def install_backend(app: Celery) -> None:
     _url = url
     app.backend_cls = LedgerBackend
     # Drop the instance that may have been made before.
-    app._backend_cache = None
-    app._local.backend = None
+    app._backend_cache = None  # noqa: SLF001
+    app._local.backend = None  # noqa: SLF001
 
 
 def _own_leg(task_id: str) -> legs.Leg | None:
@@ -141,11 +141,18 @@ def _own_leg(task_id: str) -> legs.Leg | None:
 def install_sender(app: Celery, sender: Sender) -> None:
     """Give every message that the application is about to send to ``sender`` first."""
 
-    class LedgerAMQP(AMQP):  # type: ignore[misc]
+    class LedgerAMQP(AMQP):
         """Celery's message factory with our way out."""
 
         def as_task_v2(
-            self, task_id: str, name: str, args: Any = None, kwargs: Any = None, countdown: Any = None, *rest: Any, **more: Any
+            self,
+            task_id: str,
+            name: str,
+            args: Any = None,
+            kwargs: Any = None,
+            countdown: Any = None,
+            *rest: Any,
+            **more: Any,
         ) -> Any:
             """Celery turns a countdown into a time by this machine's clock; keep it, for the ledger has its own clock."""
             message = super().as_task_v2(task_id, name, args, kwargs, countdown, *rest, **more)
@@ -181,7 +188,7 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
         on_lost: told in the parent when a pool process died in a drain, with its pid (null if it is not known).
     """
 
-    class DrainRequest(Request):  # type: ignore[misc]
+    class DrainRequest(Request):
         """A ticket in the parent; its failure means that its pool process died."""
 
         def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -190,7 +197,7 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
             self.acknowledge()
             on_lost(self.worker_pid)
 
-    class DrainTask(Task):  # type: ignore[misc]
+    class DrainTask(Task):
         """Work on one queue until it is empty or a while has passed."""
 
         name = DRAIN_TASK

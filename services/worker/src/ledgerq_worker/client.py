@@ -11,8 +11,8 @@ import os
 import threading
 
 from celery import Celery
-from ledgerq_shared.settings import StoreSettings, load
 
+from ledgerq_shared.settings import StoreSettings, load
 from ledgerq_worker.celery_seams import install_sender
 from ledgerq_worker.process import Stores
 from ledgerq_worker.sending import LedgerSender, Submitter

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable
 
 import structlog
+
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
-
 from ledgerq_worker.claim_size import ClaimSize
 from ledgerq_worker.low_water import LowWater
 from ledgerq_worker.recorder import Recorder

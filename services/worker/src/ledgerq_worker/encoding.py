@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback as traceback_module
+from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -11,8 +12,11 @@ from typing import Any
 from uuid import UUID
 
 from kombu.exceptions import EncodeError
-from kombu.utils.json import dumps as celery_dumps
-from kombu.utils.json import loads as celery_loads
+from kombu.utils import json as kombu_json
+
+# Untyped in kombu; Celery's own JSON, which keeps dates, UUIDs and decimals.
+celery_dumps: Callable[[Any], str] = kombu_json.dumps
+celery_loads: Callable[[str], Any] = kombu_json.loads
 
 #: Most bytes of a result, or of a task's parameters, as JSON.
 MAX_VALUE_BYTES = 1024 * 1024

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ledgerq_shared.database import Statement
-from ledgerq_shared.states import State
 from ledgerq_shared.statements.record import end_from_outside
-
+from ledgerq_shared.states import State
 from ledgerq_worker.encoding import to_json
 from ledgerq_worker.slots import SlotRecord
 

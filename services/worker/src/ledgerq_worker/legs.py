@@ -11,16 +11,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ledgerq_shared.states import State
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
+from ledgerq_shared.states import State
 
 if TYPE_CHECKING:
     from ledgerq_worker.recorder import Recorder
     from ledgerq_worker.slots import SlotTable
 
 
-class TaskCancelled(Exception):  # noqa: N818 - what happened, not an error of the program
+class TaskCancelled(Exception):
     """Raised inside a task by ``raise_if_cancelled`` when its cancellation was requested."""
 
 

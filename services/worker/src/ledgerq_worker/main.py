@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import typer
+
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
-
 from ledgerq_worker.registry import TaskTypeError
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
 from ledgerq_worker.task_modules import TaskModuleError
@@ -79,7 +78,7 @@ def load_or_exit(action: Callable[[], Outcome]) -> Outcome:
         reason = str(error)
     except LedgerQError as error:
         reason = error.detail
-    print(f"ledgerq-worker: {reason}", file=sys.stderr)
+    typer.echo(f"ledgerq-worker: {reason}", err=True)
     raise typer.Exit(2)
 
 

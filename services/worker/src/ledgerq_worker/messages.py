@@ -12,12 +12,11 @@ from uuid import UUID
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
-
 from ledgerq_worker.encoding import encode_arguments, encode_celery
 
 #: Headers that say nothing a column does not say, or that a worker makes anew.
 _KNOWN_HEADERS = frozenset(
-    "lang task id eta countdown expires retries timelimit argsrepr kwargsrepr origin meth hostname redelivered".split()
+    "lang task id eta countdown expires retries timelimit argsrepr kwargsrepr origin meth hostname redelivered".split()  # noqa: SIM905
 )
 
 

@@ -74,9 +74,7 @@ def _hints(run: Callable[..., Any]) -> dict[str, Any]:
 def _adapters(parameters: Iterable[inspect.Parameter], hints: dict[str, Any]) -> dict[str, TypeAdapter[Any]]:
     found = {}
     for parameter in parameters:
-        if parameter.name not in hints or not (
-            parameter.kind in _BY_NAME or parameter.kind is parameter.VAR_KEYWORD
-        ):
+        if parameter.name not in hints or not (parameter.kind in _BY_NAME or parameter.kind is parameter.VAR_KEYWORD):
             continue
         hint = hints[parameter.name]
         if parameter.default is None:
@@ -94,7 +92,7 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
             warnings.simplefilter("ignore")
             adapter: TypeAdapter[Any] = TypeAdapter(hint)
             adapter.json_schema()
-    except Exception:  # noqa: BLE001 - user types may fail in any way while they are looked at
+    except Exception:
         return None
     return adapter
 
@@ -106,10 +104,8 @@ def _generated(adapters: dict[str, TypeAdapter[Any]]) -> tuple[dict[str, Any], d
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # defaults of a model that JSON cannot express: they are left out
-            schemas, shared = TypeAdapter.json_schemas(
-                [(name, "validation", a) for name, a in adapters.items()]
-            )
-    except Exception:  # noqa: BLE001 - see _adapter; types that are fine alone may not be so together
+            schemas, shared = TypeAdapter.json_schemas([(name, "validation", a) for name, a in adapters.items()])
+    except Exception:
         return {}, {}
     return {name: schema for (name, _), schema in schemas.items()}, shared.get("$defs", {})
 

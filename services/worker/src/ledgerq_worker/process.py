@@ -13,10 +13,10 @@ from functools import partial
 
 from billiard.process import current_process
 from celery import Celery
+
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.settings import StoreSettings
-
 from ledgerq_worker.claim_size import ClaimSize
 from ledgerq_worker.drain import Drain
 from ledgerq_worker.recorder import Recorder

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+
 from ledgerq_shared.database import Database, Statement, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
-from ledgerq_shared.states import State
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.read_states import read_states
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import submit_tasks
-
+from ledgerq_shared.states import State
 from ledgerq_worker.encoding import to_json
 from ledgerq_worker.legs import Leg
 from ledgerq_worker.slots import SlotTable
@@ -84,7 +84,11 @@ class Recorder:
         with self._changing:
             pending = self._pending
             pending.ended.append(leg)
-            if pending.begun and leg.task.id not in pending.progress and all(leg is not line[0] for line in pending.logs):
+            if (
+                pending.begun
+                and leg.task.id not in pending.progress
+                and all(leg is not line[0] for line in pending.logs)
+            ):
                 pending.begun.pop(leg.task.id, None)
 
     def begun(self, leg: Leg) -> None:
@@ -191,9 +195,7 @@ class Recorder:
             refused.update(self._answered(rows, [leg for leg, *_ in pending.progress.values()], "progress"))
         return refused
 
-    def _answered(
-        self, rows: list[tuple[Any, ...]], legs: list[Leg], what: str
-    ) -> dict[str, tuple[Leg, str]]:
+    def _answered(self, rows: list[tuple[Any, ...]], legs: list[Leg], what: str) -> dict[str, tuple[Leg, str]]:
         """What the ledger said to writes of running legs: refusals, or perhaps that a task should stop."""
         answers = {row[0]: row[1:] for row in rows}
         for leg in legs:

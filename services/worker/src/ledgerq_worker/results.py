@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.app.task import Context
+
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.states import State
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
-
+from ledgerq_shared.states import State
 from ledgerq_worker.encoding import decode
 from ledgerq_worker.legs import Leg
 from ledgerq_worker.messages import celery_request
@@ -25,7 +25,7 @@ from ledgerq_worker.messages import celery_request
 log = structlog.get_logger()
 
 
-class TaskFailed(Exception):  # noqa: N818 - named for what AsyncResult shows
+class TaskFailed(Exception):
     """A task's error as Celery's result backend shows it when the original exception object is gone."""
 
 
@@ -139,4 +139,5 @@ def _traceback_of(leg: Leg) -> str | None:
 def _rebuilt(error: dict[str, Any]) -> BaseException:
     """An exception of the recorded type's name, for the backend and for errbacks."""
     kind = type(str(error.get("type") or "TaskFailed"), (TaskFailed,), {"__module__": "ledgerq"})
-    return kind(error.get("message"))
+    exception: BaseException = kind(error.get("message"))
+    return exception

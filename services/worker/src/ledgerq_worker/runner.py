@@ -12,9 +12,9 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
-from ledgerq_shared.states import State
-from ledgerq_shared.statements.claim import ClaimedTask
 
+from ledgerq_shared.statements.claim import ClaimedTask
+from ledgerq_shared.states import State
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import tracer_of
 from ledgerq_worker.encoding import decode, describe_error, to_json
@@ -82,7 +82,7 @@ class Runner:
             _settle(leg, info)
         except Reject as error:
             _reject(leg, error)
-        except BaseException as error:  # noqa: BLE001 - SystemExit, MemoryError, a broken hook: the task's own end
+        except BaseException as error:
             _fail(leg, error)
 
     def _tracer(self, task_type: str) -> Callable[..., Any]:
@@ -118,7 +118,9 @@ def _retry(leg: Leg, retry: Retry) -> None:
             leg.next_leg["run_at"] = retry.when.isoformat()
     reason = retry.exc if isinstance(retry.exc, BaseException) else retry
     error = describe_error(reason, None)
-    leg.data = to_json({"error": {"type": error["type"], "message": error["message"]}, "retries": leg.next_leg["retries"]})
+    leg.data = to_json(
+        {"error": {"type": error["type"], "message": error["message"]}, "retries": leg.next_leg["retries"]}
+    )
 
 
 def _ignore(leg: Leg) -> None:

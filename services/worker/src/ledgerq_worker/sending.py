@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
+
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import DRAIN_TASK, Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import OutcomeUnknown
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
-
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import queue_of
 from ledgerq_worker.encoding import celery_json, encode_arguments, encode_celery

@@ -24,7 +24,7 @@ _NOBODY = bytes(16)
 class SlotRecord(NamedTuple):
     """One slot, as read."""
 
-    index: int
+    slot: int
     #: Process that runs the slot; 0: none has used it yet.
     pid: int
     claim_no: int
@@ -50,7 +50,7 @@ class SlotTable:
     @classmethod
     def create(cls, count: int) -> SlotTable:
         """A new table for ``count`` slots, in memory where the system has a folder for that."""
-        memory = Path("/dev/shm")
+        memory = Path("/dev/shm")  # noqa: S108 - the file in it has a random name and mode 600
         handle, name = tempfile.mkstemp(prefix="ledgerq-slots-", dir=memory if os.access(memory, os.W_OK) else None)
         os.truncate(handle, _size(count))
         os.close(handle)

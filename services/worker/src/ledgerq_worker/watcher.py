@@ -1,5 +1,6 @@
 """A slot's second thread: while a task runs for long, it writes STARTED, progress and log lines, and hands back what the
-claim holds beyond that task."""
+claim holds beyond that task.
+"""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
-from ledgerq_shared.settings import LogSettings, StoreSettings
 
+from ledgerq_shared.settings import LogSettings, StoreSettings
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
@@ -80,9 +80,7 @@ def _install(app: Celery, stores: StoreSettings, settings: WorkerSettings, logs:
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
     celery_seams.install_backend(app)
-    celery_seams.install_sender(
-        app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks)
-    )
+    celery_seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
     client.mark_installed(app)
     pool_process = PoolProcess(app, connections, settings, node.table)
     celery_seams.install_drain(app, pool_process.drain, node.lost)
@@ -135,5 +133,3 @@ class _Ending:
             log.warning("worker.ending_now", why=why)
             self._node.abandon()
             os._exit(0)
-
-

@@ -42,9 +42,7 @@ class Account:
                 continue
             if entry.pw_uid != 0:
                 return cls(name, entry.pw_uid, entry.pw_gid)
-        raise EmbeddedError(
-            "PostgreSQL does not run as root, and this system has no user 'postgres' or 'nobody'"
-        )
+        raise EmbeddedError("PostgreSQL does not run as root, and this system has no user 'postgres' or 'nobody'")
 
     def spawn_options(self) -> dict[str, Any]:
         """Return the keyword arguments of ``subprocess`` that run a program as this account."""

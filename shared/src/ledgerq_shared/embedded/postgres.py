@@ -63,9 +63,7 @@ class EmbeddedPostgres:
                 return url
             if self._port is not None:
                 break
-        raise EmbeddedError(
-            f"PostgreSQL did not start; its log is {self._log_path()}: {self._last_log_line()}"
-        )
+        raise EmbeddedError(f"PostgreSQL did not start; its log is {self._log_path()}: {self._last_log_line()}")
 
     def stop(self) -> None:
         """End the server: roll open transactions back, write a checkpoint, exit. No server is no error."""
@@ -98,9 +96,7 @@ class EmbeddedPostgres:
         for programs in (package / f"pginstall{major}", package / "pginstall"):
             if _major_of(programs) == major:
                 return reachable_programs(programs, self._account, elsewhere(self._folder))
-        raise EmbeddedError(
-            f"{data} was made by PostgreSQL {major}, which the installed wheel does not contain"
-        )
+        raise EmbeddedError(f"{data} was made by PostgreSQL {major}, which the installed wheel does not contain")
 
     def _initialise(self, programs: Path, data: Path, password: str) -> None:
         fresh = data.with_name("postgres.new")  # renamed when complete: an interrupted initdb leaves no half

@@ -118,7 +118,8 @@ ORDER BY taken.priority DESC, taken.run_at, t.id
 
 def has_ready(queue: str) -> Statement:
     """Row ``(bool,)``: whether anything of the queue is ready. Asked by a drain that found nothing to claim: another
-    claimer may just hold the locks of more entries than it will take."""
+    claimer may just hold the locks of more entries than it will take.
+    """
     return Statement(
         """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s)
            AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)""",

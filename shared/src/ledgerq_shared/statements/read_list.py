@@ -99,9 +99,7 @@ def list_tasks(filter_: TaskFilter, *, limit: int, offset: int, retrying: int) -
 def count_tasks(filter_: TaskFilter, *, limit: int, retrying: int) -> Statement:
     """Row ``(count,)``, counting no further than ``limit``: for filters that have no counters."""
     source, params = _source(replace(filter_, before_id=None), most=limit, retrying=retrying)
-    return Statement(
-        f"SELECT count(*) FROM (SELECT {source} LIMIT %(limit)s) AS counted", {**params, "limit": limit}
-    )
+    return Statement(f"SELECT count(*) FROM (SELECT {source} LIMIT %(limit)s) AS counted", {**params, "limit": limit})
 
 
 def _source(filter_: TaskFilter, *, most: int, retrying: int) -> tuple[str, dict[str, Any]]:
@@ -143,9 +141,7 @@ def _candidates(filter_: TaskFilter) -> str:
         own.append("task_type = ANY(%(types)s::text[])")
     newest = f"WHERE {' AND '.join(own)} ORDER BY task_id DESC LIMIT %(most_unfinished)s"
     if not filter_.is_counted:
-        newest = (
-            f"WHERE {' AND '.join(own)}"  # any number of candidates may lack the tag or be of another time
-        )
+        newest = f"WHERE {' AND '.join(own)}"  # any number of candidates may lack the tag or be of another time
     waiting = [f"(SELECT task_id FROM {table} {newest})" for table in ("ready", "held")]
     return " UNION ALL ".join([*waiting, claimed])
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ledgerq_shared.database import Statement
-from ledgerq_shared.states import State
 from ledgerq_shared.statements.arrays import plain_array, text_array
+from ledgerq_shared.states import State
 
 
 class Begun(NamedTuple):

@@ -59,7 +59,8 @@ def register_worker(
 
 def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
     """Renew a worker's lease. Row ``(cancelled,)``, the ids among its claims whose cancellation is requested; no row:
-    it was declared dead, its claims are void, and it must register anew."""
+    it was declared dead, its claims are void, and it must register anew.
+    """
     return Statement(
         """
         WITH beat AS (
@@ -86,7 +87,8 @@ def end_worker(*, worker_id: UUID, why: str) -> Statement:
 
 def find_lost_workers() -> Statement:
     """Rows ``(id, name)``: workers to take claims back from. Their lease has run out; or they have ended and a claim
-    of theirs became visible only after that."""
+    of theirs became visible only after that.
+    """
     return Statement(
         """
         SELECT id, name FROM worker WHERE ended_at IS NULL AND lease_until < now()
@@ -98,9 +100,7 @@ def find_lost_workers() -> Statement:
 
 def prune_workers(*, older_than: float) -> Statement:
     """Forget workers that ended more than ``older_than`` seconds ago."""
-    return Statement(
-        "DELETE FROM worker WHERE ended_at < now() - %(age)s * interval '1 second'", {"age": older_than}
-    )
+    return Statement("DELETE FROM worker WHERE ended_at < now() - %(age)s * interval '1 second'", {"age": older_than})
 
 
 def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:

@@ -32,16 +32,12 @@ def router(service: HealthService) -> APIRouter:
     """All three calls."""
     routes = APIRouter(tags=["health"], default_response_class=Response)
 
-    @routes.get(
-        "/livez", summary="Is it alive?", responses=answers(200, "Alive", "It is.", {"status": "alive"})
-    )
+    @routes.get("/livez", summary="Is it alive?", responses=answers(200, "Alive", "It is.", {"status": "alive"}))
     async def livez() -> Response:
         """Never asks a dependency: restarting the API does not bring PostgreSQL back."""
         return _json(_ALIVE)
 
-    @routes.get(
-        "/readyz", summary="Can it serve?", responses=answers(200, "Ready", "It can.", _READY, errors=(503,))
-    )
+    @routes.get("/readyz", summary="Can it serve?", responses=answers(200, "Ready", "It can.", _READY, errors=(503,)))
     async def readyz() -> Response:
         """503 while PostgreSQL is away. Without Redis it is ready, but degraded."""
         return _json(encode(await service.ready()))

@@ -24,9 +24,7 @@ class Check(Struct, kw_only=True, frozen=True, omit_defaults=True):
 class Ready(Struct, kw_only=True, frozen=True):
     """Whether requests can be served. Without the broker they can: workers then find tasks by the sweep."""
 
-    status: Annotated[
-        Literal["ready", "degraded"], Meta(description="degraded: it serves, but something is away.")
-    ]
+    status: Annotated[Literal["ready", "degraded"], Meta(description="degraded: it serves, but something is away.")]
     checks: dict[str, Check]
 
 

@@ -18,7 +18,8 @@ from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 _PATIENCE = 3.0
 
 _COUNTS = Statement(
-    "SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint FROM worker WHERE ended_at IS NULL",
+    "SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint "
+    "FROM worker WHERE ended_at IS NULL",
     {},
 )
 

@@ -28,8 +28,6 @@ def _read(cursor: type_cursor) -> list[QueueEntry]:
     for queue, state, count in execute(cursor, queue_counts()):
         counts[queue][State(state)] = count
     return [
-        QueueEntry(
-            name=name, paused=paused, counts=counts[name], oldest_ready_seconds=oldest, worker_slots=slots
-        )
+        QueueEntry(name=name, paused=paused, counts=counts[name], oldest_ready_seconds=oldest, worker_slots=slots)
         for name, paused, slots, oldest in execute(cursor, read_queues())
     ]

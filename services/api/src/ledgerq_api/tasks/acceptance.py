@@ -69,7 +69,8 @@ class Acceptance:
         self._deadline = Deadline(timeout, self._give_up)
 
     def accept(self, submission: Submission) -> asyncio.Future[UUID]:
-        """Done when the task is committed; its id is another than the submission's if the Idempotency-Key was known.
+        """Done when the task is committed. Its id is another than the submission's if the Idempotency-Key
+        was known.
 
         Raises:
             LedgerUnavailable: nothing was recorded.
@@ -118,8 +119,8 @@ class Acceptance:
         return outcomes
 
     def _write(self, submissions: Sequence[Submission]) -> list[UUID | BaseException]:
-        """Commit; one outcome per submission. What was sent into an interrupted commit is sent again, under the same
-        ids, until the answer is known.
+        """Commit; one outcome per submission. What was sent into an interrupted commit is sent again, under
+        the same ids, until the answer is known.
         """
         with self._lock:
             for submission in submissions:
@@ -150,13 +151,9 @@ class Acceptance:
             if tries > 1:
                 time.sleep(_RESEND_PAUSE)
 
-    def _commit(
-        self, submissions: Sequence[Submission]
-    ) -> tuple[dict[UUID, UUID | BaseException], Counter[str]]:
+    def _commit(self, submissions: Sequence[Submission]) -> tuple[dict[UUID, UUID | BaseException], Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
-            outcomes = _claim_keys(
-                cursor, [submission for submission in submissions if submission.key is not None]
-            )
+            outcomes = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
             new = [submission.task for submission in submissions if submission.task.id not in outcomes]
             rows = execute(cursor, submit_tasks(new)) if new else []
         outcomes.update((task.id, task.id) for task in new)
@@ -171,26 +168,24 @@ def _refused(error: psycopg2.DataError) -> InvalidRequest:
 _ABANDONED = LedgerUnavailable()
 
 
-def _claim_keys(cursor: type_cursor, keyed: Sequence[Submission]) -> dict[UUID, UUID | BaseException]:
+def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> dict[UUID, UUID | BaseException]:
     """Outcomes of the submissions whose Idempotency-Key is somebody else's: its task, or a refusal."""
     if not keyed:
         return {}
-    first: dict[str, KeyedSubmit] = {}
-    for submission in keyed:
-        assert submission.key is not None
-        first.setdefault(submission.key.key, submission.key)
-    won = {key for (key,) in execute(cursor, reserve_keys(list(first.values())))}
-    lost = [key for key in first if key not in won]
-    for key, sha, task_id in execute(cursor, find_keys(lost)) if lost else ():
-        first[key] = KeyedSubmit(key, bytes(sha), UUID(str(task_id)))
+    owners: dict[str, KeyedSubmit] = {}
+    for _, key in keyed:
+        owners.setdefault(key.key, key)
+    won = {name for (name,) in execute(cursor, reserve_keys(list(owners.values())))}
+    lost = [name for name in owners if name not in won]
+    for name, sha, owner_id in execute(cursor, find_keys(lost)) if lost else ():
+        owners[name] = KeyedSubmit(name, bytes(sha), UUID(str(owner_id)))
     outcomes: dict[UUID, UUID | BaseException] = {}
-    for submission in keyed:
-        assert submission.key is not None
-        owner = first[submission.key.key]
-        if owner.body_sha256 != submission.key.body_sha256:
-            outcomes[submission.task.id] = IdempotencyKeyReused()
-        elif owner.task_id != submission.task.id:
-            outcomes[submission.task.id] = owner.task_id
+    for task_id, key in keyed:
+        owner = owners[key.key]
+        if owner.body_sha256 != key.body_sha256:
+            outcomes[task_id] = IdempotencyKeyReused()
+        elif owner.task_id != task_id:
+            outcomes[task_id] = owner.task_id
     return outcomes
 
 

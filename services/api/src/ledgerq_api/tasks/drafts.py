@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +26,9 @@ _YEARS = range(1970, 9000)
 
 #: Reasons named in one answer; a list of ten thousand wrong items has as many.
 _MOST_REASONS = 20
+
+#: What msgspec refuses and Python's own decoder lets pass.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _decode = msgspec.json.Decoder().decode
 
@@ -59,7 +64,17 @@ def decode_problem(error: Exception, body: bytes) -> Exception:
         return MalformedJson("The body is not UTF-8.")
     if not body:
         return MalformedJson("The body is empty.")
+    if _SURROGATE.search(body) and _is_json(body):
+        return InvalidRequest("The body holds a lone surrogate (\\ud800 to \\udfff), which is not Unicode text.")
     return MalformedJson(f"The body is not valid JSON: {error}.")
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parameters(body: SubmitBody, task_type: TaskType, place: str) -> str:
@@ -87,7 +102,7 @@ def _escaped(part: object) -> str:
 
 
 def _object(raw: msgspec.Raw, place: str, limit: int) -> tuple[str, dict[str, Any]]:
-    """A JSON object of the client's as text and decoded, checked for what no ledger and no worker could hold."""
+    """A JSON object as text and decoded, checked for what no ledger and no worker could hold."""
     size = len(memoryview(raw))
     if size > limit:
         raise _wrong(place, f"is {size:,} bytes long; at most {limit:,} are allowed")
@@ -99,9 +114,7 @@ def _object(raw: msgspec.Raw, place: str, limit: int) -> tuple[str, dict[str, An
     except RecursionError:
         raise _wrong(place, f"is nested more than {MAX_DEPTH} levels deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _wrong(
-            place, "holds text that is not Unicode (a lone surrogate, or bytes that are not UTF-8)"
-        ) from None
+        raise _wrong(place, "holds text that is not Unicode (a lone surrogate, or bytes that are not UTF-8)") from None
     if type(value) is not dict:
         raise _wrong(place, "must be a JSON object")
     # Counting brackets is cheap and settles it for all but strange bodies.
@@ -112,7 +125,7 @@ def _object(raw: msgspec.Raw, place: str, limit: int) -> tuple[str, dict[str, An
 
 def _depth_exceeds(value: Any, limit: int) -> bool:
     level: list[Any] = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [
             child
             for parent in level

@@ -58,9 +58,7 @@ class _LeanCalls:
         except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
             raise decode_problem(error, encoded) from None
         key = header(scope, b"idempotency-key")
-        task_id = await self._service.submit(
-            body, key=None if key is None else key.decode("latin-1"), encoded=encoded
-        )
+        task_id = await self._service.submit(body, key=None if key is None else key.decode("latin-1"), encoded=encoded)
         text = str(task_id).encode()
         location = scope.get("root_path", "").encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
@@ -99,9 +97,9 @@ def router(service: TaskService) -> APIRouter:
     async def list_tasks(query: Annotated[ListQuery, Query()]) -> Response:
         """Tasks, newest first.
 
-        `total_count` is exact for any combination of `task_type`, `status` and `queue`. With other filters it is exact
-        up to 10,000; beyond that it says 10,000 and `total_is_minimum` is true. Pages reach to row 10,000; `cursor`
-        reaches everything.
+        `total_count` is exact for any combination of `task_type`, `status` and `queue`. With other filters it
+        is exact up to 10,000; beyond that it says 10,000 and `total_is_minimum` is true. Pages reach to row
+        10,000; `cursor` reaches everything.
         """
         return _json(await service.list_page(query))
 
@@ -121,9 +119,7 @@ def router(service: TaskService) -> APIRouter:
     @routes.get(
         "/tasks/{task_id}/events",
         summary="A task's history",
-        responses=answers(
-            200, "EventPage", "Steps, oldest first.", examples.EVENT_PAGE, errors=(404, 422, 503)
-        ),
+        responses=answers(200, "EventPage", "Steps, oldest first.", examples.EVENT_PAGE, errors=(404, 422, 503)),
     )
     async def show_events(
         task_id: TaskId,
@@ -137,7 +133,7 @@ def router(service: TaskService) -> APIRouter:
         ] = 0,
         page_size: Annotated[int, Query(ge=1, le=1000, description="Most steps.")] = 1000,
     ) -> Response:
-        """Every step that the ledger has recorded: submitted, dispatched, started, progress, succeeded and so on."""
+        """Every recorded step: submitted, dispatched, started, progress, succeeded and so on."""
         return _json(await service.events(checked_id(task_id), after=cursor, limit=page_size))
 
     return routes

@@ -24,13 +24,13 @@ LEAN_PATHS: dict[str, Any] = {
         "post": {
             "tags": ["tasks"],
             "summary": "Submit a task",
-            "description": "Answers 202 once the task is committed in PostgreSQL. The parameters are checked against the "
-            "task type's JSON Schema first; an unknown type is answered with the nearest names.",
+            "description": "Answers 202 once the task is committed in PostgreSQL. The parameters are checked "
+            "against the task type's JSON Schema first; an unknown type is answered with the nearest names.",
             "operationId": "submit_task",
             "parameters": [
                 _header(
                     "Idempotency-Key",
-                    "Sent again with the same body, the first task is the answer again; with another body, 422.",
+                    "With the same body, the first task is the answer again; with another body, 422.",
                     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
                 ),
                 _header("Accept-Language", "Language of `message`: `zh` or `en`.", {"type": "string"}),
@@ -53,8 +53,8 @@ LEAN_PATHS: dict[str, Any] = {
         "post": {
             "tags": ["tasks"],
             "summary": "Submit many tasks",
-            "description": "Up to 10,000 tasks in one transaction: all are accepted or none. An error names the index of "
-            "the task that is wrong.",
+            "description": "Up to 10,000 tasks in one transaction: all are accepted or none. An error names "
+            "the index of the task that is wrong.",
             "operationId": "submit_batch",
             "requestBody": _body("BatchBody", examples.BATCH),
             "responses": {
@@ -73,8 +73,8 @@ LEAN_PATHS: dict[str, Any] = {
         "get": {
             "tags": ["tasks"],
             "summary": "How a task stands",
-            "description": "State, progress and result. With `Prefer: wait=30` the answer is held until the task is final, "
-            "or, with `If-None-Match`, until the ETag changes; at most 60 seconds.",
+            "description": "State, progress and result. With `Prefer: wait=30` the answer is held until the "
+            "task is final or, with `If-None-Match`, until the ETag changes; at most 60 seconds.",
             "operationId": "show_status",
             "parameters": [
                 {
@@ -85,9 +85,7 @@ LEAN_PATHS: dict[str, Any] = {
                     "schema": {"type": "string", "format": "uuid"},
                 },
                 _header("If-None-Match", "ETag of the status that you have.", {"type": "string"}),
-                _header(
-                    "Prefer", "`wait=<seconds>` waits for news.", {"type": "string", "examples": ["wait=30"]}
-                ),
+                _header("Prefer", "`wait=<seconds>` waits for news.", {"type": "string", "examples": ["wait=30"]}),
             ],
             "responses": {
                 **{

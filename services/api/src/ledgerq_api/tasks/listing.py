@@ -38,9 +38,7 @@ class ListQuery(BaseModel):
 
     page: Annotated[int, Field(ge=1, le=REACH, description="Page, from 1.")] = 1
     page_size: Annotated[int, Field(ge=1, le=1000, description="Tasks a page.")] = 10
-    task_type: Annotated[
-        _Text | None, Field(description="Full dotted name; without dots, the last part of it.")
-    ] = None
+    task_type: Annotated[_Text | None, Field(description="Full dotted name; without dots, the last part of it.")] = None
     status: Annotated[State | None, Field(description="Only tasks in this state.")] = None
     queue: Annotated[_Text | None, Field(description="Only tasks of this queue.")] = None
     tag: Annotated[_Text | None, Field(description="Only tasks with this tag.")] = None
@@ -62,9 +60,7 @@ class ListQuery(BaseModel):
     def check_reach(self) -> None:
         """Refuse pages that would make PostgreSQL skip more rows than is good for anybody."""
         if self.cursor is None and self.page * self.page_size > REACH:
-            reason = (
-                f"pages reach to row {REACH:,}; use cursor (next_cursor of the page before) to go further"
-            )
+            reason = f"pages reach to row {REACH:,}; use cursor (next_cursor of the page before) to go further"
             raise InvalidRequest(f"page: {reason}.", errors=[{"detail": reason, "parameter": "page"}])
 
 

@@ -1,7 +1,7 @@
 """Hold a status answer until there is news (``Prefer: wait=30``).
 
-Asks the ledger through the status batcher, so a thousand waiting clients cost one query at a time. A push channel can
-take the place of :meth:`LongPoll.until` without anybody noticing.
+Asks the ledger through the status batcher, so a thousand waiting clients cost one query at a time. A push
+channel can take the place of :meth:`LongPoll.until` without anybody noticing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ledgerq_shared.statements.read_task import StatusRow
 #: Longest wait that is granted, in seconds: below what proxies commonly allow.
 LONGEST_WAIT = 60.0
 
-#: A task that has been waited for this long is looked at after a tenth of that time again, within bounds: quick tasks
-#: are seen within milliseconds, slow ones cost four looks a second.
+#: A task that was waited for so long is looked at again after a tenth of that time, within bounds: quick
+#: tasks are seen within milliseconds, slow ones cost four looks a second.
 _SHARE = 0.1
 _SHORTEST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25

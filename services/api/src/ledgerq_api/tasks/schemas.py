@@ -1,6 +1,7 @@
-"""The wire form of tasks: what clients send and get. Field names are given by the users and may only be added to.
+"""The wire form of tasks: what clients send and get. Names are given by the users and may only be added to.
 
-JSON that belongs to the users (parameters, results, metadata) is carried as :class:`msgspec.Raw`, byte for byte.
+JSON that belongs to the users (parameters, results, metadata) is carried as :class:`msgspec.Raw`, byte for
+byte.
 """
 
 from __future__ import annotations
@@ -57,37 +58,27 @@ class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
         ]
         | None
     ) = None
-    priority: Annotated[int, Meta(ge=0, le=9, description="0 to 9; 9 runs first. 5 unless given.")] | None = (
-        None
-    )
+    priority: Annotated[int, Meta(ge=0, le=9, description="0 to 9; 9 runs first. 5 unless given.")] | None = None
     eta: Annotated[_Time, Meta(description="Not before this moment (RFC 3339 with an offset).")] | None = None
     countdown: Annotated[_Seconds, Meta(description="Not before this many seconds from now.")] | None = None
     expires: (
         Annotated[
             _Time | _Seconds,
-            Meta(
-                description="Not to be begun after this moment, or after this many seconds from now; then REVOKED."
-            ),
+            Meta(description="REVOKED unless begun before this moment, or within this many seconds."),
         ]
         | None
     ) = None
     max_retries: (
-        Annotated[int, Meta(ge=0, le=1_000_000, description="Most retries; the type's own unless given.")]
-        | None
+        Annotated[int, Meta(ge=0, le=1_000_000, description="Most retries; the type's own unless given.")] | None
     ) = None
     time_limit: Annotated[_Limit, Meta(description="Seconds after which an attempt is killed.")] | None = None
     soft_time_limit: (
-        Annotated[
-            _Limit, Meta(description="Seconds after which SoftTimeLimitExceeded is raised in the task.")
-        ]
-        | None
+        Annotated[_Limit, Meta(description="Seconds after which SoftTimeLimitExceeded is raised in the task.")] | None
     ) = None
     on_worker_lost: (
         Annotated[
             Literal["rerun", "fail"],
-            Meta(
-                description="What happens if the worker dies while the task runs; the type's own unless given."
-            ),
+            Meta(description="What to do if the worker dies while the task runs; the type's own unless given."),
         ]
         | None
     ) = None
@@ -184,9 +175,7 @@ class TaskStatus(Struct, kw_only=True, frozen=True):
     ]
     queue: str
     attempt: Annotated[int, Meta(description="Executions begun so far.")]
-    max_attempts: Annotated[
-        int | None, Meta(description="Executions allowed, retries included; null: no limit.")
-    ]
+    max_attempts: Annotated[int | None, Meta(description="Executions allowed, retries included; null: no limit.")]
     run_at: Annotated[_Time | None, Meta(description="ETA, or when the next retry is due; null: at once.")]
     worker: Annotated[str | None, Meta(description="The worker of the latest attempt.")]
     cancel_requested: bool
@@ -201,9 +190,7 @@ class Attempt(Struct, kw_only=True, frozen=True):
     ended_at: _Time | None
     outcome: Annotated[
         str,
-        Meta(
-            description="running, succeeded, failed, retried, replaced, revoked or recovered (its worker died)."
-        ),
+        Meta(description="running, succeeded, failed, retried, replaced, revoked, recovered (worker died)."),
     ]
 
 
@@ -224,9 +211,7 @@ class TaskDetail(TaskStatus, kw_only=True, frozen=True):
     args: Annotated[Raw, Meta(extra_json_schema={"type": ["array", "null"]})]
     priority: int
     expires_at: _Time | None
-    retries: Annotated[
-        int, Meta(description="Retries made (`self.retry`, `autoretry_for`); recoveries do not count.")
-    ]
+    retries: Annotated[int, Meta(description="Retries made (`self.retry`, `autoretry_for`); recoveries do not count.")]
     max_retries: int | None
     worker_deaths: Annotated[int, Meta(description="How often a worker died while running this task.")]
     time_limit: float | None
@@ -266,12 +251,8 @@ class TaskPage(Struct, kw_only=True, frozen=True):
     total_count: Annotated[int, Meta(description="How many tasks pass the filters, over all pages.")]
     page: Annotated[int | None, Meta(description="null when the page was asked for by cursor.")]
     page_size: int
-    next_cursor: Annotated[
-        str | None, Meta(description="Send it as `cursor` for the next page; null: no more.")
-    ]
-    total_is_minimum: Annotated[
-        bool, Meta(description="There are more than `total_count`; counting stopped there.")
-    ]
+    next_cursor: Annotated[str | None, Meta(description="Send it as `cursor` for the next page; null: no more.")]
+    total_is_minimum: Annotated[bool, Meta(description="There are more than `total_count`; counting stopped there.")]
 
 
 class EventEntry(Struct, kw_only=True, frozen=True):

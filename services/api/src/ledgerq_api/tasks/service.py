@@ -1,4 +1,4 @@
-"""What the API does with tasks: decides what a request means, has it done, and says it in the wire's words."""
+"""What the API does with tasks: decide what a request means, have it done, say it in the wire's words."""
 
 from __future__ import annotations
 
@@ -154,9 +154,7 @@ def tag_of(row: StatusRow) -> bytes:
 def matches(if_none_match: bytes, row: StatusRow) -> bool:
     """Whether the client's ``If-None-Match`` names the row as it is."""
     tag = tag_of(row)
-    return any(
-        candidate.strip().removeprefix(b"W/") in {tag, b"*"} for candidate in if_none_match.split(b",")
-    )
+    return any(candidate.strip().removeprefix(b"W/") in {tag, b"*"} for candidate in if_none_match.split(b","))
 
 
 def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue) -> list[NewTask]:

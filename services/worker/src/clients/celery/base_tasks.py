@@ -15,6 +15,7 @@ import math
 from typing import Any
 
 from celery import Task
+
 from ledgerq_shared.ids import new_task_id
 from ledgerq_worker import client, legs
 from ledgerq_worker.encoding import to_json
@@ -26,7 +27,7 @@ _MAX_STATUS = 1000
 _MAX_LOG_BYTES = 64 * 1024
 
 
-class DatabaseAwareTask(Task):  # type: ignore[misc]
+class DatabaseAwareTask(Task):
     """A Celery task that reports progress and log lines to the ledger and can be cancelled.
 
     Attributes:

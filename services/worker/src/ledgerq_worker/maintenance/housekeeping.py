@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ledgerq_shared.database import Database, Statement, execute
 from ledgerq_shared.statements.dispatch import fold_counts, missing_event_partitions
-
 from ledgerq_worker.results import Departure
 
 _FOLD_AT = 2000

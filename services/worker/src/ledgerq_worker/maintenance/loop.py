@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
+
 from ledgerq_shared.errors import Unavailable
 
 log = structlog.get_logger()
@@ -55,4 +56,4 @@ class Round:
         if done:
             log.info(f"maintenance.{self.duty.name}", done=done)
         # Jitter, so that several processes and duties do not fall into step.
-        self.due_at = time.monotonic() + self.duty.every * random.uniform(0.9, 1.1)  # noqa: S311
+        self.due_at = time.monotonic() + self.duty.every * random.uniform(0.9, 1.1)

@@ -7,11 +7,11 @@ import threading
 import time
 
 import structlog
+
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.settings import LogSettings, StoreSettings
-
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.app import build_app
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
@@ -34,9 +34,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug)
     database, broker = connections.connect(2)
     leadership = Leadership(database, lease=settings.leader_seconds)
-    app = build_app(
-        stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default"
-    )
+    app = build_app(stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default")
     sender = LedgerSender(
         app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import structlog
+
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, find_lost_workers, prune_workers
-
 from ledgerq_worker.maintenance.leader import Leadership
 
 log = structlog.get_logger()

@@ -89,9 +89,7 @@ def word_count(
 
 
 @shared_task(bind=True, base=DatabaseAwareTask)
-def checksum_file(
-    self: DatabaseAwareTask, document_id: DocumentId, algorithm: Algorithm = "sha256"
-) -> dict[str, Any]:
+def checksum_file(self: DatabaseAwareTask, document_id: DocumentId, algorithm: Algorithm = "sha256") -> dict[str, Any]:
     """Compute the checksum of a document of any size."""
     suffixes = PDF_SUFFIXES + TEXT_SUFFIXES + IMAGE_SUFFIXES
     with open_document(load(ExampleTaskSettings).documents, document_id, suffixes) as document:

@@ -62,13 +62,9 @@ def checked_id(document_id: object) -> str:
             "without a path and without a leading dot."
         )
     if not document_id.isprintable():
-        raise InvalidDocumentId(
-            f"document_id {document_id!r} contains characters that no file name may have."
-        )
+        raise InvalidDocumentId(f"document_id {document_id!r} contains characters that no file name may have.")
     if len(document_id.encode()) > MAX_ID_BYTES:
-        raise InvalidDocumentId(
-            f"document_id is too long: at most {MAX_ID_BYTES} bytes, not {len(document_id)}."
-        )
+        raise InvalidDocumentId(f"document_id is too long: at most {MAX_ID_BYTES} bytes, not {len(document_id)}.")
     return document_id
 
 
@@ -128,7 +124,5 @@ def _first_present(folder_fd: int, folder: Path, names: list[str]) -> tuple[str,
 
 def _refusal(error: OSError, name: str, folder: Path) -> DocumentError:
     if error.errno == errno.ELOOP:
-        return UnsupportedDocument(
-            f"{name} in {folder} is a symbolic link, which is never followed: copy the file."
-        )
+        return UnsupportedDocument(f"{name} in {folder} is a symbolic link, which is never followed: copy the file.")
     return UnsupportedDocument(f"{name} in {folder} cannot be opened: {error.strerror}.")

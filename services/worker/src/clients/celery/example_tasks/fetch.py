@@ -44,9 +44,7 @@ class Limits:
         if not 1 <= self.max_bytes <= MAX_BYTES:
             raise InvalidOptions(f"max_bytes must be from 1 to {MAX_BYTES:,}, not {self.max_bytes!r}.")
         if not 0 < self.seconds <= MAX_SECONDS:
-            raise InvalidOptions(
-                f"timeout must be above 0 and at most {MAX_SECONDS:g} s, not {self.seconds!r}."
-            )
+            raise InvalidOptions(f"timeout must be above 0 and at most {MAX_SECONDS:g} s, not {self.seconds!r}.")
 
 
 def fetched(url: str, limits: Limits, reporter: Reporter) -> dict[str, Any]:
@@ -66,9 +64,7 @@ def fetched(url: str, limits: Limits, reporter: Reporter) -> dict[str, Any]:
                 body = _body(response, limits, deadline, reporter)
             return {"url": url, "final_url": current} | _described(response, body)
         except (OSError, http.client.HTTPException) as error:
-            raise FetchFailed(
-                f"{current} could not be fetched: {str(error) or type(error).__name__}."
-            ) from error
+            raise FetchFailed(f"{current} could not be fetched: {str(error) or type(error).__name__}.") from error
         finally:
             connection.close()
     raise FetchFailed(f"{url} redirects more than {_MAX_REDIRECTS} times.")

@@ -22,9 +22,7 @@ def resized(content: bytes, name: str, width: int, height: int | None, wanted: I
     image = _decoded(content, name)
     size = (width, height or max(1, round(image.height * width / image.width)))
     if not all(1 <= side <= MAX_SIDE for side in size):
-        raise InvalidOptions(
-            f"The result would be {size[0]} x {size[1]} pixels: use sides from 1 to {MAX_SIDE}."
-        )
+        raise InvalidOptions(f"The result would be {size[0]} x {size[1]} pixels: use sides from 1 to {MAX_SIDE}.")
     scaled = image.resize(size, Image.Resampling.LANCZOS)
     encoded = _encoded(scaled, wanted)
     return {
@@ -45,9 +43,7 @@ def _decoded(content: bytes, name: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             image = Image.open(io.BytesIO(content))
         if image.width * image.height > MAX_PIXELS:
-            raise DocumentTooLarge(
-                f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}."
-            )
+            raise DocumentTooLarge(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}.")
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     except Image.DecompressionBombError as error:
         raise DocumentTooLarge(f"{name} has more than {MAX_PIXELS:,} pixels.") from error

@@ -27,9 +27,7 @@ _MAX_SIDE = 5000  # pixels; a page may claim to be 5 m wide
 _PageReader = Callable[[pypdfium2.PdfPage, Quality], dict[str, Any]]
 
 
-def read_pdf(
-    content: bytes, name: str, wanted: Format, quality: Quality, reporter: Reporter
-) -> dict[str, Any]:
+def read_pdf(content: bytes, name: str, wanted: Format, quality: Quality, reporter: Reporter) -> dict[str, Any]:
     """Every page of the document as `wanted`, with progress; `BrokenDocument` or `EncryptedDocument`."""
     pages = Budget()
     with _opened(content, name) as pdf:
@@ -49,9 +47,7 @@ def _opened(content: bytes, name: str) -> Iterator[pypdfium2.PdfDocument]:
             pdf = pypdfium2.PdfDocument(content)
         except pypdfium2.PdfiumError as error:
             if error.err_code == pypdfium2.raw.FPDF_ERR_PASSWORD:
-                raise EncryptedDocument(
-                    f"{name} is encrypted: save it without a password and try again."
-                ) from error
+                raise EncryptedDocument(f"{name} is encrypted: save it without a password and try again.") from error
             raise BrokenDocument(f"{name} is not a readable PDF: {error} Replace the file.") from error
     try:
         yield pdf
@@ -129,9 +125,7 @@ def _drawn(page: pypdfium2.PdfPage, scale: float) -> Any:
 
 def _document_facts(pdf: pypdfium2.PdfDocument) -> dict[str, Any]:
     with _PDFIUM:
-        metadata = {
-            key.lower(): storable(value) for key, value in pdf.get_metadata_dict(skip_empty=True).items()
-        }
+        metadata = {key.lower(): storable(value) for key, value in pdf.get_metadata_dict(skip_empty=True).items()}
         rewritten = io.BytesIO()
         pdf.save(rewritten)
         version = pdf.get_version()

@@ -20,9 +20,7 @@ def decoded(content: bytes, name: str) -> str:
     try:
         return storable(content.decode("utf-16" if marked else "utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise BrokenDocument(
-            f"{name} is not UTF-8 text (byte {error.start:,}): convert it to UTF-8."
-        ) from error
+        raise BrokenDocument(f"{name} is not UTF-8 text (byte {error.start:,}): convert it to UTF-8.") from error
 
 
 def pages_of(text: str) -> list[str]:
@@ -37,14 +35,10 @@ def _pages(text: str) -> Iterator[str]:
             yield "\n".join(lines[start : start + LINES_PER_PAGE])
 
 
-def read_text(
-    content: bytes, name: str, wanted: Format, quality: Quality, reporter: Reporter
-) -> dict[str, Any]:
+def read_text(content: bytes, name: str, wanted: Format, quality: Quality, reporter: Reporter) -> dict[str, Any]:
     """Every page of the text as `wanted`, with progress; a picture of a text cannot be had."""
     if wanted == "png":
-        raise UnsupportedDocument(
-            f"{name} is plain text and has no pages to draw: use format 'text' or 'pdf'."
-        )
+        raise UnsupportedDocument(f"{name} is plain text and has no pages to draw: use format 'text' or 'pdf'.")
     contents = pages_of(decoded(content, name))
     pages = Budget()
     for number, page in enumerate(contents, start=1):
