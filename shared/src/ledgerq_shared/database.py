@@ -9,26 +9,20 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 import structlog
 
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.sql import Statement
 
 type_cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
 
 #: SQLSTATE classes that mean "the server is not there for us now": connection, operator intervention, resources.
 _OUTAGE_CLASSES = ("08", "57", "53")
-
-
-class Statement(NamedTuple):
-    """SQL and its parameters, as :mod:`ledgerq_shared.statements` builds them."""
-
-    sql: str
-    params: dict[str, Any]
 
 
 class Database:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ledgerq_shared.database import Database, Statement, execute, type_cursor
+from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.sql import Statement
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.record import end_from_outside
 from ledgerq_shared.states import State
 from ledgerq_worker.encoding import to_json

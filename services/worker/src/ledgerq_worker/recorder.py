@@ -17,8 +17,9 @@ from typing import Any
 
 import structlog
 
-from ledgerq_shared.database import Database, Statement, execute, type_cursor
+from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.read_states import read_states

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array, time_array
 
 PRIORITIES = range(9, -1, -1)

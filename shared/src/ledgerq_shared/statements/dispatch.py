@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 
 
 def promote_due(*, limit: int) -> Statement:

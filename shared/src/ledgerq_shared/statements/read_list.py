@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from ledgerq_shared.database import Statement
 from ledgerq_shared.ids import first_id_at
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
 from ledgerq_shared.states import State
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 
 
 class StoredOutcome(NamedTuple):

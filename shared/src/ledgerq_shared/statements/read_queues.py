@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 
 
 def read_queues() -> Statement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 
 

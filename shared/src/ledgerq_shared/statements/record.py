@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.states import State
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ledgerq_shared.database import Statement
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 
 DEFAULT_PRIORITY = 5

@@ -11,8 +11,8 @@ from ledgerq_api import __version__
 from ledgerq_api.health.schemas import Check, Health, Ready
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Statement
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.sql import Statement
 
 #: Seconds for any check: orchestrators give up soon after.
 _PATIENCE = 3.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ledgerq_shared.database import Database, Statement, execute
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import fold_counts, missing_event_partitions
 from ledgerq_worker.results import Departure
 
