@@ -15,7 +15,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format requirements verify hooks clean clean-data
+.PHONY: help run test lint format reference requirements verify hooks clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,12 @@ format: $(DEVELOPMENT) ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+reference: $(DEVELOPMENT) ## write docs/reference from the code
+	$(BIN)/python scripts/make_reference.py
+
 verify: $(DEVELOPMENT) ## are generated files what their sources say?
 	$(BIN)/python -m pip check
+	$(BIN)/python scripts/make_reference.py --check
 	@$(MAKE) --no-print-directory requirements
 	git diff --exit-code -- requirements.txt requirements-dev.txt
 
