@@ -37,7 +37,7 @@ def test_the_curl_on_the_screen_processes_the_document_and_ctrl_c_leaves_no_proc
     running = launch(bare_stack, "--run-monitor", standins=False)
     text = running.says("Stop with Ctrl-C", timeout=90)
     command = text[text.index("curl -s") :].partition("\n  curl")[0]
-    answer = subprocess.run(shlex.split(command), capture_output=True, check=True, text=True)
+    answer = subprocess.run(shlex.split(command.replace("\\\n", " ")), capture_output=True, check=True, text=True)
     task = f"{running.url}/tasks/{json.loads(answer.stdout)['task_id']}/status"
     status = wait.until(lambda: finished(task), 60, what=running.log)
     assert status["status"] == "SUCCESS"
