@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.embedded.processes import of_launch
 from tests.support import http, wait
 from tests.support.launcher import launch, recorded
@@ -50,12 +51,13 @@ def test_a_second_ctrl_c_does_not_wait_for_a_stubborn_worker(bare_stack, stores)
 
 
 def test_the_screen_says_where_everything_is_and_what_to_try(bare_stack, stores):
-    running = launch(bare_stack, "--run-monitor", LEDGERQ_MONITOR_PORT="18999", **stores)
+    port = str(free_port())
+    running = launch(bare_stack, "--run-monitor", LEDGERQ_MONITOR_PORT=port, **stores)
     text = running.says("Stop with Ctrl-C")
     assert f"{running.url}/docs" in text
     assert f"curl -s {running.url}/tasks/submit" in text
     assert "process_document" in text
-    assert "http://127.0.0.1:18999/health" in text
+    assert f"http://127.0.0.1:{port}/health" in text
     assert stores["DATABASE_URL"].split(":")[2].split("@")[0] not in text
 
 
