@@ -62,6 +62,8 @@ class Drain:
         self._seconds = seconds
         self._slots = slots
         self._low_water = LowWater()
+        #: Task types met that this process lacks: left to others from then on.
+        self._strange: set[str] = set()
         self._waiting: deque[ClaimedTask] = deque()
         self._watcher = watcher(self._hand_back_waiting)
 
@@ -104,6 +106,7 @@ class Drain:
                 cost_of_type=self._claim_size.cost_of_type,
                 unknown_cost=self._claim_size.budget,
                 low_water=self._low_water.marks(queue),
+                strange_types=self._strange,
             )
         )
         self._low_water.claimed(queue, claimed)
@@ -129,6 +132,7 @@ class Drain:
             if self._table.is_stopping:
                 self._hand_back_waiting()
         if strangers:
+            self._strange.update(task.task_type for task in strangers)
             log.warning("worker.task.unknown_type", task_types=sorted({task.task_type for task in strangers}))
             self._hand_back(strangers, reason="no_worker")
         if count:
@@ -154,9 +158,8 @@ class Drain:
             except Unavailable as error:  # doing it twice changes nothing
                 log.warning("worker.hand_back.ledger_unavailable", error=error.detail, tasks=len(tasks))
                 time.sleep(1)
-        if reason is None:
-            for queue in {task.queue for task in tasks}:
-                self._broker.wake(queue, len(tasks), self._slots)
+        for queue in {task.queue for task in tasks}:
+            self._broker.wake(queue, len(tasks), self._slots)
 
     def _is_worth_a_look(self, queue: str) -> bool:
         """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""
@@ -164,6 +167,6 @@ class Drain:
             return True
         try:
             with self._database.transaction() as cursor:
-                return bool(execute(cursor, has_ready(queue))[0][0])
+                return bool(execute(cursor, has_ready(queue, strange_types=self._strange))[0][0])
         except Unavailable:
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -50,6 +50,7 @@ def claim_tasks(
     cost_of_type: Mapping[str, float],
     unknown_cost: float,
     low_water: Mapping[int, datetime],
+    strange_types: Collection[str] = (),
 ) -> Statement:
     """Claim the next tasks of ``queue``, highest priority first, then oldest. Rows: :class:`ClaimedTask`.
 
@@ -63,6 +64,7 @@ def claim_tasks(
         low_water: per priority, where to begin looking. Deleted entries pile up at the head of the index while any
             old transaction is open; beginning where the last claim ended steps over them. Leave a priority out to see
             its stragglers (a retry that came due, a clock difference, a slow commit).
+        strange_types: task types that this worker has met and lacks, although another live one has them.
     """
     return Statement(
         _CLAIM,
@@ -76,6 +78,7 @@ def claim_tasks(
             "types": text_array(cost_of_type),
             "costs": plain_array(cost_of_type.values()),
             "priorities": plain_array(PRIORITIES),
+            "strange": text_array(strange_types),
             "floors": time_array(low_water.get(priority) for priority in PRIORITIES),
         },
     )
@@ -87,6 +90,7 @@ WITH picked AS MATERIALIZED (
   LATERAL (
     SELECT task_id, task_type, priority, run_at, alone FROM ready
     WHERE queue = %(queue)s AND priority = m.priority AND run_at >= m.floor
+      AND task_type <> ALL (%(strange)s::text[])
     ORDER BY run_at, task_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
   ) r
   WHERE EXISTS (SELECT FROM worker WHERE id = %(worker_id)s::uuid AND ended_at IS NULL)
@@ -116,14 +120,16 @@ ORDER BY taken.priority DESC, taken.run_at, t.id
 """
 
 
-def has_ready(queue: str) -> Statement:
-    """Row ``(bool,)``: whether anything of the queue is ready. Asked by a drain that found nothing to claim: another
-    claimer may just hold the locks of more entries than it will take.
+def has_ready(queue: str, *, strange_types: Collection[str] = ()) -> Statement:
+    """Row ``(bool,)``: whether anything of the queue is ready, strange types aside.
+
+    Asked by a drain that found nothing to claim: another claimer may just hold the locks of more entries than it will
+    take.
     """
     return Statement(
-        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s)
+        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s AND task_type <> ALL (%(strange)s::text[]))
            AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)""",
-        {"queue": queue},
+        {"queue": queue, "strange": text_array(strange_types)},
     )
 
 
@@ -132,7 +138,7 @@ def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statem
 
     Args:
         claims: task id → number of the claim that holds it. What a claim no longer holds is left alone.
-        reason: put them into ``held`` for this reason (``no_worker``) instead of into ``ready``.
+        reason: ``no_worker``: put those that no live worker of their queue knows into ``held`` instead of ``ready``.
     """
     params: dict[str, Any] = {
         "id": plain_array(claims),
@@ -149,6 +155,11 @@ owner AS MATERIALIZED (SELECT no, task_ids FROM claim WHERE no = ANY(%(nos)s::bi
 valid AS MATERIALIZED (
   SELECT i.id, i.no FROM input i
   JOIN (SELECT no, unnest(task_ids) AS id FROM owner) h ON h.no = i.no AND h.id = i.id
+), returned AS MATERIALIZED (
+  SELECT t.*, coalesce(%(reason)s::text = 'no_worker' AND NOT EXISTS (
+           SELECT FROM worker w WHERE w.ended_at IS NULL AND t.task_type = ANY (w.task_types)
+             AND t.queue = ANY (w.queues)), false) AS is_held
+  FROM valid v JOIN task t ON t.id = v.id
 ), rest AS (
   SELECT o.no, ARRAY(SELECT unnest(o.task_ids) EXCEPT SELECT id FROM valid) AS task_ids FROM owner o
 ), emptied AS (
@@ -158,11 +169,11 @@ valid AS MATERIALIZED (
 ), made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
   SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.worker_deaths > 0, t.expires_at
-  FROM valid v JOIN task t ON t.id = v.id WHERE %(reason)s::text IS NULL
+  FROM returned t WHERE NOT t.is_held
 ), made_held AS (
   INSERT INTO held (task_id, queue, priority, task_type, reason, expires_at)
   SELECT t.id, t.queue, t.priority, t.task_type, %(reason)s::text, t.expires_at
-  FROM valid v JOIN task t ON t.id = v.id WHERE %(reason)s::text IS NOT NULL
+  FROM returned t WHERE t.is_held
 )
-SELECT t.id, t.queue FROM valid v JOIN task t ON t.id = v.id
+SELECT id, queue FROM returned
 """
