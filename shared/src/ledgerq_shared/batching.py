@@ -31,12 +31,18 @@ def run_flush(flush: Flush[Item, Outcome], items: list[Item]) -> list[Outcome | 
     An outage (:class:`~ledgerq_shared.errors.Unavailable`) is nobody's fault: it is given to every item at once.
     """
     try:
-        return list(flush(items))
+        outcomes = list(flush(items))
     except Unavailable as error:
         return [error] * len(items)
     except Exception as error:
         if len(items) == 1:
             return [error]
+    else:
+        # A flush that answers for more or fewer items has a bug; callers must hear of it, not wait for ever.
+        is_complete = len(outcomes) == len(items)
+        return (
+            outcomes if is_complete else [RuntimeError(f"{len(outcomes)} outcomes for {len(items)} items")] * len(items)
+        )
     middle = len(items) // 2
     return run_flush(flush, items[:middle]) + run_flush(flush, items[middle:])
 
@@ -54,7 +60,10 @@ class Batcher(Generic[Item, Outcome]):
         self._closed = False
 
     def submit(self, item: Item) -> Future[Outcome]:
-        """Queue an item; the future holds its outcome after the flush that took it."""
+        """Queue an item; the future holds its outcome after the flush that took it.
+
+        A caller that stops waiting (cancelled future) does not stop the flush of its item.
+        """
         future: Future[Outcome] = Future()
         with self._changed:
             if self._closed:
@@ -78,6 +87,8 @@ class Batcher(Generic[Item, Outcome]):
         while batch := self._take():
             outcomes = run_flush(self._flush, [item for item, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if not future.set_running_or_notify_cancel():
+                    continue
                 if isinstance(outcome, BaseException):
                     future.set_exception(outcome)
                 else:
@@ -121,7 +132,11 @@ class AsyncBatcher(Generic[Item, Outcome]):
             while self._pending:
                 batch, self._pending = self._pending[: self._max_items], self._pending[self._max_items :]
                 items = [item for item, _ in batch]
-                outcomes = await loop.run_in_executor(self._executor, partial(run_flush, self._flush, items))
+                outcomes: list[Outcome | BaseException]
+                try:
+                    outcomes = await loop.run_in_executor(self._executor, partial(run_flush, self._flush, items))
+                except Exception as error:  # the executor has ended: tell those who wait
+                    outcomes = [error] * len(items)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():
                         continue

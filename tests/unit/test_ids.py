@@ -1,0 +1,89 @@
+"""Task ids order like time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledgerq_shared import ids
+from ledgerq_shared.ids import first_id_at, new_task_id, time_of
+
+# 48 bits of milliseconds reach to the year 10889; Python's datetime ends before.
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+def test_an_id_is_a_version_7_uuid_of_the_standards_variant():
+    task_id = new_task_id()
+    assert task_id.version == 7
+    assert task_id.variant == uuid4().variant
+    assert str(task_id)[14] == "7"
+
+
+def test_ids_of_one_process_increase_strictly_also_from_many_threads():
+    together = threading.Barrier(4)
+
+    def make() -> list[UUID]:
+        together.wait(10)
+        return [new_task_id() for _ in range(2000)]
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: make(), range(4)))
+    for one in made:
+        assert one == sorted(one)
+    assert len({task_id for one in made for task_id in one}) == 8000
+
+
+def test_order_survives_as_text_and_as_bytes():
+    made = [new_task_id() for _ in range(500)]
+    assert [str(task_id) for task_id in made] == sorted(str(task_id) for task_id in made)
+    assert [task_id.bytes for task_id in made] == sorted(task_id.bytes for task_id in made)
+
+
+def test_a_clock_that_is_set_back_does_not_break_the_order(monkeypatch: pytest.MonkeyPatch):
+    before = new_task_id()
+    an_hour_ago = time.time_ns() - 3_600_000_000_000
+    monkeypatch.setattr(ids.time, "time_ns", lambda: an_hour_ago)
+    assert before < new_task_id() < new_task_id()
+
+
+def test_an_id_tells_when_it_was_made():
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    made = time_of(new_task_id())
+    assert made is not None
+    # A test that ran before may have set the process's counter ahead, but never behind.
+    assert made >= before
+
+
+def test_other_ids_tell_no_time():
+    assert time_of(uuid4()) is None
+
+
+@given(moments)
+def test_the_first_id_of_a_moment_is_of_that_moment(moment: datetime):
+    first = first_id_at(moment)
+    assert first.version == 7
+    told = time_of(first)
+    assert told is not None
+    assert timedelta(0) <= moment - told < timedelta(milliseconds=1)
+
+
+@given(moments, moments)
+def test_first_ids_order_like_their_moments(one: datetime, other: datetime):
+    if int(one.timestamp() * 1000) < int(other.timestamp() * 1000):
+        assert first_id_at(one) < first_id_at(other)
+
+
+def test_the_first_id_of_now_is_not_above_an_id_made_now():
+    assert first_id_at(datetime.now(UTC)) <= new_task_id()
+
+
+def test_a_moment_in_another_zone_is_the_same_moment():
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+    assert first_id_at(moment) == first_id_at(moment.astimezone(timezone(timedelta(hours=8))))
