@@ -41,6 +41,7 @@ class Broker:
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
             "client_name": client_name.replace(" ", "-"),  # Redis takes no spaces
+            "max_retries": 0,  # kombu's default blocks for six seconds when Redis refuses connections
         }
         self._connection: Any = None
         self._client: Any = None
@@ -68,6 +69,7 @@ class Broker:
                 missing = min(wanted, max(slots, 1) - client.llen(queue))
                 if missing > 0:
                     client.lpush(queue, *(ticket(queue) for _ in range(missing)))
+                    log.debug("broker.tickets", queue=queue, tickets=missing)
                 return True
             except Exception as error:  # whatever the transport raises: Redis is away or misbehaves
                 self._fail(error)
