@@ -5,9 +5,12 @@ Settings are read from the environment once, in a process's ``main``, and passed
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+import psycopg2
+from psycopg2.extensions import parse_dsn
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -34,10 +37,12 @@ class StoreSettings(BaseSettings):
     def _plain_postgres_url(cls, url: str) -> str:
         """Any SQLAlchemy spelling of the driver becomes libpq's plain form: the driver is psycopg2."""
         scheme, separator, rest = url.strip().partition("://")
-        plain = f"{scheme.split('+')[0]}{separator}{rest}"
+        plain = f"{scheme.split('+')[0].lower()}{separator}{rest}"
         if not plain.startswith(_POSTGRES_SCHEMES):
-            raise ValueError(f"is not a PostgreSQL URL: it begins with '{scheme[:20]}', expected 'postgresql://'")
-        return "postgresql://" + plain.split("://", 1)[1]
+            raise ValueError(f"is not a PostgreSQL URL: {_beginning(url)}expected 'postgresql://'")
+        plain = "postgresql://" + plain.split("://", 1)[1]
+        _check_dsn(plain)
+        return plain
 
     @field_validator("redis_url", "celery_broker_url", "celery_result_backend")
     @classmethod
@@ -46,7 +51,7 @@ class StoreSettings(BaseSettings):
             return None
         url = url.strip()
         if not url.startswith(_BROKER_SCHEMES):
-            raise ValueError(f"is not a Redis URL: it begins with '{url.split(':')[0][:20]}', expected 'redis://'")
+            raise ValueError(f"is not a Redis URL: {_beginning(url)}expected 'redis://'")
         # Celery and kombu know Valkey by Redis's name.
         for spelling, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
             if url.startswith(spelling):
@@ -121,6 +126,25 @@ def _explain(settings_class: type[BaseSettings], loc: tuple[int | str, ...], kin
         return message
     name = f"{settings_class.model_config.get('env_prefix', '')}{loc[0]}".upper()
     return f"{name} is not set" if kind == "missing" else f"{name}: {message}"
+
+
+def _beginning(url: str) -> str:
+    """How a URL begins, if it has a scheme: without one the beginning may be a password."""
+    found = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30})://", url)
+    return f"it begins with '{found[1]}', " if found else ""
+
+
+def _check_dsn(url: str) -> None:
+    """Read the URL as libpq does; its words are not repeated, for they quote the URL."""
+    try:
+        parts = parse_dsn(url)
+    except psycopg2.Error as error:
+        if "query parameter" in str(error):
+            raise ValueError("has a parameter after '?' that PostgreSQL does not know") from None
+        raise ValueError("cannot be read; write special characters in a name or password as %XX") from None
+    for port in str(parts.get("port") or 5432).split(","):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("has a port that is not a number between 1 and 65535")
 
 
 def _check_port(url: str) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -28,14 +28,18 @@ class WorkerSettings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=512, description="Slots: how many tasks run at once."
     )
     worker_pool: Literal["prefork", "threads", "solo"] = Field("prefork", description="Celery's execution pool.")
-    lease_seconds: float = Field(
+    lease_seconds: FiniteFloat = Field(
         10.0, ge=1, description="A node not heard of for this long is declared dead, in seconds."
     )
-    grace_seconds: float = Field(30.0, ge=0, description="How long running tasks may go on after SIGTERM, in seconds.")
-    claim_budget: float = Field(0.05, gt=0, description="Expected run time that one claim may hold, in seconds.")
+    grace_seconds: FiniteFloat = Field(
+        30.0, ge=0, description="How long running tasks may go on after SIGTERM, in seconds."
+    )
+    claim_budget: FiniteFloat = Field(0.05, gt=0, description="Expected run time that one claim may hold, in seconds.")
     claim_limit: int = Field(200, ge=1, le=1000, description="Most tasks that one claim may hold.")
-    drain_seconds: float = Field(1.0, gt=0, description="After this long a drain passes its ticket on, in seconds.")
-    progress_interval: float = Field(
+    drain_seconds: FiniteFloat = Field(
+        1.0, gt=0, description="After this long a drain passes its ticket on, in seconds."
+    )
+    progress_interval: FiniteFloat = Field(
         0.1, ge=0, description="Least time between two progress records of a task, in seconds."
     )
 
@@ -69,9 +73,9 @@ class MaintenanceSettings(BaseSettings):
 
     task_modules: str = Field("", description="Modules that define tasks, comma separated.")
     celery_app: str | None = Field(None, description="An existing Celery application, as `package.module:app`.")
-    lease_seconds: float = Field(
+    lease_seconds: FiniteFloat = Field(
         10.0, ge=1, description="A node not heard of for this long is declared dead, in seconds."
     )
-    leader_seconds: float = Field(4.0, ge=1, description="The leader's lease, in seconds.")
-    sweep_seconds: float = Field(0.5, gt=0, description="Time between two sweeps of the ledger, in seconds.")
+    leader_seconds: FiniteFloat = Field(4.0, ge=1, description="The leader's lease, in seconds.")
+    sweep_seconds: FiniteFloat = Field(0.5, gt=0, description="Time between two sweeps of the ledger, in seconds.")
     quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
