@@ -176,7 +176,8 @@ class Recorder:
         """STARTED, log lines and progress; returns the refused ones by task id, with what was to be written."""
         refused: dict[str, tuple[Leg, str]] = {}
         now = time.monotonic()
-        if begun := list(pending.begun.values()):
+        # What reported while its STARTED was on the way stands here once more: it is written once.
+        if begun := [leg for leg in pending.begun.values() if leg.recorded is not State.STARTED]:
             rows = execute(
                 cursor,
                 record.record_begun(
