@@ -49,8 +49,8 @@ class Catalogue:
     def __init__(self, types: Mapping[str, TaskType]) -> None:
         self.types = types
 
-    def find(self, name: str) -> TaskType:
-        """The type that a submit names.
+    def find(self, name: str, pointer: str) -> TaskType:
+        """The type that a submit names, at ``pointer`` of its body.
 
         Raises:
             NoTaskTypes: the catalogue is empty.
@@ -63,7 +63,11 @@ class Catalogue:
             raise NoTaskTypes
         near = self.near(name)
         hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else " See GET /task-types."
-        raise UnknownTaskType(f"No task type {name[:255]!r} is registered.{hint}", suggestions=near)
+        detail = f"No task type {name[:255]!r} is registered."
+        where = pointer.removeprefix("#/")
+        raise UnknownTaskType(
+            f"{where}: {detail}{hint}", suggestions=near, errors=[{"detail": detail, "pointer": pointer}]
+        )
 
     def show(self, name: str) -> TaskType:
         """The type that a path names."""

@@ -42,7 +42,7 @@ def draft(body: SubmitBody, catalogue: Catalogue, place: str = "#") -> NewTask:
     Raises:
         UnknownTaskType, NoTaskTypes, InvalidParameters, InvalidRequest
     """
-    task_type = catalogue.find(body.task_type)
+    task_type = catalogue.find(body.task_type, f"{place}/task_type")
     return NewTask(
         new_task_id(),
         task_type.name,
