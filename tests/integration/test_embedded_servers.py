@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -71,21 +72,18 @@ def test_passwords_stand_in_private_files_and_on_no_command_line(own_servers, wo
 
 
 def test_a_taken_port_is_given_up_for_another(own_servers, workspace):
-    first = own_servers.start()
-    own_servers.stop()
-    port = urlsplit(first.database_url).port
-    code = (
-        f"import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen()\n"
-        "print('up', flush=True); input()"
-    )
-    squatter = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert squatter.stdout.readline() == b"up\n"
-        assert urlsplit(own_servers.start().database_url).port != port
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        port = squatter.getsockname()[1]
+        (workspace / "servers").mkdir()
+        for name in ("postgres", "valkey"):
+            (workspace / "servers" / f"{name}.port").write_text(f"{port}\n")
+        urls = own_servers.start()
+        assert urlsplit(urls.database_url).port != port
+        assert urlsplit(urls.redis_url).port != port
         with pytest.raises(EmbeddedError, match="in use"):
             EmbeddedPostgres(workspace / "another", port=port).start()
-    finally:
-        squatter.communicate()
 
 
 def test_the_next_start_ends_servers_that_a_killed_process_left(own_servers, workspace):

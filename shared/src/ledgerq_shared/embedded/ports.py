@@ -1,17 +1,25 @@
 """Ports of the embedded servers: free ones, kept from one start to the next."""
 
+import random
 import socket
 from pathlib import Path
 
+from ledgerq_shared.embedded.errors import EmbeddedError
+
 LOOPBACK = "127.0.0.1"
+# Below the ports that Linux (32768) and macOS (49152) give to outgoing connections: one of those could take a
+# kept port while its server is down.
+_RANGE = (20000, 32768)
+_ATTEMPTS = 200
 
 
 def free_port() -> int:
     """Return a port that was free a moment ago; whoever binds it must be ready to try another."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    for _ in range(_ATTEMPTS):
+        port = random.randrange(*_RANGE)
+        if is_free(port):
+            return port
+    raise EmbeddedError(f"no free port between {_RANGE[0]} and {_RANGE[1]} on {LOOPBACK}")
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
