@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_full_look_is_taken_every_half_second_even_while_claims_succeed(marks:
         marks.claimed("q", [claimed(number)])
     full = [index for index, is_full in enumerate(looks) if is_full]
     assert len(full) >= 4
-    assert max(later - earlier for earlier, later in zip(full, full[1:], strict=False)) <= 6
+    assert max(later - earlier for earlier, later in itertools.pairwise(full)) <= 6
 
 
 def test_after_an_empty_claim_the_head_is_looked_at_once_more(marks: LowWater):
