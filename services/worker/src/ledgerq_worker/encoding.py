@@ -43,7 +43,7 @@ def encode_result(value: Any) -> str:
     """
     try:
         text = _encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # `model_dump` is the user's code and raises what it likes
         raise ResultNotSerializable(
             f"The return value of type {type(value).__name__} is not JSON: {error}. "
             "Return dicts with text keys, lists, text, numbers, booleans or None."
@@ -62,7 +62,10 @@ def encode_arguments(args: Any, kwargs: Any) -> tuple[str | None, str]:
     Raises:
         EncodeError: not JSON, or more than 1 MiB.
     """
-    texts = celery_dumps(list(args)) if args else None, celery_dumps(dict(kwargs or {}))
+    texts = (
+        _celery_text(list(args), "The arguments") if args else None,
+        _celery_text(dict(kwargs or {}), "The arguments"),
+    )
     size = sum(len(text) for text in texts if text)
     if size > MAX_VALUE_BYTES:
         raise EncodeError(
@@ -73,8 +76,20 @@ def encode_arguments(args: Any, kwargs: Any) -> tuple[str | None, str]:
 
 
 def encode_celery(value: Any) -> str:
-    """Signatures and headers of a Celery message as JSON."""
-    return str(celery_dumps(value))
+    """Signatures and headers of a Celery message as JSON.
+
+    Raises:
+        EncodeError: not JSON.
+    """
+    return _celery_text(value, "The callbacks and headers")
+
+
+def _celery_text(value: Any, what: str) -> str:
+    try:
+        # Celery's JSON would write NaN as it is, which is no JSON: PostgreSQL refuses it, batch and all.
+        return str(celery_dumps(value, default_kwargs={"allow_nan": False}))
+    except Exception as error:
+        raise EncodeError(f"{what} are not JSON: {error}") from error
 
 
 def decode(text: str | None, *, from_celery: bool) -> Any:
