@@ -87,7 +87,7 @@ def encode_celery(value: Any) -> str:
 def _celery_text(value: Any, what: str) -> str:
     try:
         # Celery's JSON would write NaN as it is, which is no JSON: PostgreSQL refuses it, batch and all.
-        return str(celery_dumps(value, default_kwargs={"allow_nan": False}))
+        return str(celery_dumps(value, allow_nan=False))  # type: ignore[call-arg]
     except Exception as error:
         raise EncodeError(f"{what} are not JSON: {error}") from error
 
