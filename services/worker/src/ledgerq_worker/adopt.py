@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 from celery import Celery, Task
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
-from kombu.exceptions import EncodeError
 
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.submit import NewTask
@@ -44,20 +43,25 @@ class Adoption:
         ) -> None:
             try:
                 new = self._parsed(task, app, message, body)
-            except (EncodeError, KeyError, ValueError, TypeError) as error:
-                log.error("worker.message.refused", task_type=task.name, error=str(error))
-                reject(log, consumer.connection_errors)
+            except Exception as error:  # whatever a stranger may have put into a message
+                refuse(error, reject)
             else:
-                adopt(new, ack)
+                adopt(new, ack, reject)
 
-        def adopt(new: NewTask, ack: Callable[..., None]) -> None:
+        def adopt(new: NewTask, ack: Callable[..., None], reject: Callable[..., None]) -> None:
             try:
                 self._submitter.submit(new)
             except Unavailable as error:
                 log.warning("worker.message.not_adopted_yet", task_type=task.name, error=error.detail)
-                consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack))
+                consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack, reject))
+            except Exception as error:  # the ledger cannot hold it: it must not end the worker, again and again
+                refuse(error, reject)
             else:
                 ack(log, consumer.connection_errors)
+
+        def refuse(error: Exception, reject: Callable[..., None]) -> None:
+            log.error("worker.message.refused", task_type=task.name, error=f"{type(error).__name__}: {error}")
+            reject(log, consumer.connection_errors)
 
         return handle
 
@@ -69,4 +73,8 @@ class Adoption:
         else:
             body, headers, *_ = proto1_to_proto2(message, body)
         queue = (message.delivery_info or {}).get("routing_key") or app.conf.task_default_queue
-        return task_from_message(task.name, headers, message.properties or {}, body, queue=queue, actor=self._actor)
+        # Kombu writes 0 where no priority was given, so in a message 0 means "the usual".
+        properties = {**(message.properties or {}), "priority": (message.properties or {}).get("priority") or None}
+        return task_from_message(
+            task.name, headers, properties, body, queue=queue, actor=self._actor, timezone=app.timezone
+        )

@@ -6,6 +6,8 @@ that a plain Celery producer sent is adopted.
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -21,27 +23,37 @@ _KNOWN_HEADERS = frozenset(
 
 
 def task_from_message(
-    name: str, headers: dict[str, Any], properties: dict[str, Any], body: Any, *, queue: str, actor: str
+    name: str,
+    headers: dict[str, Any],
+    properties: dict[str, Any],
+    body: Any,
+    *,
+    queue: str,
+    actor: str,
+    timezone: tzinfo = UTC,
 ) -> NewTask:
     """The ledger task that a Celery message (protocol 2) stands for.
 
     Args:
+        properties: ``priority`` is null where none was given.
         body: ``(args, kwargs, embed)`` with embed = callbacks, errbacks, chain, chord.
+        timezone: the application's, in which Celery means a time without one.
 
     Raises:
         kombu.exceptions.EncodeError: the arguments are not JSON or too large.
+        ValueError, TypeError: a header is not what Celery writes there.
     """
     args, kwargs, embed = body
     encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
-    hard, soft = headers.get("timelimit") or (None, None)
+    hard, soft = (_number(limit) for limit in headers.get("timelimit") or (None, None))
     celery_id = str(headers["id"])
     task_id = _own_id(celery_id)
-    countdown = headers.get("countdown")
+    countdown = _number(headers.get("countdown"))
     options = NewTaskOptions(
-        run_at=headers.get("eta") if countdown is None else None,
+        run_at=moment(headers.get("eta"), timezone) if countdown is None else None,
         countdown=countdown,
-        expires_at=headers.get("expires"),
-        retries=headers.get("retries") or None,
+        expires_at=moment(headers.get("expires"), timezone),
+        retries=int(headers.get("retries") or 0) or None,
         time_limit=hard,
         soft_time_limit=soft,
         args=encoded_args,
@@ -52,7 +64,7 @@ def task_from_message(
         id=task_id or new_task_id(),
         task_type=name,
         queue=queue,
-        priority=_priority(properties.get("priority")),
+        priority=priority_of(properties, DEFAULT_PRIORITY),
         parameters=encoded_kwargs,
         actor=actor,
         options=options,
@@ -110,6 +122,28 @@ def _own_id(celery_id: str) -> UUID | None:
     return parsed if parsed.version == 7 and str(parsed) == celery_id else None
 
 
-def _priority(value: Any) -> int:
-    """Kombu writes 0 where no priority was given, so 0 means "the usual"."""
-    return min(max(int(value), 0), 9) if value else DEFAULT_PRIORITY
+def priority_of(properties: dict[str, Any], usual: int) -> int:
+    """The priority that a message asks for, cut off at 0 and 9; ``usual`` where it asks for none."""
+    value = properties.get("priority")
+    return usual if value is None else min(max(int(value), 0), 9)
+
+
+def moment(text: str | None, timezone: tzinfo) -> str | None:
+    """A message's time in RFC 3339. Celery means one without a zone in the application's; PostgreSQL would take its own.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if text is None:
+        return None
+    parsed = datetime.fromisoformat(text)
+    return (parsed.replace(tzinfo=timezone) if parsed.tzinfo is None else parsed).isoformat()
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number of seconds")
+    return number

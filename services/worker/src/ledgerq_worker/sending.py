@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from datetime import tzinfo
 from typing import Any
 
 from celery import Celery, signals
@@ -24,7 +25,7 @@ from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import queue_of
 from ledgerq_worker.encoding import celery_json, encode_arguments, encode_celery
-from ledgerq_worker.messages import celery_part, task_from_message
+from ledgerq_worker.messages import celery_part, moment, priority_of, task_from_message
 
 _MAX_BATCH = 1000
 #: Submits whose commit was interrupted are sent again this often; the same ids change nothing.
@@ -97,7 +98,7 @@ class LedgerSender:
         queue = queue_of(self._app, options)
         leg = legs.current()
         if leg is not None and headers["id"] == leg.celery_id:
-            leg.next_leg = _next_leg(name, headers, properties, body, queue, leg)
+            leg.next_leg = _next_leg(name, headers, properties, body, queue, leg, self._app.timezone)
             return None
         if not self._knows(name):
             return self._send_foreign(leg, name, headers, properties, body, queue, send_natively)
@@ -106,7 +107,9 @@ class LedgerSender:
             sender=name, body=body, exchange="", routing_key=queue, headers=headers, properties=properties,
             declare=[], retry_policy=None,
         )  # fmt: skip
-        task = task_from_message(name, headers, properties, body, queue=queue, actor=self._actor)
+        task = task_from_message(
+            name, headers, properties, body, queue=queue, actor=self._actor, timezone=self._app.timezone
+        )
         if leg is not None and leg.is_body_done:
             leg.follow_ups.append(task)
         else:
@@ -134,20 +137,25 @@ class LedgerSender:
 
 
 def _next_leg(
-    name: str, headers: dict[str, Any], properties: dict[str, Any], body: Any, queue: str, leg: legs.Leg
+    name: str,
+    headers: dict[str, Any],
+    properties: dict[str, Any],
+    body: Any,
+    queue: str,
+    leg: legs.Leg,
+    timezone: tzinfo,
 ) -> dict[str, Any]:
     """The columns of the running task's next leg, from the message that Celery would send for it."""
     args, kwargs, embed = body
     encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
-    priority = properties.get("priority")
     part = celery_part(headers, embed)
     return {
         "task_type": name,
         "queue": queue,
-        "priority": leg.task.priority if priority is None else min(max(int(priority), 0), 9),
+        "priority": priority_of(properties, leg.task.priority),
         "retries": headers.get("retries") or 0,
         "delay": headers.get("countdown"),
-        "run_at": headers.get("eta") if headers.get("countdown") is None else None,
+        "run_at": moment(headers.get("eta"), timezone) if headers.get("countdown") is None else None,
         "args": encoded_args,
         "parameters": encoded_kwargs,
         "celery": encode_celery(part),
