@@ -4,11 +4,13 @@ It registers the node, renews its lease while the worker's parent process lives 
 cancel, kills what exceeds its hard limit, and takes back the tasks of a pool process that died. When the parent's pipe
 closes without a farewell, the parent is dead: the agent ends its pool processes and returns their tasks at once.
 
-Speaks with the parent over its standard input, one line each: ``lost <pid>``, ``stopping``, ``stopped``.
+Speaks with the parent over its standard input, one line each: ``lost <pid>``, ``stopping``, and at the end ``stopped``
+(the pool has ended) or ``abandoned`` (end it).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -38,8 +40,13 @@ log = structlog.get_logger()
 
 #: How often the agent looks at the parent and at the slots, in seconds.
 _LOOK_EVERY = 0.2
+#: How often it looks for dead pool processes of which it was not told, in seconds.
+_LOOK_FOR_DEAD_EVERY = 1.0
 #: The lease is renewed ten times before it would run out.
 _RENEWALS_PER_LEASE = 10
+#: A killed process has ended after this long, in seconds, unless the system is stuck.
+_DEAD_WITHIN = 5.0
+_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
 _FAREWELL = 60.0
 
@@ -73,8 +80,8 @@ class Agent:
         # An agent that replaces one which died goes on under the node's id: its tasks are running under it.
         self._worker_id = table.worker_id if table.worker_id.int else None
         self._renewed_at = 0.0
-        self._is_stopping = False
         self._lost: list[int] = []
+        self._looked_at = 0.0
 
     def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
         """Until the parent says that it has stopped, or dies.
@@ -89,7 +96,9 @@ class Agent:
                 self._parent_died()
                 return
             for line in lines:
-                if line == "stopped":
+                if line in ("stopped", "abandoned"):
+                    if line == "abandoned":
+                        self._kill_pool()
                     self._end("stopped", charge=False)
                     return
                 self._obey(line)
@@ -102,7 +111,7 @@ class Agent:
 
     def _obey(self, line: str) -> None:
         if line == "stopping":
-            self._is_stopping, self._renewed_at = True, 0.0
+            self._renewed_at = 0.0  # the table says so: tell the ledger at once
         elif line.startswith("lost "):
             self._lost.append(int(line.removeprefix("lost ")))
 
@@ -113,7 +122,7 @@ class Agent:
             with self._database.transaction(timeout=self._config.lease) as cursor:
                 rows = execute(
                     cursor,
-                    renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._is_stopping),
+                    renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._table.is_stopping),
                 )
             if rows:
                 self._renewed_at = time.monotonic()
@@ -150,7 +159,7 @@ class Agent:
 
     def _is_parent_gone(self) -> bool:
         try:
-            return not self._parent.is_running() or self._parent.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+            return not self._parent.is_running() or self._parent.status() in _ENDED
         except psutil.NoSuchProcess:
             return True
 
@@ -166,14 +175,31 @@ class Agent:
                 self._table.flag_cancelled(record.slot)
 
     def _recover_lost(self) -> None:
-        """Take back what the slots of dead pool processes held."""
+        """Take back what the slots of dead pool processes held.
+
+        The parent's word is a hint that it is time to look. Looking decides: a word may come late, when the slot has a
+        new process; or never, when it was said to an agent that died; and a drain may fail in a process that lives on.
+        """
+        now = time.monotonic()
+        if self._config.pool != "prefork" or not (self._lost or now - self._looked_at >= _LOOK_FOR_DEAD_EVERY):
+            return
         for record in self._table.read():
-            if record.pid in self._lost:
+            if not self._is_ours(record.pid):
                 self._take_back(record)
         self._lost.clear()
+        self._looked_at = now
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether a pool process lives. While the parent lives, one with another parent was given a dead one's number."""
+        try:
+            return _is_alive(pid) and (psutil.Process(pid).ppid() == self._config.parent_pid or self._is_parent_gone())
+        except psutil.NoSuchProcess:
+            return False
 
     def _take_back(self, record: SlotRecord, *, why: str = "the pool process died") -> None:
+        """Return what the slot of a dead process held; then a new process may use it."""
         if self._worker_id is None:
+            self._table.enter(record.slot, 0)
             return
         with self._database.transaction() as cursor:
             rows = execute(
@@ -202,16 +228,20 @@ class Agent:
         with self._database.transaction() as cursor:
             for statement in record_hard_limit(record, limit, actor=f"worker:{self._config.name}"):
                 execute(cursor, statement)
-        os.kill(record.pid, signal.SIGKILL)
-        self._take_back(record, why=f"hard time limit of {limit:g} s")
+        if record in self._table.read():  # it may have ended meanwhile, and an innocent task run there now
+            _kill_if_alive(record.pid)
+            self._take_back(record, why=f"hard time limit of {limit:g} s")
 
     def _parent_died(self) -> None:
         """The parent is gone without a farewell: its pool processes must not go on, their tasks must run again."""
         log.error("worker.parent_died", worker=self._config.name)
+        self._kill_pool()
+        self._end("lost", charge=True)
+
+    def _kill_pool(self) -> None:
         if self._config.pool == "prefork":
             for record in self._table.read():
                 _kill_if_alive(record.pid)
-        self._end("lost", charge=True)
 
     def _end(self, why: str, *, charge: bool) -> None:
         suspects = [record.task_id for record in self._table.read() if record.task_id]
@@ -241,12 +271,20 @@ class Agent:
             self._broker.wake(queue, len(rows), max(self._config.slots, 1))
 
 
-def _kill_if_alive(pid: int) -> None:
+def _is_alive(pid: int) -> bool:
+    """A zombie has ended, whether or not its parent has taken note of it."""
     try:
+        return bool(psutil.Process(pid).status() not in _ENDED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill_if_alive(pid: int) -> None:
+    deadline = time.monotonic() + _DEAD_WITHIN
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(pid)], timeout=5)
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        pass
+    while _is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 class _Lines:

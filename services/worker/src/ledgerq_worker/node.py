@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +18,9 @@ log = structlog.get_logger()
 
 #: Time between two looks at the agent, in seconds.
 _LOOK_EVERY = 0.5
+#: How long the agent may take for the farewell, in seconds; it waits for PostgreSQL if need be.
+_END_WITHIN = 30.0
+_AGENTS_TRIED = 2
 
 
 class Node:
@@ -35,7 +35,8 @@ class Node:
         self.table = table
         self._config = config
         self._agent: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler in the main thread may speak while that thread is speaking.
+        self._lock = threading.RLock()
         self._is_ended = threading.Event()
 
     def start(self) -> None:
@@ -57,24 +58,32 @@ class Node:
 
     def stopped(self) -> None:
         """The pool has ended: the agent returns what is left and ends too."""
-        self._is_ended.set()
-        self._tell("stopped")
-        with self._lock:
-            if self._agent is not None:
-                try:
-                    self._agent.wait(timeout=30)
-                except subprocess.TimeoutExpired:
-                    log.warning("worker.agent.slow_to_end", pid=self._agent.pid)
+        self._end("stopped")
 
     def abandon(self) -> None:
-        """End without waiting: pool processes are killed, what they ran is returned and not charged with a death."""
+        """End without waiting: the agent kills the pool processes and returns what they ran, charged with no death."""
+        self._end("abandoned")
+
+    def _end(self, word: str) -> None:
         self._is_ended.set()  # no word of the deaths to come
-        own = os.getpid()
-        for record in self.table.read():
-            if record.pid != own:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(record.pid, signal.SIGKILL)
-        self.stopped()
+        with self._lock:
+            for _ in range(_AGENTS_TRIED):
+                if self._agent is None or self._agent.poll() == 0:
+                    return  # it has been told before
+                if self._agent.poll() is not None:
+                    self._spawn()
+                self._write(word)
+                if self._has_agent_ended():
+                    return
+
+    def _has_agent_ended(self) -> bool:
+        """Wait for the agent; false if it was killed before it had done what it was told."""
+        assert self._agent is not None
+        try:
+            return self._agent.wait(timeout=_END_WITHIN) == 0
+        except subprocess.TimeoutExpired:
+            log.warning("worker.agent.slow_to_end", pid=self._agent.pid)
+            return True
 
     def _spawn(self) -> None:
         self._agent = subprocess.Popen(
@@ -95,7 +104,7 @@ class Node:
             log.warning("worker.agent.gone", unsaid=line)
 
     def _keep(self) -> None:
-        """An agent that died is replaced; the new one registers the node under a new id."""
+        """An agent that died is replaced; the new one goes on under the node's id."""
         while not self._is_ended.wait(_LOOK_EVERY):
             with self._lock:
                 if self._agent is not None and self._agent.poll() is not None and not self._is_ended.is_set():

@@ -8,15 +8,19 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from billiard.process import current_process
 from celery import Celery
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.settings import StoreSettings
+from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_worker.claim_size import ClaimSize
 from ledgerq_worker.drain import Drain
 from ledgerq_worker.recorder import Recorder
@@ -25,6 +29,12 @@ from ledgerq_worker.runner import Runner
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slots import SlotTable
 from ledgerq_worker.watcher import Watcher
+
+log = structlog.get_logger()
+
+#: How long a new process waits for the lease agent to clear its slot, and between two looks, in seconds.
+_CLEARED_WITHIN = 5.0
+_LOOK_EVERY = 0.005
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,53 @@ class PoolProcess:
         """Do what a ticket for ``queue`` asks for, in the slot of the calling process or thread."""
         self._this_process()
         slot = self._slot()
-        drain = self._drains.get(slot)
-        if drain is None:
-            drain = self._drains[slot] = self._make(slot)
+        if slot not in self._drains:
+            if not self._is_cleared(slot):
+                return  # the ticket is lost, and the next sweep replaces it
+            # A commit that the predecessor sent with its last breath may have become visible after the clearing.
+            self._return_claims(slot)
+            self._drains[slot] = self._make(slot)
         try:
-            drain.run(queue)
+            self._drains[slot].run(queue)
         except BaseException:
-            # The parent is told and returns what this slot holds: begin the next drain without memories of it.
+            # Begin the next drain without memories of this one.
             self._drains.pop(slot, None)
+            self._return_claims(slot)
             raise
+
+    def _is_cleared(self, slot: int) -> bool:
+        """Wait until the lease agent has taken back what a process that died in this slot held.
+
+        It goes by slots, so it would take away what this process claims before that.
+        """
+        deadline = time.monotonic() + _CLEARED_WITHIN
+        while self._table.occupant(slot) not in (0, os.getpid()):
+            if self._table.is_stopping or time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_EVERY)
+        return True
+
+    def _return_claims(self, slot: int) -> None:
+        """Return what this slot holds in the ledger and nobody remembers; nothing is charged with a death."""
+        while self._table.worker_id.int:
+            try:
+                with self._database.transaction() as cursor:
+                    statement = recover_claims(
+                        worker_id=self._table.worker_id,
+                        slot=slot,
+                        suspects=[],
+                        charge=False,
+                        why="the slot began anew",
+                        actor=f"worker:{self._settings.name}",
+                    )
+                    rows = execute(cursor, statement)
+            except Unavailable as error:
+                log.warning("worker.slot.ledger_unavailable", slot=slot, error=error.detail)
+                time.sleep(1)
+            else:
+                if rows:
+                    log.warning("worker.slot.returned", slot=slot, tasks=[task_id for task_id, *_ in rows])
+                return
 
     def _this_process(self) -> None:
         with self._lock:

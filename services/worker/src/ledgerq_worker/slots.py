@@ -16,6 +16,7 @@ from uuid import UUID
 
 _HEADER = struct.Struct("<16s B 47x")  # worker id, stopping
 _RECORD = struct.Struct("<i i q 16s d d B B 14x")  # pid, -, claim, task, begun, deadline, cancelled, terminate
+_PID = struct.Struct("<i")
 _CLAIM = struct.Struct("<q 16s d d B B")
 _FLAGS_AT = _RECORD.size - 16
 _NOBODY = bytes(16)
@@ -78,8 +79,12 @@ class SlotTable:
     def is_stopping(self, value: bool) -> None:
         self._map[16] = value
 
+    def occupant(self, index: int) -> int:
+        """The process that runs this slot, or died in it and has not been cleared away; 0: none."""
+        return int(_PID.unpack_from(self._map, self._at(index))[0])
+
     def enter(self, index: int, pid: int) -> None:
-        """``pid`` runs this slot from now on."""
+        """``pid`` runs this slot from now on; 0: nobody does."""
         _RECORD.pack_into(self._map, self._at(index), pid, 0, 0, _NOBODY, 0.0, 0.0, 0, 0)
 
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:

@@ -129,7 +129,8 @@ class _Ending:
         signal.signal(number, handle)
 
     def _end_now(self, why: str) -> None:
-        with self._lock:
-            log.warning("worker.ending_now", why=why)
-            self._node.abandon()
-            os._exit(0)
+        if not self._lock.acquire(blocking=False):
+            return  # somebody is about it; a third signal must not wait for the handler that it interrupted
+        log.warning("worker.ending_now", why=why)
+        self._node.abandon()
+        os._exit(0)
