@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from ledgerq_shared.embedded import EmbeddedServers
 from tests.support import databases, servers
@@ -22,6 +23,10 @@ from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Tests assert what happens, never how fast: the machines are shared.
+settings.register_profile("ledgerq", deadline=None)
+settings.load_profile("ledgerq")
 
 _RUN = pytest.StashKey[Path]()
 
