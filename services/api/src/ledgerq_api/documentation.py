@@ -96,12 +96,23 @@ def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callab
             made.update(get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION))
             _, components = msgspec.json.schema_components([*wire_types, Problem], ref_template=_REFERENCE)
             made.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            _drop_fastapis_errors(made)
             for path, operations in paths.items():
                 made["paths"].setdefault(path, {}).update(operations)
-            made["paths"] = dict(sorted(made["paths"].items()))
+            made["paths"] = _with_nulls(dict(sorted(made["paths"].items())))
         return made
 
     return openapi
+
+
+def _drop_fastapis_errors(document: dict[str, Any]) -> None:
+    """FastAPI documents a 422 of its own for every call with a parameter; ours are rendered otherwise."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def _error(status: int) -> dict[str, Any]:
@@ -124,4 +135,24 @@ def _error(status: int) -> dict[str, Any]:
 
 
 def _content(media_type: str, schema: str, example: object) -> dict[str, Any]:
-    return {media_type: {"schema": {"$ref": _REFERENCE.format(name=schema)}, "example": example}}
+    return {media_type: {"schema": {"$ref": _REFERENCE.format(name=schema)}, "example": _without_nulls(example)}}
+
+
+#: Stands for null in examples on their way through FastAPI, which drops whatever is None.
+_NULL = "\0"
+
+
+def _without_nulls(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _without_nulls(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_without_nulls(value) for value in node]
+    return _NULL if node is None else node
+
+
+def _with_nulls(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _with_nulls(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return [_with_nulls(value) for value in node]
+    return None if node == _NULL else node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -40,6 +41,9 @@ def main() -> None:
     host, port = listener.getsockname()[:2]
     if not is_loopback(settings.api_host):
         log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops cleanly and then raises the signal again: that is a good end, not a failure.
+        signal.signal(number, lambda *_: sys.exit(0))
     log.info("api.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
     if settings.api_reload:
         _serve_with_reload(listener)
