@@ -170,12 +170,15 @@ def test_any_json_object_is_kept_as_it_was_written(parameters):
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_a_task_or_a_refusal(body):
-    known = catalogue("a.b")
     with pytest.raises((InvalidRequest, MalformedJson)):
-        try:
-            draft(decode_submit(body), known)
-        except (ValueError, RecursionError) as error:
-            raise decode_problem(error, body) from None
+        submit(body)
+
+
+def submit(body):
+    try:
+        return draft(decode_submit(body), catalogue("a.b"))
+    except (ValueError, RecursionError) as error:
+        raise decode_problem(error, body) from None
 
 
 def test_a_body_that_did_not_decode_is_explained_in_the_clients_words():
