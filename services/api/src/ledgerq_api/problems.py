@@ -90,7 +90,8 @@ def from_msgspec(error: msgspec.ValidationError, prefix: str = "#") -> InvalidRe
     message, _, place = str(error).partition(" - at `")
     pointer = prefix + _pointer(place.rstrip("`"))
     return InvalidRequest(
-        f"{pointer.removeprefix('#').removeprefix('/') or 'body'}: {message}", errors=[{"detail": message, "pointer": pointer}]
+        f"{pointer.removeprefix('#').removeprefix('/') or 'body'}: {message}",
+        errors=[{"detail": message, "pointer": pointer}],
     )
 
 
