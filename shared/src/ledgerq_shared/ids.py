@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
 _last = 0
@@ -28,9 +30,10 @@ def time_of(task_id: UUID) -> datetime | None:
     """When a UUIDv7 was made (UTC, whole milliseconds), by its maker's clock; ``None`` for any other id."""
     if task_id.version != 7:
         return None
-    return datetime.fromtimestamp((task_id.int >> 80) / 1000, tz=UTC)
+    # Whole numbers: a float of seconds loses milliseconds.
+    return _EPOCH + timedelta(milliseconds=task_id.int >> 80)
 
 
 def first_id_at(moment: datetime) -> UUID:
     """The smallest UUIDv7 of that moment: turns a time range into a range of the primary key."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
+    return UUID(int=(moment - _EPOCH) // timedelta(milliseconds=1) << 80 | 7 << 76 | 2 << 62)
