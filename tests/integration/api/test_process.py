@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import signal
 import socket
+import time
 
 import pytest
 
@@ -106,11 +107,13 @@ def test_an_edit_of_a_task_module_reloads_the_api(stack, database):
 
     def reloaded():
         try:
-            return begun() < before
+            # A process begun after the edit is younger than the edit; the one before it is older.
+            return begun() < time.monotonic() - edited_at
         except (OSError, ConnectionError):
             return False
 
-    before = wait.until(begun)
+    wait.until(begun)
+    edited_at = time.monotonic()
     module.write_text("VALUE = 2\n")
     wait.until(reloaded, 60, what=api.log)
     assert api.stop() == 0
