@@ -11,6 +11,7 @@ Four seams:
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,10 @@ from celery import Celery, Task
 from celery.app.amqp import AMQP
 from celery.app.backends import by_url
 from celery.app.task import get_actual_ignore_result
-from celery.app.trace import build_tracer, trace_ok_t
+from celery.app.trace import build_tracer, task_has_custom, trace_ok_t
+from celery.backends.base import Backend
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
@@ -52,22 +55,95 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
         return build_tracer(task.name, task, app.loader, hostname, app=app)  # type: ignore[no-any-return]
     finally:
         # A task with its own __call__ reaches the body through the attribute; all others through the tracer alone.
-        if type(task).__call__ is Task.__call__ or getattr(Task.__call__, "__name__", "") == "__protected_call__":
+        if not task_has_custom(task, "__call__"):
             task.run = body
 
 
-def _let_submits_set_max_retries(task: Task) -> None:
-    """``task.max_retries`` is what the running task was submitted with, where that was given."""
-    own = task.max_retries
+class _MaxRetries:
+    """``task.max_retries``: what the running task was submitted with, where that was given; else the task's own."""
 
-    def max_retries(_: Task) -> int | None:
+    def __init__(self, task_type: str, own: int | None) -> None:
+        self._task_type = task_type
+        self._own = own
+
+    def __get__(self, task: Task | None, owner: type | None = None) -> int | None:
         leg = legs.current()
-        if leg is not None and leg.task.max_retries is not None and leg.task.task_type == task.name:
+        if leg is not None and leg.task.max_retries is not None and leg.task.task_type == self._task_type:
             return leg.task.max_retries
-        return int(own) if own is not None else None
+        return self._own
 
-    vars(task).pop("max_retries", None)
-    type(task).max_retries = property(max_retries)
+    def __set__(self, task: Task, value: int | None) -> None:
+        self._own = value
+
+
+def _let_submits_set_max_retries(task: Task) -> None:
+    if not isinstance(inspect.getattr_static(task, "max_retries"), _MaxRetries):
+        own = vars(task).pop("max_retries", type(task).max_retries)
+        type(task).max_retries = _MaxRetries(task.name, own)
+
+
+class _KeepsOutcomes(Backend):
+    """Over the application's own result backend: while a leg runs, its outcomes are kept in the leg."""
+
+    is_ledger_backend = True
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = "SUCCESS"
+    ) -> None:
+        leg = _own_leg(task_id)
+        if leg is None:
+            super().mark_as_done(task_id, result, request, store_result, state)
+            return
+        # Raises what Celery's tracer takes for a failure of the task, so do it before anything is kept.
+        is_kept = not get_actual_ignore_result(self.app.tasks[leg.task.task_type], request)
+        leg.result = encode_result(result) if is_kept else None
+        leg.state, leg.request, leg.raw_result, leg.is_result_published = State.SUCCESS, request, result, is_kept
+
+    def mark_as_failure(
+        self,
+        task_id: str,
+        exc: BaseException,
+        traceback: str | None = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = "FAILURE",
+    ) -> None:
+        leg = _own_leg(task_id)
+        if leg is None:
+            super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
+            return
+        leg.state, leg.request, leg.exception = State.FAILURE, request, exc
+        leg.result, leg.error = None, to_json(describe_error(exc, str(traceback or "")))
+        leg.is_result_published = store_result
+        # What the tracer sent for a success that then could not be stored is not to leave.
+        leg.follow_ups.clear()
+        leg.messages.clear()
+
+    def mark_as_retry(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
+        if _own_leg(task_id) is None:
+            return super().mark_as_retry(task_id, exc, *args, **kwargs)
+        return None
+
+    def store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: str | None = None,
+        request: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        leg = _own_leg(task_id)
+        if leg is None or state != State.STARTED:
+            return super().store_result(task_id, result, state, traceback, request, **kwargs)
+        # `track_started`: leaves with the ledger's own STARTED, for Redis may be away and the claim superseded.
+        leg.request, leg.start = request, result
+        return result
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        if legs.current() is None:
+            super().on_task_call(producer, task_id)
 
 
 def install_backend(app: Celery) -> None:
@@ -76,55 +152,11 @@ def install_backend(app: Celery) -> None:
     if getattr(base, "is_ledger_backend", False):
         return
 
-    class LedgerBackend(base):  # type: ignore[misc, valid-type]
+    class LedgerBackend(_KeepsOutcomes, base):  # type: ignore[misc, valid-type]
         """The application's own backend, except while a leg runs."""
-
-        is_ledger_backend = True
 
         def __init__(self, app: Celery, url: str | None = None, **kwargs: Any) -> None:
             super().__init__(app=app, url=url or _url, **kwargs)
-
-        def mark_as_done(
-            self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = "SUCCESS"
-        ) -> None:
-            leg = _own_leg(task_id)
-            if leg is None:
-                super().mark_as_done(task_id, result, request, store_result, state)
-                return
-            # Raises what Celery's tracer takes for a failure of the task, so do it before anything is kept.
-            is_kept = not get_actual_ignore_result(self.app.tasks[leg.task.task_type], request)
-            leg.result = encode_result(result) if is_kept else None
-            leg.state, leg.request, leg.raw_result, leg.is_result_published = State.SUCCESS, request, result, is_kept
-
-        def mark_as_failure(
-            self,
-            task_id: str,
-            exc: BaseException,
-            traceback: str | None = None,
-            request: Any = None,
-            store_result: bool = True,
-            call_errbacks: bool = True,
-            state: str = "FAILURE",
-        ) -> None:
-            leg = _own_leg(task_id)
-            if leg is None:
-                super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
-                return
-            leg.state, leg.request, leg.exception = State.FAILURE, request, exc
-            leg.result, leg.error = None, to_json(describe_error(exc, str(traceback or "")))
-            leg.is_result_published = store_result
-            # What the tracer sent for a success that then could not be stored is not to leave.
-            leg.follow_ups.clear()
-            leg.messages.clear()
-
-        def mark_as_retry(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
-            if _own_leg(task_id) is None:
-                return super().mark_as_retry(task_id, exc, *args, **kwargs)
-            return None
-
-        def on_task_call(self, producer: Any, task_id: str) -> None:
-            if legs.current() is None:
-                super().on_task_call(producer, task_id)
 
     _url = url
     app.backend_cls = LedgerBackend
@@ -194,6 +226,7 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
         def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
             # Not the parent class's: that would fire task_failure and store a result for the drain.
             del send_failed_event, return_ok, exc_info
+            task_ready(self)
             self.acknowledge()
             on_lost(self.worker_pid)
 

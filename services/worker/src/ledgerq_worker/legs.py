@@ -49,6 +49,8 @@ class Leg:
     exception: BaseException | None = None
     #: Celery's request context of this execution.
     request: Any = None
+    #: What ``AsyncResult`` is to see as the result of STARTED (``track_started``); null: nothing.
+    start: Any = None
     #: Whether ``AsyncResult`` is to see the outcome (not for ``ignore_result``).
     is_result_published: bool = False
     raw_result: Any = None

@@ -12,6 +12,9 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.app.task import Context
+from celery.exceptions import BackendStoreError, TaskRevokedError
+from kombu.exceptions import EncodeError, OperationalError
+from redis.exceptions import RedisError
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
@@ -23,6 +26,9 @@ from ledgerq_worker.legs import Leg
 from ledgerq_worker.messages import celery_request
 
 log = structlog.get_logger()
+
+#: The broker or the result backend cannot be reached.
+_AWAY = (RedisError, OperationalError, BackendStoreError)
 
 
 class TaskFailed(Exception):
@@ -42,52 +48,65 @@ class Departure:
         self._database = database
         self._is_silent = app.conf.result_backend is None
 
+    def begun(self, legs: Sequence[Leg]) -> None:
+        """The ledger has these legs' starts: show them to whom `track_started` promises it."""
+        self._publish_quietly([(leg, State.STARTED) for leg in legs if leg.start is not None])
+
     def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
         """The ledger has accepted these legs' ends: publish results, then do what the outbox says."""
         final = [leg for leg in legs if leg.next_leg is None and leg.is_result_published]
-        if final and not self._is_silent:
-            try:
-                self._publish(final)
-            except Exception as error:  # Redis is away, in one of the transport's many ways
-                log.warning("worker.results.not_published", error=str(error), results=len(final))
+        self._publish_quietly([(leg, leg.state) for leg in final if leg.state is not None])
         if outbox:
             self.empty_outbox(ids=outbox)
 
     def empty_outbox(self, *, ids: Sequence[int] | None = None, older_than: float = 0.0) -> int:
-        """Do what entries of the outbox say, and delete them; returns how many. What fails stays for the next time."""
+        """Do what entries of the outbox say, and delete them; returns how many.
+
+        While Redis or PostgreSQL is away all stay for the next time. What fails for a reason of its own (an errback is
+        the users' code) is logged and done with, as in Celery's own worker: it would fail again, before all others.
+        """
         done = 0
         try:
             with self._database.transaction() as cursor:
                 entries = execute(cursor, record.take_from_outbox(ids=ids, older_than=older_than))
                 for _, kind, payload in entries:
-                    if kind == "message":
-                        self._send(payload)
-                    else:
-                        rows = execute(cursor, read_outcome(payload["task_id"]))
-                        if rows:
+                    rows = execute(cursor, read_outcome(payload["task_id"])) if kind == "outcome" else []
+                    try:
+                        if kind == "message":
+                            self._send(payload)
+                        elif rows:
                             self._tell(StoredOutcome(*rows[0]))
+                    except _AWAY:
+                        raise
+                    except Exception:
+                        log.exception("outbox.entry_failed", kind=kind, task_id=payload.get("task_id"))
                     done += 1
         except Unavailable as error:
             log.warning("outbox.ledger_unavailable", error=error.detail)
-        except Exception as error:
+            return 0
+        except _AWAY as error:
             log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
+            return 0
         return done
 
-    def _publish(self, legs: list[Leg]) -> None:
+    def _publish_quietly(self, news: Sequence[tuple[Leg, State]]) -> None:
+        if not news or self._is_silent:
+            return
+        try:
+            self._publish(news)
+        except Exception as error:  # Redis is away, in one of the transport's many ways
+            log.warning("worker.results.not_published", error=str(error), results=len(news))
+
+    def _publish(self, news: Sequence[tuple[Leg, State]]) -> None:
         backend = self._app.backend
         client = getattr(backend, "client", None)
         if client is None:  # not a Redis backend: one by one, as Celery does it
-            for leg in legs:
-                backend.store_result(leg.celery_id, *_result_of(leg), request=leg.request)
+            for leg, state in news:
+                backend.store_result(leg.celery_id, _result_of(leg, state), state, request=leg.request)
             return
         with client.pipeline(transaction=False) as pipeline:
-            for leg in legs:
-                result, state = _result_of(leg)
-                if state == State.FAILURE:
-                    result = backend.prepare_exception(result, serializer=backend.serializer)
-                traceback = _traceback_of(leg)
-                meta = backend._get_result_meta(result, state, traceback, leg.request)  # noqa: SLF001
-                value = backend.encode({**meta, "task_id": leg.celery_id})
+            for leg, state in news:
+                value = self._encoded(leg, state)
                 key = backend.get_key_for_task(leg.celery_id)
                 if backend.expires:
                     pipeline.setex(key, backend.expires, value)
@@ -95,6 +114,17 @@ class Departure:
                     pipeline.set(key, value)
                 pipeline.publish(key, value)
             pipeline.execute()
+
+    def _encoded(self, leg: Leg, state: State) -> Any:
+        backend, result = self._app.backend, _result_of(leg, state)
+        if isinstance(result, BaseException):
+            result = backend.prepare_exception(result, serializer=backend.serializer)
+        meta = backend._get_result_meta(result, state.value, _traceback_of(leg, state), leg.request)  # noqa: SLF001
+        meta["task_id"] = leg.celery_id
+        try:
+            return backend.encode(meta)
+        except EncodeError:  # the ledger's JSON holds more than Celery's: enums, Pydantic models
+            return backend.encode({**meta, "result": decode(leg.result, from_celery=False)})
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._app.producer_or_acquire() as producer:
@@ -125,13 +155,16 @@ class Departure:
             backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request)
 
 
-def _result_of(leg: Leg) -> tuple[Any, str]:
-    assert leg.state is not None
-    return (leg.exception if leg.state is State.FAILURE else leg.raw_result), leg.state.value
+def _result_of(leg: Leg, state: State) -> Any:
+    if state is State.STARTED:
+        return leg.start
+    if state is State.REVOKED:
+        return TaskRevokedError("cancelled")
+    return leg.exception if state is State.FAILURE else leg.raw_result
 
 
-def _traceback_of(leg: Leg) -> str | None:
-    if leg.state is not State.FAILURE or leg.error is None:
+def _traceback_of(leg: Leg, state: State) -> str | None:
+    if state is not State.FAILURE or leg.error is None:
         return None
     return str(decode(leg.error, from_celery=False)["traceback"])
 
