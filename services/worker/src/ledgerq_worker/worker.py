@@ -16,6 +16,7 @@ from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
 from ledgerq_worker.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.node import Node, hostname
+from ledgerq_worker.prefork import WatchfulTaskPool
 from ledgerq_worker.process import PoolProcess, Stores
 from ledgerq_worker.sending import LedgerSender, Submitter
 from ledgerq_worker.settings import WorkerSettings
@@ -44,7 +45,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     try:
         app.Worker(
             hostname=f"ledgerq@{settings.name.replace(':', '-')}",
-            pool=settings.worker_pool,
+            pool=WatchfulTaskPool if settings.worker_pool == "prefork" else settings.worker_pool,
             concurrency=settings.slots,
             queues=settings.queues,
             loglevel=logs.log_level.upper(),

@@ -1,0 +1,22 @@
+"""What the chaos tests are made of.
+
+==============  ====================================================================================
+`chaos_tasks`   the task module under test; workers import it from their own folder
+`journal`       what the tasks themselves wrote down: which ran, where, when, how often
+`plant`         API, workers and maintenance of one test, and short ways to give them work
+`nodes`         a worker node's processes by pid: parent, agent, pool; kill, freeze, thaw
+`load`          submits over HTTP, with an Idempotency-Key each, until somebody answers
+`proxy`         stands between services and PostgreSQL: cut, refuse, freeze, lose a COMMIT
+`histogram`     how long recoveries took
+`storm`         random faults under load
+==============  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def chaos_tasks_path() -> Path:
+    """The task module's file: it is copied, never imported, by the tests."""
+    return Path(__file__).with_name("chaos_tasks.py")
