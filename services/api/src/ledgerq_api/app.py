@@ -100,7 +100,14 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         yield
         await services.close()
 
-    app = FastAPI(title="LedgerQ", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="LedgerQ",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        # Asked for on every request; our metrics are Prometheus's, our logs structlog's.
+        telemetry={"metrics": False, "logs": False},
+    )
     app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(services.tasks, locale=settings.locale)
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))

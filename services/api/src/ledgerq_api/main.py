@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -38,6 +39,8 @@ def main() -> None:
     except (SettingsError, LedgerQError) as error:
         sys.stderr.write(f"ledgerq-api: {error}\n")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+    # problems.py has logged it already, with the request's id.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "Exception in ASGI" not in record.getMessage())
     host, port = listener.getsockname()[:2]
     if not is_loopback(settings.api_host):
         log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")

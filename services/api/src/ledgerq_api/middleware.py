@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 
-_SECURITY_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-]
+_SECURITY_HEADERS = [(b"x-content-type-options", b"nosniff")]
+
+#: For what a browser shows; on every answer of the API they would be cost without use.
+_PAGE_HEADERS = [*_SECURITY_HEADERS, (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer")]
+_PAGES = frozenset({"/", "/docs"})
 
 
 class Edge:
@@ -32,10 +32,11 @@ class Edge:
             return
         request_id = self._id_of(scope)
         scope["request_id"] = request_id.decode()
+        headers = [(b"x-request-id", request_id), *(_PAGE_HEADERS if scope["path"] in _PAGES else _SECURITY_HEADERS)]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *_SECURITY_HEADERS]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
