@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,7 +11,34 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+SOURCES = [
+    *ROOT.glob("shared/src/**/*.py"),
+    *ROOT.glob("services/*/src/**/*.py"),
+    *ROOT.glob("launcher/*.py"),
+]
+#: Says which launch a process belongs to: nobody sets it.
+INTERNAL_VARIABLES = {"LEDGERQ_LAUNCH"}
+VARIABLE = re.compile(r"LEDGERQ_[A-Z_]*[A-Z](?![A-Z_])")
+READMES = ("README.md", "README.zh-CN.md")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_reference_is_what_the_code_says():
@@ -20,27 +48,137 @@ def test_the_reference_is_what_the_code_says():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_to_a_file_leads_somewhere(path):
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+def test_every_variable_that_the_code_names_is_in_the_reference():
+    reference = text_of("docs/reference/settings.md")
+    named = {name for path in SOURCES for name in VARIABLE.findall(path.read_text("utf-8"))}
+    assert len(named) > 10
+    assert not {name for name in named - INTERNAL_VARIABLES if f"`{name}`" not in reference}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_variable_that_a_document_names_exists(path):
+    reference = text_of("docs/reference/settings.md")
+    for name in VARIABLE.findall(path.read_text(encoding="utf-8")):
+        assert f"`{name}`" in reference, name
+
+
+def test_every_error_that_the_reference_says_we_write_is_in_the_code():
+    code = "\n".join(path.read_text("utf-8") for path in SOURCES)
+    section = text_of("docs/reference/errors.md").partition("## Errors of tasks")[2]
+    types = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert {"WorkerLost", "TaskQuarantined", "TimeLimitExceeded"} < set(types)
+    assert not [name for name in types if name not in code]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_link_leads_somewhere(path):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text(encoding="utf-8")):
+        target, _, anchor = link.partition("#")
+        found = (path.parent / target) if target else path
+        assert found.exists(), link
+        if anchor:
+            assert anchor in anchors(found), link
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_test_and_file_that_a_document_names_exists(path):
+    text = path.read_text(encoding="utf-8")
+    tests = {
+        name
+        for file in ROOT.glob("tests/**/*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text("utf-8"), re.MULTILINE)
+    }
+    for name in re.findall(r"`(?:tests/[\w/.]+::)?(test_[a-z0-9_]+)`", text):
+        assert name in tests, name
+    for name in re.findall(r"`((?:tests|docs|scripts|services|shared|launcher)/[\w/.-]*\w)(?:::\w+)?`", text):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_make_target_that_a_document_names_exists(path):
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    for target in re.findall(r"`make ([a-z-]+)[^`]*`", path.read_text(encoding="utf-8")):
+        assert target in targets, target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_python_in_documents_is_python(path):
+    for block in blocks(path.read_text(encoding="utf-8"), "python"):
+        ast.parse(block)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_documents_name_no_machine(path):
+    assert not re.search(r"/(?:work|home|root|tmp)/\w", path.read_text(encoding="utf-8"))
 
 
 def test_every_flag_of_the_launcher_is_in_both_readmes():
     shown = subprocess.run(
         [sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    flags = set(re.findall(r"--(?:run|no|api|worker)-[a-z]+|--debug", shown)) - {"--run-monitor", "--no-monitor"}
-    assert len(flags) >= 9
-    for name in ("README.md", "README.zh-CN.md"):
-        text = (ROOT / name).read_text()
-        assert not {flag for flag in flags if f"`{flag}" not in text}
+    flags = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", shown))
+    assert len(flags) >= 12
+    for name in READMES:
+        text = text_of(name)
+        assert not {flag for flag in flags if f"`{flag}" not in text}, name
 
 
-def test_every_module_that_the_architecture_names_exists():
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    for name in re.findall(r"`(ledgerq_\w+(?:\.\w+)+)`", text):
-        service = name.split(".")[0].removeprefix("ledgerq_")
-        folder = ROOT / ("shared" if service == "shared" else f"services/{service}") / "src"
-        path = folder / name.replace(".", "/")
-        assert path.is_dir() or path.with_suffix(".py").exists(), name
+def test_the_users_example_is_in_both_readmes_and_is_the_one_that_is_tested():
+    from tests.integration.worker.tasks_under_test import CUSTOM
+
+    tested = re.sub(r"    result_data = .*", "    ...", CUSTOM).strip()
+    for name in READMES:
+        assert [block.strip() for block in blocks(text_of(name), "python")] == [tested]
+
+
+def test_both_readmes_have_the_same_commands_examples_and_proofs():
+    english, chinese = (text_of(name) for name in READMES)
+    for language in ("sh", "ini", "json", "python"):
+        assert blocks(english, language) == blocks(chinese, language)
+    for pattern in (r"^## ", r"\]\((?:docs|tests)/[^)]+\)", r"`test_\w+`", r"`(?:GET|POST) [^`]+`", r"`make [a-z-]+"):
+        found = [sorted(re.findall(pattern, text, re.MULTILINE)) for text in (english, chinese)]
+        assert found[0] == found[1], pattern
+
+
+def test_every_module_that_a_document_names_exists():
+    for path in DOCUMENTS:
+        for name in re.findall(r"`(ledgerq_\w+(?:\.\w+)*)`", path.read_text(encoding="utf-8")):
+            assert _is_in_code(name), f"{path.name}: {name}"
+
+
+def test_every_module_of_the_code_map_exists():
+    code_map = text_of("ARCHITECTURE.md").partition("## Code map")[2].partition("## Tables")[0]
+    parts = re.split(r"^\*\*`(\S+?)`\*\*", code_map, flags=re.MULTILINE)
+    assert len(parts) >= 9
+    for folder, text in zip(parts[1::2], parts[2::2], strict=True):
+        for name in re.findall(r"`([a-z_]+/?)`", text.partition("\n\n")[0]):
+            stem = name.rstrip("/")
+            assert [*(ROOT / folder).rglob(stem), *(ROOT / folder).rglob(f"{stem}.py")], f"{folder}: {name}"
+
+
+def test_every_table_is_in_the_architecture():
+    from ledgerq_shared.models import tables
+
+    section = text_of("ARCHITECTURE.md").partition("## Tables")[2].partition("## Invariants")[0]
+    assert not [name for name in tables().tables if f"`{name}`" not in section]
+
+
+def test_every_decision_says_when_a_change_violates_it():
+    records = sorted(ROOT.glob("docs/adr/*.md"))
+    for number, path in enumerate(records, 1):
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"# {number}. "), path.name
+        for part in ("Context.", "Decision.", "Consequences.", "Evidence.", "A change violates this decision when"):
+            assert f"**{part}" in text, f"{path.name}: {part}"
+
+
+def _is_in_code(name: str) -> bool:
+    """A module, or a name in one."""
+    service = name.split(".", maxsplit=1)[0].removeprefix("ledgerq_")
+    base = ROOT / ("shared" if service == "shared" else f"services/{service}") / "src"
+    path = base / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module, _, attribute = name.rpartition(".")
+    holder = (base / module.replace(".", "/")).with_suffix(".py")
+    return holder.exists() and attribute in holder.read_text("utf-8")

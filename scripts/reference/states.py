@@ -1,0 +1,48 @@
+"""states.md: the six states and the legal steps between them, drawn from the transition table."""
+
+from __future__ import annotations
+
+from ledgerq_shared.states import FINAL, STARTABLE, TRANSITIONS, State
+from reference.tables import table
+
+_MEANINGS = {
+    State.PENDING: "Accepted and waiting: for a worker, for its ETA, or to run again after its worker died.",
+    State.STARTED: "Its code is running. `started_at` is when the code began, not when a worker took the task.",
+    State.RETRY: "An attempt ended in a retry; the next one is due at `run_at`.",
+    State.SUCCESS: "Its code returned; `result` is what it returned.",
+    State.FAILURE: "Its code raised, or must not run again; `error` says why.",
+    State.REVOKED: "It was cancelled, or not begun before it expired.",
+}
+
+_INTRODUCTION = """# States
+
+The words are Celery's own. A task is in exactly one of six states; `completed_at` is set exactly in the final ones (a CHECK
+in the database). The table of steps is data (`ledgerq_shared.states.TRANSITIONS`): no statement takes a task from one
+state to another unless it finds it in the first.
+"""
+
+_STEPS = """## Steps
+
+Each step leaves an event of the kind beside its arrow ([events](events.md)).
+
+```mermaid
+stateDiagram-v2
+    [*] --> PENDING: submitted
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    text = _INTRODUCTION + table(
+        ("state", "final", "may begin to run", "meaning"),
+        ((f"`{state}`", _yes(state in FINAL), _yes(state in STARTABLE), _MEANINGS[state]) for state in State),
+    )
+    text += _STEPS
+    text += "".join(f"    {before} --> {after}: {kind}\n" for (before, after), kind in TRANSITIONS.items())
+    text += "```\n"
+    rows = ((f"`{before}`", f"`{after}`", f"`{kind}`") for (before, after), kind in TRANSITIONS.items())
+    return (text + table(("from", "to", "event"), rows)).rstrip("\n") + "\n"
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
