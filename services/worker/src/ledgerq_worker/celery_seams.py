@@ -22,6 +22,7 @@ from celery.app.backends import by_url
 from celery.app.task import get_actual_ignore_result
 from celery.app.trace import build_tracer, task_has_custom, trace_ok_t
 from celery.backends.base import Backend
+from celery.canvas import _chain, _chord, group, maybe_signature
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
@@ -40,6 +41,7 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
     """Celery's tracer for ``task``, which marks the leg when the task's body is done."""
     body = task.run
     _let_submits_set_max_retries(task)
+    _refuse_compound_replacements(task)
 
     @functools.wraps(body)
     def marked(*args: Any, **kwargs: Any) -> Any:
@@ -80,6 +82,29 @@ def _let_submits_set_max_retries(task: Task) -> None:
     if not isinstance(inspect.getattr_static(task, "max_retries"), _MaxRetries):
         own = vars(task).pop("max_retries", type(task).max_retries)
         type(task).max_retries = _MaxRetries(task.name, own)
+
+
+class CompoundReplacement(Exception):
+    """A task can be replaced by another task, not by a chain, group or chord."""
+
+
+def _refuse_compound_replacements(task: Task) -> None:
+    """Celery gives the running id to the last step of a compound, which would be sent when this task had long ended."""
+    celerys = type(task).replace
+    if getattr(celerys, "refuses_compounds", False):
+        return
+
+    @functools.wraps(celerys)
+    def replace(self: Task, sig: Any) -> Any:
+        if legs.current() is not None and isinstance(maybe_signature(sig), (_chain, group, _chord)):
+            raise CompoundReplacement(
+                f"self.replace: a {type(sig).__name__.strip('_')} cannot take the place of a task of the ledger; "
+                "send it with apply_async() and return its id, or replace by a single task."
+            )
+        return celerys(self, sig)
+
+    replace.refuses_compounds = True  # type: ignore[attr-defined]
+    type(task).replace = replace
 
 
 class _KeepsOutcomes(Backend):

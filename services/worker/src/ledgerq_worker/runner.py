@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry
 
 from ledgerq_shared.statements.claim import ClaimedTask
-from ledgerq_shared.states import State
+from ledgerq_shared.states import FINAL, State
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import tracer_of
 from ledgerq_worker.encoding import decode, describe_error, to_json
@@ -105,6 +105,18 @@ def _settle(leg: Leg, info: Any) -> None:
         _reject(leg, info.retval)
     elif isinstance(leg.exception, TaskCancelled):
         leg.state, leg.error, leg.data = State.REVOKED, None, to_json({"reason": "cancelled"})
+        leg.next_leg = None
+    if leg.next_leg is not None and leg.state in FINAL:
+        _go_on(leg)
+
+
+def _go_on(leg: Leg) -> None:
+    """``self.retry(throw=False)``: the body went on to an end after asking for another run. The last run decides."""
+    assert leg.next_leg is not None
+    leg.state, leg.result, leg.error, leg.exception, leg.request = State.RETRY, None, None, None, None
+    leg.data = to_json({"retries": leg.next_leg["retries"]})
+    leg.follow_ups.clear()
+    leg.messages.clear()
 
 
 def _retry(leg: Leg, retry: Retry) -> None:
