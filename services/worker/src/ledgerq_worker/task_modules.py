@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from ledgerq_worker.settings import split_names
+
 EXAMPLES = "clients.celery.example_tasks"
 ENTRY_POINTS = "ledgerq.tasks"
 
@@ -17,7 +19,7 @@ class TaskModuleError(Exception):
 
 def module_names(setting: str) -> list[str]:
     """The names in a comma-separated setting, without blanks and repetitions, in their order."""
-    return list(dict.fromkeys(name for part in setting.split(",") if (name := part.strip())))
+    return list(dict.fromkeys(split_names(setting)))
 
 
 def load_task_modules(names: Iterable[str], *, examples: bool = True) -> list[str]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
+from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.states import State
 
 
@@ -118,15 +119,6 @@ rest AS (
   UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
 )"""
 
-_COUNTED = """
-counted AS (
-  INSERT INTO task_count (task_type, queue, state, delta)
-  SELECT task_type, queue, state, sum(delta) FROM (
-    SELECT task_type, queue, before AS state, -1 AS delta FROM done
-    UNION ALL SELECT task_type, queue, state, 1 FROM done
-  ) d GROUP BY task_type, queue, state HAVING sum(delta) <> 0
-)"""
-
 
 def record_begun(items: Sequence[Begun]) -> Statement:
     """Write STARTED. Rows: ``(id, is_cancelled)`` of the accepted ones."""
@@ -157,7 +149,7 @@ WITH input AS (
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at)
   SELECT id, seq, started_at, 'started', attempt, 'worker:' || worker, claimed_at FROM done
-), {_COUNTED}
+), {COUNTED}
 SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
@@ -209,7 +201,7 @@ WITH input AS (
          attempt, 'worker:' || worker, CASE WHEN with_start THEN claimed_at END,
          CASE WHEN with_start THEN started_at END, data::json
   FROM done
-), {_COUNTED}, {_RELEASE}
+), {COUNTED}, {_RELEASE}
 SELECT id FROM done
 """
 
@@ -368,7 +360,7 @@ WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no)
   FROM done
 ), told AS (
   INSERT INTO outbox (kind, payload, created_at) SELECT 'outcome', json_build_object('task_id', id), now() FROM done
-), {_COUNTED}, {_RELEASE}
+), {COUNTED}, {_RELEASE}
 SELECT id FROM done
 """
 

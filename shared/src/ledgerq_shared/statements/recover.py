@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
+from ledgerq_shared.statements.counting import COUNTED
 
 #: Worker deaths after which a task is quarantined, unless set otherwise.
 QUARANTINE_AFTER = 3
@@ -51,7 +52,7 @@ def recover_claims(
     )
 
 
-_RECOVER = """
+_RECOVER = f"""
 WITH taken AS (
   DELETE FROM claim WHERE worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
   RETURNING no, task_ids, claimed_at
@@ -98,13 +99,7 @@ WITH taken AS (
          json_build_object('reason', CASE WHEN state = 'REVOKED' THEN 'cancelled' ELSE 'worker_lost' END,
                            'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths)
   FROM done
-), counted AS (
-  INSERT INTO task_count (task_type, queue, state, delta)
-  SELECT task_type, queue, state, sum(delta) FROM (
-    SELECT task_type, queue, before AS state, -1 AS delta FROM done
-    UNION ALL SELECT task_type, queue, state, 1 FROM done
-  ) d GROUP BY task_type, queue, state HAVING sum(delta) <> 0
-), told AS (
+), {COUNTED}, told AS (
   INSERT INTO outbox (kind, payload, created_at)
   SELECT 'outcome', json_build_object('task_id', id), now() FROM done WHERE state IN ('FAILURE', 'REVOKED')
 ), made_ready AS (
