@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import json
 
 import redis
@@ -76,7 +77,50 @@ def test_a_batch_beyond_sixteen_megabytes_is_refused_and_one_below_is_accepted(a
     assert count(api) == 15
 
 
-def test_a_batch_takes_no_idempotency_key(api):
-    answer = api.post("/tasks/submit/batch", {"tasks": [ITEM]}, headers={"Idempotency-Key": "k"})
-    assert answer.status == 422
+def post_keyed(api, tasks, key="k"):
+    return api.post("/tasks/submit/batch", {"tasks": tasks}, headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_and_batch_give_the_first_answer_again(api):
+    tasks = [{**ITEM, "task_parameters": {"n": n}} for n in range(2000)]
+    first = post_keyed(api, tasks)
+    again = post_keyed(api, tasks)
+    assert (first.status, again.status) == (202, 202)
+    assert again.body == first.body
+    assert count(api) == count(api, "ready") == count(api, "task_event") == 2000
+
+
+def test_the_same_key_with_another_batch_or_a_single_task_is_refused(api):
+    assert post_keyed(api, [ITEM]).status == 202
+    for other in (
+        post_keyed(api, [ITEM, ITEM]),
+        api.post("/tasks/submit", ITEM, headers={"Idempotency-Key": "k"}),
+    ):
+        assert (other.status, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert api.post("/tasks/submit", ITEM, headers={"Idempotency-Key": "single"}).status == 202
+    assert post_keyed(api, [ITEM], "single").json()["code"] == "idempotency_key_reused"
+    assert count(api) == 2
+
+
+def test_a_refused_batch_leaves_its_key_free(api):
+    assert post_keyed(api, [ITEM, {**ITEM, "priority": 10}]).status == 422
+    api.submit(unique_key="u")
+    refused = {**ITEM, "unique_key": "u", "unique_policy": "reject"}
+    assert post_keyed(api, [ITEM, refused]).status == 409
+    assert count(api, "idempotency") == 0
+    assert post_keyed(api, [ITEM]).status == 202
+
+
+def test_many_clients_with_one_key_make_one_batch(api):
+    tasks = [{**ITEM, "task_parameters": {"n": n}} for n in range(50)]
+    with concurrent.futures.ThreadPoolExecutor(20) as clients:
+        answers = list(clients.map(lambda _: post_keyed(api, tasks), range(40)))
+    assert {answer.status for answer in answers} == {202}
+    assert len({answer.body for answer in answers}) == 1
+    assert count(api) == 50
+
+
+def test_an_odd_idempotency_key_is_refused(api):
+    answer = post_keyed(api, [ITEM], "a\tb")
+    assert (answer.status, answer.json()["code"]) == (422, "invalid_request")
     assert count(api) == 0

@@ -23,6 +23,7 @@ fields are refused. Lists have cursors as well as pages.
 _ERRORS = {
     400: ("The body is not JSON.", "malformed_json", "The body is not valid JSON."),
     404: ("There is no such thing.", "task_not_found", "No task has this id."),
+    409: ("The task, or another one, is in the way.", "task_is_final", "The task has already ended."),
     413: ("The body is too large.", "body_too_large", "The request body is too large."),
     415: ("The body is not declared as JSON.", "unsupported_media_type", "The request body must be JSON."),
     422: ("The request is understood and wrong.", "invalid_request", "The request is not valid."),

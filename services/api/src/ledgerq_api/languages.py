@@ -8,6 +8,10 @@ from typing import Literal
 Locale = Literal["zh", "en"]
 
 SUBMITTED: dict[Locale, str] = {"zh": "任务已成功提交", "en": "Task submitted"}
+EXISTS: dict[Locale, str] = {
+    "zh": "具有相同 unique_key 的任务已存在",
+    "en": "A task with this unique_key exists already",
+}
 
 
 @functools.lru_cache(maxsize=256)

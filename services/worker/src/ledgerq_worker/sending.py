@@ -12,24 +12,34 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
+import structlog
 from celery import Celery, signals
 
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import DRAIN_TASK, Broker
-from ledgerq_shared.database import Database, execute
-from ledgerq_shared.errors import OutcomeUnknown
-from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_shared.database import Database
+from ledgerq_shared.errors import DuplicateTask, OutcomeUnknown
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
+from ledgerq_shared.submitting import POLICIES, Existing, submit
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import queue_of
 from ledgerq_worker.encoding import celery_json, encode_arguments, encode_celery
 from ledgerq_worker.messages import celery_part, moment, priority_of, task_from_message
 
+log = structlog.get_logger()
+
 _MAX_BATCH = 1000
 #: Submits whose commit was interrupted are sent again this often; the same ids change nothing.
 _RESENDS = 3
+
+#: Options of ``apply_async`` that Celery does not have; as the fields of a submit over HTTP.
+UNIQUE_OPTIONS = ("unique_key", "unique_policy", "unique_ttl")
+_LONGEST_KEY = 255
+_LONGEST_TTL = 315_360_000
 
 
 class Submitter:
@@ -49,6 +59,7 @@ class Submitter:
 
         Raises:
             LedgerUnavailable: PostgreSQL is away; nothing was recorded.
+            DuplicateTask: another task holds its unique key, and is named; whatever the policy.
         """
         with self._lock:
             if self._pid != os.getpid():
@@ -58,18 +69,24 @@ class Submitter:
                 self._pid = os.getpid()
         self._batcher.submit(task).result()
 
-    def _flush(self, tasks: list[NewTask]) -> list[None]:
+    def _flush(self, tasks: list[NewTask]) -> list[BaseException | None]:
         for attempt in range(_RESENDS):
             try:
                 with self._database.transaction() as cursor:
-                    rows = execute(cursor, submit_tasks(tasks))
+                    rows, others = submit(cursor, tasks)
                 break
             except OutcomeUnknown:
                 if attempt == _RESENDS - 1:
                     raise
         for queue in {queue for _, queue, is_ready in rows if is_ready}:
             self._broker.wake(queue, len(rows), 1)
-        return [None] * len(tasks)
+        return [_refusal(others.get(task.id)) for task in tasks]
+
+
+def _refusal(other: Existing | DuplicateTask | None) -> DuplicateTask | None:
+    if isinstance(other, Existing):
+        return DuplicateTask(task_id=str(other.id), task_status=other.state)
+    return other
 
 
 class LedgerSender:
@@ -110,10 +127,13 @@ class LedgerSender:
         task = task_from_message(
             name, headers, properties, body, queue=queue, actor=self._actor, timezone=self._app.timezone
         )
+        unique = {name: options[name] for name in UNIQUE_OPTIONS if options.get(name) is not None}
         if leg is not None and leg.is_body_done:
+            if unique:  # it stands in the transaction that records the end, which must not wait for another's key
+                log.warning("worker.unique_key.ignored", task_type=name, task_id=leg.task.id)
             leg.follow_ups.append(task)
         else:
-            self._submitter.submit(task)
+            self._submitter.submit(_with_unique_key(task, unique) if unique else task)
         signals.after_task_publish.send(sender=name, body=body, exchange="", routing_key=queue, headers=headers)
         return None
 
@@ -134,6 +154,19 @@ class LedgerSender:
              "body": celery_json(body), "queue": queue}
         )  # fmt: skip
         return None
+
+
+def _with_unique_key(task: NewTask, unique: dict[str, Any]) -> NewTask:
+    key, policy, ttl = (unique.get(name) for name in UNIQUE_OPTIONS)
+    if not isinstance(key, str) or not key or len(key) > _LONGEST_KEY or "\0" in key:
+        raise ValueError(f"unique_key must be a text of 1 to {_LONGEST_KEY} characters")
+    if policy is not None and policy not in POLICIES:
+        raise ValueError(f"unique_policy must be one of {', '.join(POLICIES)}, not {policy!r}")
+    seconds = None if ttl is None else float(ttl)
+    if seconds is not None and not 0 < seconds <= _LONGEST_TTL:
+        raise ValueError(f"unique_ttl must be above 0 and at most {_LONGEST_TTL} seconds")
+    options = task.options or NewTaskOptions()
+    return replace(task, options=replace(options, unique_key=key, unique_policy=policy, unique_ttl=seconds))
 
 
 def _next_leg(

@@ -79,3 +79,6 @@ class MaintenanceSettings(BaseSettings):
     leader_seconds: FiniteFloat = Field(4.0, ge=1, description="The leader's lease, in seconds.")
     sweep_seconds: FiniteFloat = Field(0.5, gt=0, description="Time between two sweeps of the ledger, in seconds.")
     quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
+    idempotency_hours: FiniteFloat = Field(
+        24.0, gt=0, description="For how long an `Idempotency-Key` is remembered, in hours."
+    )

@@ -10,7 +10,7 @@ from ledgerq_shared.models.columns import LedgerTable, tables
 from ledgerq_shared.models.counts import TASK_COUNT
 from ledgerq_shared.models.events import TaskEvent
 from ledgerq_shared.models.outbox import Outbox
-from ledgerq_shared.models.submits import Idempotency
+from ledgerq_shared.models.submits import Idempotency, UniqueKey
 from ledgerq_shared.models.task import Task
 from ledgerq_shared.models.waiting import Held, Ready
 from ledgerq_shared.models.workers import Leader, Worker
@@ -28,6 +28,7 @@ __all__ = [
     "Task",
     "TaskEvent",
     "TaskType",
+    "UniqueKey",
     "Worker",
     "tables",
 ]

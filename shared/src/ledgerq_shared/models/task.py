@@ -115,3 +115,6 @@ class Task(LedgerTable, table=True):
     )
     tags: list[str] | None = Field(sa_type=PlainTexts, description="Labels to find it by; null: none.")
     rerun_of: UUID | None = Field(description="The task that this one repeats; null: it is no rerun.")
+    unique_key: str | None = Field(
+        sa_type=PlainText, description="Key that it took when it was submitted (see `unique_key`); null: none."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.unique import FREED
 
 
 def promote_due(*, limit: int) -> Statement:
@@ -24,7 +25,7 @@ def promote_due(*, limit: int) -> Statement:
 def expire(*, limit: int) -> Statement:
     """End what was not begun before its expiry as REVOKED, reason ``expired``. Rows: ``(id,)``."""
     return Statement(
-        """
+        f"""
         WITH late AS (
           SELECT task_id FROM ready WHERE expires_at <= now()
           UNION ALL SELECT task_id FROM held WHERE expires_at <= now() LIMIT %(limit)s
@@ -42,7 +43,8 @@ def expire(*, limit: int) -> Statement:
         ), done AS (
           UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
           FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
-          RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.attempt, f.before
+          RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.attempt, t.unique_key,
+                    f.before
         ), logged AS (
           INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
           SELECT id, seq, completed_at, 'revoked', attempt, 'maintenance', json_build_object('reason', 'expired')
@@ -54,7 +56,7 @@ def expire(*, limit: int) -> Statement:
         ), told AS (
           INSERT INTO outbox (kind, payload, created_at)
           SELECT 'outcome', json_build_object('task_id', id), now() FROM done
-        )
+        ), {FREED}
         SELECT id FROM done
         """,
         {"limit": limit},

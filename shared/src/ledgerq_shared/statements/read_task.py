@@ -54,6 +54,7 @@ class DetailRow(NamedTuple):
     metadata: str | None
     tags: list[str] | None
     rerun_of: str | None
+    unique_key: str | None
 
 
 _STATUS = """id::text, task_type, state, queue, submitted_at, started_at, completed_at, run_at, seq,
@@ -61,7 +62,8 @@ _STATUS = """id::text, task_type, state, queue, submitted_at, started_at, comple
        result::text, error::text"""
 
 _DETAIL = """celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit,
-       on_worker_lost, terminate, args::text, parameters::text, metadata::text, tags, rerun_of::text"""
+       on_worker_lost, terminate, args::text, parameters::text, metadata::text, tags, rerun_of::text,
+       unique_key"""
 
 
 def read_statuses(ids: Iterable[str]) -> Statement:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.unique import FREED
 from ledgerq_shared.states import State
 
 
@@ -193,7 +194,7 @@ WITH input AS (
     result = v.result::json, error = v.error::json
   FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.completed_at,
-            v.before, v.attempt, v.worker, v.data, v.claimed_at,
+            t.unique_key, v.before, v.attempt, v.worker, v.data, v.claimed_at,
             v.before <> 'STARTED' AND v.begun_ago IS NOT NULL AS with_start
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
@@ -201,7 +202,7 @@ WITH input AS (
          attempt, 'worker:' || worker, CASE WHEN with_start THEN claimed_at END,
          CASE WHEN with_start THEN started_at END, data::json
   FROM done
-), {COUNTED}, {_RELEASE}
+), {COUNTED}, {FREED}, {_RELEASE}
 SELECT id FROM done
 """
 
@@ -351,7 +352,8 @@ WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no)
     seq = t.seq + CASE WHEN f.before = 'STARTED' THEN 1 ELSE 3 END,
     started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE f.claimed_at END
   FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
-  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, t.completed_at, f.before, f.claimed_at
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, t.completed_at, t.unique_key,
+            f.before, f.claimed_at
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
   SELECT id, seq, completed_at, CASE state WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END, attempt, %(actor)s,
@@ -360,7 +362,7 @@ WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no)
   FROM done
 ), told AS (
   INSERT INTO outbox (kind, payload, created_at) SELECT 'outcome', json_build_object('task_id', id), now() FROM done
-), {COUNTED}, {_RELEASE}
+), {COUNTED}, {FREED}, {_RELEASE}
 SELECT id FROM done
 """
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.unique import FREED
 
 #: Worker deaths after which a task is quarantined, unless set otherwise.
 QUARANTINE_AFTER = 3
@@ -89,7 +90,7 @@ WITH taken AS (
       'traceback', NULL, 'retryable', false) ELSE t.error END
   FROM decided d WHERE t.id = d.id AND (d.had_begun OR d.state <> d.before)
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, d.before, d.had_begun, d.is_charged,
-            t.worker_deaths, d.no, d.claimed_at, d.cancel_requested_at
+            t.worker_deaths, t.unique_key, t.completed_at, d.no, d.claimed_at, d.cancel_requested_at
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
   SELECT id, seq, clock_timestamp(),
@@ -99,7 +100,7 @@ WITH taken AS (
          json_build_object('reason', CASE WHEN state = 'REVOKED' THEN 'cancelled' ELSE 'worker_lost' END,
                            'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths)
   FROM done
-), {COUNTED}, told AS (
+), {COUNTED}, {FREED}, told AS (
   INSERT INTO outbox (kind, payload, created_at)
   SELECT 'outcome', json_build_object('task_id', id), now() FROM done WHERE state IN ('FAILURE', 'REVOKED')
 ), made_ready AS (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,12 @@ class NewTaskOptions:
     metadata: str | None = None
     tags: list[str] | None = None
     rerun_of: UUID | None = None
+    #: At most one task holds a key; see :mod:`ledgerq_shared.statements.unique`.
+    unique_key: str | None = None
+    #: ``return_existing`` (as is null), ``reject`` or ``replace``.
+    unique_policy: str | None = None
+    #: Seconds from now for which the key is held; null: until the task is final.
+    unique_ttl: float | None = None
 
     def encoded(self) -> str:
         """As a JSON object with the given ones only."""
@@ -75,25 +81,32 @@ def _plain(value: Any) -> Any:
 def submit_tasks(tasks: Sequence[NewTask]) -> Statement:
     """Accept ``tasks``. Rows: ``(id, queue, is_ready)`` of those that were not there before.
 
-    Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. A time
-    that is already past counts as "at once".
+    Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. An id
+    that is there twice is taken once. A time that is already past counts as "at once". Unique keys are not looked at:
+    see :func:`~ledgerq_shared.statements.unique.submit_unique_tasks`.
     """
-    return Statement(
-        _SUBMIT,
-        {
-            "id": plain_array(task.id for task in tasks),
-            "task_type": text_array(task.task_type for task in tasks),
-            "queue": text_array(task.queue for task in tasks),
-            "priority": plain_array(task.priority for task in tasks),
-            "parameters": text_array(task.parameters for task in tasks),
-            "actor": text_array(task.actor for task in tasks),
-            "options": text_array(None if task.options is None else task.options.encoded() for task in tasks),
-        },
-    )
+    return Statement(_SUBMIT, submit_parameters(tasks))
 
 
-_SUBMIT = """
-WITH input AS MATERIALIZED (
+def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
+    """The parameters of a statement that begins with :data:`INPUT`."""
+    if len({task.id for task in tasks}) < len(tasks):
+        # Each would write a first event, with one and the same number.
+        tasks = list({task.id: task for task in tasks}.values())
+    return {
+        "id": plain_array(task.id for task in tasks),
+        "task_type": text_array(task.task_type for task in tasks),
+        "queue": text_array(task.queue for task in tasks),
+        "priority": plain_array(task.priority for task in tasks),
+        "parameters": text_array(task.parameters for task in tasks),
+        "actor": text_array(task.actor for task in tasks),
+        "options": text_array(None if task.options is None else task.options.encoded() for task in tasks),
+    }
+
+
+#: A CTE: the tasks to accept.
+INPUT = """
+input AS MATERIALIZED (
   SELECT i.*,
          coalesce((i.o->>'run_at')::timestamptz,
                   now() + (i.o->>'countdown')::float8 * interval '1 second') AS run_at,
@@ -103,16 +116,23 @@ WITH input AS MATERIALIZED (
         FROM unnest(%(id)s::uuid[], %(task_type)s::text[], %(queue)s::text[], %(priority)s::smallint[],
                     %(parameters)s::text[], %(actor)s::text[], %(options)s::text[])
              AS u(id, task_type, queue, priority, parameters, actor, options)) i
-), new AS (
+)"""
+
+
+def accepted_from(source: str, *, with_unique_key: bool = False) -> str:
+    """CTEs that accept what the CTE ``source``, a part of :data:`INPUT`, has; the last but three, `new`, says which."""
+    return f"""
+new AS (
   INSERT INTO task (id, celery_id, task_type, queue, priority, submitted_at, run_at, expires_at, retries, max_retries,
-                    time_limit, soft_time_limit, on_worker_lost, args, parameters, celery, metadata, tags, rerun_of)
+                    time_limit, soft_time_limit, on_worker_lost, args, parameters, celery, metadata, tags, rerun_of
+                    {", unique_key" if with_unique_key else ""})
   SELECT id, o->>'celery_id', task_type, queue, priority, now(), run_at, expires_at,
          coalesce((o->>'retries')::integer, 0), (o->>'max_retries')::integer, (o->>'time_limit')::real,
          (o->>'soft_time_limit')::real, o->>'on_worker_lost', (o->>'args')::json, parameters, (o->>'celery')::json,
          (o->>'metadata')::json,
          CASE WHEN o->'tags' IS NOT NULL THEN ARRAY(SELECT json_array_elements_text(o->'tags')) END,
-         (o->>'rerun_of')::uuid
-  FROM input
+         (o->>'rerun_of')::uuid{", o->>'unique_key'" if with_unique_key else ""}
+  FROM {source}
   ON CONFLICT DO NOTHING
   RETURNING id, task_type, queue, priority, submitted_at, run_at, expires_at
 ), made_ready AS (
@@ -127,7 +147,10 @@ WITH input AS MATERIALIZED (
 ), counted AS (
   INSERT INTO task_count (task_type, queue, state, delta)
   SELECT task_type, queue, 'PENDING', count(*) FROM new GROUP BY task_type, queue
-)
+)"""
+
+
+_SUBMIT = f"""WITH {INPUT}, {accepted_from("input")}
 SELECT id, queue, coalesce(run_at <= now(), true) FROM new
 """
 
@@ -164,7 +187,29 @@ def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
 
 
 def find_keys(keys: Sequence[str]) -> Statement:
-    """Rows ``(key, body_sha256, task_id)`` of the given Idempotency-Keys."""
+    """Rows ``(key, body_sha256, task_id, answer)`` of the given Idempotency-Keys; ``answer`` is null for a single task."""
     return Statement(
-        "SELECT key, body_sha256, task_id FROM idempotency WHERE key = ANY(%(key)s::text[])", {"key": text_array(keys)}
+        "SELECT key, body_sha256, task_id, answer FROM idempotency WHERE key = ANY(%(key)s::text[])",
+        {"key": text_array(keys)},
+    )
+
+
+def keep_answer(key: str, answer: str) -> Statement:
+    """Keep what a batch is answered, in the transaction that has reserved its Idempotency-Key."""
+    return Statement("UPDATE idempotency SET answer = %(answer)s WHERE key = %(key)s", {"key": key, "answer": answer})
+
+
+def redirect_keys(task_ids: Mapping[str, UUID | None]) -> Statement:
+    """Change what Idempotency-Keys stand for, in the transaction that has reserved them.
+
+    Args:
+        task_ids: key → the task that is the answer; null: nothing was accepted, and the key is free again.
+    """
+    return Statement(
+        """
+        WITH input AS (SELECT * FROM unnest(%(key)s::text[], %(task_id)s::uuid[]) AS i(key, task_id)),
+        freed AS (DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL)
+        UPDATE idempotency d SET task_id = i.task_id FROM input i WHERE d.key = i.key AND i.task_id IS NOT NULL
+        """,
+        {"key": text_array(task_ids), "task_id": plain_array(task_ids.values())},
     )

@@ -6,9 +6,10 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 import psycopg2
@@ -18,13 +19,17 @@ from ledgerq_api.wakeups import Wakeups
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import (
+    DuplicateTask,
     IdempotencyKeyReused,
     InvalidRequest,
     LedgerUnavailable,
     OutcomeUnknown,
     Unavailable,
 )
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, find_keys, reserve_keys, submit_tasks
+from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, find_keys, keep_answer, redirect_keys, reserve_keys
+from ledgerq_shared.submitting import Existing, submit
+
+T = TypeVar("T")
 
 _MOST_ITEMS = 1000
 
@@ -34,6 +39,11 @@ _MOST_CHARACTERS = 8 * 1024 * 1024
 #: Seconds for which a submit whose commit was interrupted is sent again, and the pause between two attempts.
 _RESEND_FOR = 4.0
 _RESEND_PAUSE = 0.2
+
+
+#: What a submit comes to: the id of its task, which is the first one's where its Idempotency-Key was known; or the task
+#: that holds its unique key.
+Outcome = UUID | Existing
 
 
 @dataclass(slots=True, eq=False)
@@ -63,28 +73,42 @@ class Acceptance:
         # A thread each: a large batch must not make single submits wait, nor the reverse.
         self._singles = ThreadPoolExecutor(1, thread_name_prefix="submit")
         self._batches = ThreadPoolExecutor(1, thread_name_prefix="submit-batch")
-        self._batcher: AsyncBatcher[Submission, UUID] = AsyncBatcher(
+        self._batcher: AsyncBatcher[Submission, Outcome] = AsyncBatcher(
             self._flush, max_items=_MOST_ITEMS, executor=self._singles
         )
         self._deadline = Deadline(timeout, self._give_up)
 
-    def accept(self, submission: Submission) -> asyncio.Future[UUID]:
-        """Done when the task is committed. Its id is another than the submission's if the Idempotency-Key
-        was known.
+    def accept(self, submission: Submission) -> asyncio.Future[Outcome]:
+        """Done when the task is committed.
 
         Raises:
             LedgerUnavailable: nothing was recorded.
             OutcomeUnknown: it may have been.
             IdempotencyKeyReused: the key belongs to another body.
+            DuplicateTask: the unique key is taken.
         """
         return self._deadline.watch(self._batcher.submit(submission), submission)
 
-    async def accept_all(self, tasks: Sequence[NewTask]) -> None:
-        """Done when all tasks are committed, together; raises when none is, or when nobody can tell."""
+    async def accept_all(
+        self, tasks: Sequence[NewTask], key: KeyedSubmit | None, answer: Callable[[list[Outcome]], str]
+    ) -> str:
+        """Done when all tasks are committed, together; raises when none is, or when nobody can tell.
+
+        Args:
+            key: an Idempotency-Key for all of them, with the id of the first.
+            answer: makes the answer from what each task came to.
+
+        Returns:
+            The answer; the first one's if the Idempotency-Key was known.
+        """
         loop = asyncio.get_running_loop()
-        write = loop.run_in_executor(self._batches, self._write, [Submission(task) for task in tasks])
+
+        def work() -> str:
+            return self._until_known(lambda: self._commit_batch(tasks, key, answer))
+
+        write = loop.run_in_executor(self._batches, work)
         try:
-            await asyncio.wait_for(asyncio.shield(write), self._timeout * 3)
+            return await asyncio.wait_for(asyncio.shield(write), self._timeout * 3)
         except psycopg2.DataError as error:
             raise _refused(error) from None
         except TimeoutError:
@@ -104,8 +128,8 @@ class Acceptance:
             submission.is_abandoned = True
             return no_answer(self._timeout)
 
-    def _flush(self, submissions: list[Submission]) -> list[UUID | BaseException]:
-        outcomes: list[UUID | BaseException] = []
+    def _flush(self, submissions: list[Submission]) -> list[Outcome | BaseException]:
+        outcomes: list[Outcome | BaseException] = []
         for chunk in _chunks(submissions):
             try:
                 outcomes += self._write(chunk)
@@ -118,7 +142,7 @@ class Acceptance:
                 outcomes.append(_refused(error))
         return outcomes
 
-    def _write(self, submissions: Sequence[Submission]) -> list[UUID | BaseException]:
+    def _write(self, submissions: Sequence[Submission]) -> list[Outcome | BaseException]:
         """Commit; one outcome per submission. What was sent into an interrupted commit is sent again, under
         the same ids, until the answer is known.
         """
@@ -126,17 +150,17 @@ class Acceptance:
             for submission in submissions:
                 submission.is_begun = not submission.is_abandoned
         wanted = [submission for submission in submissions if submission.is_begun]
-        outcomes = self._commit_until_known(wanted) if wanted else {}
+        outcomes = self._until_known(lambda: self._commit(wanted)) if wanted else {}
         return [outcomes.get(submission.task.id, _ABANDONED) for submission in submissions]
 
-    def _commit_until_known(self, submissions: Sequence[Submission]) -> dict[UUID, UUID | BaseException]:
+    def _until_known(self, commit: Callable[[], tuple[T, Counter[str]]]) -> T:
         give_up_at = time.monotonic() + _RESEND_FOR
         is_unknown = False
         tries = 0
         while True:
             tries += 1
             try:
-                outcomes, ready = self._commit(submissions)
+                outcome, ready = commit()
             except OutcomeUnknown:
                 is_unknown = True
             except LedgerUnavailable:
@@ -145,19 +169,72 @@ class Acceptance:
                     raise
             else:
                 self._wakeups.send(ready)
-                return outcomes
+                return outcome
             if time.monotonic() > give_up_at:
                 raise OutcomeUnknown
             if tries > 1:
                 time.sleep(_RESEND_PAUSE)
 
-    def _commit(self, submissions: Sequence[Submission]) -> tuple[dict[UUID, UUID | BaseException], Counter[str]]:
+    def _commit(self, submissions: Sequence[Submission]) -> tuple[dict[UUID, Outcome | BaseException], Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             outcomes = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
-            new = [submission.task for submission in submissions if submission.task.id not in outcomes]
-            rows = execute(cursor, submit_tasks(new)) if new else []
-        outcomes.update((task.id, task.id) for task in new)
-        return outcomes, Counter(queue for _, queue, is_ready in rows if is_ready)
+            submitted = submit(cursor, [item.task for item in submissions if item.task.id not in outcomes])
+            if submitted.others:
+                _redirect(cursor, submissions, submitted.others)
+        final: dict[UUID, Outcome | BaseException] = {item.task.id: item.task.id for item in submissions}
+        final.update(submitted.others)
+        # A repeated Idempotency-Key gets what the first submission has got, perhaps in this very flush.
+        final.update(
+            (task_id, submitted.others.get(outcome, outcome) if isinstance(outcome, UUID) else outcome)
+            for task_id, outcome in outcomes.items()
+        )
+        return final, _ready(submitted.rows)
+
+    def _commit_batch(
+        self, tasks: Sequence[NewTask], key: KeyedSubmit | None, answer: Callable[[list[Outcome]], str]
+    ) -> tuple[str, Counter[str]]:
+        with self._database.transaction(timeout=self._timeout) as cursor:
+            if key is not None and not execute(cursor, reserve_keys([key])):
+                [(_, sha, _, earlier)] = execute(cursor, find_keys([key.key]))
+                if bytes(sha) != key.body_sha256 or earlier is None:
+                    raise IdempotencyKeyReused
+                return earlier, Counter()
+            submitted = submit(cursor, tasks)
+            outcomes: list[Outcome] = []
+            for index, task in enumerate(tasks):
+                other = submitted.others.get(task.id, task.id)
+                if isinstance(other, DuplicateTask):
+                    raise _placed(other, index)
+                outcomes.append(other)
+            text = answer(outcomes)
+            if key is not None:
+                execute(cursor, keep_answer(key.key, text))
+        return text, _ready(submitted.rows)
+
+
+def _ready(rows: Sequence[tuple[object, ...]]) -> Counter[str]:
+    return Counter(str(queue) for _, queue, is_ready in rows if is_ready)
+
+
+def _redirect(
+    cursor: type_cursor, submissions: Sequence[Submission], others: Mapping[UUID, Existing | DuplicateTask]
+) -> None:
+    """Let the Idempotency-Keys of submissions that made no task stand for what they got instead."""
+    moved = {
+        item.key.key: other.id if isinstance(other, Existing) else None
+        for item in submissions
+        if item.key is not None and (other := others.get(item.task.id)) is not None
+    }
+    if moved:
+        execute(cursor, redirect_keys(moved))
+
+
+def _placed(error: DuplicateTask, index: int) -> DuplicateTask:
+    """The error of one task of a batch, with its place."""
+    pointer = f"#/tasks/{index}/unique_key"
+    return DuplicateTask(
+        f"tasks/{index}: {error.detail}", **error.extra, errors=[{"detail": error.detail, "pointer": pointer}]
+    )
 
 
 def _refused(error: psycopg2.DataError) -> InvalidRequest:
@@ -168,7 +245,7 @@ def _refused(error: psycopg2.DataError) -> InvalidRequest:
 _ABANDONED = LedgerUnavailable()
 
 
-def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> dict[UUID, UUID | BaseException]:
+def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> dict[UUID, Outcome | BaseException]:
     """Outcomes of the submissions whose Idempotency-Key is somebody else's: its task, or a refusal."""
     if not keyed:
         return {}
@@ -177,9 +254,9 @@ def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) 
         owners.setdefault(key.key, key)
     won = {name for (name,) in execute(cursor, reserve_keys(list(owners.values())))}
     lost = [name for name in owners if name not in won]
-    for name, sha, owner_id in execute(cursor, find_keys(lost)) if lost else ():
+    for name, sha, owner_id, _ in execute(cursor, find_keys(lost)) if lost else ():
         owners[name] = KeyedSubmit(name, bytes(sha), UUID(str(owner_id)))
-    outcomes: dict[UUID, UUID | BaseException] = {}
+    outcomes: dict[UUID, Outcome | BaseException] = {}
     for task_id, key in keyed:
         owner = owners[key.key]
         if owner.body_sha256 != key.body_sha256:

@@ -148,6 +148,7 @@ def _options(body: SubmitBody, place: str) -> NewTaskOptions | None:
         raise _wrong(f"{place}/countdown", "cannot be given together with eta")
     if body.time_limit and body.soft_time_limit and body.soft_time_limit >= body.time_limit:
         raise _wrong(f"{place}/soft_time_limit", "must be below time_limit")
+    _check_unique(body, place)
     expires_at = body.expires if isinstance(body.expires, datetime) else None
     return NewTaskOptions(
         run_at=_moment(body.eta, f"{place}/eta"),
@@ -160,7 +161,19 @@ def _options(body: SubmitBody, place: str) -> NewTaskOptions | None:
         on_worker_lost=body.on_worker_lost,
         metadata=metadata,
         tags=_tags(body.tags, f"{place}/tags"),
+        unique_key=body.unique_key,
+        unique_policy=body.unique_policy,
+        unique_ttl=body.unique_ttl,
     )
+
+
+def _check_unique(body: SubmitBody, place: str) -> None:
+    if body.unique_key is None:
+        for name in ("unique_policy", "unique_ttl"):
+            if getattr(body, name) is not None:
+                raise _wrong(f"{place}/{name}", "needs a unique_key")
+    elif "\0" in body.unique_key:
+        raise _wrong(f"{place}/unique_key", "holds a NUL character")
 
 
 def _queue(name: str, place: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
 from starlette.routing import BaseRoute
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.documentation import answers
 from ledgerq_api.errors import InvalidTaskId
-from ledgerq_api.languages import SUBMITTED, Locale, choose
+from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body
 from ledgerq_api.tasks import examples
 from ledgerq_api.tasks.drafts import decode_problem
@@ -19,7 +20,7 @@ from ledgerq_api.tasks.listing import ListQuery
 from ledgerq_api.tasks.long_poll import wait_of
 from ledgerq_api.tasks.schemas import decode_batch, decode_submit
 from ledgerq_api.tasks.service import TaskService, matches, tag_of
-from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.submitting import Existing
 
 MAX_SUBMIT_BODY = 2 * 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024
@@ -58,21 +59,22 @@ class _LeanCalls:
         except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
             raise decode_problem(error, encoded) from None
         key = header(scope, b"idempotency-key")
-        task_id = await self._service.submit(body, key=None if key is None else key.decode("latin-1"), encoded=encoded)
-        text = str(task_id).encode()
+        outcome = await self._service.submit(body, key=_text(key), encoded=encoded)
+        text = str(outcome if isinstance(outcome, UUID) else outcome.id).encode()
         location = scope.get("root_path", "").encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
-        await answer(send, 202, b'{"task_id":"' + text + _ACCEPTED[language], [JSON, (b"location", location)])
+        rest = _ACCEPTED[language] if isinstance(outcome, UUID) else _existing(outcome, language)
+        await answer(send, 202, b'{"task_id":"' + text + rest, [JSON, (b"location", location)])
 
     async def submit_batch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if header(scope, b"idempotency-key") is not None:
-            raise InvalidRequest("Idempotency-Key is for single submits; a batch does not take one.")
+        key = header(scope, b"idempotency-key")
         encoded = await read_json_body(scope, receive, limit=MAX_BATCH_BODY)
         try:
             body = decode_batch(encoded)
         except (ValueError, RecursionError) as error:
             raise decode_problem(error, encoded) from None
-        await answer(send, 202, encode(await self._service.submit_all(body.tasks)), [JSON])
+        accepted = await self._service.submit_all(body.tasks, key=_text(key), encoded=encoded)
+        await answer(send, 202, accepted, [JSON])
 
     async def status(self, scope: Scope, _receive: Receive, send: Send) -> None:
         task_id = checked_id(scope["path_params"]["task_id"])
@@ -88,6 +90,14 @@ class _LeanCalls:
             return
         headers.append(JSON)
         await answer(send, 200, encode(await self._service.status_answer(row)), headers)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _existing(task: Existing, language: Locale) -> bytes:
+    return b'","status":"%s","message":%s}' % (task.state.encode(), encode(EXISTS[language]))
 
 
 def router(service: TaskService) -> APIRouter:

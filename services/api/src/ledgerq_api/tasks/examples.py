@@ -83,6 +83,7 @@ TASK_DETAIL: dict[str, Any] = {
     "metadata": None,
     "tags": [],
     "rerun_of": None,
+    "unique_key": None,
     "attempts": [
         {
             "attempt": 1,

@@ -7,7 +7,7 @@ from typing import Any
 from ledgerq_api.documentation import answers, text_header
 from ledgerq_api.tasks import examples
 
-_SUBMIT_ERRORS = (400, 413, 415, 422, 503)
+_SUBMIT_ERRORS = (400, 409, 413, 415, 422, 503)
 
 
 def _body(schema: str, example: object) -> dict[str, Any]:
@@ -19,20 +19,23 @@ def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, An
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
+_IDEMPOTENCY_KEY = _header(
+    "Idempotency-Key",
+    "With the same body, the first answer is given again; with another body, 422.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+)
+
 LEAN_PATHS: dict[str, Any] = {
     "/tasks/submit": {
         "post": {
             "tags": ["tasks"],
             "summary": "Submit a task",
             "description": "Answers 202 once the task is committed in PostgreSQL. The parameters are checked "
-            "against the task type's JSON Schema first; an unknown type is answered with the nearest names.",
+            "against the task type's JSON Schema first; an unknown type is answered with the nearest names. "
+            "Where `unique_key` is taken, `unique_policy` decides.",
             "operationId": "submit_task",
             "parameters": [
-                _header(
-                    "Idempotency-Key",
-                    "With the same body, the first task is the answer again; with another body, 422.",
-                    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-                ),
+                _IDEMPOTENCY_KEY,
                 _header("Accept-Language", "Language of `message`: `zh` or `en`.", {"type": "string"}),
             ],
             "requestBody": _body("SubmitBody", examples.SUBMIT),
@@ -56,6 +59,7 @@ LEAN_PATHS: dict[str, Any] = {
             "description": "Up to 10,000 tasks in one transaction: all are accepted or none. An error names "
             "the index of the task that is wrong.",
             "operationId": "submit_batch",
+            "parameters": [_IDEMPOTENCY_KEY],
             "requestBody": _body("BatchBody", examples.BATCH),
             "responses": {
                 str(status): response

@@ -94,6 +94,34 @@ class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
         ]
         | None
     ) = None
+    unique_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=255,
+                description="At most one task holds a key, from its submission until it is final.",
+            ),
+        ]
+        | None
+    ) = None
+    unique_policy: (
+        Annotated[
+            Literal["return_existing", "reject", "replace"],
+            Meta(
+                description="Where the key is taken: answer with the task that holds it (also unless given), refuse with "
+                "409, or revoke that task if no worker has it yet (409 if one has)."
+            ),
+        ]
+        | None
+    ) = None
+    unique_ttl: (
+        Annotated[
+            _Limit,
+            Meta(description="Seconds from now for which the key is held, instead of until the task is final."),
+        ]
+        | None
+    ) = None
 
     @property
     def is_plain(self) -> bool:
@@ -108,6 +136,9 @@ class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
             and self.time_limit is None
             and self.soft_time_limit is None
             and self.on_worker_lost is None
+            and self.unique_key is None
+            and self.unique_policy is None
+            and self.unique_ttl is None
         )
 
 
@@ -118,10 +149,10 @@ class BatchBody(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Accepted(Struct, frozen=True):
-    """The task is in the ledger and will run."""
+    """The task is in the ledger and will run; or the one that holds its unique key is there."""
 
     task_id: _Uuid
-    status: Literal["PENDING"]
+    status: Annotated[State, Meta(description="PENDING; of a task that holds the unique key, its state.")]
     message: Annotated[str, Meta(description="For people, in Chinese or English by `Accept-Language`.")]
 
 
@@ -129,7 +160,9 @@ class BatchItem(Struct, frozen=True):
     """One accepted task of a batch, in the batch's order."""
 
     task_id: _Uuid
-    status: Literal["PENDING"] = "PENDING"
+    status: Annotated[State, Meta(description="PENDING; of a task that holds the unique key, its state.")] = (
+        State.PENDING
+    )
 
 
 class BatchAccepted(Struct, frozen=True):
@@ -222,6 +255,7 @@ class TaskDetail(TaskStatus, kw_only=True, frozen=True):
     metadata: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
     tags: list[str]
     rerun_of: str | None
+    unique_key: str | None
     attempts: list[Attempt]
     links: Links
 

@@ -13,9 +13,10 @@ from msgspec import Raw
 
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
+from ledgerq_api.lean import encode
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks import schemas
-from ledgerq_api.tasks.acceptance import Acceptance, Submission
+from ledgerq_api.tasks.acceptance import Acceptance, Outcome, Submission
 from ledgerq_api.tasks.attempts import attempts_of
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.listing import ListQuery, read_page
@@ -41,8 +42,8 @@ class TaskService:
         self._reader = TaskReader(ledger)
         self._long_poll = LongPoll()
 
-    async def submit(self, body: schemas.SubmitBody, *, key: str | None = None, encoded: bytes = b"") -> UUID:
-        """Accept a task; returns its id once it is committed.
+    async def submit(self, body: schemas.SubmitBody, *, key: str | None = None, encoded: bytes = b"") -> Outcome:
+        """Accept a task; returns its id once it is committed, or the task that holds its unique key.
 
         Args:
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
@@ -55,14 +56,21 @@ class TaskService:
         keyed = None if key is None else KeyedSubmit(_checked(key), hashlib.sha256(encoded).digest(), task.id)
         return await self._acceptance.accept(Submission(task, keyed))
 
-    async def submit_all(self, bodies: Sequence[schemas.SubmitBody]) -> schemas.BatchAccepted:
-        """Accept all tasks or none."""
+    async def submit_all(
+        self, bodies: Sequence[schemas.SubmitBody], *, key: str | None = None, encoded: bytes = b""
+    ) -> bytes:
+        """Accept all tasks or none; the answer, as JSON (a ``BatchAccepted``).
+
+        Args:
+            key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
+        """
+        name = None if key is None else _checked(key)
         catalogue = await self._catalogue.current()
         if any(body.task_type not in catalogue.types for body in bodies):
             catalogue = await self._catalogue.latest()
         tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue)
-        await self._acceptance.accept_all(tasks)
-        return schemas.BatchAccepted([schemas.BatchItem(str(task.id)) for task in tasks], len(tasks))
+        keyed = None if name is None else KeyedSubmit(name, hashlib.sha256(encoded).digest(), tasks[0].id)
+        return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
     async def status(self, task_id: str, *, known_tag: bytes | None = None, wait: float = 0.0) -> StatusRow:
         """How the task stands.
@@ -103,6 +111,7 @@ class TaskService:
             metadata=schemas.raw(detail.metadata),
             tags=detail.tags or [],
             rerun_of=detail.rerun_of,
+            unique_key=detail.unique_key,
             attempts=attempts_of(events),
             links=schemas.Links(
                 self=f"/tasks/{task_id}",
@@ -155,6 +164,16 @@ def matches(if_none_match: bytes, row: StatusRow) -> bool:
     """Whether the client's ``If-None-Match`` names the row as it is."""
     tag = tag_of(row)
     return any(candidate.strip().removeprefix(b"W/") in {tag, b"*"} for candidate in if_none_match.split(b","))
+
+
+def _batch_answer(outcomes: Sequence[Outcome]) -> str:
+    items = [
+        schemas.BatchItem(str(outcome))
+        if isinstance(outcome, UUID)
+        else schemas.BatchItem(str(outcome.id), outcome.state)
+        for outcome in outcomes
+    ]
+    return encode(schemas.BatchAccepted(items, len(items))).decode()
 
 
 def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue) -> list[NewTask]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from celery import Task
 
+from ledgerq_shared.errors import DuplicateTask
 from ledgerq_shared.ids import new_task_id
 from ledgerq_worker import client, legs
 from ledgerq_worker.encoding import to_json
@@ -93,9 +94,23 @@ class DatabaseAwareTask(Task):
             raise TaskCancelled("cancellation was requested")
 
     def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
-        """As Celery's, with the message going into the ledger; committed when this returns."""
+        """As Celery's, with the message going into the ledger; committed when this returns.
+
+        Args:
+            args, kwargs, task_id: Celery's.
+            **options: Celery's, and ``unique_key``, ``unique_policy``, ``unique_ttl`` as for a submit over HTTP. With the
+                policy ``return_existing`` the result is that of the task that holds the key.
+
+        Raises:
+            DuplicateTask: the unique key is taken, and the policy is another.
+        """
         client.install(self.app)
-        return super().apply_async(args, kwargs, task_id=task_id or str(new_task_id()), **options)
+        try:
+            return super().apply_async(args, kwargs, task_id=task_id or str(new_task_id()), **options)
+        except DuplicateTask as error:
+            if options.get("unique_policy") in {None, "return_existing"}:
+                return self.AsyncResult(error.extra["task_id"])
+            raise
 
 
 def _storable(text: str) -> str:

@@ -1,16 +1,20 @@
-"""Small duties that keep the tables in shape: fold the counts, make the event log's next partitions, empty the outbox."""
+"""Small duties that keep the tables in shape: fold the counts, make the event log's next partitions, empty the outbox,
+forget old keys.
+"""
 
 from __future__ import annotations
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import fold_counts, missing_event_partitions
+from ledgerq_shared.statements.unique import forget_keys
 from ledgerq_worker.results import Departure
 
 _FOLD_AT = 2000
 _DAYS_AHEAD = 7
 #: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
 _LEFT_BEHIND_AFTER = 2.0
+_FORGET_AT_ONCE = 5000
 
 
 class FoldCounts:
@@ -45,6 +49,27 @@ class MakePartitions:
             for (day,) in days:
                 execute(cursor, Statement("SELECT ledgerq_make_event_partition(%(day)s)", {"day": day}))
         return 0
+
+
+class ForgetKeys:
+    """Deletes unique keys whose time is over, and old Idempotency-Keys.
+
+    Args:
+        idempotency_hours: for how long an Idempotency-Key is remembered.
+    """
+
+    name = "forget_keys"
+    every = 60.0
+
+    def __init__(self, database: Database, *, idempotency_hours: float) -> None:
+        self._database = database
+        self._older_than = idempotency_hours * 3600
+
+    def run_once(self) -> int:
+        """One batch."""
+        with self._database.transaction() as cursor:
+            [(deleted,)] = execute(cursor, forget_keys(idempotency_older_than=self._older_than, limit=_FORGET_AT_ONCE))
+        return int(deleted)
 
 
 class EmptyOutbox:

@@ -15,7 +15,7 @@ from ledgerq_shared.settings import LogSettings, StoreSettings
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.app import build_app
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
-from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, MakePartitions
+from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Duty, Round
 from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
@@ -90,4 +90,5 @@ def _duties(
         FoldCounts(database),
         MakePartitions(database),
         ForgetWorkers(database),
+        ForgetKeys(database, idempotency_hours=settings.idempotency_hours),
     ]

@@ -1,0 +1,178 @@
+"""Unique keys: at most one task holds a key, until it is final or for a time.
+
+`unique_key` has one row for each key that is taken; its primary key decides every race. A submit that finds the key taken
+locks that row, so nothing about its holder's key can change before the submit is committed; the holder is read from the
+row itself, whoever has committed it when. Ending a task deletes its row in the same statement (:data:`FREED`).
+
+Order of locks: a submitter locks keys (sorted), then `ready` and `held` without waiting, then tasks that it has taken out
+of these; who ends tasks locks as everybody does and keys last, sorted. Neither waits for what the other can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import plain_array, text_array
+from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.submit import INPUT, NewTask, accepted_from, submit_parameters
+
+#: A CTE for statements whose CTE `done` has tasks that may have ended: ``id, unique_key, completed_at``.
+FREED = """
+freed AS (
+  DELETE FROM unique_key WHERE key = ANY (ARRAY(
+    SELECT k.key FROM unique_key k
+    WHERE k.key = ANY (ARRAY(SELECT unique_key FROM done WHERE unique_key IS NOT NULL AND completed_at IS NOT NULL))
+      AND k.task_id = ANY (ARRAY(SELECT id FROM done WHERE unique_key IS NOT NULL))
+      AND k.until IS NULL
+    ORDER BY k.key FOR UPDATE))
+)"""
+
+
+class SubmitRow(NamedTuple):
+    """What became of a task in :func:`submit_unique_tasks`."""
+
+    id: str
+    queue: str
+    is_ready: bool
+    #: The task that holds its key instead; null: it was accepted.
+    holder: str | None
+    #: The holder's state.
+    state: str | None
+    #: The holder has ended and should not hold the key any more: an older release's worker ended it.
+    is_stale: bool
+
+
+def submit_unique_tasks(tasks: Sequence[NewTask]) -> Statement:
+    """Accept ``tasks`` whose unique keys are free, and those without one. Rows: :class:`SubmitRow` of all that were
+    accepted and of all whose key is held by another task.
+
+    Args:
+        tasks: no two with the same key.
+    """
+    return Statement(_SUBMIT, submit_parameters(tasks))
+
+
+# A task that is there already (a commit that was interrupted) takes nothing: it may have ended meanwhile. The look-ups
+# are scalar sub-selects because the planner makes hash joins over all of `task` of anything else.
+_SUBMIT = f"""
+WITH {INPUT}, taken AS (
+  INSERT INTO unique_key AS k (key, task_id, until)
+  SELECT i.o->>'unique_key', i.id, now() + (i.o->>'unique_ttl')::float8 * interval '1 second' FROM input i
+  WHERE i.o->>'unique_key' IS NOT NULL AND (SELECT t.id FROM task t WHERE t.id = i.id) IS NULL
+    AND (SELECT t.id FROM task t WHERE t.celery_id = i.o->>'celery_id') IS NULL
+  ORDER BY 1
+  ON CONFLICT (key) DO UPDATE SET
+    task_id = CASE WHEN k.until <= now() THEN excluded.task_id ELSE k.task_id END,
+    until = CASE WHEN k.until <= now() THEN excluded.until ELSE k.until END
+  RETURNING key, task_id, until
+), wanted AS MATERIALIZED (
+  SELECT i.*, k.task_id AS holder, k.until FROM input i LEFT JOIN taken k ON k.key = i.o->>'unique_key'
+), winner AS (
+  SELECT * FROM wanted WHERE holder IS NULL OR holder = id
+), {accepted_from("winner", with_unique_key=True)}
+SELECT id::text, queue, coalesce(run_at <= now(), true), NULL, NULL, false FROM new
+UNION ALL
+SELECT w.id::text, w.queue, false, w.holder::text, coalesce(h.state, 'PENDING'),
+       coalesce(h.completed_at IS NOT NULL AND w.until IS NULL, false)
+FROM wanted w LEFT JOIN LATERAL (SELECT state, completed_at FROM task WHERE id = w.holder OFFSET 0) h ON true
+WHERE w.holder <> w.id
+"""
+
+
+def take_over(tasks: Sequence[NewTask], *, actor: str) -> Statement:
+    """Give the keys of ``tasks`` to them where their holders can go. Rows: ``(id,)`` of those that now have theirs.
+
+    A holder that waits ends as REVOKED, reason ``replaced``; one that has ended just loses the key; one that a worker
+    holds keeps it. To be run after :func:`submit_unique_tasks` in the same transaction, which has locked the keys, and in
+    a statement of its own, which sees where the holders now are. Then submit the winners again.
+
+    Args:
+        actor: who replaces, for the event log.
+    """
+    options = [task.options for task in tasks]
+    return Statement(
+        _TAKE_OVER,
+        {
+            "id": plain_array(task.id for task in tasks),
+            "key": text_array(option.unique_key if option else None for option in options),
+            "ttl": plain_array(option.unique_ttl if option else None for option in options),
+            "actor": actor,
+        },
+    )
+
+
+_TAKE_OVER = f"""
+WITH input AS MATERIALIZED (
+  SELECT i.id, i.key, i.ttl, k.task_id AS holder
+  FROM unnest(%(id)s::uuid[], %(key)s::text[], %(ttl)s::float8[]) AS i(id, key, ttl)
+  CROSS JOIN LATERAL (SELECT task_id FROM unique_key WHERE key = i.key OFFSET 0) k
+), unready AS (
+  DELETE FROM ready WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT holder FROM input)) FOR UPDATE SKIP LOCKED))
+  RETURNING task_id
+), unheld AS (
+  DELETE FROM held WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT holder FROM input)) FOR UPDATE SKIP LOCKED))
+  RETURNING task_id
+), found AS MATERIALIZED (
+  SELECT t.id, t.state AS before FROM task t
+  WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld))
+  ORDER BY t.id FOR UPDATE
+), done AS (
+  UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
+  FROM found f WHERE t.id = f.id
+  RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, f.before
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+  SELECT d.id, d.seq, d.completed_at, 'revoked', d.attempt, %(actor)s,
+         json_build_object('reason', 'replaced', 'by', i.id)
+  FROM done d JOIN input i ON i.holder = d.id
+), told AS (
+  INSERT INTO outbox (kind, payload, created_at) SELECT 'outcome', json_build_object('task_id', id), now() FROM done
+), {COUNTED}, free AS (
+  SELECT i.id, i.key, now() + i.ttl * interval '1 second' AS until FROM input i
+  WHERE i.holder IN (SELECT id FROM done)
+     OR (SELECT t.completed_at FROM task t WHERE t.id = i.holder) IS NOT NULL
+)
+UPDATE unique_key k SET task_id = f.id, until = f.until FROM free f WHERE k.key = f.key RETURNING f.id
+"""
+
+
+def retake_key(task_id: str) -> Statement:
+    """Take the key of a task that is to run again. Row: ``(holder,)``: the task that has it now, perhaps another one.
+
+    No row: the task has no key, or there is no such task.
+    """
+    return Statement(
+        """
+        INSERT INTO unique_key AS k (key, task_id) SELECT unique_key, id FROM task
+        WHERE id = %(id)s::uuid AND unique_key IS NOT NULL
+        ON CONFLICT (key) DO UPDATE SET
+          task_id = CASE WHEN k.until <= now() THEN excluded.task_id ELSE k.task_id END,
+          until = CASE WHEN k.until <= now() OR k.task_id = excluded.task_id THEN NULL ELSE k.until END
+        RETURNING task_id::text
+        """,
+        {"id": task_id},
+    )
+
+
+def forget_keys(*, idempotency_older_than: float, limit: int) -> Statement:
+    """Delete unique keys whose time is over, and Idempotency-Keys older than so many seconds. Row: ``(deleted,)``."""
+    return Statement(
+        """
+        WITH unique_ones AS (
+          DELETE FROM unique_key WHERE key = ANY (ARRAY(
+            SELECT key FROM unique_key WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+          RETURNING 1
+        ), idempotent_ones AS (
+          DELETE FROM idempotency WHERE key = ANY (ARRAY(
+            SELECT key FROM idempotency WHERE created_at < now() - %(age)s * interval '1 second'
+            ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+          RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM unique_ones) + (SELECT count(*) FROM idempotent_ones)
+        """,
+        {"age": idempotency_older_than, "limit": limit},
+    )
