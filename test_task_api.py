@@ -373,7 +373,7 @@ def refusals(server):
         answer = server.get(f"/tasks/{uuid.uuid4()}{path}")
         server.check_problem(f"unknown id{path}", answer, 404, "task_not_found")
         answer = server.get(f"/tasks/not-a-uuid{path}")
-        server.check_problem(f"not a UUID{path}", answer, 422, "invalid_task_id")
+        server.check_problem(f"not a UUID{path}", answer, 404, "task_not_found")
     server.check_problem("no such path", server.get("/nowhere"), 404, "not_found")
     server.check_problem("wrong method", server.call("DELETE", "/tasks/submit"), 405, "method_not_allowed")
     server.check("refused submits leave no task", 0, server.get("/tasks/", queue=queue).body["total_count"])

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.arrays import plain_array
+from ledgerq_shared.statements.arrays import plain_array, text_array
 
 
 class StatusRow(NamedTuple):
@@ -69,6 +69,14 @@ _DETAIL = """celery_id, priority, expires_at, retries, worker_deaths, time_limit
 def read_statuses(ids: Iterable[str]) -> Statement:
     """Rows of :class:`StatusRow` of the tasks that exist, in no order."""
     return Statement(f"SELECT {_STATUS} FROM task WHERE id = ANY(%(ids)s::uuid[])", {"ids": plain_array(ids)})
+
+
+def read_statuses_by_celery_id(celery_ids: Iterable[str]) -> Statement:
+    """Rows of a Celery id followed by a :class:`StatusRow`, of the tasks that were adopted under these ids."""
+    return Statement(
+        f"SELECT celery_id, {_STATUS} FROM task WHERE celery_id = ANY(%(ids)s::text[]) AND celery_id IS NOT NULL",
+        {"ids": text_array(celery_ids)},
+    )
 
 
 def read_task(task_id: str) -> Statement:

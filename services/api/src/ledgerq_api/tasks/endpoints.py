@@ -36,6 +36,9 @@ _REVALIDATE = (b"cache-control", b"no-cache")
 
 TaskId = Annotated[str, Path(description="The task's id.", json_schema_extra={"format": "uuid"})]
 
+#: What reads a task also finds it by the id that a Celery producer gave it, which may be any text.
+AnyTaskId = Annotated[str, Path(description="The task's id, or the id that its Celery producer gave it.")]
+
 
 def lean_routes(service: TaskService, *, locale: Locale) -> list[BaseRoute]:
     """The calls whose speed is promised."""
@@ -77,7 +80,7 @@ class _LeanCalls:
         await answer(send, 202, accepted, [JSON])
 
     async def status(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        task_id = checked_id(scope["path_params"]["task_id"])
+        task_id = scope["path_params"]["task_id"]
         known_tag = header(scope, b"if-none-match")
         wait = wait_of(header(scope, b"prefer"))
         row = await self._service.status(task_id, known_tag=known_tag, wait=wait)
@@ -120,11 +123,11 @@ def router(service: TaskService) -> APIRouter:
     @routes.get(
         "/tasks/{task_id}",
         summary="Everything about a task",
-        responses=answers(200, "TaskDetail", "The task.", examples.TASK_DETAIL, errors=(404, 422, 503)),
+        responses=answers(200, "TaskDetail", "The task.", examples.TASK_DETAIL, errors=(404, 503)),
     )
-    async def show_task(task_id: TaskId) -> Response:
+    async def show_task(task_id: AnyTaskId) -> Response:
         """Parameters, result, attempts, metadata, links."""
-        return _json(await service.everything(checked_id(task_id)))
+        return _json(await service.everything(task_id))
 
     @routes.get(
         "/tasks/{task_id}/events",
@@ -132,7 +135,7 @@ def router(service: TaskService) -> APIRouter:
         responses=answers(200, "EventPage", "Steps, oldest first.", examples.EVENT_PAGE, errors=(404, 422, 503)),
     )
     async def show_events(
-        task_id: TaskId,
+        task_id: AnyTaskId,
         cursor: Annotated[
             int,
             Query(
@@ -144,7 +147,7 @@ def router(service: TaskService) -> APIRouter:
         page_size: Annotated[int, Query(ge=1, le=1000, description="Most steps.")] = 1000,
     ) -> Response:
         """Every recorded step: submitted, dispatched, started, progress, succeeded and so on."""
-        return _json(await service.events(checked_id(task_id), after=cursor, limit=page_size))
+        return _json(await service.events(task_id, after=cursor, limit=page_size))
 
     return routes
 

@@ -1,8 +1,14 @@
-"""Read tasks one by one: statuses in batches, everything, history."""
+"""Read tasks one by one: statuses in batches, everything, history.
+
+A task is found by its own id or, if it was adopted from a Celery producer, by the id that Celery knows it by, which may be
+any text. Only what is not found by the one is looked for by the other.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,12 +23,18 @@ from ledgerq_shared.statements.read_task import (
     StatusRow,
     read_events,
     read_statuses,
+    read_statuses_by_celery_id,
     read_task,
 )
 
 _MOST_STATUSES = 500
 _MOST_ATTEMPTS = 1000
 _STATUS_FIELDS = len(StatusRow._fields)
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+#: Longer than any id that a producer would give, and short enough to be an entry of an index.
+_LONGEST_ID = 512
 
 
 class TaskReader:
@@ -48,12 +60,13 @@ class TaskReader:
         """The task's rows, and the events that begin or end its attempts."""
 
         def work(cursor: type_cursor) -> tuple[StatusRow, DetailRow, list[Event]]:
-            row = _one(task_id, execute(cursor, read_task(task_id)))
+            own_id = _read(cursor, [task_id])[task_id].id
+            row = _one(task_id, execute(cursor, read_task(own_id)))
             status = StatusRow(*row[:_STATUS_FIELDS])
             stored = execute(
                 cursor,
                 read_events(
-                    task_id,
+                    status.id,
                     submitted_at=status.submitted_at,
                     after=0,
                     limit=_MOST_ATTEMPTS,
@@ -68,15 +81,15 @@ class TaskReader:
 
         return await self._ledger.run(work)
 
-    async def events(self, task_id: str, *, after: int, limit: int) -> list[Event]:
-        """The first ``limit`` events whose ``seq`` is above ``after``."""
+    async def events(self, task_id: str, *, after: int, limit: int) -> tuple[str, list[Event]]:
+        """The task's own id, and the first ``limit`` events whose ``seq`` is above ``after``."""
 
-        def work(cursor: type_cursor) -> list[Event]:
-            status = StatusRow(*_one(task_id, execute(cursor, read_statuses([task_id]))))
-            statement = read_events(task_id, submitted_at=status.submitted_at, after=after, limit=limit)
+        def work(cursor: type_cursor) -> tuple[str, list[Event]]:
+            status = _read(cursor, [task_id])[task_id]
+            statement = read_events(status.id, submitted_at=status.submitted_at, after=after, limit=limit)
             steps = expand(StoredEvent(*event) for event in execute(cursor, statement))
             # A stored row may stand for steps that an earlier page has shown.
-            return [event for event in steps if event.seq > after][:limit]
+            return status.id, [event for event in steps if event.seq > after][:limit]
 
         return await self._ledger.run(work)
 
@@ -86,9 +99,34 @@ class TaskReader:
         self._thread.shutdown(wait=False)
 
     def _read_statuses(self, ids: list[str]) -> list[StatusRow | LedgerQError]:
-        rows = self._ledger.repeatable(lambda cursor: execute(cursor, read_statuses(set(ids))))
-        found = {row[0]: StatusRow._make(row) for row in rows}
+        found = self._ledger.repeatable(lambda cursor: _find(cursor, set(ids)))
         return [found.get(task_id) or _not_found(task_id) for task_id in ids]
+
+
+def _read(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
+    """As :func:`_find`, but all must be there."""
+    found = _find(cursor, ids)
+    for task_id in ids:
+        if task_id not in found:
+            raise _not_found(task_id)
+    return found
+
+
+def _find(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
+    """Rows by the id that was asked for."""
+    own = {task_id: task_id.lower() for task_id in ids if _UUID.fullmatch(task_id)}
+    rows = {row[0]: StatusRow._make(row) for row in execute(cursor, read_statuses(set(own.values())))} if own else {}
+    found = {task_id: rows[own_id] for task_id, own_id in own.items() if own_id in rows}
+    others = [task_id for task_id in ids if task_id not in found and _may_be_celerys(task_id)]
+    if others:
+        for celery_id, *row in execute(cursor, read_statuses_by_celery_id(others)):
+            found[celery_id] = StatusRow._make(row)
+    return found
+
+
+def _may_be_celerys(task_id: str) -> bool:
+    """Whether PostgreSQL could hold it at all: no NUL, no lone surrogate."""
+    return len(task_id) <= _LONGEST_ID and task_id.isprintable()
 
 
 def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -98,4 +136,4 @@ def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def _not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(f"No task has the id {task_id}.")
+    return TaskNotFound(f"No task has the id {task_id[:_LONGEST_ID]}.")

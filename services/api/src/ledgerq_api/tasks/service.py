@@ -114,9 +114,9 @@ class TaskService:
             unique_key=detail.unique_key,
             attempts=attempts_of(events),
             links=schemas.Links(
-                self=f"/tasks/{task_id}",
-                status=f"/tasks/{task_id}/status",
-                events=f"/tasks/{task_id}/events",
+                self=f"/tasks/{status.id}",
+                status=f"/tasks/{status.id}/status",
+                events=f"/tasks/{status.id}/events",
                 task_type=f"/task-types/{status.task_type}",
                 rerun_of=detail.rerun_of and f"/tasks/{detail.rerun_of}",
             ),
@@ -124,10 +124,10 @@ class TaskService:
 
     async def events(self, task_id: str, *, after: int, limit: int) -> schemas.EventPage:
         """A page of the task's history."""
-        events = await self._reader.events(task_id, after=after, limit=limit + 1)
+        own_id, events = await self._reader.events(task_id, after=after, limit=limit + 1)
         page, more = events[:limit], events[limit:]
         return schemas.EventPage(
-            task_id=task_id,
+            task_id=own_id,
             events=[_event(event) for event in page],
             next_cursor=str(page[-1].seq) if more else None,
         )
