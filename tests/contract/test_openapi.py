@@ -23,6 +23,7 @@ PATHS = {
     "/task-types",
     "/task-types/{name}",
     "/queues",
+    "/scaling",
     "/workers",
     "/livez",
     "/readyz",

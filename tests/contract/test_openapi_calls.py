@@ -24,6 +24,7 @@ CALLS = [
     "GET /tasks/{task_id}/status",
     "GET /tasks/{task_id}/events",
     "GET /task-types/{name}",
+    "GET /scaling",
 ]
 
 #: Any text may be the name of a task type, or Celery's id of a task: there is no bad one.

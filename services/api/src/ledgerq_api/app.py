@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 
 import ledgerq_api.health.endpoints
 import ledgerq_api.queues.endpoints
+import ledgerq_api.scaling.endpoints
 import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
@@ -22,6 +23,8 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_api.middleware import Edge
 from ledgerq_api.queues import schemas as queue_schemas
 from ledgerq_api.queues.service import QueueService
+from ledgerq_api.scaling import schemas as scaling_schemas
+from ledgerq_api.scaling.service import ScalingService
 from ledgerq_api.settings import ApiSettings
 from ledgerq_api.task_types import schemas as task_type_schemas
 from ledgerq_api.task_types.service import TaskTypeService
@@ -44,6 +47,7 @@ _WIRE_TYPES = [
     *task_type_schemas.WIRE_TYPES,
     *health_schemas.WIRE_TYPES,
     *queue_schemas.WIRE_TYPES,
+    *scaling_schemas.WIRE_TYPES,
     *worker_schemas.WIRE_TYPES,
 ]
 
@@ -60,6 +64,7 @@ class Services:
     task_types: TaskTypeService
     health: HealthService
     queues: QueueService
+    scaling: ScalingService
     workers: WorkerService
 
     async def close(self) -> None:
@@ -88,6 +93,7 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
         task_types=TaskTypeService(ledger, catalogue),
         health=HealthService(ledger, broker),
         queues=QueueService(ledger),
+        scaling=ScalingService(ledger),
         workers=WorkerService(ledger),
     )
 
@@ -112,6 +118,13 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
     app.include_router(ledgerq_api.queues.endpoints.router(services.queues))
+    app.include_router(
+        ledgerq_api.scaling.endpoints.router(
+            services.scaling,
+            drain_seconds=settings.scaling_drain_seconds,
+            run_seconds=settings.scaling_run_seconds,
+        )
+    )
     app.include_router(ledgerq_api.workers.endpoints.router(services.workers))
     app.include_router(ledgerq_api.health.endpoints.router(services.health))
     app.add_api_route("/", _to_docs, include_in_schema=False)

@@ -31,6 +31,18 @@ class ApiSettings(BaseSettings):
         le=300,
         description="Seconds that a request waits for PostgreSQL before it is answered 503.",
     )
+    scaling_drain_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="`GET /scaling`: seconds within which a backlog should be drained.",
+    )
+    scaling_run_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=86_400,
+        description="`GET /scaling`: run time that a task is taken to have where none has run yet, in seconds.",
+    )
 
     @model_validator(mode="after")
     def _stay_on_loopback(self) -> Self:
