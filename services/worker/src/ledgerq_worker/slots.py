@@ -6,6 +6,7 @@ half a minute can neither hide its deadline nor starve the heartbeat, and after 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import psutil
+
+_PREFIX = "ledgerq-slots-"
 _HEADER = struct.Struct("<16s B 47x")  # worker id, stopping
 _RECORD = struct.Struct("<i i q 16s d d B B 14x")  # pid, -, claim, task, begun, deadline, cancelled, terminate
 _PID = struct.Struct("<i")
@@ -52,7 +56,9 @@ class SlotTable:
     def create(cls, count: int) -> SlotTable:
         """A new table for ``count`` slots, in memory where the system has a folder for that."""
         memory = Path("/dev/shm")  # noqa: S108 - the file in it has a random name and mode 600
-        handle, name = tempfile.mkstemp(prefix="ledgerq-slots-", dir=memory if os.access(memory, os.W_OK) else None)
+        folder = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+        _remove_orphans(folder)
+        handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
         os.truncate(handle, _size(count))
         os.close(handle)
         return cls(Path(name), count)
@@ -124,6 +130,15 @@ class SlotTable:
     @staticmethod
     def _at(index: int) -> int:
         return _HEADER.size + index * _RECORD.size
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete the tables of nodes that were killed together with their agents."""
+    for path in folder.glob(f"{_PREFIX}*-*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _size(count: int) -> int:

@@ -117,6 +117,11 @@ def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
     )
 
 
+def read_clock() -> Statement:
+    """Row ``(seconds,)``: the database's clock."""
+    return Statement("SELECT extract(epoch FROM clock_timestamp())::float8", {})
+
+
 def give_up_leadership(*, name: str, holder: UUID) -> Statement:
     """Let another process lead at once."""
     return Statement(

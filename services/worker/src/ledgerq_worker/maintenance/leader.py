@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
+import structlog
+
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
+from ledgerq_shared.statements.workers import give_up_leadership, read_clock, take_leadership
+
+log = structlog.get_logger()
 
 _NAME = "maintenance"
 
@@ -25,6 +29,8 @@ class Leadership:
         self._asked_at: float | None = None
         self._reachable_since: float | None = None
         self._leads_until = 0.0
+        self._clock = 0.0
+        self._looked_at: float | None = None
 
     def leads(self) -> bool:
         """Whether this process leads now. Asks the ledger as often as the lease needs it.
@@ -32,22 +38,43 @@ class Leadership:
         Raises:
             LedgerUnavailable: PostgreSQL is away; the leadership may be somebody else's by the time it answers.
         """
+        self._notice_standstill()
         now = time.monotonic()
         if self._asked_at is None or now - self._asked_at >= self._lease / 4:
             with self._database.transaction() as cursor:
                 rows = execute(cursor, take_leadership(name=_NAME, holder=self._holder, lease=self._lease))
-            self._asked_at = now
+                [(clock,)] = execute(cursor, read_clock())
+            self._has_answered(now, clock)
             self._leads_until = now + self._lease if rows else 0.0
-            if self._reachable_since is None:
-                self._reachable_since = now
         return now < self._leads_until
 
+    def _has_answered(self, now: float, clock: float) -> None:
+        """Note the answer, and begin anew if the database's clock has jumped: a suspended machine's does not stand still."""
+        if self._reachable_since is None or self._asked_at is None:
+            self._reachable_since = now
+        elif abs((clock - self._clock) - (now - self._asked_at)) > self._lease / 2:
+            log.warning("maintenance.time_was_lost", seconds=round(clock - self._clock - now + self._asked_at, 1))
+            self._reachable_since = now
+        self._asked_at, self._clock = now, clock
+
+    def _notice_standstill(self) -> None:
+        """Begin anew if this process stood still: whatever froze it (a stopped container) may have frozen workers, too.
+
+        They are to have a chance to renew their leases before anybody looks at them.
+        """
+        now = time.monotonic()
+        if self._looked_at is not None and now - self._looked_at > self._lease / 2:
+            log.warning("maintenance.time_was_lost", seconds=round(now - self._looked_at, 1))
+            self.lost_touch()
+        self._looked_at = now
+
     def reachable_for(self) -> float:
-        """For how many seconds PostgreSQL has answered this process without interruption."""
+        """For how many seconds PostgreSQL has answered this process without an interruption or a lost moment."""
+        self._notice_standstill()
         return 0.0 if self._reachable_since is None else time.monotonic() - self._reachable_since
 
     def lost_touch(self) -> None:
-        """PostgreSQL did not answer: what happened meanwhile is not known."""
+        """PostgreSQL did not answer, or nobody asked: what happened meanwhile is not known."""
         self._asked_at = self._reachable_since = None
         self._leads_until = 0.0
 
