@@ -29,6 +29,7 @@ the task raised, or one of these, which LedgerQ itself writes:
 
 #: What LedgerQ writes where there is no exception of the task. A test looks for each word in the code.
 WRITTEN = {
+    "OutcomeNotRecordable": "PostgreSQL cannot keep how the task ended (a retry's delay that is no number, for example).",
     "WorkerLost": "The worker died while it ran the task, and `on_worker_lost` is `fail`: it does not run a second time.",
     "TaskQuarantined": "The task was running at too many deaths of workers (three unless set otherwise).",
     "TimeLimitExceeded": "It ran longer than its hard time limit; its pool process was killed.",

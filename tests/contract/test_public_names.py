@@ -29,7 +29,7 @@ PUBLIC = {
         "end_from_outside", "put_in_outbox", "record_begun", "record_ended", "record_log", "record_next_leg",
         "record_progress", "refuse", "take_from_outbox",
     ],
-    "ledgerq_shared.statements.recover": ["QUARANTINE_AFTER", "recover_claims"],
+    "ledgerq_shared.statements.recover": ["recover_claims"],
     "ledgerq_shared.statements.submit": ["NewTask", "NewTaskOptions", "submit_tasks"],
     "ledgerq_shared.statements.workers": ["end_worker", "register_worker", "renew_lease", "take_leadership"],
 }  # fmt: skip

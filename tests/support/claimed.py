@@ -26,6 +26,8 @@ _USUAL: dict[str, Any] = {
     "expires_at": None,
     "is_expired": False,
     "is_cancelled": False,
+    "on_worker_lost": None,
+    "is_alone": False,
     "ready_at": datetime(2026, 1, 1, tzinfo=UTC),
 }
 

@@ -51,7 +51,7 @@ def claimed(task: NewTask) -> ClaimedTask:
         priority=task.priority, state="PENDING", attempt=0, retries=options.retries or 0, max_retries=None,
         time_limit=options.time_limit, soft_time_limit=options.soft_time_limit, args=options.args,
         parameters=task.parameters, celery=options.celery, submitted_at=NOW, expires_at=None, is_expired=False,
-        is_cancelled=False, ready_at=NOW,
+        is_cancelled=False, on_worker_lost=None, is_alone=False, ready_at=NOW,
     )  # fmt: skip
 
 

@@ -23,6 +23,14 @@ log = structlog.get_logger()
 
 #: SQLSTATE classes that mean "the server is not there for us now": connection, operator intervention, resources.
 _OUTAGE_CLASSES = ("08", "57", "53")
+#: Read-only (a standby, or a failing disk); a connection that was closed because its transaction stood still.
+_OUTAGES = ("25006", "25P03")
+#: Sent data that the server's host does not acknowledge for this long means a lost connection, in milliseconds.
+_UNANSWERED_AFTER = 15_000
+#: PostgreSQL notices only by the kernel's keepalives, after two hours, that a client's host has vanished in the middle of
+#: a transaction. Until then its locks would hold up whoever goes on with the same tasks. (One round trip, like a bare
+#: BEGIN, and good behind PgBouncer: the setting ends with the transaction.)
+_BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'"
 
 
 class Database:
@@ -79,10 +87,10 @@ class Database:
             connection.close()
 
     def _in_transaction(self, connection: psycopg2.extensions.connection) -> Iterator[type_cursor]:
-        factory = _LoggingCursor if self._debug else None
         try:
-            with connection.cursor(cursor_factory=factory) as cursor:
-                yield cursor
+            cursor = connection.cursor(cursor_factory=_LoggingCursor if self._debug else None)
+            cursor.execute(_BEGIN)
+            yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)
             if is_outage(error):
@@ -92,7 +100,7 @@ class Database:
             _roll_back(connection)
             raise
         try:
-            connection.commit()
+            cursor.execute("COMMIT")
         except psycopg2.Error as error:
             _roll_back(connection)
             if is_outage(error):
@@ -106,7 +114,7 @@ class Database:
                 if not connection.closed:
                     return connection
         try:
-            return psycopg2.connect(
+            connection = psycopg2.connect(
                 self._url,
                 application_name=self._application_name,
                 connect_timeout=self._connect_timeout,
@@ -114,9 +122,12 @@ class Database:
                 keepalives_idle=5,
                 keepalives_interval=2,
                 keepalives_count=3,
+                tcp_user_timeout=_UNANSWERED_AFTER,
             )
         except psycopg2.OperationalError as error:
             raise LedgerUnavailable(_reason(error)) from error
+        connection.autocommit = True  # BEGIN and COMMIT are ours: see _BEGIN
+        return connection
 
     def _give_back(self, connection: psycopg2.extensions.connection) -> None:
         if connection.closed:
@@ -140,7 +151,7 @@ def is_outage(error: psycopg2.Error) -> bool:
     code = error.pgcode
     if code is None:
         return isinstance(error, psycopg2.OperationalError)
-    return code.startswith(_OUTAGE_CLASSES) or code == "25006"  # read-only: a standby, or a failing disk
+    return code.startswith(_OUTAGE_CLASSES) or code in _OUTAGES
 
 
 def _reason(error: psycopg2.Error) -> str:
@@ -148,9 +159,14 @@ def _reason(error: psycopg2.Error) -> str:
     return f"PostgreSQL cannot be reached: {lines[0] if lines else type(error).__name__}"
 
 
+def is_passing(error: psycopg2.Error) -> bool:
+    """Whether the same transaction may well succeed when it is run again: a deadlock, a serialization failure."""
+    return str(error.pgcode or "").startswith("40")
+
+
 def _roll_back(connection: psycopg2.extensions.connection) -> None:
-    with contextlib.suppress(psycopg2.Error):
-        connection.rollback()
+    with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
+        cursor.execute("ROLLBACK")
     if connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_UNKNOWN:
         connection.close()
 

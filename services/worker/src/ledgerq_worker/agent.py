@@ -65,6 +65,7 @@ class NodeConfig:
     queues: list[str]
     task_types: list[str]
     lease: float
+    quarantine_after: int
     table: str
 
 
@@ -208,6 +209,7 @@ class Agent:
                     worker_id=self._worker_id,
                     slot=record.slot,
                     suspects=[record.task_id] if record.task_id else [],
+                    quarantine_after=self._config.quarantine_after,
                     why=why,
                     actor=f"worker:{self._config.name}",
                 ),
@@ -256,6 +258,7 @@ class Agent:
                             worker_id=self._worker_id,
                             suspects=suspects,
                             charge=charge,
+                            quarantine_after=self._config.quarantine_after,
                             why=f"the worker {why}" if why == "stopped" else "the worker process died",
                             actor=f"worker:{self._config.name}",
                         ),

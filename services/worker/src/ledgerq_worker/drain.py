@@ -16,10 +16,12 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
 from ledgerq_worker.claim_size import ClaimSize
+from ledgerq_worker.legs import Leg
 from ledgerq_worker.low_water import LowWater
 from ledgerq_worker.recorder import Recorder
 from ledgerq_worker.runner import Runner
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.solitude import Solitude
 from ledgerq_worker.watcher import Watcher
 
 log = structlog.get_logger()
@@ -36,6 +38,7 @@ class Drain:
         watcher: makes the slot's watcher, given how to hand back what has not begun.
         seconds: how long it may go on before the ticket is passed on.
         slots: worker slots of this node, to know how many tickets are worth having.
+        solitude: how crash suspects run alone where slots share a process; null where each has its own.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Drain:
         watcher: Callable[[Callable[[], None]], Watcher],
         seconds: float,
         slots: int,
+        solitude: Solitude | None,
     ) -> None:
         self._database = database
         self._broker = broker
@@ -61,6 +65,7 @@ class Drain:
         self._claim_size = claim_size
         self._seconds = seconds
         self._slots = slots
+        self._solitude = solitude
         self._low_water = LowWater()
         #: Task types met that this process lacks: left to others from then on.
         self._strange: set[str] = set()
@@ -125,10 +130,14 @@ class Drain:
                 strangers.append(task)
                 continue
             count += 1
-            leg = self._runner.run(task)
+            leg = self._run(task)
+            if leg.state is None:
+                continue  # its claim was superseded before it began
             if leg.begun_at:
                 self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
             self._recorder.ended(leg)
+            if leg.runs_once:
+                self._recorder.flush()  # a death from now on is not this task's
             if self._table.is_stopping:
                 self._hand_back_waiting()
         if strangers:
@@ -137,6 +146,12 @@ class Drain:
             self._hand_back(strangers, reason="no_worker")
         if count:
             self._claim_size.claim_ran(queue, count, time.monotonic() - began)
+
+    def _run(self, task: ClaimedTask) -> Leg:
+        if self._solitude is None:
+            return self._runner.run(task)
+        with self._solitude.entered(is_suspect=task.is_alone, before_waiting=self._hand_back_waiting):
+            return self._runner.run(task)
 
     def _hand_back_waiting(self) -> None:
         """Return what has not begun: the task that runs takes long, or the node is stopping."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
+from ledgerq_worker.encoding import describe_error, to_json
 
 if TYPE_CHECKING:
     from ledgerq_worker.recorder import Recorder
@@ -47,7 +48,7 @@ class Leg:
     data: str | None = None
     #: The exception of a failure, for Celery's result backend.
     exception: BaseException | None = None
-    #: Celery's request context of this execution.
+    #: Celery's request context of this execution; null if the tracer did not see the end (expired, ``SystemExit``).
     request: Any = None
     #: What ``AsyncResult`` is to see as the result of STARTED (``track_started``); null: nothing.
     start: Any = None
@@ -60,11 +61,23 @@ class Leg:
     messages: list[dict[str, Any]] = field(default_factory=list)
     #: A retry or replacement under the same id; see ``record_next_leg``.
     next_leg: dict[str, Any] | None = None
+    #: ``on_worker_lost = fail``: the ledger has its start before the code begins, and it never begins again.
+    runs_once: bool = False
+    #: Whether the ledger has refused a write of this leg: its claim was superseded, and what it does counts no more.
+    is_refused: bool = False
 
     @property
     def attempt(self) -> int:
         """Number of this execution, from 1."""
         return self.task.attempt + 1
+
+    def fail(self, error: BaseException) -> None:
+        """The outcome is a failure of which Celery's tracer knows nothing, whatever was to come of the leg before."""
+        self.state, self.exception, self.next_leg, self.result = State.FAILURE, error, None, None
+        self.error = to_json(describe_error(error, None))
+        self.request, self.is_result_published = None, False
+        self.follow_ups.clear()
+        self.messages.clear()
 
     @property
     def is_cancelled(self) -> bool:

@@ -28,6 +28,7 @@ from ledgerq_worker.results import Departure
 from ledgerq_worker.runner import Runner
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.solitude import Solitude
 from ledgerq_worker.watcher import Watcher
 
 log = structlog.get_logger()
@@ -107,6 +108,7 @@ class PoolProcess:
                         slot=slot,
                         suspects=[],
                         charge=False,
+                        quarantine_after=self._settings.quarantine_after,
                         why="the slot began anew",
                         actor=f"worker:{self._settings.name}",
                     )
@@ -126,6 +128,7 @@ class PoolProcess:
                 # A slot's own thread and its watcher each need one, now and then at the same time.
                 self._database, self._broker = self._stores.connect(2 * self._settings.slots if is_shared else 2)
                 self._drains: dict[int, Drain] = {}
+                self._solitude = Solitude() if is_shared else None
                 self._threads = itertools.count()
                 self._thread = threading.local()
                 self._pid = os.getpid()
@@ -141,7 +144,7 @@ class PoolProcess:
     def _make(self, slot: int) -> Drain:
         settings = self._settings
         departure = Departure(self._app, self._database)
-        recorder = Recorder(self._database, self._table, slot, worker=settings.name, on_recorded=departure.recorded)
+        recorder = Recorder(self._database, self._table, slot, worker=settings.name, departure=departure)
         runner = Runner(self._app, self._table, slot, recorder, hostname=settings.name)
         return Drain(
             database=self._database,
@@ -154,4 +157,5 @@ class PoolProcess:
             watcher=partial(Watcher, runner, recorder, progress_interval=settings.progress_interval),
             seconds=settings.drain_seconds,
             slots=settings.slots,
+            solitude=self._solitude,
         )

@@ -11,23 +11,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg2
 import structlog
 
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Database, execute, is_passing, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.claim import ClaimedTask
-from ledgerq_shared.statements.read_states import read_states
-from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import submit_tasks
-from ledgerq_shared.states import State
+from ledgerq_shared.statements.transactions import current_transaction, end_idle_transaction, transaction_status
+from ledgerq_shared.states import FINAL, State
 from ledgerq_worker.encoding import to_json
 from ledgerq_worker.legs import Leg
+from ledgerq_worker.pending import Pending
+from ledgerq_worker.results import Departure
 from ledgerq_worker.slots import SlotTable
 
 log = structlog.get_logger()
@@ -36,19 +37,22 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 
 
+class OutcomeNotRecordable(Exception):
+    """A task ended in a way that PostgreSQL cannot keep."""
+
+
 @dataclass(slots=True)
-class _Pending:
-    """What the next flush writes."""
+class _Written:
+    """What one transaction wrote, known before its commit."""
 
-    ended: list[Leg] = field(default_factory=list)
-    #: By task id: legs whose start is to be written before their end is.
-    begun: dict[str, Leg] = field(default_factory=dict)
-    #: By task id: the latest progress, as ``(leg, percent, status, when)``.
-    progress: dict[str, tuple[Leg, float, str | None, float]] = field(default_factory=dict)
-    logs: list[tuple[Leg, str, float]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.ended or self.begun or self.progress or self.logs)
+    #: PostgreSQL's number of the transaction, null if it wrote nothing, and the server process that ran it.
+    transaction: int | None = None
+    pid: int = 0
+    kept: list[Leg] = field(default_factory=list)
+    #: By task id: the leg and what it was about to write.
+    refused: dict[str, tuple[Leg, str]] = field(default_factory=dict)
+    outbox: list[int] = field(default_factory=list)
+    claimed: list[ClaimedTask] = field(default_factory=list)
 
 
 class Recorder:
@@ -58,8 +62,7 @@ class Recorder:
         database: its own pool of one connection is best: a flush never waits for another slot's.
         table, slot: where the node's current worker id stands, and which slot this is.
         worker: the node's name, for the event log.
-        on_recorded: given the legs whose end the ledger has accepted, after the commit, with the ids of their outbox
-            entries.
+        departure: lets out, after the commit, what the ledger has accepted.
     """
 
     def __init__(
@@ -69,16 +72,16 @@ class Recorder:
         slot: int,
         *,
         worker: str,
-        on_recorded: Callable[[Sequence[Leg], Sequence[int]], None],
+        departure: Departure,
     ) -> None:
         self._database = database
         self._table = table
         self._slot = slot
         self._worker = worker
-        self._on_recorded = on_recorded
+        self._departure = departure
         self._flushing = threading.Lock()
         self._changing = threading.Lock()
-        self._pending = _Pending()
+        self._pending = Pending()
 
     def ended(self, leg: Leg) -> None:
         """The leg has ended; its start, if not written yet, is written together with the end."""
@@ -131,48 +134,104 @@ class Recorder:
         """
         with self._flushing:
             with self._changing:
-                pending, self._pending = self._pending, _Pending()
+                pending, self._pending = self._pending, Pending()
             if not pending and claim is None:
                 return []
             return self._until_recorded(pending, claim)
 
-    def _until_recorded(self, pending: _Pending, claim: Statement | None) -> list[ClaimedTask]:
+    def _until_recorded(self, pending: Pending, claim: Statement | None) -> list[ClaimedTask]:
         pause = _FIRST_PAUSE
         while True:
+            written = _Written()
             try:
-                return self._write(pending, claim)
+                self._write(pending, claim, written)
+                break
             except OutcomeUnknown:
-                log.warning("worker.record.outcome_unknown", legs=len(pending.ended))
-                # Whatever was claimed in that transaction is not known here: the tasks must go back.
-                self._settle(pending, give_back=claim is not None)
-                claim = None
+                log.warning("worker.record.outcome_unknown", legs=len(pending.ended), transaction=written.transaction)
+                if self._was_committed(written):
+                    break
             except LedgerUnavailable as error:
                 log.warning("worker.record.ledger_unavailable", error=error.detail, legs=len(pending.ended))
                 if not pending:
                     return []
+            except Exception as error:
+                if not (isinstance(error, psycopg2.Error) and is_passing(error)):
+                    self._record_apart(pending, claim, error)
+                    return []
+                log.warning("worker.record.again", error=str(error).strip(), legs=len(pending.ended))
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+        self._is_recorded(pending, written)
+        return written.claimed
 
-    def _write(self, pending: _Pending, claim: Statement | None) -> list[ClaimedTask]:
+    def _record_apart(self, pending: Pending, claim: Statement | None, error: Exception) -> None:
+        """PostgreSQL refuses something in this flush: find out whose by halving, so that the others are recorded."""
+        if not pending:
+            raise error
+        if claim is not None:
+            self._until_recorded(pending, None)
+        elif len(halves := pending.halves()) > 1:
+            for half in halves:
+                self._until_recorded(half, None)
+        elif pending.has_reports:
+            log.error("worker.report.not_recordable", task_ids=pending.task_ids, error=str(error).strip())
+            self._until_recorded(pending.without_reports(), None)
+        elif pending.ended and not isinstance(pending.ended[0].exception, OutcomeNotRecordable):
+            [leg] = pending.ended
+            log.error("worker.outcome.not_recordable", task_id=leg.task.id, error=str(error).strip())
+            leg.fail(OutcomeNotRecordable(f"PostgreSQL cannot keep how the task ended ({leg.state}): {error}".strip()))
+            self._until_recorded(pending, None)
+        else:
+            raise error
+
+    def _write(self, pending: Pending, claim: Statement | None, written: _Written) -> None:
         with self._database.transaction() as cursor:
-            refused = self._write_running(cursor, pending)
+            written.refused = self._write_running(cursor, pending)
             accepted = _write_ended(cursor, pending)
-            refused.update({leg.task.id: (leg, str(leg.state)) for leg in pending.ended if leg.task.id not in accepted})
-            if refused:
-                lines = [(leg.task.id, leg.task.claim_no, what) for leg, what in refused.values()]
+            written.refused.update(
+                {leg.task.id: (leg, str(leg.state)) for leg in pending.ended if leg.task.id not in accepted}
+            )
+            if written.refused:
+                lines = [(leg.task.id, leg.task.claim_no, what) for leg, what in written.refused.values()]
                 execute(cursor, record.refuse(lines, worker=self._worker))
-            kept = [leg for leg in pending.ended if leg.task.id in accepted]
-            outbox = self._write_leaving(cursor, kept)
-            claimed = [ClaimedTask(*row) for row in execute(cursor, claim)] if claim is not None else []
+            written.kept = [leg for leg in pending.ended if leg.task.id in accepted]
+            written.outbox = self._write_leaving(cursor, written.kept)
+            if claim is not None:
+                written.claimed = [ClaimedTask(*row) for row in execute(cursor, claim)]
+            [(written.transaction, written.pid)] = execute(cursor, current_transaction())
+
+    def _is_recorded(self, pending: Pending, written: _Written) -> None:
+        """The transaction is committed: tell the legs, and everybody who waits for them."""
         for leg in pending.begun.values():
             leg.recorded = State.STARTED
-        for leg, what in refused.values():
+        for leg, what in written.refused.values():
+            leg.is_refused = True
+            if leg.state is None:
+                self._table.flag_cancelled(self._slot)
             log.warning("worker.late_write_refused", task_id=leg.task.id, claim=leg.task.claim_no, write=what)
-        if kept:
-            self._on_recorded(kept, outbox)
-        return claimed
+        begun = [leg for leg in pending.begun.values() if leg.start is not None and not leg.is_refused]
+        if begun:
+            self._departure.begun(begun)
+        if written.kept:
+            self._departure.recorded(written.kept, written.outbox)
 
-    def _write_running(self, cursor: type_cursor, pending: _Pending) -> dict[str, tuple[Leg, str]]:
+    def _was_committed(self, written: _Written) -> bool:
+        """After a connection was lost in COMMIT: ask until PostgreSQL says what became of the transaction."""
+        while written.transaction is not None:
+            try:
+                with self._database.transaction() as cursor:
+                    [(status,)] = execute(cursor, transaction_status(written.transaction))
+                    if status != "in progress":
+                        return bool(status == "committed")
+                    execute(cursor, end_idle_transaction(written.pid))
+            except (LedgerUnavailable, OutcomeUnknown):
+                pass
+            except psycopg2.DataError:  # a number of the future: this is a standby that had not got so far
+                return False
+            time.sleep(_FIRST_PAUSE)
+        return True
+
+    def _write_running(self, cursor: type_cursor, pending: Pending) -> dict[str, tuple[Leg, str]]:
         """STARTED, log lines and progress; returns the refused ones by task id, with what was to be written."""
         refused: dict[str, tuple[Leg, str]] = {}
         now = time.monotonic()
@@ -181,7 +240,10 @@ class Recorder:
             rows = execute(
                 cursor,
                 record.record_begun(
-                    [record.Begun(x.task.id, x.task.claim_no, x.attempt, x.recorded, x.begun_ago) for x in begun]
+                    [
+                        record.Begun(x.task.id, x.task.claim_no, x.attempt, x.recorded, x.begun_ago, x.runs_once)
+                        for x in begun
+                    ]
                 ),
             )
             refused.update(self._answered(rows, begun, "STARTED"))
@@ -219,31 +281,8 @@ class Recorder:
             outbox += [row[0] for row in execute(cursor, record.put_in_outbox("outcome", outcomes))]
         return outbox
 
-    def _settle(self, pending: _Pending, *, give_back: bool) -> None:
-        """After a connection was lost in COMMIT: keep for the next try only what the ledger does not have."""
-        while True:
-            try:
-                with self._database.transaction() as cursor:
-                    ids = [leg.task.id for leg in pending.ended]
-                    known = {row[0]: row[1:] for row in execute(cursor, read_states(ids))}
-                    if give_back:
-                        statement = recover_claims(
-                            worker_id=self._table.worker_id, slot=self._slot, suspects=[], charge=False,
-                            why="outcome of a commit unknown", actor=f"worker:{self._worker}",
-                        )  # fmt: skip
-                        if all(_has(known.get(leg.task.id), leg) for leg in pending.ended):
-                            execute(cursor, statement)
-            except (LedgerUnavailable, OutcomeUnknown):
-                time.sleep(_LONGEST_PAUSE)
-                continue
-            committed = [leg for leg in pending.ended if _has(known.get(leg.task.id), leg)]
-            pending.ended = [leg for leg in pending.ended if leg not in committed]
-            if committed:
-                self._on_recorded(committed, [])
-            return
 
-
-def _write_ended(cursor: type_cursor, pending: _Pending) -> set[str]:
+def _write_ended(cursor: type_cursor, pending: Pending) -> set[str]:
     """Ends and next legs; returns the ids that the ledger accepted."""
     accepted: set[str] = set()
     final = [_ended(leg, _before(leg, pending)) for leg in pending.ended if leg.next_leg is None]
@@ -256,7 +295,7 @@ def _write_ended(cursor: type_cursor, pending: _Pending) -> set[str]:
     return accepted
 
 
-def _before(leg: Leg, pending: _Pending) -> State:
+def _before(leg: Leg, pending: Pending) -> State:
     """The state before the end: a STARTED of this very transaction is not `recorded` yet, but the ledger has it."""
     return State.STARTED if leg.task.id in pending.begun else leg.recorded
 
@@ -264,7 +303,11 @@ def _before(leg: Leg, pending: _Pending) -> State:
 def has_listeners(leg: Leg) -> bool:
     """Whether Celery owes somebody more than the result: a chord that counts its parts, errbacks, a chain to fail."""
     request = leg.request
-    if request is None or leg.task.celery is None:
+    if leg.state not in FINAL:
+        return False
+    if request is None:
+        return leg.state is not State.SUCCESS  # Celery's tracer has not seen the end: nobody has been told anything
+    if leg.task.celery is None:
         return False
     return bool(request.chord or (leg.state is not State.SUCCESS and (request.errbacks or request.chain)))
 
@@ -298,11 +341,6 @@ def _next(leg: Leg, before: State) -> record.NextLeg:
         data=leg.data,
         **leg.next_leg,
     )
-
-
-def _has(row: tuple[object, ...] | None, leg: Leg) -> bool:
-    """Whether the ledger's ``(state, attempt)`` shows this leg's end."""
-    return row is not None and row[0] == leg.state and row[1] == _ended_attempt(leg)
 
 
 def _ended_attempt(leg: Leg) -> int:

@@ -150,9 +150,11 @@ class Departure:
         elif outcome.state == State.FAILURE:
             error = outcome.error or {}
             exception = _rebuilt(error)
-            backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request)
+            is_kept = not request.ignore_result
+            backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request, store_result=is_kept)
         elif outcome.state == State.REVOKED:
-            backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request)
+            is_kept = not request.ignore_result
+            backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request, store_result=is_kept)
 
 
 def _result_of(leg: Leg, state: State) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Reject, Retry
 
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import FINAL, State
@@ -50,12 +50,15 @@ class Runner:
         return task_type in self._app.tasks
 
     def run(self, task: ClaimedTask) -> Leg:
-        """Run ``task`` to its end, whatever that is."""
+        """Run ``task`` to its end, whatever that is. A leg without a state was not begun: its claim was superseded."""
         leg = Leg(task, self._slot, self._table, self._recorder, State(task.state))
         if task.is_cancelled or task.is_expired:
             return _not_begun(leg, "cancelled" if task.is_cancelled else "expired")
         code = self._app.tasks[task.task_type]
         leg.begun_at = time.monotonic()
+        leg.runs_once = (task.on_worker_lost or getattr(code, "on_worker_lost", None)) == "fail"
+        if leg.runs_once and not self._is_start_recorded(leg):
+            return leg
         hard = task.time_limit or code.time_limit
         self._table.begin(self._slot, task.claim_no, task.id, leg.begun_at, leg.begun_at + hard if hard else 0.0)
         legs.set_current(leg)
@@ -68,6 +71,13 @@ class Runner:
             leg.ended_at = time.monotonic()
             self._table.end(self._slot)
         return leg
+
+    def _is_start_recorded(self, leg: Leg) -> bool:
+        """Write STARTED before the code begins: whatever happens then, the ledger knows that it must not begin again."""
+        self._recorder.begun(leg)
+        self._recorder.flush()
+        leg.ended_at = time.monotonic()
+        return not leg.is_refused
 
     def _trace(self, leg: Leg, soft: float | None) -> None:
         task = leg.task
@@ -83,7 +93,7 @@ class Runner:
         except Reject as error:
             _reject(leg, error)
         except BaseException as error:
-            _fail(leg, error)
+            leg.fail(error)
 
     def _tracer(self, task_type: str) -> Callable[..., Any]:
         tracer = self._tracers.get(task_type)
@@ -149,15 +159,7 @@ def _reject(leg: Leg, error: Reject) -> None:
         leg.state, leg.next_leg = State.RETRY, _again(leg, retries=leg.task.retries)
         leg.data = to_json({"rejected": str(error.reason), "requeue": True})
     else:
-        _fail(leg, error)
-
-
-def _fail(leg: Leg, error: BaseException) -> None:
-    leg.state, leg.exception, leg.next_leg, leg.result = State.FAILURE, error, None, None
-    leg.error = to_json(describe_error(error, None))
-    leg.is_result_published = not isinstance(error, Ignore)
-    leg.follow_ups.clear()
-    leg.messages.clear()
+        leg.fail(error)
 
 
 def _not_begun(leg: Leg, reason: str) -> Leg:

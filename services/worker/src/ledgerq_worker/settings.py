@@ -39,6 +39,7 @@ class WorkerSettings(BaseSettings):
     drain_seconds: FiniteFloat = Field(
         1.0, gt=0, description="After this long a drain passes its ticket on, in seconds."
     )
+    quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
     progress_interval: FiniteFloat = Field(
         0.1, ge=0, description="Least time between two progress records of a task, in seconds."
     )

@@ -71,6 +71,7 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
         queues=settings.queues,
         task_types=sorted(app.tasks),
         lease=settings.lease_seconds,
+        quarantine_after=settings.quarantine_after,
         table=str(table.path),
     )
 
@@ -97,6 +98,8 @@ def _configure_celery(app: Celery) -> None:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         task_acks_late=False,
+        # Celery would ask Redis whether the task has succeeded before; the ledger knows.
+        worker_deduplicate_successful_tasks=False,
         worker_send_task_events=False,
     )
 

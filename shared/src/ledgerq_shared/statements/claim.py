@@ -36,6 +36,10 @@ class ClaimedTask(NamedTuple):
     expires_at: datetime | None
     is_expired: bool
     is_cancelled: bool
+    #: ``rerun`` or ``fail``, as submitted; null: the task type's own.
+    on_worker_lost: str | None
+    #: A suspect after a worker's death: no other task may run in its process meanwhile.
+    is_alone: bool
     #: Where this task stood in the queue; the low-water mark follows it.
     ready_at: datetime
 
@@ -106,7 +110,7 @@ WITH picked AS MATERIALIZED (
   -- Through an array: for a sub-select the planner expects half of the table and scans all of `ready` and `task`.
   DELETE FROM ready WHERE task_id = ANY (ARRAY(
     SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s AND NOT alone)))
-  RETURNING task_id, priority, run_at
+  RETURNING task_id, priority, run_at, alone
 ), made AS (
   INSERT INTO claim (worker_id, slot, queue, claimed_at, task_ids)
   SELECT %(worker_id)s::uuid, %(slot)s, %(queue)s, clock_timestamp(), array_agg(task_id) FROM taken HAVING count(*) > 0
@@ -114,7 +118,8 @@ WITH picked AS MATERIALIZED (
 )
 SELECT made.no, t.id, t.celery_id, t.task_type, t.queue, t.priority, t.state, t.attempt, t.retries, t.max_retries,
        t.time_limit, t.soft_time_limit, t.args::text, t.parameters::text, t.celery::text, t.submitted_at, t.expires_at,
-       coalesce(t.expires_at <= now(), false), t.cancel_requested_at IS NOT NULL, taken.run_at
+       coalesce(t.expires_at <= now(), false), t.cancel_requested_at IS NOT NULL,
+       t.on_worker_lost, taken.alone, taken.run_at
 FROM made, taken JOIN task t ON t.id = taken.task_id
 ORDER BY taken.priority DESC, taken.run_at, t.id
 """

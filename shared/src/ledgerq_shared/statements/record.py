@@ -31,6 +31,8 @@ class Begun(NamedTuple):
     before: State
     #: Seconds since the code began.
     begun_ago: float
+    #: ``on_worker_lost = fail`` by its code or by its submit: kept with the task, for whoever finds it lost.
+    runs_once: bool = False
 
 
 class Ended(NamedTuple):
@@ -132,6 +134,7 @@ def record_begun(items: Sequence[Begun]) -> Statement:
             "attempt": plain_array(item.attempt for item in items),
             "before": plain_array(item.before for item in items),
             "begun_ago": plain_array(item.begun_ago for item in items),
+            "runs_once": plain_array(item.runs_once for item in items),
         },
     )
 
@@ -139,11 +142,13 @@ def record_begun(items: Sequence[Begun]) -> Statement:
 _BEGUN = f"""
 WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[],
-                       %(begun_ago)s::float8[]) AS i(id, claim_no, attempt, before, begun_ago)
+                       %(begun_ago)s::float8[], %(runs_once)s::boolean[])
+    AS i(id, claim_no, attempt, before, begun_ago, runs_once)
 ), {_GUARD}, done AS (
   UPDATE task t SET state = 'STARTED', attempt = v.attempt, worker = v.worker, seq = t.seq + 2,
     started_at = greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at),
-    completed_at = NULL, progress = NULL, progress_status = NULL, progress_at = NULL
+    completed_at = NULL, progress = NULL, progress_status = NULL, progress_at = NULL,
+    on_worker_lost = CASE WHEN v.runs_once THEN 'fail' ELSE t.on_worker_lost END
   FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.cancel_requested_at,
             v.before, v.attempt, v.worker, v.claimed_at

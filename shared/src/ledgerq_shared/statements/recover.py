@@ -10,9 +10,6 @@ from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.unique import FREED
 
-#: Worker deaths after which a task is quarantined, unless set otherwise.
-QUARANTINE_AFTER = 3
-
 
 def recover_claims(
     *,
@@ -20,7 +17,7 @@ def recover_claims(
     slot: int | None = None,
     suspects: Collection[str] | None,
     charge: bool = True,
-    quarantine_after: int = QUARANTINE_AFTER,
+    quarantine_after: int,
     why: str,
     actor: str,
 ) -> Statement:
@@ -28,13 +25,15 @@ def recover_claims(
 
     A task whose code was running is *charged* with the death: it runs again, alone, or ends as FAILURE with
     `WorkerLost` (``on_worker_lost = fail``) or `TaskQuarantined` (too many deaths). All others go back to their place
-    in the queue as if nothing had happened. A task whose cancellation was requested ends as REVOKED.
+    in the queue as if nothing had happened. A task whose cancellation was requested ends as REVOKED. With ``fail`` a
+    task that had begun never begins again, charged or not.
 
     Args:
         slot: only this slot's claims; null: the whole worker's.
         suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then a task is
             charged if the ledger has it as STARTED or if it was the only one of its claim; the others of a larger
             claim are not charged but run alone, so that the next death tells.
+        quarantine_after: worker deaths after which a task is quarantined.
         charge: false when the death was our own doing (end of the grace period): nothing is charged.
         why: short reason for the events, such as ``SIGKILL`` or ``lease expired``.
     """
@@ -63,16 +62,15 @@ WITH taken AS (
   SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no, l.claimed_at,
          t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) OR (NOT %(known)s AND l.single) AS had_begun,
          NOT %(known)s AND NOT l.single AS is_uncertain,
-         coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy,
-         coalesce((y.options->>'quarantine_after')::integer, %(limit)s) AS quarantine_after
+         coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy
   FROM lost l JOIN task t ON t.id = l.id LEFT JOIN task_type y ON y.name = t.task_type
   WHERE t.completed_at IS NULL
   ORDER BY t.id FOR UPDATE OF t
 ), decided AS (
   SELECT f.*, f.had_begun AND %(charge)s AS is_charged,
     CASE WHEN f.cancel_requested_at IS NOT NULL THEN 'REVOKED'
-         WHEN f.had_begun AND %(charge)s AND f.policy = 'fail' THEN 'FAILURE'
-         WHEN f.had_begun AND %(charge)s AND f.worker_deaths + 1 >= f.quarantine_after THEN 'FAILURE'
+         WHEN f.had_begun AND f.policy = 'fail' THEN 'FAILURE'
+         WHEN f.had_begun AND %(charge)s AND f.worker_deaths + 1 >= %(limit)s THEN 'FAILURE'
          WHEN f.had_begun THEN 'PENDING' ELSE f.before END AS state
   FROM found f
 ), done AS (
@@ -84,7 +82,7 @@ WITH taken AS (
     error = CASE WHEN d.state = 'FAILURE' THEN json_build_object(
       'type', CASE WHEN d.policy = 'fail' THEN 'WorkerLost' ELSE 'TaskQuarantined' END,
       'message', CASE WHEN d.policy = 'fail'
-        THEN format('The worker died while running this task (%%s), and it must not run twice.', %(why)s)
+        THEN format('The worker was lost while running this task (%%s), and it must not run twice.', %(why)s)
         ELSE format('This task was running each time when %%s workers died (last: %%s); it will not run again by itself.',
                     d.worker_deaths + 1, %(why)s) END,
       'traceback', NULL, 'retryable', false) ELSE t.error END

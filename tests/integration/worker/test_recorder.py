@@ -1,0 +1,186 @@
+"""Recording when PostgreSQL refuses, or goes away in the middle of a commit: nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
+from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_shared.states import State
+from ledgerq_worker.legs import Leg
+from ledgerq_worker.recorder import Recorder
+from ledgerq_worker.slots import SlotTable
+from tests.support import databases, ledger_checks
+from tests.support.lives import Worker
+from tests.support.proxy import CommitBreaker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class _Departed:
+    """Stands where results leave for Redis."""
+
+    def __init__(self) -> None:
+        self.legs: list[Leg] = []
+
+    def begun(self, legs: Sequence[Leg]) -> None:
+        """Nobody asked for it."""
+
+    def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
+        """Keep them."""
+        self.legs += legs
+
+
+class _Slot:
+    """One slot with its recorder, on a worker that exists only in the ledger."""
+
+    def __init__(self, url: str, worker_id: uuid.UUID, table: SlotTable) -> None:
+        table.worker_id = worker_id
+        self.table = table
+        self.worker_id = worker_id
+        self.database = Database(url, application_name="test-slot")
+        self.departed = _Departed()
+        self.recorder = Recorder(self.database, table, 0, worker="node-1:1", departure=self.departed)  # type: ignore[arg-type]
+
+    def claim_statement(self) -> Any:
+        return claim_tasks(
+            worker_id=self.worker_id, slot=0, queue="default", limit=100, budget=1e9, cost_of_type={}, unknown_cost=0.0,
+            low_water={},
+        )  # fmt: skip
+
+    def claim(self) -> list[Leg]:
+        return [self.leg(task) for task in self.recorder.flush(self.claim_statement())]
+
+    def leg(self, task: ClaimedTask) -> Leg:
+        leg = Leg(task, 0, self.table, self.recorder, State(task.state))
+        leg.begun_at = leg.ended_at = 1.0
+        return leg
+
+
+@pytest.fixture
+def table() -> Iterator[SlotTable]:
+    made = SlotTable.create(1)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def node(database: str) -> Iterator[Worker]:
+    with Worker(database) as worker:
+        yield worker
+
+
+def _submit(database: str, count: int) -> list[str]:
+    tasks = [NewTask(new_task_id(), "demo.anything", "default", "{}") for _ in range(count)]
+    pool = Database(database, application_name="test")
+    with pool.transaction() as cursor:
+        execute(cursor, submit_tasks(tasks))
+    pool.close()
+    return [str(task.id) for task in tasks]
+
+
+def _succeed(leg: Leg, result: str = "1") -> None:
+    leg.state, leg.result = State.SUCCESS, result
+    leg.recorder.ended(leg)
+
+
+def _states(database: str) -> dict[str, str]:
+    return dict(databases.rows(database, "SELECT id::text, state FROM task"))  # type: ignore[arg-type]
+
+
+def _kinds(database: str) -> set[str]:
+    return {str(kind) for (kind,) in databases.rows(database, "SELECT DISTINCT kind FROM task_event")}
+
+
+def test_an_outcome_that_postgresql_refuses_fails_its_task_and_no_other(database: str, node: Worker, table: SlotTable):
+    ids = _submit(database, 9)
+    slot = _Slot(database, node.id, table)
+    legs = slot.claim()
+    for leg in legs:
+        _succeed(leg, "{broken json" if leg.task.id == ids[4] else "1")
+    legs[2].state, legs[2].result = State.RETRY, None
+    legs[2].next_leg = {
+        "task_type": "demo.anything", "queue": "default", "priority": 5, "retries": 1, "delay": math.nan, "run_at": None,
+        "args": None, "parameters": "{}", "celery": None,
+    }  # fmt: skip
+    assert slot.recorder.flush(slot.claim_statement()) == []
+    states = _states(database)
+    failed = {task_id for task_id, state in states.items() if state == "FAILURE"}
+    assert failed == {ids[4], legs[2].task.id}
+    assert set(states.values()) == {"SUCCESS", "FAILURE"}
+    assert databases.rows(database, "SELECT DISTINCT error->>'type' FROM task WHERE error IS NOT NULL") == [
+        ("OutcomeNotRecordable",)
+    ]
+    ledger_checks.assert_all_ended(database, ids)
+
+
+def test_a_report_that_postgresql_refuses_is_dropped_and_the_end_is_recorded(
+    database: str, node: Worker, table: SlotTable
+):
+    ids = _submit(database, 2)
+    slot = _Slot(database, node.id, table)
+    first, second = slot.claim()
+    slot.recorder.progressed(first, math.inf, "text with \x00")
+    slot.recorder.progressed(second, 50.0, "half")
+    slot.recorder.flush()
+    for leg in (first, second):
+        _succeed(leg)
+    slot.recorder.flush()
+    assert set(_states(database).values()) == {"SUCCESS"}
+    assert databases.rows(database, "SELECT id::text, progress_status FROM task WHERE progress IS NOT NULL") == [
+        (second.task.id, "half")
+    ]
+    ledger_checks.assert_all_ended(database, ids)
+
+
+@pytest.mark.parametrize("passes_commit_on", [True, False])
+def test_a_connection_lost_in_commit_records_once_and_refuses_nothing(
+    database: str, node: Worker, table: SlotTable, passes_commit_on: bool
+):
+    ids = _submit(database, 6)
+    with CommitBreaker(database, passes_commit_on=passes_commit_on) as proxy:
+        slot = _Slot(proxy.url, node.id, table)
+        legs = slot.claim()
+        more = _submit(database, 3)
+        slot.recorder.begun(legs[5])
+        slot.recorder.logged(legs[5], '{"message": "line"}')
+        for leg in legs[:5]:
+            _succeed(leg)
+        proxy.arm()
+        claimed = slot.recorder.flush(slot.claim_statement())
+        assert proxy.broken.is_set()
+        assert {task.id for task in claimed} == set(more)
+        assert len(slot.departed.legs) == 5
+        for leg in (legs[5], *map(slot.leg, claimed)):
+            _succeed(leg)
+        slot.recorder.flush()
+        slot.database.close()
+    assert "late_write_refused" not in _kinds(database)
+    assert databases.rows(database, "SELECT count(*) FROM task_event WHERE kind = 'log'") == [(1,)]
+    assert databases.rows(database, "SELECT count(*) FROM claim") == [(0,)]
+    ledger_checks.assert_all_ended(database, [*ids, *more])
+
+
+def test_a_refused_leg_learns_that_it_counts_no_more(database: str, node: Worker, table: SlotTable):
+    [task_id] = _submit(database, 1)
+    slot = _Slot(database, node.id, table)
+    [leg] = slot.claim()
+    databases.execute(database, "DELETE FROM claim")
+    databases.execute(
+        database,
+        "INSERT INTO ready (task_id, queue, priority, run_at, task_type) "
+        "SELECT id, queue, priority, submitted_at, task_type FROM task",
+    )
+    slot.recorder.begun(leg)
+    slot.recorder.flush()
+    assert leg.is_refused
+    assert leg.is_cancelled
+    assert _states(database) == {task_id: "PENDING"}
+    ledger_checks.assert_sound(database)
