@@ -20,6 +20,7 @@ PATHS = {
     "/tasks/{task_id}",
     "/tasks/{task_id}/status",
     "/tasks/{task_id}/events",
+    "/tasks/{task_id}/stream",
     "/task-types",
     "/task-types/{name}",
     "/queues",

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 import ledgerq_api.health.endpoints
 import ledgerq_api.queues.endpoints
 import ledgerq_api.scaling.endpoints
+import ledgerq_api.stream.endpoints
 import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
@@ -26,11 +27,14 @@ from ledgerq_api.queues.service import QueueService
 from ledgerq_api.scaling import schemas as scaling_schemas
 from ledgerq_api.scaling.service import ScalingService
 from ledgerq_api.settings import ApiSettings
+from ledgerq_api.stream.feed import Feed
+from ledgerq_api.stream.service import StreamService
 from ledgerq_api.task_types import schemas as task_type_schemas
 from ledgerq_api.task_types.service import TaskTypeService
 from ledgerq_api.tasks import schemas as task_schemas
 from ledgerq_api.tasks.acceptance import Acceptance
 from ledgerq_api.tasks.lean_paths import LEAN_PATHS
+from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_api.tasks.service import TaskService
 from ledgerq_api.wakeups import Wakeups
 from ledgerq_api.workers import schemas as worker_schemas
@@ -39,8 +43,8 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.settings import StoreSettings
 
-#: One for each thread that uses the database: submits, batch submits, statuses, wake-ups, and four readers.
-_CONNECTIONS = 8
+#: One for each thread that uses the database: submits, batch submits, statuses, streams, wake-ups, and four readers.
+_CONNECTIONS = 9
 
 _WIRE_TYPES = [
     *task_schemas.WIRE_TYPES,
@@ -61,14 +65,21 @@ class Services:
     ledger: Ledger
     wakeups: Wakeups
     tasks: TaskService
+    streams: StreamService
     task_types: TaskTypeService
     health: HealthService
     queues: QueueService
     scaling: ScalingService
     workers: WorkerService
 
+    def stop_waiting(self) -> None:
+        """Answer the clients that wait for news, and end the streams."""
+        self.tasks.stop_waiting()
+        self.streams.feed.stop()
+
     async def close(self) -> None:
         """Let what has begun end, then disconnect."""
+        await self.streams.feed.close()
         await self.tasks.close()
         self.wakeups.close()
         self.ledger.close()
@@ -83,13 +94,15 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     ledger = Ledger(database, timeout=settings.ledger_timeout)
     wakeups = Wakeups(ledger, broker)
     catalogue = CatalogueSource(ledger)
+    reader = TaskReader(ledger)
     acceptance = Acceptance(database, wakeups, timeout=settings.ledger_timeout)
     return Services(
         database=database,
         broker=broker,
         ledger=ledger,
         wakeups=wakeups,
-        tasks=TaskService(ledger, catalogue, acceptance),
+        tasks=TaskService(ledger, catalogue, acceptance, reader),
+        streams=StreamService(reader, Feed(ledger)),
         task_types=TaskTypeService(ledger, catalogue),
         health=HealthService(ledger, broker),
         queues=QueueService(ledger),
@@ -115,6 +128,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         telemetry={"metrics": False, "logs": False},
     )
     app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(services.tasks, locale=settings.locale)
+    app.router.routes += ledgerq_api.stream.endpoints.lean_routes(services.streams)
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
     app.include_router(ledgerq_api.queues.endpoints.router(services.queues))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -34,6 +36,7 @@ def main() -> None:
         logs = load(LogSettings)
         stores = load(StoreSettings)
         configure(logs, service="api")
+        _allow_many_connections()
         listener = _listen(settings.api_host, settings.api_port)
         _check_ledger(stores)
     except (SettingsError, LedgerQError) as error:
@@ -71,7 +74,7 @@ class _Server(uvicorn.Server):
         self._services = services
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._services.tasks.stop_waiting()
+        self._services.stop_waiting()
         await super().shutdown(sockets)
 
 
@@ -107,6 +110,13 @@ def _watched() -> list[Path]:
 
     packages = [Path(package.__file__).parent for package in (ledgerq_api, ledgerq_shared) if package.__file__]
     return [*packages, Path.cwd()]
+
+
+def _allow_many_connections() -> None:
+    """Each stream is an open file, and many systems allow a process 1,024 of them unless it asks for more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -97,6 +97,7 @@ TASK_DETAIL: dict[str, Any] = {
         "self": f"/tasks/{_ID}",
         "status": f"/tasks/{_ID}/status",
         "events": f"/tasks/{_ID}/events",
+        "stream": f"/tasks/{_ID}/stream",
         "task_type": f"/task-types/{_TYPE}",
     },
 }
@@ -132,3 +133,15 @@ EVENT_PAGE: dict[str, Any] = {
     ],
     "next_cursor": None,
 }
+
+STREAM = f"""retry: 1000
+
+id: 1
+event: submitted
+data: {{"seq":1,"kind":"submitted","at":"{_SUBMITTED}","attempt":0,"actor":"api","data":null}}
+
+id: 2
+event: dispatched
+data: {{"seq":2,"kind":"dispatched","at":"{_STARTED}","attempt":0,"actor":"worker:{_WORKER}","data":null}}
+
+"""

@@ -15,6 +15,15 @@ def _body(schema: str, example: object) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": reference, "example": example}}}
 
 
+def _stream_answers() -> dict[str, Any]:
+    good = {
+        "description": "Events of the history, oldest first; `data` is an `EventEntry`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": examples.STREAM}},
+    }
+    failures = {str(status): answer for status, answer in answers(200, "", "", None, errors=(404, 422, 503)).items()}
+    return {**failures, "200": good, "204": {"description": "The task is final and you have its last event."}}
+
+
 def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
@@ -105,6 +114,30 @@ LEAN_PATHS: dict[str, Any] = {
                 },
                 "304": {"description": "The status that you have is the latest."},
             },
+        }
+    },
+    "/tasks/{task_id}/stream": {
+        "get": {
+            "tags": ["tasks"],
+            "summary": "Follow a task live",
+            "description": "Server-Sent Events: the history so far, then each step as it is committed. Ends after the final "
+            "event. `Last-Event-ID` goes on after that event. While nothing happens, a comment keeps the connection open.",
+            "operationId": "stream_task",
+            "parameters": [
+                {
+                    "name": "task_id",
+                    "in": "path",
+                    "required": True,
+                    "description": "The task's id, or the id that its Celery producer gave it.",
+                    "schema": {"type": "string"},
+                },
+                _header(
+                    "Last-Event-ID",
+                    "`id` of the last event that you have.",
+                    {"type": "string", "pattern": "^[0-9]{1,9}$"},
+                ),
+            ],
+            "responses": _stream_answers(),
         }
     },
 }

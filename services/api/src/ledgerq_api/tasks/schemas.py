@@ -233,6 +233,7 @@ class Links(Struct, kw_only=True, frozen=True, omit_defaults=True):
     self: str
     status: str
     events: str
+    stream: str
     task_type: str
     rerun_of: str | None = None
 

@@ -35,11 +35,11 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 class TaskService:
     """Submits, follows and lists tasks."""
 
-    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance) -> None:
+    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, reader: TaskReader) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
         self._acceptance = acceptance
-        self._reader = TaskReader(ledger)
+        self._reader = reader
         self._long_poll = LongPoll()
 
     async def submit(self, body: schemas.SubmitBody, *, key: str | None = None, encoded: bytes = b"") -> Outcome:
@@ -117,6 +117,7 @@ class TaskService:
                 self=f"/tasks/{status.id}",
                 status=f"/tasks/{status.id}/status",
                 events=f"/tasks/{status.id}/events",
+                stream=f"/tasks/{status.id}/stream",
                 task_type=f"/task-types/{status.task_type}",
                 rerun_of=detail.rerun_of and f"/tasks/{detail.rerun_of}",
             ),
@@ -128,7 +129,7 @@ class TaskService:
         page, more = events[:limit], events[limit:]
         return schemas.EventPage(
             task_id=own_id,
-            events=[_event(event) for event in page],
+            events=[event_entry(event) for event in page],
             next_cursor=str(page[-1].seq) if more else None,
         )
 
@@ -226,7 +227,8 @@ def _summary(row: SummaryRow) -> schemas.TaskSummary:
     )
 
 
-def _event(event: Event) -> schemas.EventEntry:
+def event_entry(event: Event) -> schemas.EventEntry:
+    """A step of a task's history, read with ``data`` as text, in the wire's words."""
     return schemas.EventEntry(
         seq=event.seq,
         kind=event.kind,

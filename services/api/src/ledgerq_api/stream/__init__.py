@@ -1,0 +1,1 @@
+"""Follow tasks live: Server-Sent Events."""

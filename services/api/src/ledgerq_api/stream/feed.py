@@ -1,0 +1,174 @@
+"""One reader of the ledger for all streams of this process.
+
+A stream subscribes and then gets everything after the number that it has seen, history and news alike: nothing can fall
+between them. Every twentieth of a second one statement asks for the news of all subscribers that wait for some. One whose
+client reads slowly is not asked for: the ledger is its buffer. Without subscribers nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import structlog
+
+from ledgerq_api.ledger import Ledger
+from ledgerq_shared.database import execute
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.events import Event, StoredEvent, expand
+from ledgerq_shared.statements.read_stream import read_news
+
+log = structlog.get_logger()
+
+#: Seconds between two looks: an event is seen after half of that on average.
+_LOOK_EVERY = 0.05
+#: Seconds until the next try while PostgreSQL is away.
+_TRY_AGAIN_AFTER = 1.0
+#: Stored events taken for one subscriber at a time.
+_MOST_EVENTS = 200
+
+
+class Subscription:
+    """What one stream has seen and is about to see."""
+
+    __slots__ = ("events", "has_more", "is_over", "seen", "task_id", "wake")
+
+    def __init__(self, task_id: str, seen: int) -> None:
+        self.task_id = task_id
+        #: Number of the last event that was put into ``events``.
+        self.seen = seen
+        #: To be sent.
+        self.events: list[Event] = []
+        #: There are further events in the ledger already.
+        self.has_more = False
+        #: Nothing comes after ``events``: the task is final, the client has gone, or the process is about to end.
+        self.is_over = False
+        #: Set when any of this has changed.
+        self.wake = asyncio.Event()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.is_over = True
+        self.wake.set()
+
+
+class Feed:
+    """Tells subscribers what is new."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        self._all: set[Subscription] = set()
+        #: Those whom the next look does not wait for: new ones, and those in the middle of a long history.
+        self._hasty: list[Subscription] = []
+        self._hurry = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    def subscribe(self, task_id: str, seen: int) -> Subscription:
+        """Follow a task from the event after ``seen`` on. To be given back to :meth:`unsubscribe`."""
+        subscription = Subscription(task_id, seen)
+        if self._is_stopping:
+            subscription.end()
+            return subscription
+        self._all.add(subscription)
+        self._ask_now(subscription)
+        if self._reader is None:
+            self._reader = asyncio.get_running_loop().create_task(self._read_on())
+        return subscription
+
+    def take(self, subscription: Subscription) -> list[Event]:
+        """What is to be sent now; the subscriber is asked for again."""
+        subscription.wake.clear()
+        events, subscription.events = subscription.events, []
+        if subscription.has_more:
+            subscription.has_more = False
+            self._ask_now(subscription)
+        return events
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """The stream has ended."""
+        self._all.discard(subscription)
+        subscription.is_over = True
+
+    def stop(self) -> None:
+        """End all streams: the process is about to end, and clients go on elsewhere from what they have seen."""
+        self._is_stopping = True
+        for subscription in self._all:
+            subscription.end()
+        self._all.clear()
+        self._hurry.set()
+
+    async def close(self) -> None:
+        """Let what has begun end."""
+        self.stop()
+        if self._reader is not None:
+            await self._reader
+        self._thread.shutdown(wait=False)
+
+    def _ask_now(self, subscription: Subscription) -> None:
+        self._hasty.append(subscription)
+        self._hurry.set()
+
+    async def _read_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_at = loop.time() + _LOOK_EVERY
+        try:
+            while self._all:
+                await self._pause(due_at - loop.time())
+                begun_at = loop.time()
+                is_due = begun_at >= due_at
+                asked, self._hasty = (self._all if is_due else self._hasty), []
+                self._hurry.clear()
+                pause = await self._look([one for one in asked if not one.events and not one.is_over])
+                if is_due or pause > _LOOK_EVERY:
+                    # A look that takes long leaves as much time to everybody else.
+                    due_at = max(begun_at + pause, 2 * loop.time() - begun_at)
+        finally:
+            self._reader = None
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0 and not self._hasty:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._hurry.wait()
+            except TimeoutError:
+                return
+
+    async def _look(self, waiting: Sequence[Subscription]) -> float:
+        """Ask once; returns the seconds until it is worth asking again."""
+        if not waiting:
+            return _LOOK_EVERY
+        statement = read_news([one.task_id for one in waiting], [one.seen for one in waiting], limit=_MOST_EVENTS)
+        loop = asyncio.get_running_loop()
+        try:
+            rows = await loop.run_in_executor(
+                self._thread, self._ledger.repeatable, lambda cursor: execute(cursor, statement)
+            )
+        except Unavailable:
+            return _TRY_AGAIN_AFTER  # the streams stay: what happens meanwhile is in the ledger afterwards
+        except Exception:
+            log.exception("api.stream.failed", streams=len(waiting))
+            return _TRY_AGAIN_AFTER
+        for index, news in groupby(rows, key=itemgetter(0)):
+            _tell(waiting[index], list(news))
+        return _LOOK_EVERY
+
+
+def _tell(subscription: Subscription, news: Sequence[tuple[Any, ...]]) -> None:
+    if subscription.is_over:
+        return
+    _, task_seq, is_final, *_ = news[-1]
+    stored = (StoredEvent(*row[3:]) for row in news if row[3] is not None)
+    # A stored row may stand for steps that the client has seen already.
+    events = [event for event in expand(stored) if event.seq > subscription.seen]
+    has_more = len(news) == _MOST_EVENTS and events[-1].seq < task_seq
+    subscription.events = events
+    subscription.has_more = has_more
+    subscription.seen = events[-1].seq if has_more else task_seq
+    subscription.is_over = is_final and not has_more
+    subscription.wake.set()

@@ -1,0 +1,44 @@
+"""Read what is new about many tasks at once, for those who follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import plain_array
+
+
+def read_news(task_ids: Iterable[str], seen: Iterable[int], *, limit: int) -> Statement:
+    """Rows for followers of tasks with news, in order; none for the others.
+
+    Columns: which of the followers, from 0; number of the task's latest event, and whether the task is final, at the moment
+    of this look; then those of :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text, all null where the ledger has
+    none of the events any more.
+
+    Looks at each task's row by its primary key, whatever the planner thinks of it, and at events only where there is news.
+
+    Args:
+        seen: per follower, the number of the last event that it has.
+        limit: most stored events for each follower.
+    """
+    return Statement(_NEWS, {"ids": plain_array(task_ids), "seen": plain_array(seen), "limit": limit})
+
+
+_NEWS = """
+WITH changed AS MATERIALIZED (
+  SELECT w.n, w.id, w.seen, t.seq, t.submitted_at, t.is_final
+  FROM unnest(%(ids)s::uuid[], %(seen)s::integer[]) WITH ORDINALITY AS w(id, seen, n)
+  CROSS JOIN LATERAL (
+    SELECT seq, submitted_at, completed_at IS NOT NULL AS is_final FROM task WHERE id = w.id OFFSET 0
+  ) t
+  WHERE t.seq > w.seen
+)
+SELECT c.n - 1, c.seq, c.is_final, e.seq, e.at, e.kind, e.attempt, e.actor, e.claimed_at, e.started_at, e.data
+FROM changed c LEFT JOIN LATERAL (
+  SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text AS data FROM task_event
+  WHERE task_id = c.id AND seq > c.seen
+    AND at >= c.submitted_at - interval '1 day' AND at < now() + interval '1 day'
+  ORDER BY seq LIMIT %(limit)s
+) e ON true
+ORDER BY c.n, e.seq
+"""
