@@ -14,6 +14,7 @@ def test_a_task_shows_everything_that_was_submitted(api):
     assert detail["tags"] == ["b", "a"]
     assert detail["time_limit"] == 5.0
     assert (detail["priority"], detail["retries"], detail["worker_deaths"], detail["attempts"]) == (7, 0, 0, [])
+    assert detail["links"].pop("stream") == f"/tasks/{task_id}/stream"  # it would not end
     for link in detail["links"].values():
         assert api.get(link).status == 200
 

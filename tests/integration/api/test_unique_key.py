@@ -82,7 +82,7 @@ class Worker:
         assert self._run(recover_claims(worker_id=self.id, suspects=None, quarantine_after=1, why="x", actor="m"))
 
     def die_innocently(self, _claimed):
-        assert self._run(recover_claims(worker_id=self.id, suspects=[], why="x", actor="m"))
+        assert self._run(recover_claims(worker_id=self.id, suspects=[], quarantine_after=3, why="x", actor="m"))
 
 
 @pytest.fixture
