@@ -63,10 +63,10 @@ def test_what_is_written_is_read(
     table.begin(slot, claim, str(task), begun, deadline)
     record = next(one for one in reader.read() if one.slot == slot)
     task_id = None if task.int == 0 else str(task)
-    assert record == SlotRecord(slot, pid, claim, task_id, begun, deadline, False, False)
+    assert record == SlotRecord(slot, pid, claim, task_id, begun, deadline, False)
     table.end(slot)
     record = next(one for one in reader.read() if one.slot == slot)
-    assert record == SlotRecord(slot, pid, 0, None, 0.0, 0.0, False, False)
+    assert record == SlotRecord(slot, pid, 0, None, 0.0, 0.0, False)
     table.enter(slot, 0)
     assert slot not in {one.slot for one in reader.read()}
 
@@ -89,28 +89,74 @@ def test_slots_do_not_touch_one_another(table: SlotTable, reader: SlotTable, ste
 
 
 def test_a_request_to_stop_is_the_running_tasks_alone(table: SlotTable, reader: SlotTable):
+    task_id = str(uuid4())
     table.enter(3, 1)
-    table.begin(3, 1, str(uuid4()), 1.0, 0.0)
-    reader.flag_cancelled(3)
+    table.begin(3, 1, task_id, 1.0, 0.0)
+    reader.flag_cancelled(3, 1, task_id)
     assert table.is_cancelled(3)
     assert not table.is_cancelled(2)
     assert not table.is_cancelled(4)
     assert reader.read()[0].is_cancelled
-    assert not reader.read()[0].is_terminated
-    reader.flag_cancelled(3, terminate=True)
-    assert reader.read()[0].is_terminated
     table.end(3)
     assert not table.is_cancelled(3)
     table.begin(3, 2, str(uuid4()), 1.0, 0.0)
     assert not table.is_cancelled(3), "the next task of a slot inherits nothing"
+    reader.flag_cancelled(3, 1, task_id)
+    assert not table.is_cancelled(3), "a wish that comes too late is not for the next task"
+    assert not reader.read()[0].is_cancelled
+
+
+def test_a_task_that_comes_back_under_another_claim_is_not_stopped_by_an_old_wish(table: SlotTable):
+    task_id = str(uuid4())
+    table.enter(0, 1)
+    table.begin(0, 1, task_id, 1.0, 0.0)
+    table.end(0)
+    table.begin(0, 2, task_id, 2.0, 0.0)
+    table.flag_cancelled(0, 1, task_id)
+    assert not table.is_cancelled(0)
+    table.flag_cancelled(0, 2, task_id)
+    assert table.is_cancelled(0)
+
+
+def test_what_must_not_begin_is_listed_by_claim_and_task_until_the_next_list(table: SlotTable, reader: SlotTable):
+    legs = [(number, str(uuid4())) for number in range(1, 4)]
+    assert not reader.is_listed_cancelled(*legs[0])
+    table.list_cancelled(legs)
+    assert all(reader.is_listed_cancelled(*leg) for leg in legs)
+    assert not reader.is_listed_cancelled(9, legs[0][1])
+    table.list_cancelled(legs[1:2])
+    assert [reader.is_listed_cancelled(*leg) for leg in legs] == [False, True, False]
+    table.list_cancelled([])
+    assert not any(reader.is_listed_cancelled(*leg) for leg in legs)
+
+
+def test_a_list_that_is_too_long_is_cut_and_touches_nothing_else(table: SlotTable, reader: SlotTable):
+    table.enter(COUNT - 1, 7)
+    legs = [(number, str(uuid4())) for number in range(1, 400)]
+    table.list_cancelled(legs)
+    assert reader.is_listed_cancelled(*legs[255])
+    assert not reader.is_listed_cancelled(*legs[256])
+    assert [record.pid for record in reader.read()] == [7]
+
+
+def test_a_record_is_unchanged_until_its_process_goes_on(table: SlotTable, reader: SlotTable):
+    task_id = str(uuid4())
+    table.enter(2, 4711)
+    table.begin(2, 5, task_id, 1.5, 2.5)
+    record = reader.read()[0]
+    reader.flag_cancelled(2, 5, task_id)
+    assert reader.is_unchanged(record)
+    table.end(2)
+    assert not reader.is_unchanged(record)
 
 
 def test_a_new_process_in_a_slot_inherits_nothing(table: SlotTable):
     table.enter(0, 1)
-    table.begin(0, 7, str(uuid4()), 1.0, 2.0)
-    table.flag_cancelled(0, terminate=True)
+    task_id = str(uuid4())
+    table.begin(0, 7, task_id, 1.0, 2.0)
+    table.flag_cancelled(0, 7, task_id)
     table.enter(0, 2)
-    assert table.read() == [SlotRecord(0, 2, 0, None, 0.0, 0.0, False, False)]
+    assert table.read() == [SlotRecord(0, 2, 0, None, 0.0, 0.0, False)]
 
 
 def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: SlotTable):
@@ -122,4 +168,4 @@ def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: Sl
     )
     ended = subprocess.run([sys.executable, "-c", code, str(table.path), task_id], check=False)
     assert ended.returncode == 9
-    assert table.read() == [SlotRecord(1, 4711, 5, task_id, 1.5, 2.5, False, False)]
+    assert table.read() == [SlotRecord(1, 4711, 5, task_id, 1.5, 2.5, False)]

@@ -81,6 +81,10 @@ def far_too_slow():
     time.sleep(60)
 
 @shared_task
+def far_too_slow_to_wait_for():
+    time.sleep(600)
+
+@shared_task
 def kills_its_process():
     os.kill(os.getpid(), signal.SIGKILL)
 

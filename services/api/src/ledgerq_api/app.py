@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
+import ledgerq_api.control.endpoints
 import ledgerq_api.health.endpoints
 import ledgerq_api.queues.endpoints
 import ledgerq_api.scaling.endpoints
@@ -18,6 +19,8 @@ import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
 from ledgerq_api import __version__, documentation, problems
 from ledgerq_api.catalogue_source import CatalogueSource
+from ledgerq_api.control import schemas as control_schemas
+from ledgerq_api.control.service import ControlService
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
 from ledgerq_api.ledger import Ledger
@@ -48,6 +51,7 @@ _CONNECTIONS = 9
 
 _WIRE_TYPES = [
     *task_schemas.WIRE_TYPES,
+    *control_schemas.WIRE_TYPES,
     *task_type_schemas.WIRE_TYPES,
     *health_schemas.WIRE_TYPES,
     *queue_schemas.WIRE_TYPES,
@@ -66,6 +70,7 @@ class Services:
     wakeups: Wakeups
     tasks: TaskService
     streams: StreamService
+    control: ControlService
     task_types: TaskTypeService
     health: HealthService
     queues: QueueService
@@ -103,6 +108,7 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
         wakeups=wakeups,
         tasks=TaskService(ledger, catalogue, acceptance, reader),
         streams=StreamService(reader, Feed(ledger)),
+        control=ControlService(ledger, catalogue, acceptance, wakeups),
         task_types=TaskTypeService(ledger, catalogue),
         health=HealthService(ledger, broker),
         queues=QueueService(ledger),
@@ -130,6 +136,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(services.tasks, locale=settings.locale)
     app.router.routes += ledgerq_api.stream.endpoints.lean_routes(services.streams)
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
+    app.include_router(ledgerq_api.control.endpoints.router(services.control, locale=settings.locale))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
     app.include_router(ledgerq_api.queues.endpoints.router(services.queues))
     app.include_router(

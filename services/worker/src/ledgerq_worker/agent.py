@@ -10,10 +10,7 @@ Speaks with the parent over its standard input, one line each: ``lost <pid>``, `
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
 import signal
 import sys
 import time
@@ -34,7 +31,10 @@ from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
 from ledgerq_worker.hard_limit import record_hard_limit
+from ledgerq_worker.killing import ENDED, is_alive, kill_if, kill_if_alive, resume
+from ledgerq_worker.lines import Lines, first_line
 from ledgerq_worker.slots import SlotRecord, SlotTable
+from ledgerq_worker.wishes import Wish, record_termination, running
 
 log = structlog.get_logger()
 
@@ -44,9 +44,6 @@ _LOOK_EVERY = 0.2
 _LOOK_FOR_DEAD_EVERY = 1.0
 #: The lease is renewed ten times before it would run out.
 _RENEWALS_PER_LEASE = 10
-#: A killed process has ended after this long, in seconds, unless the system is stuck.
-_DEAD_WITHIN = 5.0
-_ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
 _FAREWELL = 60.0
 
@@ -83,6 +80,8 @@ class Agent:
         self._renewed_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
+        #: What somebody asked to end, as of the latest renewal.
+        self._wishes: list[Wish] = []
 
     def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
         """Until the parent says that it has stopped, or dies.
@@ -90,6 +89,8 @@ class Agent:
         Args:
             read_lines: the parent's lines that arrived within so many seconds; null when its pipe is closed.
         """
+        for record in self._table.read() if self._config.pool == "prefork" else ():
+            resume(record.pid)  # an agent before this one may have died between the question and the kill
         while True:
             lines = read_lines(_LOOK_EVERY)
             # The pipe may stay open in a pool process that outlives the parent, so look at the parent too.
@@ -127,7 +128,7 @@ class Agent:
                 )
             if rows:
                 self._renewed_at = time.monotonic()
-                self._cancel(rows[0][0])
+                self._cancel([Wish(*row) for row in rows if row[0] is not None])
                 return
             log.warning("agent.declared_dead", worker=self._config.name)
         self._register()
@@ -160,7 +161,7 @@ class Agent:
 
     def _is_parent_gone(self) -> bool:
         try:
-            return not self._parent.is_running() or self._parent.status() in _ENDED
+            return not self._parent.is_running() or self._parent.status() in ENDED
         except psutil.NoSuchProcess:
             return True
 
@@ -170,10 +171,22 @@ class Agent:
         except psutil.NoSuchProcess:
             return True
 
-    def _cancel(self, task_ids: list[str]) -> None:
-        for record in self._table.read() if task_ids else ():
-            if record.task_id in task_ids and not record.is_cancelled:
-                self._table.flag_cancelled(record.slot)
+    def _cancel(self, wishes: list[Wish]) -> None:
+        """Pass on what somebody asked to end: the wish to a running task, a bar to one that has not begun."""
+        if not wishes and not self._wishes:
+            return
+        self._wishes = wishes
+        self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in wishes)
+        for record, wish in running(self._table, wishes):
+            self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)
+            if wish.terminate and self._config.pool == "prefork":
+                self._terminate(record)
+
+    def _terminate(self, record: SlotRecord) -> None:
+        log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
+        with self._database.transaction() as cursor:
+            execute(cursor, record_termination(record, actor=f"worker:{self._config.name}"))
+        self._kill_unless_ended(record, why="the task was terminated")
 
     def _recover_lost(self) -> None:
         """Take back what the slots of dead pool processes held.
@@ -193,7 +206,7 @@ class Agent:
     def _is_ours(self, pid: int) -> bool:
         """Whether a pool process lives. While the parent lives, one with another parent was given a dead one's number."""
         try:
-            return _is_alive(pid) and (psutil.Process(pid).ppid() == self._config.parent_pid or self._is_parent_gone())
+            return is_alive(pid) and (psutil.Process(pid).ppid() == self._config.parent_pid or self._is_parent_gone())
         except psutil.NoSuchProcess:
             return False
 
@@ -230,9 +243,12 @@ class Agent:
         with self._database.transaction() as cursor:
             for statement in record_hard_limit(record, limit, actor=f"worker:{self._config.name}"):
                 execute(cursor, statement)
-        if record in self._table.read():  # it may have ended meanwhile, and an innocent task run there now
-            _kill_if_alive(record.pid)
-            self._take_back(record, why=f"hard time limit of {limit:g} s")
+        self._kill_unless_ended(record, why=f"hard time limit of {limit:g} s")
+
+    def _kill_unless_ended(self, record: SlotRecord, *, why: str) -> None:
+        """End a task with its process. It may have ended by itself, and an innocent one run there now."""
+        if kill_if(record.pid, lambda: self._table.is_unchanged(record)):
+            self._take_back(record, why=why)
 
     def _parent_died(self) -> None:
         """The parent is gone without a farewell: its pool processes must not go on, their tasks must run again."""
@@ -243,7 +259,7 @@ class Agent:
     def _kill_pool(self) -> None:
         if self._config.pool == "prefork":
             for record in self._table.read():
-                _kill_if_alive(record.pid)
+                kill_if_alive(record.pid)
 
     def _end(self, why: str, *, charge: bool) -> None:
         suspects = [record.task_id for record in self._table.read() if record.task_id]
@@ -274,61 +290,20 @@ class Agent:
             self._broker.wake(queue, len(rows), max(self._config.slots, 1))
 
 
-def _is_alive(pid: int) -> bool:
-    """A zombie has ended, whether or not its parent has taken note of it."""
-    try:
-        return bool(psutil.Process(pid).status() not in _ENDED)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _kill_if_alive(pid: int) -> None:
-    deadline = time.monotonic() + _DEAD_WITHIN
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    while _is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.002)
-
-
-class _Lines:
-    """The parent's lines."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._rest = b""
-
-    def __call__(self, seconds: float) -> list[str] | None:
-        if not select.select([self._handle], [], [], seconds)[0]:
-            return []
-        chunk = os.read(self._handle, 4096)
-        if not chunk:
-            return None
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        return [line.decode() for line in lines]
-
-
-def _first_line(handle: int) -> bytes:
-    """Byte by byte: what follows the first line is not to vanish in a buffer."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := os.read(handle, 1)):
-        line += byte
-    return line
-
-
 def main() -> None:
     """``python -m ledgerq_worker.agent``: the first line on standard input is the configuration."""
     # A Ctrl-C in the terminal reaches the whole group; the parent decides when the agent ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     configure(load(LogSettings), service="agent")
-    config = NodeConfig(**json.loads(_first_line(sys.stdin.fileno())))
+    config = NodeConfig(**json.loads(first_line(sys.stdin.fileno())))
     name = f"ledgerq-agent {config.name}"
     Agent(
         config,
         Database(config.database_url, application_name=name, size=1),
         Broker(config.broker_url, client_name="ledgerq-agent"),
         SlotTable(Path(config.table), config.slots),
-    ).run(_Lines(sys.stdin.fileno()))
+    ).run(Lines(sys.stdin.fileno()))
 
 
 if __name__ == "__main__":

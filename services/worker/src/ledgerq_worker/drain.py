@@ -14,6 +14,7 @@ import structlog
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
 from ledgerq_worker.claim_size import ClaimSize
 from ledgerq_worker.legs import Leg
@@ -35,6 +36,7 @@ class Drain:
     """The drain of one slot.
 
     Args:
+        worker: the node's name, for the event log.
         watcher: makes the slot's watcher, given how to hand back what has not begun.
         seconds: how long it may go on before the ticket is passed on.
         slots: worker slots of this node, to know how many tickets are worth having.
@@ -48,6 +50,7 @@ class Drain:
         broker: Broker,
         table: SlotTable,
         slot: int,
+        worker: str,
         runner: Runner,
         recorder: Recorder,
         claim_size: ClaimSize,
@@ -60,6 +63,7 @@ class Drain:
         self._broker = broker
         self._table = table
         self._slot = slot
+        self._worker = worker
         self._runner = runner
         self._recorder = recorder
         self._claim_size = claim_size
@@ -168,7 +172,9 @@ class Drain:
         while True:
             try:
                 with self._database.transaction() as cursor:
-                    execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
+                    rows = execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
+                    if cancelled := [task_id for task_id, _, is_cancelled in rows if is_cancelled]:
+                        execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
                 break
             except Unavailable as error:  # doing it twice changes nothing
                 log.warning("worker.hand_back.ledger_unavailable", error=error.detail, tasks=len(tasks))

@@ -151,6 +151,7 @@ class PoolProcess:
             broker=self._broker,
             table=self._table,
             slot=slot,
+            worker=settings.name,
             runner=runner,
             recorder=recorder,
             claim_size=ClaimSize(budget=settings.claim_budget, limit=settings.claim_limit),

@@ -21,6 +21,7 @@ from ledgerq_shared.database import Database, execute, is_passing, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import record
+from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import submit_tasks
 from ledgerq_shared.statements.transactions import current_transaction, end_idle_transaction, transaction_status
@@ -187,7 +188,7 @@ class Recorder:
     def _write(self, pending: Pending, claim: Statement | None, written: _Written) -> None:
         with self._database.transaction() as cursor:
             written.refused = self._write_running(cursor, pending)
-            accepted = _write_ended(cursor, pending)
+            accepted = self._write_ended(cursor, pending)
             written.refused.update(
                 {leg.task.id: (leg, str(leg.state)) for leg in pending.ended if leg.task.id not in accepted}
             )
@@ -207,7 +208,7 @@ class Recorder:
         for leg, what in written.refused.values():
             leg.is_refused = True
             if leg.state is None:
-                self._table.flag_cancelled(self._slot)
+                self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
             log.warning("worker.late_write_refused", task_id=leg.task.id, claim=leg.task.claim_no, write=what)
         begun = [leg for leg in pending.begun.values() if leg.start is not None and not leg.is_refused]
         if begun:
@@ -264,8 +265,22 @@ class Recorder:
         answers = {row[0]: row[1:] for row in rows}
         for leg in legs:
             if answers.get(leg.task.id) == (True,) and leg.state is None:
-                self._table.flag_cancelled(self._slot)
+                self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
         return {leg.task.id: (leg, what) for leg in legs if leg.task.id not in answers}
+
+    def _write_ended(self, cursor: type_cursor, pending: Pending) -> set[str]:
+        """Ends and next legs; returns the ids that the ledger accepted."""
+        accepted: set[str] = set()
+        final = [_ended(leg, _before(leg, pending)) for leg in pending.ended if leg.next_leg is None]
+        if final:
+            accepted.update(row[0] for row in execute(cursor, record.record_ended(final)))
+        for leg in pending.ended:
+            if leg.next_leg is not None:
+                rows = execute(cursor, record.record_next_leg(_next(leg, _before(leg, pending))))
+                accepted.update(row[0] for row in rows)
+                if cancelled := [task_id for task_id, is_cancelled in rows if is_cancelled]:
+                    execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
+        return accepted
 
     def _write_leaving(self, cursor: type_cursor, legs: list[Leg]) -> list[int]:
         """What the accepted legs send on: tasks into the ledger, everything else into the outbox."""
@@ -280,19 +295,6 @@ class Recorder:
         if outcomes:
             outbox += [row[0] for row in execute(cursor, record.put_in_outbox("outcome", outcomes))]
         return outbox
-
-
-def _write_ended(cursor: type_cursor, pending: Pending) -> set[str]:
-    """Ends and next legs; returns the ids that the ledger accepted."""
-    accepted: set[str] = set()
-    final = [_ended(leg, _before(leg, pending)) for leg in pending.ended if leg.next_leg is None]
-    if final:
-        accepted.update(row[0] for row in execute(cursor, record.record_ended(final)))
-    for leg in pending.ended:
-        if leg.next_leg is not None:
-            rows = execute(cursor, record.record_next_leg(_next(leg, _before(leg, pending))))
-            accepted.update(row[0] for row in rows)
-    return accepted
 
 
 def _before(leg: Leg, pending: Pending) -> State:

@@ -52,8 +52,9 @@ class Runner:
     def run(self, task: ClaimedTask) -> Leg:
         """Run ``task`` to its end, whatever that is. A leg without a state was not begun: its claim was superseded."""
         leg = Leg(task, self._slot, self._table, self._recorder, State(task.state))
-        if task.is_cancelled or task.is_expired:
-            return _not_begun(leg, "cancelled" if task.is_cancelled else "expired")
+        is_cancelled = task.is_cancelled or self._table.is_listed_cancelled(task.claim_no, task.id)
+        if is_cancelled or task.is_expired:
+            return _not_begun(leg, "cancelled" if is_cancelled else "expired")
         code = self._app.tasks[task.task_type]
         leg.begun_at = time.monotonic()
         leg.runs_once = (task.on_worker_lost or getattr(code, "on_worker_lost", None)) == "fail"

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -18,12 +19,19 @@ from uuid import UUID
 import psutil
 
 _PREFIX = "ledgerq-slots-"
-_HEADER = struct.Struct("<16s B 47x")  # worker id, stopping
-_RECORD = struct.Struct("<i i q 16s d d B B 14x")  # pid, -, claim, task, begun, deadline, cancelled, terminate
+_HEADER = struct.Struct("<16s B x H 44x")  # worker id, stopping, number of cancelled legs
+_COUNT = struct.Struct("<H")
+_COUNT_AT = 18
+_LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
+_RECORD = struct.Struct("<i 4x q 16s d d 24s")  # pid, leg, begun, deadline, the leg that is to stop
 _PID = struct.Struct("<i")
-_CLAIM = struct.Struct("<q 16s d d B B")
-_FLAGS_AT = _RECORD.size - 16
+_RUNNING = struct.Struct("<q 16s d d 24s")
+_LEG_AT = 8
+_CANCELLED_AT = _RECORD.size - _LEG.size
 _NOBODY = bytes(16)
+_NO_LEG = bytes(_LEG.size)
+#: Most legs of a node that are listed as cancelled before they have begun. Those beyond are noticed when they run.
+_MOST_CANCELLED = 256
 
 
 class SlotRecord(NamedTuple):
@@ -40,7 +48,6 @@ class SlotRecord(NamedTuple):
     #: When it is to be killed, by the same clock; 0: never.
     deadline: float
     is_cancelled: bool
-    is_terminated: bool
 
 
 class SlotTable:
@@ -91,41 +98,62 @@ class SlotTable:
 
     def enter(self, index: int, pid: int) -> None:
         """``pid`` runs this slot from now on; 0: nobody does."""
-        _RECORD.pack_into(self._map, self._at(index), pid, 0, 0, _NOBODY, 0.0, 0.0, 0, 0)
+        _RECORD.pack_into(self._map, self._at(index), pid, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
 
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:
         """A task's code begins."""
-        _CLAIM.pack_into(
-            self._map, self._at(index) + 8, claim_no, bytes.fromhex(task_id.replace("-", "")), begun_at, deadline, 0, 0
-        )
+        task = bytes.fromhex(task_id.replace("-", ""))
+        _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, claim_no, task, begun_at, deadline, _NO_LEG)
 
     def end(self, index: int) -> None:
         """The task's code has ended."""
-        _CLAIM.pack_into(self._map, self._at(index) + 8, 0, _NOBODY, 0.0, 0.0, 0, 0)
+        _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
 
-    def flag_cancelled(self, index: int, *, terminate: bool = False) -> None:
-        """Tell the task in this slot that it should stop."""
-        self._map[self._at(index) + _FLAGS_AT] = 1
-        if terminate:
-            self._map[self._at(index) + _FLAGS_AT + 1] = 1
+    def flag_cancelled(self, index: int, claim_no: int, task_id: str) -> None:
+        """Tell the task in this slot that it should stop.
+
+        The wish names its task: one that comes when the slot has gone on to the next task is not for that one.
+        """
+        at = self._at(index) + _CANCELLED_AT
+        self._map[at : at + _LEG.size] = _packed(claim_no, task_id)
 
     def is_cancelled(self, index: int) -> bool:
         """Whether the task in this slot should stop."""
-        return self._map[self._at(index) + _FLAGS_AT] != 0
+        at = self._at(index)
+        wanted = self._map[at + _CANCELLED_AT : at + _CANCELLED_AT + _LEG.size]
+        return wanted != _NO_LEG and wanted == self._map[at + _LEG_AT : at + _LEG_AT + _LEG.size]
+
+    def list_cancelled(self, legs: Iterable[tuple[int, str]]) -> None:
+        """What this node has claimed and must not begin any more, as ``(claim number, task id)``."""
+        packed = [_packed(claim_no, task_id) for claim_no, task_id in legs][:_MOST_CANCELLED]
+        start = self._at(self.count)
+        self._map[start : start + len(packed) * _LEG.size] = b"".join(packed)
+        _COUNT.pack_into(self._map, _COUNT_AT, len(packed))
+
+    def is_listed_cancelled(self, claim_no: int, task_id: str) -> bool:
+        """Whether a claimed task must not begin any more. Asked before every task: costs nothing while none is."""
+        (count,) = _COUNT.unpack_from(self._map, _COUNT_AT)
+        if not count:
+            return False
+        start, wanted = self._at(self.count), _packed(claim_no, task_id)
+        return any(
+            self._map[at : at + _LEG.size] == wanted for at in range(start, start + count * _LEG.size, _LEG.size)
+        )
 
     def read(self) -> list[SlotRecord]:
         """All slots that a process has entered."""
         records = []
         for index in range(self.count):
-            pid, _, claim_no, task, begun, deadline, cancelled, terminated = _RECORD.unpack_from(
-                self._map, self._at(index)
-            )
+            pid, claim_no, task, begun, deadline, cancelled = _RECORD.unpack_from(self._map, self._at(index))
             task_id = None if task == _NOBODY else str(UUID(bytes=task))
             if pid:
-                records.append(
-                    SlotRecord(index, pid, claim_no, task_id, begun, deadline, bool(cancelled), bool(terminated))
-                )
+                is_cancelled = cancelled != _NO_LEG and cancelled == _LEG.pack(claim_no, task)
+                records.append(SlotRecord(index, pid, claim_no, task_id, begun, deadline, is_cancelled))
         return records
+
+    def is_unchanged(self, record: SlotRecord) -> bool:
+        """Whether that process still runs that task, or none, in that slot."""
+        return any(now._replace(is_cancelled=record.is_cancelled) == record for now in self.read())
 
     @staticmethod
     def _at(index: int) -> int:
@@ -141,5 +169,9 @@ def _remove_orphans(folder: Path) -> None:
                 path.unlink()
 
 
+def _packed(claim_no: int, task_id: str) -> bytes:
+    return _LEG.pack(claim_no, bytes.fromhex(task_id.replace("-", "")))
+
+
 def _size(count: int) -> int:
-    return _HEADER.size + count * _RECORD.size
+    return _HEADER.size + count * _RECORD.size + _MOST_CANCELLED * _LEG.size

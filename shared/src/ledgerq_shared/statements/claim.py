@@ -139,7 +139,10 @@ def has_ready(queue: str, *, strange_types: Collection[str] = ()) -> Statement:
 
 
 def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statement:
-    """Return claimed tasks that have not begun, uncharged and with their old place in the queue. Rows: ``(id, queue)``.
+    """Return claimed tasks that have not begun, uncharged and with their old place in the queue.
+
+    Rows: ``(id, queue, is_cancelled)``. Those whose cancellation was requested are to be revoked in the same transaction
+    (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
 
     Args:
         claims: task id → number of the claim that holds it. What a claim no longer holds is left alone.
@@ -180,5 +183,5 @@ valid AS MATERIALIZED (
   SELECT t.id, t.queue, t.priority, t.task_type, %(reason)s::text, t.expires_at
   FROM returned t WHERE t.is_held
 )
-SELECT id, queue FROM returned
+SELECT id, queue, cancel_requested_at IS NOT NULL FROM returned
 """

@@ -213,9 +213,10 @@ SELECT id FROM done
 
 
 def record_next_leg(item: NextLeg) -> Statement:
-    """Write a retry or a replacement. Row: ``(id, queue, is_ready)`` when accepted.
+    """Write a retry or a replacement. Row: ``(id, is_cancelled)`` when accepted.
 
-    The wait stands in the ledger (``held``), never in a worker's memory.
+    The wait stands in the ledger (``held``), never in a worker's memory. A task whose cancellation was requested is to
+    be revoked in the same transaction (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
     """
     params = item._asdict()
     params["task_id"] = str(item.task_id)
@@ -238,7 +239,7 @@ WITH input AS (
   FROM valid v, (SELECT id, task_type, queue FROM task WHERE id = %(task_id)s::uuid) old
   WHERE t.id = v.id AND old.id = v.id AND (t.state = v.before) IS TRUE
   RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.state, t.run_at, t.submitted_at, t.started_at,
-            t.expires_at, t.worker_deaths, v.before, v.attempt, v.worker, v.claimed_at,
+            t.expires_at, t.worker_deaths, t.cancel_requested_at, v.before, v.attempt, v.worker, v.claimed_at,
             old.task_type AS old_type, old.queue AS old_queue
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
@@ -259,7 +260,7 @@ WITH input AS (
          worker_deaths > 0, expires_at
   FROM done WHERE run_at > now()
 ), {_RELEASE}
-SELECT id, queue, run_at IS NULL OR run_at <= now() FROM done
+SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
 

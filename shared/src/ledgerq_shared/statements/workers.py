@@ -58,8 +58,10 @@ def register_worker(
 
 
 def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
-    """Renew a worker's lease. Row ``(cancelled,)``, the ids among its claims whose cancellation is requested; no row:
-    it was declared dead, its claims are void, and it must register anew.
+    """Renew a worker's lease.
+
+    Rows ``(claim_no, task_id, terminate)``: what it holds and should end, because somebody asked; one row of nulls:
+    nothing. No row: it was declared dead, its claims are void, and it must register anew.
     """
     return Statement(
         """
@@ -68,7 +70,12 @@ def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
                             stopping = %(stopping)s
           WHERE id = %(id)s::uuid AND ended_at IS NULL RETURNING id
         )
-        SELECT ARRAY(SELECT unnest(cancelled)::text FROM claim WHERE worker_id = beat.id) FROM beat
+        SELECT c.no, c.task_id, c.terminate FROM beat LEFT JOIN LATERAL (
+          SELECT c.no, x.id::text AS task_id, t.terminate
+          FROM claim c CROSS JOIN unnest(c.cancelled) AS x(id)
+          CROSS JOIN LATERAL (SELECT terminate FROM task WHERE id = x.id OFFSET 0) t
+          WHERE c.worker_id = beat.id AND x.id = ANY (c.task_ids)
+        ) c ON true
         """,
         {"id": str(worker_id), "lease": lease, "stopping": stopping},
     )

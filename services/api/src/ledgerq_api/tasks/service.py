@@ -53,7 +53,7 @@ class TaskService:
             task = draft(body, catalogue)
         except (UnknownTaskType, NoTaskTypes):
             task = draft(body, await self._catalogue.latest())
-        keyed = None if key is None else KeyedSubmit(_checked(key), hashlib.sha256(encoded).digest(), task.id)
+        keyed = None if key is None else KeyedSubmit(checked_key(key), hashlib.sha256(encoded).digest(), task.id)
         return await self._acceptance.accept(Submission(task, keyed))
 
     async def submit_all(
@@ -64,7 +64,7 @@ class TaskService:
         Args:
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
         """
-        name = None if key is None else _checked(key)
+        name = None if key is None else checked_key(key)
         catalogue = await self._catalogue.current()
         if any(body.task_type not in catalogue.types for body in bodies):
             catalogue = await self._catalogue.latest()
@@ -181,7 +181,12 @@ def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue) -> li
     return [draft(body, catalogue, f"#/tasks/{index}") for index, body in enumerate(bodies)]
 
 
-def _checked(key: str) -> str:
+def checked_key(key: str) -> str:
+    """An Idempotency-Key that the ledger takes.
+
+    Raises:
+        InvalidRequest
+    """
     if not _KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key: 1 to 255 printable ASCII characters are allowed.")
     return key

@@ -1,0 +1,1 @@
+"""Cancel tasks, run them again, say why one does not run; pause queues."""

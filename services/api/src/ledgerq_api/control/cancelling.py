@@ -1,0 +1,56 @@
+"""Cancel one task in a transaction, wherever it is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.errors import LedgerUnavailable, TaskIsFinal, TaskNotFound
+from ledgerq_shared.statements.cancel import read_end, request_cancel, revoke_waiting
+from ledgerq_shared.states import State
+
+#: Each further look means that the task went from one place to another between two statements.
+_LOOKS = 50
+
+
+class Cancelled(NamedTuple):
+    """What a cancel has come to."""
+
+    #: REVOKED: it will never run. Any other: a worker has it and was asked to end it.
+    state: State
+    terminate: bool
+
+
+def cancel(
+    cursor: type_cursor,
+    task_id: str,
+    *,
+    actor: str,
+    message: str | None = None,
+    terminate: bool = False,
+    is_repeated: bool = False,
+) -> Cancelled:
+    """Cancel in the caller's transaction, at PostgreSQL's usual isolation: each look has to see what has been committed.
+
+    Args:
+        is_repeated: the outcome of an earlier try is unknown, so finding the task cancelled is a success.
+
+    Raises:
+        TaskNotFound, TaskIsFinal
+    """
+    for _ in range(_LOOKS):
+        if execute(cursor, revoke_waiting([task_id], actor=actor, message=message, terminate=terminate)):
+            return Cancelled(State.REVOKED, terminate)
+        rows = execute(cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate))
+        if rows:
+            state, may_terminate = rows[0]
+            return Cancelled(State(state), may_terminate)
+        rows = execute(cursor, read_end(task_id))
+        if not rows:
+            raise TaskNotFound(f"No task has the id {task_id}.")
+        state, is_final, is_cancelled = rows[0]
+        if is_final and is_repeated and is_cancelled and state == State.REVOKED:
+            return Cancelled(State.REVOKED, terminate)
+        if is_final:
+            raise TaskIsFinal(f"The task has already ended as {state}.", task_status=state)
+    raise LedgerUnavailable("The task moves too fast to be cancelled just now; try again.")

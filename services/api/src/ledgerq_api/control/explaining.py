@@ -1,0 +1,169 @@
+"""Why a task is not running: from what the ledger shows to findings, what matters most first.
+
+=====================  ===============================================================================================
+code                   what it says
+=====================  ===============================================================================================
+`ended`                it is final
+`running`              its code runs, on which worker, since when
+`claimed`              a worker has taken it and is about to begin
+`worker_silent`        that worker has not been heard of; the task will be taken back
+`cancel_requested`     somebody asked to cancel it
+`eta`                  it is not to begin before a moment
+`retry`                it waits for its next try
+`due`                  that moment has come; the next sweep makes it ready
+`limit`                a limit is reached
+`no_maintenance`       no maintenance process leads, so nothing that is due becomes ready
+`queue_paused`         its queue is paused
+`no_worker_for_queue`  no live worker serves its queue
+`no_worker_for_type`   live workers serve its queue, but none has the code of its type
+`ahead`                other tasks of its queue are before it
+`workers_busy`         every slot that serves its queue holds tasks
+`alone`                it was running when a worker died, so it runs by itself
+`next`                 nothing stands in its way
+`expires`              it will be revoked unless it begins before a moment
+=====================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ledgerq_api.control.schemas import Finding
+from ledgerq_api.languages import Locale
+from ledgerq_shared.statements.read_explain import AHEAD_UP_TO, Circumstances
+from ledgerq_shared.states import State
+
+TEXTS: dict[str, dict[Locale, str]] = {
+    "ended": {"en": "It ended as {state}{error} at {since}.", "zh": "任务已于 {since} 结束，状态为 {state}{error}。"},
+    "running": {"en": "It has been running on {worker} since {since}.", "zh": "任务自 {since} 起在 {worker} 上运行。"},
+    "claimed": {
+        "en": "{worker} took it at {since} and is about to begin.",
+        "zh": "{worker} 已于 {since} 领取任务，即将开始。",
+    },
+    "worker_silent": {
+        "en": "{worker} has not been heard of for longer than its lease; the task will be taken back.",
+        "zh": "{worker} 失联已超过租约期，任务将被收回。",
+    },
+    "cancel_requested": {"en": "Its cancellation was requested at {since}.", "zh": "已于 {since} 请求取消任务。"},
+    "eta": {"en": "It is not to begin before {until}.", "zh": "任务不会早于 {until} 开始。"},
+    "retry": {"en": "It waits until {until} for its next try.", "zh": "任务等待重试，时间为 {until}。"},
+    "due": {
+        "en": "It has been due since {since}; the next sweep makes it ready.",
+        "zh": "任务已于 {since} 到期，下一次扫描会使其就绪。",
+    },
+    "limit": {"en": "A limit of its type or queue is reached.", "zh": "任务类型或队列已达到上限。"},
+    "no_maintenance": {
+        "en": "No maintenance process is running: nothing that becomes due is made ready.",
+        "zh": "没有维护进程在运行：到期的任务不会就绪。",
+    },
+    "queue_paused": {"en": "Queue {queue} is paused.", "zh": "队列 {queue} 已暂停。"},
+    "no_worker_for_queue": {"en": "No live worker serves queue {queue}.", "zh": "没有存活的工作进程服务队列 {queue}。"},
+    "no_worker_for_type": {
+        "en": "{count} live workers serve queue {queue}, but none of them has {task_type}.",
+        "zh": "有 {count} 个存活的工作进程服务队列 {queue}，但都没有 {task_type}。",
+    },
+    "ahead": {
+        "en": "{count} tasks of queue {queue} are before it.",
+        "zh": "队列 {queue} 中有 {count} 个任务排在前面。",
+    },
+    "workers_busy": {
+        "en": "All {count} slots that serve queue {queue} are busy.",
+        "zh": "服务队列 {queue} 的 {count} 个槽位都在忙。",
+    },
+    "alone": {
+        "en": "It was running when a worker died, so it runs by itself.",
+        "zh": "工作进程崩溃时该任务正在运行，因此它会单独运行。",
+    },
+    "next": {
+        "en": "Nothing stands in its way: it should begin within a second.",
+        "zh": "没有阻碍：任务应在一秒内开始。",
+    },
+    "expires": {
+        "en": "It will be revoked unless it begins before {until}.",
+        "zh": "若在 {until} 之前未开始，任务将被撤销。",
+    },
+}
+
+
+def explain(seen: Circumstances, language: Locale) -> list[Finding]:
+    """The findings, in order; at least one."""
+    return [_said(code, values, seen, language) for code, values in _findings(seen)]
+
+
+Found = tuple[str, dict[str, Any]]
+
+
+def _findings(seen: Circumstances) -> Iterator[Found]:
+    if seen.completed_at is not None:
+        yield "ended", {"since": seen.completed_at}
+        return
+    if seen.worker is not None:
+        yield from _claimed(seen)
+        return
+    found = [*_held(seen), *_obstacles(seen), *_queue_before(seen)]
+    if seen.ready_alone:
+        found.append(("alone", {}))
+    yield from found or [("next", {})]
+    if seen.expires_at is not None:
+        yield "expires", {"until": seen.expires_at}
+
+
+def _claimed(seen: Circumstances) -> Iterator[Found]:
+    if seen.state == State.STARTED:
+        yield "running", {"worker": seen.worker, "since": seen.started_at}
+    else:
+        yield "claimed", {"worker": seen.worker, "since": seen.claimed_at}
+    if seen.is_worker_silent:
+        yield "worker_silent", {"worker": seen.worker}
+    if seen.cancel_requested_at is not None:
+        yield "cancel_requested", {"since": seen.cancel_requested_at}
+
+
+def _held(seen: Circumstances) -> Iterator[Found]:
+    if seen.held_reason == "limit":
+        yield "limit", {}
+    if seen.held_until is None:
+        return
+    if seen.held_until > seen.now:
+        yield ("retry" if seen.held_reason == "retry" else "eta"), {"until": seen.held_until}
+    else:
+        yield "due", {"since": seen.held_until}
+    if not seen.has_leader:
+        yield "no_maintenance", {}
+
+
+def _obstacles(seen: Circumstances) -> Iterator[Found]:
+    """What would keep it from running even if its moment had come."""
+    if seen.is_paused:
+        yield "queue_paused", {}
+    if not seen.workers:
+        yield "no_worker_for_queue", {}
+    elif not seen.able:
+        yield "no_worker_for_type", {"count": seen.workers}
+
+
+def _queue_before(seen: Circumstances) -> Iterator[Found]:
+    if seen.ahead:
+        yield "ahead", {"count": seen.ahead}
+    if seen.ahead is not None and seen.workers and seen.busy >= seen.slots:
+        yield "workers_busy", {"count": seen.slots}
+
+
+def _said(code: str, values: dict[str, Any], seen: Circumstances, language: Locale) -> Finding:
+    texts = {name: _text(value) for name, value in values.items()}
+    error = f" ({seen.error_type})" if seen.error_type else ""
+    text = TEXTS[code][language].format(
+        **texts, queue=seen.queue, task_type=seen.task_type, state=seen.state, error=error
+    )
+    moments = {name: value.astimezone(UTC) for name, value in values.items() if isinstance(value, datetime)}
+    return Finding(code=code, text=text, **{**values, **moments})
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, int):
+        return f"{AHEAD_UP_TO:,}+" if value > AHEAD_UP_TO else f"{value:,}"
+    return str(value)

@@ -1,0 +1,84 @@
+"""A new task that is like an earlier one, but for what the caller wants otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from ledgerq_api.catalogue import Catalogue
+from ledgerq_api.tasks.drafts import draft
+from ledgerq_api.tasks.schemas import SubmitBody
+from ledgerq_shared.errors import InvalidParameters
+from ledgerq_shared.statements.resubmit import RepeatableTask
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
+
+
+def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue) -> NewTask:
+    """The new task.
+
+    Args:
+        edits: a ``RerunBody``. `task_parameters` replaces single parameters; everything else replaces the whole field.
+
+    Raises:
+        UnknownTaskType, NoTaskTypes, InvalidParameters, InvalidRequest
+    """
+    fields = _fields(earlier)
+    fields.update(
+        (name, value) for name in SubmitBody.__struct_fields__ if (value := getattr(edits, name, UNSET)) is not UNSET
+    )
+    if edits.task_parameters is not UNSET:
+        fields["task_parameters"] = _merged(earlier.parameters, edits.task_parameters)
+    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier))
+    options = dataclasses.replace(
+        task.options or NewTaskOptions(),
+        rerun_of=UUID(task_id),
+        args=earlier.args,
+        # Arguments in Celery's JSON are to be read as such; callbacks and chains are not run a second time.
+        celery="{}" if earlier.is_from_celery else None,
+    )
+    return dataclasses.replace(task, options=options)
+
+
+def _fields(earlier: RepeatableTask) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "task_type": earlier.task_type,
+        "task_parameters": Raw(earlier.parameters.encode()),
+        "queue": earlier.queue,
+        "priority": earlier.priority,
+        "max_retries": earlier.max_retries,
+        "time_limit": earlier.time_limit,
+        "soft_time_limit": earlier.soft_time_limit,
+        "on_worker_lost": earlier.on_worker_lost,
+        "tags": earlier.tags,
+    }
+    if earlier.metadata is not None:
+        fields["metadata"] = Raw(earlier.metadata.encode())
+    return fields
+
+
+def _merged(parameters: str, edits: Raw) -> Raw:
+    """The old parameters with the given ones in their place, top level only."""
+    try:
+        given = msgspec.json.decode(edits)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return edits  # the draft says what is wrong with it
+    if not isinstance(given, dict):
+        raise InvalidParameters(
+            "task_parameters must be a JSON object.",
+            errors=[{"detail": "must be a JSON object", "pointer": "#/task_parameters"}],
+        )
+    # Python's own decoder: what Celery stored may hold what msgspec refuses (a lone surrogate).
+    return Raw(json.dumps({**json.loads(parameters), **json.loads(bytes(edits))}).encode())
+
+
+def _lenient(catalogue: Catalogue, earlier: RepeatableTask) -> Catalogue:
+    """Positional arguments, and Celery's tagged JSON, are not what the schema of the parameters describes."""
+    known = catalogue.find(earlier.task_type, "#/task_type")
+    if not earlier.is_from_celery and earlier.args is None:
+        return catalogue
+    return Catalogue({known.name: dataclasses.replace(known, validator=None)})

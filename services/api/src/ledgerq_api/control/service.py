@@ -1,0 +1,222 @@
+"""What the API does to tasks that are there, and to queues."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from ledgerq_api.catalogue_source import CatalogueSource
+from ledgerq_api.control import schemas
+from ledgerq_api.control.cancelling import Cancelled, cancel
+from ledgerq_api.control.explaining import explain
+from ledgerq_api.control.reruns import rerun_of
+from ledgerq_api.languages import Locale
+from ledgerq_api.ledger import Ledger
+from ledgerq_api.tasks.acceptance import Acceptance, Submission
+from ledgerq_api.tasks.service import checked_key
+from ledgerq_api.wakeups import Wakeups
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.errors import (
+    DuplicateTask,
+    LedgerUnavailable,
+    NoTaskTypes,
+    OutcomeUnknown,
+    QueueNotFound,
+    TaskIsFinal,
+    TaskIsNotFinal,
+    TaskNotFound,
+    UnknownTaskType,
+)
+from ledgerq_shared.statements.cancel import read_end
+from ledgerq_shared.statements.queues import count_ready, set_paused
+from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
+from ledgerq_shared.statements.resubmit import RepeatableTask, read_repeatable, resubmit
+from ledgerq_shared.statements.submit import KeyedSubmit
+from ledgerq_shared.statements.unique import retake_key
+from ledgerq_shared.states import State
+from ledgerq_shared.submitting import Existing
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_ACTOR = "api"
+#: A change whose connection was lost is tried again this often; every one of them can be repeated.
+_TRIES = 3
+#: Ready tasks of a resumed queue are counted up to here: more than any number of slots needs.
+_MOST_READY = 1000
+
+
+class ControlService:
+    """Cancels, repeats and explains tasks; pauses queues."""
+
+    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, wakeups: Wakeups) -> None:
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._acceptance = acceptance
+        self._wakeups = wakeups
+
+    async def cancel(self, task_id: str, body: schemas.CancelBody) -> schemas.CancelAnswer:
+        """Cancel a task that has not ended.
+
+        Raises:
+            TaskNotFound, TaskIsFinal
+        """
+
+        def work(cursor: type_cursor, is_repeated: bool) -> Cancelled:
+            return cancel(
+                cursor,
+                task_id,
+                actor=_ACTOR,
+                message=body.reason,
+                terminate=body.terminate,
+                is_repeated=is_repeated,
+            )
+
+        done = await self._change(work)
+        return schemas.CancelAnswer(task_id=task_id, status=done.state, cancel_requested=True, terminate=done.terminate)
+
+    async def retry(self, task_id: str, body: schemas.RetryBody) -> schemas.RetryAnswer:
+        """Run a failed or revoked task again, under its id.
+
+        Raises:
+            TaskNotFound, TaskIsNotFinal, TaskIsFinal: it succeeded.
+            DuplicateTask: another task has its unique key now.
+        """
+
+        def work(cursor: type_cursor, is_repeated: bool) -> str | None:
+            rows = execute(cursor, resubmit(task_id, actor=_ACTOR, message=body.reason))
+            if not rows:
+                _check_retried(task_id, execute(cursor, read_end(task_id)), is_repeated=is_repeated)
+            elif (holders := execute(cursor, retake_key(task_id))) and holders[0][0] != task_id:
+                raise DuplicateTask(
+                    "Another task has the unique_key of this one, so it is not run again.", task_id=holders[0][0]
+                )
+            return rows[0][0] if rows else None
+
+        queue = await self._change(work)
+        if queue is not None:
+            self._wakeups.send({queue: 1})
+        return schemas.RetryAnswer(task_id=task_id, status=State.PENDING)
+
+    async def rerun(self, task_id: str, body: Any, *, key: str | None, encoded: bytes) -> schemas.RerunAnswer:
+        """Submit a task like an earlier one.
+
+        Args:
+            body: a ``RerunBody``.
+            key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
+
+        Raises:
+            TaskNotFound, and what a submit raises
+        """
+        rows = await self._ledger.fetch(read_repeatable(task_id))
+        if not rows:
+            raise _not_found(task_id)
+        earlier = RepeatableTask(*rows[0])
+        try:
+            task = rerun_of(task_id, earlier, body, await self._catalogue.current())
+        except (UnknownTaskType, NoTaskTypes):
+            task = rerun_of(task_id, earlier, body, await self._catalogue.latest())
+        digest = hashlib.sha256(f"rerun {task_id} ".encode() + encoded).digest()
+        keyed = None if key is None else KeyedSubmit(checked_key(key), digest, task.id)
+        outcome = await self._acceptance.accept(Submission(task, keyed))
+        if isinstance(outcome, Existing):  # a unique key in the edits, and another task has it
+            return schemas.RerunAnswer(task_id=str(outcome.id), status=outcome.state, rerun_of=task_id)
+        return schemas.RerunAnswer(task_id=str(outcome), status=State.PENDING, rerun_of=task_id)
+
+    async def explain(self, task_id: str, language: Locale) -> schemas.Explanation:
+        """Why the task is not running, or that it is.
+
+        Raises:
+            TaskNotFound
+        """
+        rows = await self._ledger.fetch(read_circumstances(task_id))
+        if not rows:
+            raise _not_found(task_id)
+        seen = Circumstances(*rows[0])
+        return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language))
+
+    async def pause(self, queue: str, *, make: bool = False) -> schemas.QueueState:
+        """Begin nothing from the queue. What runs goes on.
+
+        Raises:
+            QueueNotFound: it was never used; with ``make`` it is made.
+        """
+        await self._change(lambda cursor, _: _set(cursor, queue, paused=True, make=make))
+        return schemas.QueueState(name=queue, paused=True)
+
+    async def resume(self, queue: str, *, make: bool = False) -> schemas.QueueState:
+        """Begin tasks from the queue again, at once.
+
+        Raises:
+            QueueNotFound: it was never used; with ``make`` it is made.
+        """
+
+        def work(cursor: type_cursor, _: bool) -> int:
+            _set(cursor, queue, paused=False, make=make)
+            return int(execute(cursor, count_ready(queue, up_to=_MOST_READY))[0][0])
+
+        ready = await self._change(work)
+        if ready:
+            self._wakeups.send({queue: ready})
+        return schemas.QueueState(name=queue, paused=False)
+
+    async def _change(self, work: Callable[[type_cursor, bool], T]) -> T:
+        """What ``work`` returns, committed. It is told whether it may have been done before."""
+        change = asyncio.ensure_future(self._ledger.in_thread(self._until_known, work))
+        try:
+            return await asyncio.wait_for(asyncio.shield(change), self._ledger.timeout)
+        except TimeoutError:
+            change.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise OutcomeUnknown from None
+
+    def _until_known(self, work: Callable[[type_cursor, bool], T]) -> T:
+        is_repeated = False
+        for _ in range(_TRIES - 1):
+            try:
+                return self._once(work, is_repeated)
+            except OutcomeUnknown:
+                is_repeated = True
+            except LedgerUnavailable:
+                log.debug("api.control.tried_again")  # perhaps just an idle connection that died
+        try:
+            return self._once(work, is_repeated)
+        except LedgerUnavailable:
+            if is_repeated:
+                raise OutcomeUnknown from None
+            raise
+
+    def _once(self, work: Callable[[type_cursor, bool], T], is_repeated: bool) -> T:
+        with self._ledger.database.transaction(timeout=self._ledger.timeout) as cursor:
+            return work(cursor, is_repeated)
+
+
+def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bool) -> None:
+    """Say why a task was not resubmitted, unless an earlier try has done it."""
+    if not rows:
+        raise _not_found(task_id)
+    state, is_final, _ = rows[0]
+    if is_repeated and not is_final:
+        return
+    if not is_final:
+        raise TaskIsNotFinal(f"The task has not ended yet: it is {state}.", task_status=state)
+    raise TaskIsFinal(
+        "The task has succeeded, so it is not run again under its id; see POST /tasks/{task_id}/rerun.",
+        task_status=state,
+    )
+
+
+def _set(cursor: type_cursor, queue: str, *, paused: bool, make: bool) -> None:
+    rows = execute(cursor, set_paused(queue, paused=paused, make=make))
+    if not rows:
+        raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
+    if rows[0][0] != paused:
+        log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue)
+
+
+def _not_found(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f"No task has the id {task_id}.")

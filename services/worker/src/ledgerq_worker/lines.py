@@ -1,0 +1,32 @@
+"""The words of a worker's parent to its lease agent: lines on a pipe."""
+
+from __future__ import annotations
+
+import os
+import select
+
+
+class Lines:
+    """Call it for the lines that arrive within so many seconds; null when the pipe is closed."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._rest = b""
+
+    def __call__(self, seconds: float) -> list[str] | None:
+        """What has arrived, at the latest after ``seconds``."""
+        if not select.select([self._handle], [], [], seconds)[0]:
+            return []
+        chunk = os.read(self._handle, 4096)
+        if not chunk:
+            return None
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return [line.decode() for line in lines]
+
+
+def first_line(handle: int) -> bytes:
+    """Byte by byte: what follows the first line is not to vanish in a buffer."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(handle, 1)):
+        line += byte
+    return line

@@ -1,0 +1,106 @@
+"""Cancel tasks: a fact in the ledger, wherever the task is at the moment.
+
+An unfinished task stands in ``ready``, in ``held`` or on a claim's list. A waiting one is taken out and ends at once; for
+one on a claim the wish is written down, and the worker that holds it honours it. Both lock in the order that everybody
+keeps: ready or held row, claim row, task row. A task may move from one place to another between two looks, so
+whoever finds it in neither looks again in new statements of the same transaction (``ledgerq_api.control.cancelling``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import plain_array
+from ledgerq_shared.statements.unique import FREED
+
+
+def revoke_waiting(
+    task_ids: Collection[str], *, actor: str, message: str | None = None, terminate: bool = False
+) -> Statement:
+    """End those tasks that wait (``ready``, ``held``) as REVOKED, reason ``cancelled``. Rows: ``(id,)`` of these.
+
+    Args:
+        actor: who cancels, for the event log.
+        message: why, in the words of whoever asked; null: they did not say.
+        terminate: kept in the task, as it was asked for; a waiting task has no process to kill.
+    """
+    params = {"ids": plain_array(task_ids), "actor": actor, "message": message, "terminate": terminate}
+    return Statement(_REVOKE_WAITING, params)
+
+
+_REVOKE_WAITING = f"""
+WITH unready AS (
+  DELETE FROM ready WHERE task_id = ANY (%(ids)s::uuid[]) RETURNING task_id
+), unheld AS (
+  DELETE FROM held WHERE task_id = ANY (%(ids)s::uuid[]) RETURNING task_id
+), found AS MATERIALIZED (
+  SELECT t.id, t.state AS before FROM task t
+  WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld))
+  ORDER BY t.id FOR UPDATE
+), done AS (
+  UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1,
+    cancel_requested_at = coalesce(t.cancel_requested_at, clock_timestamp()), terminate = t.terminate OR %(terminate)s
+  FROM found f WHERE t.id = f.id
+  RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.attempt, t.unique_key, f.before
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+  SELECT id, seq, completed_at, 'revoked', attempt, %(actor)s,
+         json_build_object('reason', 'cancelled', 'message', %(message)s::text)
+  FROM done
+), counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, before, -count(*) FROM done GROUP BY 1, 2, 3
+  UNION ALL SELECT task_type, queue, 'REVOKED', count(*) FROM done GROUP BY 1, 2
+), told AS (
+  INSERT INTO outbox (kind, payload, created_at)
+  SELECT 'outcome', json_build_object('task_id', id), now() FROM done
+), {FREED}
+SELECT id FROM done
+"""
+
+
+def request_cancel(task_id: str, *, actor: str, message: str | None = None, terminate: bool = False) -> Statement:
+    """Ask the worker that holds a task to end it. Row: ``(state, terminate)`` as they now are; none: no claim holds it.
+
+    Asking again changes nothing and leaves no second event, unless it now may terminate and might not before.
+
+    Args:
+        terminate: whether the process that runs it may be killed.
+    """
+    params = {"id": task_id, "actor": actor, "message": message, "terminate": terminate}
+    return Statement(_REQUEST_CANCEL, params)
+
+
+_REQUEST_CANCEL = """
+WITH holder AS MATERIALIZED (
+  SELECT no FROM claim WHERE task_ids @> ARRAY[%(id)s::uuid] FOR UPDATE
+), found AS MATERIALIZED (
+  SELECT t.id, t.state, h.no, t.terminate OR %(terminate)s AS terminate,
+         t.cancel_requested_at IS NULL OR (%(terminate)s AND NOT t.terminate) AS is_news
+  FROM holder h JOIN task t ON t.id = %(id)s::uuid FOR UPDATE OF t
+), noted AS (
+  UPDATE claim c SET cancelled = c.cancelled || f.id FROM found f WHERE c.no = f.no AND NOT c.cancelled @> ARRAY[f.id]
+), done AS (
+  UPDATE task t SET cancel_requested_at = coalesce(t.cancel_requested_at, clock_timestamp()), terminate = f.terminate,
+    seq = t.seq + 1
+  FROM found f WHERE t.id = f.id AND f.is_news
+  RETURNING t.id, t.seq, t.attempt, t.terminate
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+  SELECT id, seq, clock_timestamp(), 'cancel_requested', attempt, %(actor)s,
+         json_build_object('message', %(message)s::text, 'terminate', terminate)
+  FROM done
+)
+SELECT state, terminate FROM found
+"""
+
+
+def read_end(task_id: str) -> Statement:
+    """Row: ``(state, is_final, is_cancelled)``; none if there is no such task."""
+    return Statement(
+        """
+        SELECT state, completed_at IS NOT NULL, cancel_requested_at IS NOT NULL FROM task WHERE id = %(id)s::uuid
+        """,
+        {"id": task_id},
+    )

@@ -1,0 +1,77 @@
+"""Run a task again because a person asked for it: under its own id, or as a new task that is like it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledgerq_shared.sql import Statement
+
+
+def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Statement:
+    """FAILURE or REVOKED → PENDING, at once. Row: ``(queue,)``; none: the task is in another state, or there is none.
+
+    Attempts go on counting and the history stays. Retries and worker deaths begin anew, or the first error would end it;
+    one that has killed workers runs alone. An expiry that has passed is dropped, and so is a request to cancel.
+
+    Args:
+        actor: who asked, for the event log.
+        message: why, in their words; null: they did not say.
+    """
+    return Statement(_RESUBMIT, {"id": task_id, "actor": actor, "message": message})
+
+
+_RESUBMIT = """
+WITH found AS MATERIALIZED (
+  SELECT id, state AS before, worker_deaths > 0 AS is_suspect FROM task
+  WHERE id = %(id)s::uuid AND state IN ('FAILURE', 'REVOKED') FOR UPDATE
+), done AS (
+  UPDATE task t SET state = 'PENDING', completed_at = NULL, seq = t.seq + 1, run_at = NULL, retries = 0,
+    worker_deaths = 0, cancel_requested_at = NULL, terminate = false, result = NULL, error = NULL,
+    progress = NULL, progress_status = NULL, progress_at = NULL,
+    expires_at = CASE WHEN t.expires_at > now() THEN t.expires_at END
+  FROM found f WHERE t.id = f.id
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.attempt, t.expires_at, f.before, f.is_suspect
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+  SELECT id, seq, clock_timestamp(), 'resubmitted', attempt, %(actor)s,
+         json_build_object('before', before, 'message', %(message)s::text)
+  FROM done
+), counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, before, -1 FROM done UNION ALL SELECT task_type, queue, 'PENDING', 1 FROM done
+), made_ready AS (
+  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  SELECT id, queue, priority, now(), task_type, is_suspect, expires_at FROM done
+)
+SELECT queue FROM done
+"""
+
+
+class RepeatableTask(NamedTuple):
+    """What a rerun takes over from an earlier task. JSON as text."""
+
+    task_type: str
+    queue: str
+    priority: int
+    max_retries: int | None
+    time_limit: float | None
+    soft_time_limit: float | None
+    on_worker_lost: str | None
+    args: str | None
+    parameters: str
+    #: Whether the arguments are in Celery's own JSON: it came as a Celery message.
+    is_from_celery: bool
+    metadata: str | None
+    tags: list[str] | None
+
+
+def read_repeatable(task_id: str) -> Statement:
+    """Row :class:`RepeatableTask`; none if there is no such task."""
+    return Statement(
+        """
+        SELECT task_type, queue, priority, max_retries, time_limit, soft_time_limit, on_worker_lost, args::text,
+               parameters::text, celery IS NOT NULL, metadata::text, tags
+        FROM task WHERE id = %(id)s::uuid
+        """,
+        {"id": task_id},
+    )

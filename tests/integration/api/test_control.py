@@ -1,0 +1,119 @@
+"""Cancel, retry, rerun, explain; pause and resume."""
+
+from __future__ import annotations
+
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.states import State
+from tests.support import databases, http, ledger_checks
+from tests.support.api import ANYTHING, PROCESS_DOCUMENT
+from tests.support.lives import Worker
+
+
+def _codes(api, task_id):
+    answer = api.get(f"/tasks/{task_id}/explain", headers={"accept-language": "en"})
+    assert answer.status == 200, answer.body
+    return [finding["code"] for finding in answer.json()["findings"]]
+
+
+def _fail(api, task_id):
+    with Worker(api.database_url) as worker:
+        worker.end(worker.claim()[task_id], State.FAILURE, error={"type": "ValueError", "message": "no"})
+
+
+def test_a_task_cancelled_before_it_starts_never_starts(api):
+    waiting, later = api.submit(ANYTHING), api.submit(ANYTHING, countdown=3600)
+    for task_id in (waiting, later):
+        answer = api.post(f"/tasks/{task_id}/cancel", {"reason": "not needed"})
+        assert (answer.status, answer.json()["status"]) == (202, "REVOKED")
+        again = api.post(f"/tasks/{task_id}/cancel", {})
+        assert (again.status, again.json()["code"]) == (409, "task_is_final")
+        assert api.get(f"/tasks/{task_id}/events").json()["events"][-1]["data"]["message"] == "not needed"
+    with Worker(api.database_url) as worker:
+        assert worker.claim() == {}
+    ledger_checks.assert_all_ended(api.database_url, [waiting, later])
+
+
+def test_a_claimed_task_is_asked_to_end_and_the_wish_is_a_fact(api):
+    task_id = api.submit(ANYTHING)
+    with Worker(api.database_url) as worker:
+        task = worker.claim()[task_id]
+        worker.begin(task)
+        answer = api.post(f"/tasks/{task_id}/cancel", {"terminate": True})
+        assert (answer.status, answer.json()["status"], answer.json()["terminate"]) == (202, "STARTED", True)
+        assert api.status(task_id)["cancel_requested"]
+        worker.end(task, State.SUCCESS, result="1", before=State.STARTED)
+    assert api.status(task_id)["status"] == "SUCCESS"
+    assert api.post(f"/tasks/{task_id}/cancel", {}).status == 409
+
+
+def test_cancelling_nothing_and_nonsense_is_said(api):
+    unknown = str(new_task_id())
+    for verb in ("cancel", "retry", "rerun"):
+        assert api.post(f"/tasks/{unknown}/{verb}", {}).json()["code"] == "task_not_found"
+    assert api.get(f"/tasks/{unknown}/explain").status == 404
+    task_id = api.submit(ANYTHING)
+    for body in ({"terminat": True}, {"terminate": "yes"}, [], b"{", {"reason": "x" * 20_000}):
+        assert api.post(f"/tasks/{task_id}/cancel", body).status in (400, 413, 422), body
+    assert api.status(task_id)["status"] == "PENDING"
+
+
+def test_a_failed_task_runs_again_under_its_id_with_its_history(api):
+    task_id = api.submit(ANYTHING)
+    assert api.post(f"/tasks/{task_id}/retry", {}).json()["code"] == "task_is_not_final"
+    _fail(api, task_id)
+    answer = api.post(f"/tasks/{task_id}/retry", {"reason": "fixed"})
+    assert (answer.status, answer.json()["status"]) == (202, "PENDING")
+    with Worker(api.database_url) as worker:
+        worker.end(worker.claim()[task_id], State.SUCCESS, result="1")
+    status = api.status(task_id)
+    assert (status["status"], status["attempt"], status["error"]) == ("SUCCESS", 2, None)
+    assert "resubmitted" in [event["kind"] for event in api.get(f"/tasks/{task_id}/events").json()["events"]]
+    assert api.post(f"/tasks/{task_id}/retry", {}).json()["code"] == "task_is_final"
+    ledger_checks.assert_all_ended(api.database_url, [task_id])
+
+
+def test_a_retried_task_has_its_unique_key_back_or_is_refused(api):
+    first = api.submit(ANYTHING, unique_key="one")
+    _fail(api, first)
+    second = api.submit(ANYTHING, unique_key="one")
+    refused = api.post(f"/tasks/{first}/retry", {})
+    assert (refused.status, refused.json()["code"]) == (409, "duplicate_task")
+    assert api.status(first)["status"] == "FAILURE"
+    assert api.post(f"/tasks/{second}/cancel", {}).status == 202
+    assert api.post(f"/tasks/{first}/retry", {}).status == 202
+    held = databases.rows(api.database_url, "SELECT task_id::text FROM unique_key")
+    assert held == [(first,)]
+    ledger_checks.assert_sound(api.database_url)
+
+
+def test_a_rerun_is_a_new_task_with_the_old_parameters_and_the_edits(api):
+    task_id = api.submit(PROCESS_DOCUMENT, {"document_id": "doc-1", "options": {"format": "pdf"}}, tags=["a"])
+    answer = api.post(f"/tasks/{task_id}/rerun", {"task_parameters": {"document_id": "doc-2"}, "priority": 9})
+    assert answer.status == 202, answer.body
+    detail = api.get(f"/tasks/{answer.json()['task_id']}").json()
+    assert detail["parameters"] == {"document_id": "doc-2", "options": {"format": "pdf"}}
+    assert (detail["priority"], detail["tags"], detail["rerun_of"]) == (9, ["a"], task_id)
+    wrong = api.post(f"/tasks/{task_id}/rerun", {"task_parameters": {"document_id": 5}})
+    assert (wrong.status, wrong.json()["code"]) == (422, "invalid_parameters")
+
+
+def test_explain_says_what_is_in_the_way(api):
+    task_id = api.submit(ANYTHING)
+    assert "no_worker_for_queue" in _codes(api, task_id)
+    assert _codes(api, api.submit(ANYTHING, countdown=3600))[0] == "eta"
+    with Worker(api.database_url) as worker:
+        assert http.request("PUT", f"{api.url}/queues/default", {"paused": True}).status == 200
+        assert "queue_paused" in _codes(api, task_id)
+        assert worker.claim() == {}
+        assert api.post("/queues/default/resume", {}).json() == {"name": "default", "paused": False}
+        task = worker.claim()[task_id]
+        worker.begin(task)
+        assert _codes(api, task_id)[0] == "running"
+        worker.end(task, State.SUCCESS, result="1", before=State.STARTED)
+    assert _codes(api, task_id) == ["ended"]
+
+
+def test_a_queue_that_was_never_used_is_not_paused_by_a_slip(api):
+    assert api.post("/queues/defualt/pause", {}).json()["code"] == "queue_not_found"
+    assert http.request("PUT", f"{api.url}/queues/defualt", {"paused": False}).status == 200
+    assert api.post("/queues/defualt/pause", {}).status == 200
