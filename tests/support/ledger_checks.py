@@ -53,6 +53,8 @@ class Ledger:
     #: ``(task_type, queue, state) -> count``, by a full count and by the counters.
     counted: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     counters: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    #: ``(key, task id)`` of unique keys that are held until their task is final.
+    keys: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(database_url: str) -> Ledger:
@@ -87,6 +89,9 @@ def read(database_url: str) -> Ledger:
                 places=dict(places),
                 counted=_counter(rows("SELECT task_type, queue, state, count(*) FROM task GROUP BY 1, 2, 3")),
                 counters=_counter(rows("SELECT task_type, queue, state, sum(delta) FROM task_count GROUP BY 1, 2, 3")),
+                keys=[
+                    (row[0], row[1]) for row in rows("SELECT key, task_id::text FROM unique_key WHERE until IS NULL")
+                ],
             )
     finally:
         connection.close()
@@ -98,6 +103,7 @@ def problems(database_url: str) -> list[str]:
     return [
         *_problems_with_places(ledger),
         *_problems_with_counters(ledger),
+        *_problems_with_keys(ledger),
         *(
             f"task {task_id}: {problem}"
             for task_id, (state, seq, attempt, _) in ledger.tasks.items()
@@ -156,6 +162,15 @@ def _problems_with_counters(ledger: Ledger) -> Iterable[str]:
     for key in sorted(ledger.counted.keys() | ledger.counters.keys()):
         if ledger.counted[key] != ledger.counters[key]:
             yield f"counter of {key} says {ledger.counters[key]}, there are {ledger.counted[key]}"
+
+
+def _problems_with_keys(ledger: Ledger) -> Iterable[str]:
+    """Whatever ends a task frees its unique key in the same statement."""
+    for key, task_id in ledger.keys:
+        if task_id not in ledger.tasks:
+            yield f"unique key {key!r} is held by {task_id}, which is no task"
+        elif (state := ledger.tasks[task_id][0]) in FINAL:
+            yield f"unique key {key!r} is held by task {task_id}, which is {state}"
 
 
 def _counter(rows: list[tuple[Any, ...]]) -> Counter[tuple[str, str, str]]:

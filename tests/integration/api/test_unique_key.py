@@ -16,7 +16,7 @@ from ledgerq_shared.statements.dispatch import expire
 from ledgerq_shared.statements.record import Ended, end_from_outside, record_ended
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.statements.unique import forget_keys
+from ledgerq_shared.statements.unique import forget_keys, retake_key
 from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import submit
@@ -304,6 +304,28 @@ def test_an_idempotency_key_of_a_rejected_submit_may_be_used_again(api, worker):
     assert api.post("/tasks/submit", body, headers={"Idempotency-Key": "i"}).status == 409
     worker.succeed(worker.claim())
     assert api.post("/tasks/submit", body, headers={"Idempotency-Key": "i"}).status == 202
+
+
+def test_a_task_that_runs_again_takes_its_key_unless_another_has_it(api, worker):
+    first = post(api).json()["task_id"]
+    plain = api.submit()
+    worker.succeed(worker.claim())
+
+    def retake(task_id):
+        database = Database(api.database_url, application_name="test")
+        with database.transaction() as cursor:
+            rows = execute(cursor, retake_key(task_id))
+        database.close()
+        return rows
+
+    databases.execute(api.database_url, "UPDATE task SET state = 'PENDING', completed_at = NULL")
+    assert retake(plain) == []
+    assert retake(first) == retake(first) == [(first,)]
+    assert post(api).json()["task_id"] == first
+    databases.execute(api.database_url, "DELETE FROM unique_key")
+    second = post(api).json()["task_id"]
+    assert retake(first) == [(second,)]
+    assert holder_of(api) == second
 
 
 def test_any_text_is_a_key(api):
