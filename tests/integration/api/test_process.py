@@ -117,4 +117,4 @@ def test_an_edit_of_a_task_module_reloads_the_api(stack, database):
     module.write_text("VALUE = 2\n")
     wait.until(reloaded, 60, what=api.log)
     assert api.stop() == 0
-    assert api.descendants() == []
+    wait.until(lambda: api.descendants() == [], 20, what="the reloaded process ends, too")

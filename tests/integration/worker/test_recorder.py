@@ -172,6 +172,8 @@ def test_a_refused_leg_learns_that_it_counts_no_more(database: str, node: Worker
     [task_id] = _submit(database, 1)
     slot = _Slot(database, node.id, table)
     [leg] = slot.claim()
+    table.enter(0, 1)
+    table.begin(0, leg.task.claim_no, leg.task.id, 1.0, 0.0)
     databases.execute(database, "DELETE FROM claim")
     databases.execute(
         database,
