@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.ending import FOUND, TOLD
 from ledgerq_shared.statements.unique import FREED
 
 
@@ -37,26 +39,16 @@ def expire(*, limit: int) -> Statement:
           DELETE FROM held WHERE task_id = ANY (ARRAY(
             SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED))
           RETURNING task_id
-        ), found AS (
-          SELECT t.id, t.state AS before FROM task t
-          WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld)) FOR UPDATE
-        ), done AS (
+        ), {FOUND}, done AS (
           UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
           FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
-          RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.attempt, t.unique_key,
+          RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, t.unique_key,
                     f.before
         ), logged AS (
           INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
           SELECT id, seq, completed_at, 'revoked', attempt, 'maintenance', json_build_object('reason', 'expired')
           FROM done
-        ), counted AS (
-          INSERT INTO task_count (task_type, queue, state, delta)
-          SELECT task_type, queue, before, -count(*) FROM done GROUP BY 1, 2, 3
-          UNION ALL SELECT task_type, queue, 'REVOKED', count(*) FROM done GROUP BY 1, 2
-        ), told AS (
-          INSERT INTO outbox (kind, payload, created_at)
-          SELECT 'outcome', json_build_object('task_id', id), now() FROM done
-        ), {FREED}
+        ), {COUNTED}, {TOLD}, {FREED}
         SELECT id FROM done
         """,
         {"limit": limit},

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.ending import TOLD
 from ledgerq_shared.statements.unique import FREED
 from ledgerq_shared.states import State
 
@@ -366,9 +367,7 @@ WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no)
          CASE WHEN before <> 'STARTED' THEN claimed_at END, CASE WHEN before <> 'STARTED' THEN started_at END,
          %(data)s::json
   FROM done
-), told AS (
-  INSERT INTO outbox (kind, payload, created_at) SELECT 'outcome', json_build_object('task_id', id), now() FROM done
-), {COUNTED}, {FREED}, {_RELEASE}
+), {TOLD}, {COUNTED}, {FREED}, {_RELEASE}
 SELECT id FROM done
 """
 

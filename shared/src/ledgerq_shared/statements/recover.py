@@ -8,6 +8,7 @@ from uuid import UUID
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.ending import TOLD
 from ledgerq_shared.statements.unique import FREED
 
 
@@ -98,10 +99,7 @@ WITH taken AS (
          json_build_object('reason', CASE WHEN state = 'REVOKED' THEN 'cancelled' ELSE 'worker_lost' END,
                            'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths)
   FROM done
-), {COUNTED}, {FREED}, told AS (
-  INSERT INTO outbox (kind, payload, created_at)
-  SELECT 'outcome', json_build_object('task_id', id), now() FROM done WHERE state IN ('FAILURE', 'REVOKED')
-), made_ready AS (
+), {COUNTED}, {FREED}, {TOLD}, made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
   SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type,
          d.is_charged OR d.is_uncertain OR t.worker_deaths > 0, t.expires_at

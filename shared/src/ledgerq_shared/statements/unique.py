@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.counting import COUNTED
+from ledgerq_shared.statements.ending import FOUND, TOLD
 from ledgerq_shared.statements.submit import INPUT, NewTask, accepted_from, submit_parameters
 
 #: A CTE for statements whose CTE `done` has tasks that may have ended: ``id, unique_key, completed_at``.
@@ -116,11 +117,7 @@ WITH input AS MATERIALIZED (
   DELETE FROM held WHERE task_id = ANY (ARRAY(
     SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT holder FROM input)) FOR UPDATE SKIP LOCKED))
   RETURNING task_id
-), found AS MATERIALIZED (
-  SELECT t.id, t.state AS before FROM task t
-  WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld))
-  ORDER BY t.id FOR UPDATE
-), done AS (
+), {FOUND}, done AS (
   UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
   FROM found f WHERE t.id = f.id
   RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, f.before
@@ -129,9 +126,7 @@ WITH input AS MATERIALIZED (
   SELECT d.id, d.seq, d.completed_at, 'revoked', d.attempt, %(actor)s,
          json_build_object('reason', 'replaced', 'by', i.id)
   FROM done d JOIN input i ON i.holder = d.id
-), told AS (
-  INSERT INTO outbox (kind, payload, created_at) SELECT 'outcome', json_build_object('task_id', id), now() FROM done
-), {COUNTED}, free AS (
+), {TOLD}, {COUNTED}, free AS (
   SELECT i.id, i.key, now() + i.ttl * interval '1 second' AS until FROM input i
   WHERE i.holder IN (SELECT id FROM done)
      OR (SELECT t.completed_at FROM task t WHERE t.id = i.holder) IS NOT NULL
