@@ -19,6 +19,10 @@ from ledgerq_shared.states import FINAL, State
 #: What a submit may ask for where its unique key is taken; the first is what happens unless it says.
 POLICIES = ("return_existing", "reject", "replace")
 
+#: Most characters of a unique key, and the longest time for which one is held, in seconds: ten years.
+LONGEST_KEY = 255
+LONGEST_TTL = 315_360_000
+
 
 class Existing(NamedTuple):
     """The task that a submit gets instead of its own: it holds the unique key."""

@@ -74,6 +74,24 @@ def answers(
     return {status: good, **{error: _error(error) for error in errors}}
 
 
+def json_body(schema: str, example: object, *, required: bool = True) -> dict[str, Any]:
+    """An operation's ``requestBody``."""
+    reference = {"$ref": _REFERENCE.format(name=schema)}
+    return {"required": required, "content": {"application/json": {"schema": reference, "example": example}}}
+
+
+def header_parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A request header that may be left out, as one of an operation's ``parameters``."""
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+
+
+IDEMPOTENCY_KEY = header_parameter(
+    "Idempotency-Key",
+    "With the same body, the first answer is given again; with another body, 422.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+)
+
+
 def text_header(description: str) -> dict[str, Any]:
     """A response header."""
     return {"description": description, "schema": {"type": "string"}}

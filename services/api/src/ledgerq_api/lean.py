@@ -53,6 +53,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+def text_of(scope: Scope, name: bytes) -> str | None:
+    """A header's value as text; null if it is not there."""
+    value = header(scope, name)
+    return None if value is None else value.decode("latin-1")
+
+
 async def read_json_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     """The whole request body, which must be declared as JSON.
 

@@ -24,7 +24,7 @@ from ledgerq_shared.broker import DRAIN_TASK, Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import DuplicateTask, OutcomeUnknown
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.submitting import POLICIES, Existing, submit
+from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, submit
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import queue_of
 from ledgerq_worker.encoding import celery_json, encode_arguments, encode_celery
@@ -38,8 +38,6 @@ _RESENDS = 3
 
 #: Options of ``apply_async`` that Celery does not have; as the fields of a submit over HTTP.
 UNIQUE_OPTIONS = ("unique_key", "unique_policy", "unique_ttl")
-_LONGEST_KEY = 255
-_LONGEST_TTL = 315_360_000
 
 
 class Submitter:
@@ -158,13 +156,13 @@ class LedgerSender:
 
 def _with_unique_key(task: NewTask, unique: dict[str, Any]) -> NewTask:
     key, policy, ttl = (unique.get(name) for name in UNIQUE_OPTIONS)
-    if not isinstance(key, str) or not key or len(key) > _LONGEST_KEY or "\0" in key:
-        raise ValueError(f"unique_key must be a text of 1 to {_LONGEST_KEY} characters")
+    if not isinstance(key, str) or not key or len(key) > LONGEST_KEY or "\0" in key:
+        raise ValueError(f"unique_key must be a text of 1 to {LONGEST_KEY} characters")
     if policy is not None and policy not in POLICIES:
         raise ValueError(f"unique_policy must be one of {', '.join(POLICIES)}, not {policy!r}")
     seconds = None if ttl is None else float(ttl)
-    if seconds is not None and not 0 < seconds <= _LONGEST_TTL:
-        raise ValueError(f"unique_ttl must be above 0 and at most {_LONGEST_TTL} seconds")
+    if seconds is not None and not 0 < seconds <= LONGEST_TTL:
+        raise ValueError(f"unique_ttl must be above 0 and at most {LONGEST_TTL} seconds")
     options = task.options or NewTaskOptions()
     return replace(task, options=replace(options, unique_key=key, unique_policy=policy, unique_ttl=seconds))
 

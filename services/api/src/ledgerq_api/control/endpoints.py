@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
 from ledgerq_api.control import examples, schemas
 from ledgerq_api.control.service import ControlService
-from ledgerq_api.documentation import answers, text_header
+from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
 from ledgerq_api.languages import Locale, choose
-from ledgerq_api.lean import encode, header, read_json_body
-from ledgerq_api.tasks.drafts import decode_problem
+from ledgerq_api.lean import encode, header, read_json_body, text_of
+from ledgerq_api.tasks.drafts import Body, decoded
 from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId, checked_id
 from ledgerq_api.tasks.schemas import QUEUE_PATTERN
 
 _MAX_BODY = 16 * 1024
 _BAD_BODY = (400, 413, 415, 422, 503)
 
-Body = TypeVar("Body")
 QueueName = Annotated[str, Path(description="The queue's name.", min_length=1, max_length=128, pattern=QUEUE_PATTERN)]
 
 
 def router(service: ControlService, *, locale: Locale) -> APIRouter:
     """All of them."""
     routes = APIRouter(default_response_class=Response)
-    _add_task_calls(routes, service, locale)
+    _add_cancel_and_retry(routes, service)
+    _add_rerun(routes, service)
+    _add_explain(routes, service, locale)
     _add_queue_calls(routes, service)
     return routes
 
 
-def _add_task_calls(routes: APIRouter, service: ControlService, locale: Locale) -> None:
+def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
     @routes.post(
         "/tasks/{task_id}/cancel",
         tags=["tasks"],
         status_code=202,
         summary="Cancel a task",
-        openapi_extra=_takes("CancelBody", examples.CANCEL, required=False),
+        openapi_extra={"requestBody": json_body("CancelBody", examples.CANCEL, required=False)},
         responses=answers(
             202, "CancelAnswer", "It is cancelled, or will be.", examples.CANCELLED, errors=(404, 409, *_BAD_BODY)
         ),
@@ -57,7 +58,7 @@ def _add_task_calls(routes: APIRouter, service: ControlService, locale: Locale) 
         tags=["tasks"],
         status_code=202,
         summary="Run a failed or revoked task again",
-        openapi_extra=_takes("RetryBody", examples.RETRY, required=False),
+        openapi_extra={"requestBody": json_body("RetryBody", examples.RETRY, required=False)},
         responses=answers(202, "RetryAnswer", "It will run again.", examples.RETRIED, errors=(404, 409, *_BAD_BODY)),
     )
     async def retry(task_id: TaskId, request: Request) -> Response:
@@ -69,22 +70,16 @@ def _add_task_calls(routes: APIRouter, service: ControlService, locale: Locale) 
         body = await _read(request, schemas.decode_retry)
         return _json(202, await service.retry(checked_id(task_id), body))
 
+
+def _add_rerun(routes: APIRouter, service: ControlService) -> None:
     @routes.post(
         "/tasks/{task_id}/rerun",
         tags=["tasks"],
         status_code=202,
         summary="Submit a task like this one",
         openapi_extra={
-            **_takes("RerunBody", examples.RERUN, required=False),
-            "parameters": [
-                {
-                    "name": "Idempotency-Key",
-                    "in": "header",
-                    "required": False,
-                    "description": "With the same body, the first new task is the answer again; with another, 422.",
-                    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-                }
-            ],
+            "requestBody": json_body("RerunBody", examples.RERUN, required=False),
+            "parameters": [IDEMPOTENCY_KEY],
         },
         responses=answers(
             202,
@@ -101,15 +96,15 @@ def _add_task_calls(routes: APIRouter, service: ControlService, locale: Locale) 
         The body's fields replace those; `task_parameters` replaces single parameters. Times (`eta`, `countdown`,
         `expires`) and keys are not taken over. The new task names the old one in `rerun_of`.
         """
-        key = header(request.scope, b"idempotency-key")
         encoded = await _read_bytes(request, MAX_SUBMIT_BODY)
-        body = _decoded(encoded, schemas.decode_rerun)
-        made = await service.rerun(
-            checked_id(task_id), body, key=None if key is None else key.decode("latin-1"), encoded=encoded
-        )
+        body = decoded(encoded, schemas.decode_rerun)
+        key = text_of(request.scope, b"idempotency-key")
+        made = await service.rerun(checked_id(task_id), body, key=key, encoded=encoded)
         location = f"{request.scope.get('root_path', '')}/tasks/{made.task_id}/status"
         return _json(202, made, location=location)
 
+
+def _add_explain(routes: APIRouter, service: ControlService, locale: Locale) -> None:
     @routes.get(
         "/tasks/{task_id}/explain",
         tags=["tasks"],
@@ -151,7 +146,7 @@ def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
         "/queues/{name}",
         tags=["queues"],
         summary="Set a queue up",
-        openapi_extra=_takes("QueueBody", examples.QUEUE_BODY, required=True),
+        openapi_extra={"requestBody": json_body("QueueBody", examples.QUEUE_BODY, required=True)},
         responses=answers(200, "QueueState", "How the queue is now.", examples.QUEUE, errors=_BAD_BODY),
     )
     async def put(name: QueueName, request: Request) -> Response:
@@ -162,7 +157,7 @@ def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
 
 
 async def _read(request: Request, decode: Callable[[bytes], Body]) -> Body:
-    return _decoded(await _read_bytes(request, _MAX_BODY), decode)
+    return decoded(await _read_bytes(request, _MAX_BODY), decode)
 
 
 async def _read_bytes(request: Request, limit: int) -> bytes:
@@ -176,19 +171,6 @@ async def _read_bytes(request: Request, limit: int) -> bytes:
     if is_empty and "content-type" not in headers and "origin" not in headers:
         return b"{}"
     return await read_json_body(request.scope, request.receive, limit=limit) or b"{}"
-
-
-def _decoded(encoded: bytes, decode: Callable[[bytes], Body]) -> Body:
-    try:
-        return decode(encoded)
-    except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
-        raise decode_problem(error, encoded) from None
-
-
-def _takes(schema: str, example: object, *, required: bool) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{schema}"}
-    content = {"application/json": {"schema": reference, "example": example}}
-    return {"requestBody": {"required": required, "content": content}}
 
 
 def _json(status: int, body: object, *, location: str | None = None) -> Response:

@@ -17,6 +17,7 @@ from ledgerq_api.control.reruns import rerun_of
 from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks.acceptance import Acceptance, Submission
+from ledgerq_api.tasks.reading import not_found
 from ledgerq_api.tasks.service import checked_key
 from ledgerq_api.wakeups import Wakeups
 from ledgerq_shared.database import execute, type_cursor
@@ -28,7 +29,6 @@ from ledgerq_shared.errors import (
     QueueNotFound,
     TaskIsFinal,
     TaskIsNotFinal,
-    TaskNotFound,
     UnknownTaskType,
 )
 from ledgerq_shared.statements.cancel import read_end
@@ -115,7 +115,7 @@ class ControlService:
         """
         rows = await self._ledger.fetch(read_repeatable(task_id))
         if not rows:
-            raise _not_found(task_id)
+            raise not_found(task_id)
         earlier = RepeatableTask(*rows[0])
         try:
             task = rerun_of(task_id, earlier, body, await self._catalogue.current())
@@ -136,7 +136,7 @@ class ControlService:
         """
         rows = await self._ledger.fetch(read_circumstances(task_id))
         if not rows:
-            raise _not_found(task_id)
+            raise not_found(task_id)
         seen = Circumstances(*rows[0])
         return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language))
 
@@ -198,7 +198,7 @@ class ControlService:
 def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bool) -> None:
     """Say why a task was not resubmitted, unless an earlier try has done it."""
     if not rows:
-        raise _not_found(task_id)
+        raise not_found(task_id)
     state, is_final, _ = rows[0]
     if is_repeated and not is_final:
         return
@@ -216,7 +216,3 @@ def _set(cursor: type_cursor, queue: str, *, paused: bool, make: bool) -> None:
         raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
     if rows[0][0] != paused:
         log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue)
-
-
-def _not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(f"No task has the id {task_id}.")

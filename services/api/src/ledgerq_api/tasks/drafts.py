@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,6 +33,8 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _decode = msgspec.json.Decoder().decode
 
+Body = TypeVar("Body")
+
 
 def draft(body: SubmitBody, catalogue: Catalogue, place: str = "#") -> NewTask:
     """A new task with an id of its own.
@@ -52,6 +55,18 @@ def draft(body: SubmitBody, catalogue: Catalogue, place: str = "#") -> NewTask:
         "api",
         _options(body, place),
     )
+
+
+def decoded(body: bytes, decode: Callable[[bytes], Body]) -> Body:
+    """The body as ``decode`` reads it.
+
+    Raises:
+        InvalidRequest, MalformedJson
+    """
+    try:
+        return decode(body)
+    except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
+        raise decode_problem(error, body) from None
 
 
 def decode_problem(error: Exception, body: bytes) -> Exception:

@@ -13,9 +13,9 @@ from starlette.types import Receive, Scope, Send
 from ledgerq_api.documentation import answers
 from ledgerq_api.errors import InvalidTaskId
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of
 from ledgerq_api.tasks import examples
-from ledgerq_api.tasks.drafts import decode_problem
+from ledgerq_api.tasks.drafts import decoded
 from ledgerq_api.tasks.listing import ListQuery
 from ledgerq_api.tasks.long_poll import wait_of
 from ledgerq_api.tasks.schemas import decode_batch, decode_submit
@@ -57,12 +57,9 @@ class _LeanCalls:
 
     async def submit(self, scope: Scope, receive: Receive, send: Send) -> None:
         encoded = await read_json_body(scope, receive, limit=MAX_SUBMIT_BODY)
-        try:
-            body = decode_submit(encoded)
-        except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
-            raise decode_problem(error, encoded) from None
-        key = header(scope, b"idempotency-key")
-        outcome = await self._service.submit(body, key=_text(key), encoded=encoded)
+        body = decoded(encoded, decode_submit)
+        key = text_of(scope, b"idempotency-key")
+        outcome = await self._service.submit(body, key=key, encoded=encoded)
         text = str(outcome if isinstance(outcome, UUID) else outcome.id).encode()
         location = scope.get("root_path", "").encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
@@ -70,13 +67,10 @@ class _LeanCalls:
         await answer(send, 202, b'{"task_id":"' + text + rest, [JSON, (b"location", location)])
 
     async def submit_batch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = header(scope, b"idempotency-key")
+        key = text_of(scope, b"idempotency-key")
         encoded = await read_json_body(scope, receive, limit=MAX_BATCH_BODY)
-        try:
-            body = decode_batch(encoded)
-        except (ValueError, RecursionError) as error:
-            raise decode_problem(error, encoded) from None
-        accepted = await self._service.submit_all(body.tasks, key=_text(key), encoded=encoded)
+        body = decoded(encoded, decode_batch)
+        accepted = await self._service.submit_all(body.tasks, key=key, encoded=encoded)
         await answer(send, 202, accepted, [JSON])
 
     async def status(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -93,10 +87,6 @@ class _LeanCalls:
             return
         headers.append(JSON)
         await answer(send, 200, encode(await self._service.status_answer(row)), headers)
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")
 
 
 def _existing(task: Existing, language: Locale) -> bytes:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledgerq_api.documentation import answers, text_header
+from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, header_parameter, json_body, text_header
 from ledgerq_api.tasks import examples
 
 _SUBMIT_ERRORS = (400, 409, 413, 415, 422, 503)
-
-
-def _body(schema: str, example: object) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{schema}"}
-    return {"required": True, "content": {"application/json": {"schema": reference, "example": example}}}
 
 
 def _stream_answers() -> dict[str, Any]:
@@ -24,15 +19,13 @@ def _stream_answers() -> dict[str, Any]:
     return {**failures, "200": good, "204": {"description": "The task is final and you have its last event."}}
 
 
-def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
-
-
-_IDEMPOTENCY_KEY = _header(
-    "Idempotency-Key",
-    "With the same body, the first answer is given again; with another body, 422.",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-)
+_ANY_TASK_ID: dict[str, Any] = {
+    "name": "task_id",
+    "in": "path",
+    "required": True,
+    "description": "The task's id, or the id that its Celery producer gave it.",
+    "schema": {"type": "string"},
+}
 
 LEAN_PATHS: dict[str, Any] = {
     "/tasks/submit": {
@@ -44,10 +37,10 @@ LEAN_PATHS: dict[str, Any] = {
             "Where `unique_key` is taken, `unique_policy` decides.",
             "operationId": "submit_task",
             "parameters": [
-                _IDEMPOTENCY_KEY,
-                _header("Accept-Language", "Language of `message`: `zh` or `en`.", {"type": "string"}),
+                IDEMPOTENCY_KEY,
+                header_parameter("Accept-Language", "Language of `message`: `zh` or `en`.", {"type": "string"}),
             ],
-            "requestBody": _body("SubmitBody", examples.SUBMIT),
+            "requestBody": json_body("SubmitBody", examples.SUBMIT),
             "responses": {
                 str(status): response
                 for status, response in answers(
@@ -68,8 +61,8 @@ LEAN_PATHS: dict[str, Any] = {
             "description": "Up to 10,000 tasks in one transaction: all are accepted or none. An error names "
             "the index of the task that is wrong.",
             "operationId": "submit_batch",
-            "parameters": [_IDEMPOTENCY_KEY],
-            "requestBody": _body("BatchBody", examples.BATCH),
+            "parameters": [IDEMPOTENCY_KEY],
+            "requestBody": json_body("BatchBody", examples.BATCH),
             "responses": {
                 str(status): response
                 for status, response in answers(
@@ -90,15 +83,11 @@ LEAN_PATHS: dict[str, Any] = {
             "task is final or, with `If-None-Match`, until the ETag changes; at most 60 seconds.",
             "operationId": "show_status",
             "parameters": [
-                {
-                    "name": "task_id",
-                    "in": "path",
-                    "required": True,
-                    "description": "The task's id, or the id that its Celery producer gave it.",
-                    "schema": {"type": "string"},
-                },
-                _header("If-None-Match", "ETag of the status that you have.", {"type": "string"}),
-                _header("Prefer", "`wait=<seconds>` waits for news.", {"type": "string", "examples": ["wait=30"]}),
+                _ANY_TASK_ID,
+                header_parameter("If-None-Match", "ETag of the status that you have.", {"type": "string"}),
+                header_parameter(
+                    "Prefer", "`wait=<seconds>` waits for news.", {"type": "string", "examples": ["wait=30"]}
+                ),
             ],
             "responses": {
                 **{
@@ -124,14 +113,8 @@ LEAN_PATHS: dict[str, Any] = {
             "event. `Last-Event-ID` goes on after that event. While nothing happens, a comment keeps the connection open.",
             "operationId": "stream_task",
             "parameters": [
-                {
-                    "name": "task_id",
-                    "in": "path",
-                    "required": True,
-                    "description": "The task's id, or the id that its Celery producer gave it.",
-                    "schema": {"type": "string"},
-                },
-                _header(
+                _ANY_TASK_ID,
+                header_parameter(
                     "Last-Event-ID",
                     "`id` of the last event that you have.",
                     {"type": "string", "pattern": "^[0-9]{1,9}$"},

@@ -60,8 +60,8 @@ class TaskReader:
         """The task's rows, and the events that begin or end its attempts."""
 
         def work(cursor: type_cursor) -> tuple[StatusRow, DetailRow, list[Event]]:
-            own_id = _read(cursor, [task_id])[task_id].id
-            row = _one(task_id, execute(cursor, read_task(own_id)))
+            rows = execute(cursor, read_task(task_id)) if _UUID.fullmatch(task_id) else []
+            row = rows[0] if rows else _one(task_id, execute(cursor, read_task(_read(cursor, [task_id])[task_id].id)))
             status = StatusRow(*row[:_STATUS_FIELDS])
             stored = execute(
                 cursor,
@@ -100,7 +100,7 @@ class TaskReader:
 
     def _read_statuses(self, ids: list[str]) -> list[StatusRow | LedgerQError]:
         found = self._ledger.repeatable(lambda cursor: _find(cursor, set(ids)))
-        return [found.get(task_id) or _not_found(task_id) for task_id in ids]
+        return [found.get(task_id) or not_found(task_id) for task_id in ids]
 
 
 def _read(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
@@ -108,7 +108,7 @@ def _read(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
     found = _find(cursor, ids)
     for task_id in ids:
         if task_id not in found:
-            raise _not_found(task_id)
+            raise not_found(task_id)
     return found
 
 
@@ -131,9 +131,10 @@ def _may_be_celerys(task_id: str) -> bool:
 
 def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     if not rows:
-        raise _not_found(task_id)
+        raise not_found(task_id)
     return rows[0]
 
 
-def _not_found(task_id: str) -> TaskNotFound:
+def not_found(task_id: str) -> TaskNotFound:
+    """What to tell who asked for it."""
     return TaskNotFound(f"No task has the id {task_id[:_LONGEST_ID]}.")

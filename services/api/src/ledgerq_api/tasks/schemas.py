@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ledgerq_shared.states import State
+from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
 
 #: Longest time that a task may wait or run: ten years, in seconds.
 LONGEST = 315_360_000
@@ -99,7 +100,7 @@ class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
             str,
             Meta(
                 min_length=1,
-                max_length=255,
+                max_length=LONGEST_KEY,
                 description="At most one task holds a key, from its submission until it is final.",
             ),
         ]
@@ -117,8 +118,12 @@ class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
     ) = None
     unique_ttl: (
         Annotated[
-            _Limit,
-            Meta(description="Seconds from now for which the key is held, instead of until the task is final."),
+            float,
+            Meta(
+                gt=0,
+                le=LONGEST_TTL,
+                description="Seconds from now for which the key is held, instead of until the task is final.",
+            ),
         ]
         | None
     ) = None
