@@ -28,6 +28,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
 from ledgerq_worker.hard_limit import record_hard_limit
@@ -77,11 +78,10 @@ class Agent:
         self._parent = psutil.Process(config.parent_pid)
         # An agent that replaces one which died goes on under the node's id: its tasks are running under it.
         self._worker_id = table.worker_id if table.worker_id.int else None
+        self._actor = f"worker:{config.name}"
         self._renewed_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
-        #: What somebody asked to end, as of the latest renewal.
-        self._wishes: list[Wish] = []
 
     def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
         """Until the parent says that it has stopped, or dies.
@@ -173,20 +173,12 @@ class Agent:
 
     def _cancel(self, wishes: list[Wish]) -> None:
         """Pass on what somebody asked to end: the wish to a running task, a bar to one that has not begun."""
-        if not wishes and not self._wishes:
-            return
-        self._wishes = wishes
         self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in wishes)
         for record, wish in running(self._table, wishes):
             self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)
             if wish.terminate and self._config.pool == "prefork":
-                self._terminate(record)
-
-    def _terminate(self, record: SlotRecord) -> None:
-        log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
-        with self._database.transaction() as cursor:
-            execute(cursor, record_termination(record, actor=f"worker:{self._config.name}"))
-        self._kill_unless_ended(record, why="the task was terminated")
+                log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
+                self._kill(record, record_termination(record, actor=self._actor), why="the task was terminated")
 
     def _recover_lost(self) -> None:
         """Take back what the slots of dead pool processes held.
@@ -224,7 +216,7 @@ class Agent:
                     suspects=[record.task_id] if record.task_id else [],
                     quarantine_after=self._config.quarantine_after,
                     why=why,
-                    actor=f"worker:{self._config.name}",
+                    actor=self._actor,
                 ),
             )
         self._table.enter(record.slot, 0)
@@ -235,18 +227,15 @@ class Agent:
         now = time.monotonic()
         for record in self._table.read():
             if self._config.pool == "prefork" and record.task_id and 0 < record.deadline < now:
-                self._kill(record, limit=record.deadline - record.begun_at)
+                limit = record.deadline - record.begun_at
+                log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
+                end = record_hard_limit(record, limit, actor=self._actor)
+                self._kill(record, end, why=f"hard time limit of {limit:g} s")
 
-    def _kill(self, record: SlotRecord, *, limit: float) -> None:
-        log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
-        assert record.task_id is not None
-        with self._database.transaction() as cursor:
-            for statement in record_hard_limit(record, limit, actor=f"worker:{self._config.name}"):
-                execute(cursor, statement)
-        self._kill_unless_ended(record, why=f"hard time limit of {limit:g} s")
-
-    def _kill_unless_ended(self, record: SlotRecord, *, why: str) -> None:
+    def _kill(self, record: SlotRecord, end: Statement, *, why: str) -> None:
         """End a task with its process. It may have ended by itself, and an innocent one run there now."""
+        with self._database.transaction() as cursor:
+            execute(cursor, end)
         if kill_if(record.pid, lambda: self._table.is_unchanged(record)):
             self._take_back(record, why=why)
 
@@ -276,7 +265,7 @@ class Agent:
                             charge=charge,
                             quarantine_after=self._config.quarantine_after,
                             why=f"the worker {why}" if why == "stopped" else "the worker process died",
-                            actor=f"worker:{self._config.name}",
+                            actor=self._actor,
                         ),
                     )
                 self._wake(rows)

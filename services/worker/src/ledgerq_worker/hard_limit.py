@@ -9,7 +9,7 @@ from ledgerq_worker.encoding import to_json
 from ledgerq_worker.slots import SlotRecord
 
 
-def record_hard_limit(record: SlotRecord, limit: float, *, actor: str) -> list[Statement]:
+def record_hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement:
     """FAILURE `TimeLimitExceeded` for the task in this slot, guarded by its claim like every write."""
     assert record.task_id is not None
     error = {
@@ -18,13 +18,11 @@ def record_hard_limit(record: SlotRecord, limit: float, *, actor: str) -> list[S
         "traceback": None,
         "retryable": True,
     }
-    return [
-        end_from_outside(
-            task_id=record.task_id,
-            claim_no=record.claim_no,
-            state=State.FAILURE,
-            error=to_json(error),
-            data=to_json({"limit": "hard", "seconds": limit}),
-            actor=actor,
-        )
-    ]
+    return end_from_outside(
+        task_id=record.task_id,
+        claim_no=record.claim_no,
+        state=State.FAILURE,
+        error=to_json(error),
+        data=to_json({"limit": "hard", "seconds": limit}),
+        actor=actor,
+    )

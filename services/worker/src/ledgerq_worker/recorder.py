@@ -199,7 +199,8 @@ class Recorder:
             written.outbox = self._write_leaving(cursor, written.kept)
             if claim is not None:
                 written.claimed = [ClaimedTask(*row) for row in execute(cursor, claim)]
-            [(written.transaction, written.pid)] = execute(cursor, current_transaction())
+            if pending or written.claimed:  # else nothing was written: a look at an empty queue stays one statement
+                [(written.transaction, written.pid)] = execute(cursor, current_transaction())
 
     def _is_recorded(self, pending: Pending, written: _Written) -> None:
         """The transaction is committed: tell the legs, and everybody who waits for them."""

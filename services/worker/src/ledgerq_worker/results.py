@@ -143,6 +143,7 @@ class Departure:
         celery_id = outcome.celery_id or outcome.id
         kept = decode(outcome.celery, from_celery=True) or {}
         request = Context(celery_request(celery_id, outcome.task_type, kept))
+        is_kept = not request.ignore_result
         if outcome.state == State.SUCCESS:
             if request.chord:
                 result = decode(outcome.result, from_celery=False)
@@ -150,10 +151,8 @@ class Departure:
         elif outcome.state == State.FAILURE:
             error = outcome.error or {}
             exception = _rebuilt(error)
-            is_kept = not request.ignore_result
             backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request, store_result=is_kept)
         elif outcome.state == State.REVOKED:
-            is_kept = not request.ignore_result
             backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request, store_result=is_kept)
 
 

@@ -18,11 +18,15 @@ class Solitude:
     @contextlib.contextmanager
     def entered(self, *, is_suspect: bool, before_waiting: Callable[[], None]) -> Iterator[None]:
         """Run a task inside; ``before_waiting`` is called if it cannot begin at once."""
-        if not self._can_enter(is_suspect):
+
+        def can_begin() -> bool:
+            return not (self._running if is_suspect else self._suspects)
+
+        if not can_begin():
             before_waiting()
         with self._changed:
             self._suspects += is_suspect
-            self._changed.wait_for(lambda: not self._running if is_suspect else not self._suspects)
+            self._changed.wait_for(can_begin)
             self._running += 1
         try:
             yield
@@ -31,6 +35,3 @@ class Solitude:
                 self._running -= 1
                 self._suspects -= is_suspect
                 self._changed.notify_all()
-
-    def _can_enter(self, is_suspect: bool) -> bool:
-        return not (self._running or self._suspects) if is_suspect else not self._suspects

@@ -111,22 +111,22 @@ def prune_workers(*, older_than: float) -> Statement:
 
 
 def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
-    """Become or stay the leader of ``name``. Row ``(True,)`` if ``holder`` leads now; no row: somebody else does."""
+    """Become or stay the leader of ``name``. Row ``(leads, clock)``: whether ``holder`` leads now or somebody else does,
+    and the database's clock, in seconds.
+    """
     return Statement(
         """
-        INSERT INTO leader (name, holder, until)
-        VALUES (%(name)s, %(holder)s::uuid, now() + %(lease)s * interval '1 second')
-        ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-        WHERE leader.holder = excluded.holder OR leader.until < now()
-        RETURNING true
+        WITH taken AS (
+          INSERT INTO leader (name, holder, until)
+          VALUES (%(name)s, %(holder)s::uuid, now() + %(lease)s * interval '1 second')
+          ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+          WHERE leader.holder = excluded.holder OR leader.until < now()
+          RETURNING 1
+        )
+        SELECT EXISTS (SELECT FROM taken), extract(epoch FROM clock_timestamp())::float8
         """,
         {"name": name, "holder": str(holder), "lease": lease},
     )
-
-
-def read_clock() -> Statement:
-    """Row ``(seconds,)``: the database's clock."""
-    return Statement("SELECT extract(epoch FROM clock_timestamp())::float8", {})
 
 
 def give_up_leadership(*, name: str, holder: UUID) -> Statement:

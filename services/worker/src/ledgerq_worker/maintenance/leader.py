@@ -8,7 +8,7 @@ from uuid import uuid4
 import structlog
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.workers import give_up_leadership, read_clock, take_leadership
+from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
 
 log = structlog.get_logger()
 
@@ -42,10 +42,10 @@ class Leadership:
         now = time.monotonic()
         if self._asked_at is None or now - self._asked_at >= self._lease / 4:
             with self._database.transaction() as cursor:
-                rows = execute(cursor, take_leadership(name=_NAME, holder=self._holder, lease=self._lease))
-                [(clock,)] = execute(cursor, read_clock())
+                statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
+                [(is_leader, clock)] = execute(cursor, statement)
             self._has_answered(now, clock)
-            self._leads_until = now + self._lease if rows else 0.0
+            self._leads_until = now + self._lease if is_leader else 0.0
         return now < self._leads_until
 
     def _has_answered(self, now: float, clock: float) -> None:
