@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ledgerq_shared.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.chaos.support.plant import Plant
+from tests.support import databases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.stack import Stack
 
@@ -38,6 +41,43 @@ def scale() -> Scale:
     minutes = float(os.environ.get("CHAOS_MINUTES") or 0)
     seed = int(os.environ.get("CHAOS_SEED") or int.from_bytes(os.urandom(3), "big"))
     return Scale(bool(minutes), 10.0 if minutes else 2.0, minutes * 60 or 20.0, seed)
+
+
+@pytest.fixture
+def valkey(workspace: Path) -> Iterator[EmbeddedValkey]:
+    """A Valkey that this test may stop, freeze and flush; started by `plant_on_valkey`."""
+    server = EmbeddedValkey(workspace / "own-valkey")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def plant_on_valkey(stack: Stack, database: str, valkey: EmbeddedValkey, scale: Scale) -> Iterator[Plant]:
+    """A plant whose Redis is this test's own, and runs."""
+    url = valkey.start()
+    stack.environment["REDIS_URL"] = url
+    made = Plant(stack, database, url, scale.lease)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def postgres(workspace: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that this test may stop and fill up; started by `plant_on_postgres`."""
+    server = EmbeddedPostgres(workspace / "own-postgres", max_connections=40, fsync=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def plant_on_postgres(stack: Stack, redis_database: str, postgres: EmbeddedPostgres, scale: Scale) -> Iterator[Plant]:
+    """A plant whose PostgreSQL is this test's own, and runs."""
+    url = postgres.start()
+    databases.migrate(url)
+    stack.environment["DATABASE_URL"] = url
+    made = Plant(stack, url, redis_database, scale.lease)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@
 `plant`         API, workers and maintenance of one test, and short ways to give them work
 `nodes`         a worker node's processes by pid: parent, agent, pool; kill, freeze, thaw
 `load`          submits over HTTP, with an Idempotency-Key each, until somebody answers
-`proxy`         stands between services and PostgreSQL: cut, refuse, freeze, lose a COMMIT
 `histogram`     how long recoveries took
-`storm`         random faults under load
 ==============  ====================================================================================
 """
 

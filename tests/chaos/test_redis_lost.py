@@ -1,0 +1,129 @@
+"""Group 2: Redis is emptied, stopped, frozen, or never there. It is a wake-up: nothing depends on it but the delay."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from tests.chaos.support import nodes
+from tests.chaos.support.histogram import histogram
+from tests.chaos.support.load import Load
+from tests.support import wait
+
+if TYPE_CHECKING:
+    from ledgerq_shared.embedded import EmbeddedValkey
+    from tests.chaos.conftest import Scale
+    from tests.chaos.support.plant import Plant
+
+pytestmark = pytest.mark.chaos
+
+_QUICK = {"task_type": "chaos_tasks.quick"}
+
+
+def test_promise_1_flushall_three_times_under_load_loses_no_accepted_task(plant_on_valkey: Plant):
+    plant = plant_on_valkey
+    plant.maintenance()
+    plant.stack.register()
+    plant.worker(slots=2)
+    api = plant.stack.api()
+    with redis.Redis.from_url(plant.redis_url) as client, Load(api.url, _QUICK, clients=4, pause=0) as load:
+        for number in range(1, 4):
+            wait.until(lambda number=number: len(load.accepted) >= 200 * number, 60, what="submits")
+            client.flushall()
+    plant.all_ended()
+    assert set(load.answers) == {202}
+    plant.assert_sound(load.accepted)
+
+
+def test_promise_1_redis_stopped_and_started_empty_loses_nothing_and_work_goes_on_by_itself(
+    plant_on_valkey: Plant, valkey: EmbeddedValkey, scale: Scale
+):
+    plant = plant_on_valkey
+    plant.maintenance()
+    plant.stack.register()
+    worker = plant.worker(slots=2)
+    api = plant.stack.api()
+    with Load(api.url, _QUICK) as load:
+        wait.until(lambda: len(load.accepted) >= 50, 60, what="submits")
+        valkey.stop()
+        before = len(load.accepted)
+        wait.until(lambda: len(load.accepted) >= before + scale.of(100, 3000), 120, what="submits without Redis")
+        shutil.rmtree(valkey.data_folder())
+        valkey.start()
+    assert set(load.answers) == {202}
+    plant.all_ended()
+    assert worker.alive()
+    plant.assert_sound(load.accepted)
+
+
+def test_promise_1_everything_starts_without_redis_and_submits_are_accepted(
+    plant_on_valkey: Plant, valkey: EmbeddedValkey
+):
+    plant = plant_on_valkey
+    valkey.stop()
+    plant.stack.register()
+    plant.maintenance()
+    worker = plant.stack.worker()
+    api = plant.stack.api()
+    with Load(api.url, _QUICK) as load:
+        wait.until(lambda: len(load.accepted) >= 20, 60, what=lambda: f"submits: {load.answers}")
+    assert set(load.answers) == {202}
+    valkey.start()
+    plant.all_ended()
+    assert worker.alive()
+    plant.assert_sound(load.accepted)
+
+
+def _restart(valkey: EmbeddedValkey, url: str) -> None:
+    del url
+    valkey.stop()
+    valkey.start()
+
+
+def _kill_connections(valkey: EmbeddedValkey, url: str) -> None:
+    del valkey
+    with redis.Redis.from_url(url) as client:
+        for kind in ("normal", "pubsub"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+def _freeze(valkey: EmbeddedValkey, url: str) -> None:
+    del url
+    [server] = valkey.processes()
+    nodes.send(server.pid, signal.SIGSTOP)
+    try:
+        # Long enough for every client's timeout (2 s) to be over; the deadline is the point, so it is waited for.
+        until = time.monotonic() + 3
+        wait.until(lambda: time.monotonic() > until, 10)
+    finally:
+        nodes.send(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fault", [_restart, _kill_connections, _freeze], ids=["restart", "client-kill", "partition"])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "under-load"])
+def test_a_worker_is_never_deaf_after_its_connection_to_redis_was_lost(
+    plant_on_valkey: Plant, valkey: EmbeddedValkey, scale: Scale, fault, busy: bool
+):
+    """Celery's #8030, #8091, #10205: the worker is connected again and takes nothing."""
+    plant = plant_on_valkey
+    plant.maintenance()
+    worker = plant.worker(slots=2)
+    assert plant.ended(plant.submit("quick")).state == "SUCCESS"
+    took = []
+    for _ in range(scale.of(3, 25)):
+        if busy:
+            plant.submit_all("slow", [{"seconds": 0.02}] * 60)
+        fault(valkey, plant.redis_url)
+        back_at = time.monotonic()
+        task_id = plant.submit("quick")
+        plant.ended(task_id, timeout=40)
+        took.append(time.monotonic() - back_at)
+    plant.all_ended()
+    assert worker.alive()
+    plant.assert_sound()
+    print(histogram(f"{fault.__name__.strip('_')} of Redis -> the worker takes tickets again", took, promised=15))
