@@ -78,6 +78,7 @@ def plant_on_postgres(stack: Stack, redis_database: str, postgres: EmbeddedPostg
     made = Plant(stack, url, redis_database, scale.lease)
     yield made
     made.close()
+    stack.close()  # before the server: an agent without one tries for a while to say farewell
 
 
 @pytest.fixture
