@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from celery.utils.serialization import UnpickleableExceptionWrapper
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
@@ -231,3 +232,8 @@ def test_huge_errors_are_cut_and_keep_the_end_of_the_traceback():
 def test_nothing_is_nothing():
     assert decode(None, from_celery=True) is None
     assert decode(None, from_celery=False) is None
+
+
+def test_an_exception_that_celery_had_to_wrap_keeps_its_own_name():
+    wrapped = UnpickleableExceptionWrapper("shop", "OutOfStock", ("tea",), "OutOfStock('tea')")
+    assert describe_error(wrapped, "")["type"] == "OutOfStock"

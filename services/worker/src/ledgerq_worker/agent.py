@@ -189,8 +189,10 @@ class Agent:
         now = time.monotonic()
         if self._config.pool != "prefork" or not (self._lost or now - self._looked_at >= _LOOK_FOR_DEAD_EVERY):
             return
+        dead = {record.slot for record in self._table.read() if not self._is_ours(record.pid)}
+        # Read once more: it may have begun another task between the first reading and its death.
         for record in self._table.read():
-            if not self._is_ours(record.pid):
+            if record.slot in dead:
                 self._take_back(record)
         self._lost.clear()
         self._looked_at = now

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
 
@@ -107,8 +108,10 @@ def describe_error(error: BaseException, traceback: str | None, *, retryable: bo
         message = f"<the message could not be read: {type(broken).__name__}>"
     if traceback is None:
         traceback = "".join(traceback_module.format_exception(error))
+    # Celery wraps what cannot be pickled; people look for the exception that their code raised.
+    name = error.exc_cls_name if isinstance(error, UnpickleableExceptionWrapper) else type(error).__name__
     return {
-        "type": type(error).__name__,
+        "type": name,
         "message": message[:_MAX_TEXT],
         "traceback": traceback[-_MAX_TEXT:],
         "retryable": retryable,

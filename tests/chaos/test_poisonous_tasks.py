@@ -1,0 +1,90 @@
+"""Group 5: tasks that harm their process, or end in ways that nothing can keep. Their neighbours go unharmed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.chaos.support.plant import Plant
+
+pytestmark = pytest.mark.chaos
+
+_DEATHS = ("sigkill", "segfault", "abort", "exit 0", "exit 1")
+#: What a task may raise, with the type that the ledger names.
+_RAISED = {
+    "unpicklable": "_Unpicklable",
+    "unreadable": "_Unreadable",
+    "huge": "ValueError",
+    "nul": "ValueError",
+    "base": "_NotAnException",
+    "exit": "SystemExit",
+    "interrupt": "KeyboardInterrupt",
+    "generator exit": "GeneratorExit",
+    "recursion": "RecursionError",
+    "not instantiable": "Odd",
+}
+_NOT_KEEPABLE = ("nan", "infinity", "bytes", "10 MiB", "deep", "itself", "object", "odd keys", "generator")
+#: What JSON can hold after all.
+_KEEPABLE = ("deep enough", "huge integer")
+#: What JSON has no word for; Celery's encoder decides.
+_EITHER = ("set", "surrogates")
+
+
+def test_promise_4_a_task_that_kills_its_process_is_quarantined_and_its_neighbours_are_unharmed(plant: Plant):
+    plant.maintenance()
+    worker = plant.worker(slots=2)
+    before = plant.submit_all("quick", [{"number": number} for number in range(50)])
+    killers = [plant.submit("dies", how=how) for how in _DEATHS]
+    after = plant.submit_all("quick", [{"number": number} for number in range(50)])
+    plant.all_ended()
+    for how, task_id in zip(_DEATHS, killers, strict=True):
+        row = plant.row(task_id)
+        assert (row.state, row.attempt, row.worker_deaths) == ("FAILURE", 3, 3), how
+        assert row.error
+        assert row.error["type"] == "TaskQuarantined"
+        assert len(plant.journal.of(task_id)) == 3
+    assert {(row.state, row.attempt, row.worker_deaths) for row in map(plant.row, [*before, *after])} == {
+        ("SUCCESS", 1, 0)
+    }
+    assert worker.alive()
+    plant.assert_sound()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_an_end_that_nothing_can_keep_is_the_failure_of_that_task_alone(plant: Plant, pool: str):
+    plant.maintenance()
+    plant.submit_all("quick", [{"number": number} for number in range(100)])  # claims grow
+    raised = {what: plant.submit("raises", what=what) for what in _RAISED}
+    returned = {what: plant.submit("returns", what=what) for what in (*_NOT_KEEPABLE, *_KEEPABLE, *_EITHER)}
+    neighbours = plant.submit_all("quick", [{"number": number} for number in range(100)])
+    worker = plant.worker(slots=2, LEDGERQ_WORKER_POOL=pool)
+    plant.all_ended()
+    rows = {what: plant.row(task_id) for what, task_id in raised.items()}
+    assert {what: (row.error or {}).get("type") for what, row in rows.items()} == _RAISED
+    assert {(row.state, row.attempt) for row in rows.values()} == {("FAILURE", 1)}
+    assert max(len(str(row.error)) for row in rows.values()) < 1_000_000
+    states = {what: plant.row(task_id).state for what, task_id in returned.items()}
+    assert {states[what] for what in _NOT_KEEPABLE} == {"FAILURE"}, states
+    assert {states[what] for what in _KEEPABLE} == {"SUCCESS"}, states
+    assert all(plant.row(task_id).attempt == 1 for task_id in returned.values())
+    assert {(row.state, row.attempt) for row in map(plant.row, neighbours)} == {("SUCCESS", 1)}
+    assert worker.alive()
+    plant.assert_sound()
+
+
+def test_promise_4_a_memory_hog_and_a_task_that_ignores_its_soft_limit_fail_alone(plant: Plant):
+    plant.maintenance()
+    worker = plant.worker(slots=2)
+    hog = plant.submit("eats_memory")
+    stubborn = plant.submit("ignores_the_soft_limit")
+    neighbours = plant.submit_all("slow", [{"seconds": 0.05}] * 40)
+    plant.all_ended()
+    errors = {name: plant.row(task_id).error or {} for name, task_id in (("hog", hog), ("stubborn", stubborn))}
+    assert errors["hog"].get("type") == "MemoryError", errors
+    assert errors["stubborn"].get("type") == "TimeLimitExceeded", errors
+    assert (plant.row(stubborn).attempt, plant.row(stubborn).worker_deaths) == (1, 0)
+    assert {(row.state, row.attempt) for row in map(plant.row, neighbours)} == {("SUCCESS", 1)}
+    assert worker.alive()
+    plant.assert_sound()

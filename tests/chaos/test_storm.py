@@ -1,0 +1,99 @@
+"""Group 1, all at once: pool processes, parents, agents, nodes, the API and the leader die at random under load."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.support import nodes
+from tests.chaos.support.histogram import histogram
+from tests.chaos.support.load import Load
+from tests.support import databases, wait
+
+if TYPE_CHECKING:
+    from tests.chaos.conftest import Scale
+    from tests.chaos.support.plant import Plant
+    from tests.support.stack import Running
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+
+_FAULTS = ("pool process", "agent", "parent", "node", "api", "maintenance")
+#: From the end of the charged run's process to the begin of the next one, as the ledger saw it.
+_RECOVERIES = """
+SELECT extract(epoch FROM t.started_at - e.at)::float8 FROM task_event e JOIN task t ON t.id = e.task_id
+WHERE e.kind = 'recovered' AND t.started_at > e.at AND NOT EXISTS (
+  SELECT FROM task_event later WHERE later.task_id = e.task_id AND later.kind = 'recovered' AND later.seq > e.seq)
+"""
+
+
+def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: Plant, scale: Scale):
+    dice = random.Random(scale.seed)
+    print(f"seed {scale.seed}")
+    plant.stack.register()
+    maintenance = [plant.maintenance(), plant.maintenance()]
+    workers = [plant.worker(slots=2), plant.worker(slots=2)]
+    api = plant.stack.api()
+    port = api.url.rpartition(":")[2]
+    body = {"task_type": "chaos_tasks.slow", "task_parameters": {"seconds": 0.05}}
+    killed: list[str] = []
+    took: list[float] = []
+    until = time.monotonic() + scale.storm
+    with Load(api.url, body) as load:
+        while time.monotonic() < until:
+            fault = _FAULTS[len(killed)] if len(killed) < len(_FAULTS) else dice.choice(_FAULTS)
+            killed.append(fault)
+            if fault == "api":
+                api.kill()
+                api = _same_port(plant, port)
+            elif fault == "maintenance":
+                maintenance.pop(dice.randrange(2)).kill()
+                maintenance.append(plant.maintenance())
+            else:
+                _hurt(dice, workers, fault)
+                workers = [one for one in workers if one.alive()]
+                while len(workers) < 2:
+                    workers.append(plant.worker(slots=2))
+            before = len(load.accepted)
+            failed_at = time.monotonic()
+            wait.until(lambda before=before: len(load.accepted) > before + 10, 60, what=lambda: f"{load.answers}")
+            _all_before_ended(plant, set(load.accepted))
+            took.append(time.monotonic() - failed_at)
+    plant.all_ended()
+    assert set(load.answers) <= {0, 202, 503}, load.answers
+    # A task may fail by quarantine only if three deaths met it.
+    assert plant.scalar("SELECT count(*) FROM task WHERE state <> 'SUCCESS' AND worker_deaths < 3") == 0
+    plant.assert_sound(load.accepted)
+    print(f"killed: { {fault: killed.count(fault) for fault in _FAULTS} }, accepted: {len(load.accepted)}")
+    print(histogram("fault -> all that was accepted until then has ended", took, promised=15))
+    recoveries = [value for (value,) in databases.rows(plant.database_url, _RECOVERIES)]
+    print(histogram("taken back -> begun again", recoveries, promised=2))  # type: ignore[arg-type]
+
+
+def _same_port(plant: Plant, port: str) -> Running:
+    running = plant.stack.start("api", "-m", "ledgerq_api", LEDGERQ_API_PORT=port)
+    running.url = f"http://127.0.0.1:{port}"
+    return running
+
+
+def _hurt(dice: random.Random, workers: list[Running], fault: str) -> None:
+    victim = dice.choice(workers)
+    if fault == "pool process":
+        nodes.kill(*dice.sample(pool, 1) if (pool := nodes.pool_of(victim)) else ())
+    elif fault == "agent":
+        nodes.kill(nodes.agent_of(victim))
+    elif fault == "parent":
+        victim.kill()
+    else:
+        nodes.kill(*nodes.all_of(victim))
+        victim.wait(10)
+
+
+def _all_before_ended(plant: Plant, ids: set[str]) -> None:
+    def ended() -> bool:
+        sql = "SELECT count(*) FROM task WHERE id = ANY(%s::uuid[]) AND completed_at IS NULL"
+        return databases.rows(plant.database_url, sql, (list(ids),)) == [(0,)]
+
+    wait.until(ended, 60, interval=0.05, what="all that was accepted before the fault")
