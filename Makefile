@@ -11,11 +11,13 @@ UV_VERSION := 0.13.9
 # A stamp per set of requirements: nothing is installed twice, and a changed pin is noticed.
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
+# The peers of benchmarks/ have an environment of their own.
+BENCH_VENV := .venv-bench
 DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos lint format reference requirements verify hooks clean clean-data
+.PHONY: help run test test-chaos lint format reference requirements verify hooks bench clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BENCH="drain http", ONLY=name, ROUNDS=n, N=tasks
+	$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name))
+
 format: $(DEVELOPMENT) ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -46,17 +51,23 @@ verify: $(DEVELOPMENT) ## are generated files what their sources say?
 	$(BIN)/python -m pip check
 	$(BIN)/python scripts/make_reference.py --check
 	@$(MAKE) --no-print-directory requirements
-	git diff --exit-code -- requirements.txt requirements-dev.txt
+	git diff --exit-code -- requirements.txt requirements-dev.txt requirements-bench.txt
 
-requirements: $(VENV)/.created ## pin requirements.txt and requirements-dev.txt anew (UPGRADE=1 for newer versions)
+requirements: $(VENV)/.created ## pin requirements*.txt anew (UPGRADE=1 for newer versions)
 	$(PIP) install uv==$(UV_VERSION)
 	PATH="$(CURDIR)/$(BIN):$$PATH" UPGRADE="$(UPGRADE)" scripts/pin-requirements
 
 hooks: $(DEVELOPMENT) ## run the linters before every commit
 	$(BIN)/pre-commit install
 
+$(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
+	@echo "Installing the peers of the benchmarks into $(BENCH_VENV) (once) ..."
+	$(BIN)/python -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -r requirements-bench.txt
+	@touch $@
+
 clean: ## remove the environment and the caches (data in .ledgerq/ stays)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 clean-data: ## remove the embedded servers' data, for good

@@ -99,6 +99,7 @@ class Stack:
     token: str
     environment: dict[str, str] = field(default_factory=dict)
     started: list[Running] = field(default_factory=list)
+    python: str = sys.executable
 
     def api(self, **extra: str) -> Running:
         """Start the API on a free port; return when it is ready."""
@@ -132,7 +133,7 @@ class Stack:
         token = f"{self.token}/{self.folder.name}-{len(self.started)}"
         with path.open("wb") as log:
             popen = subprocess.Popen(
-                [sys.executable, *arguments],
+                [self.python, *arguments],
                 cwd=self.folder,
                 env={**self._environment(extra), TOKEN_VARIABLE: token},
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,36 @@
+"""`python -m benchmarks drain --rounds 3 --number 60000 --only ledgerq --only dramatiq`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from benchmarks.bed import make_bed
+from benchmarks.options import Options
+from ledgerq_shared.logging import configure
+from ledgerq_shared.settings import LogSettings
+
+#: Modules of this package, in the order in which `all` runs them.
+ALL = ("drain",)
+
+
+def main() -> None:
+    """Run what was asked for on servers of our own."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("benchmark", nargs="*", default=[], help=f"{', '.join(ALL)}; none: all")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--number", type=int, default=60_000, help="tasks of LedgerQ's backlog; the others' follow")
+    parser.add_argument("--only", action="append", default=[], help="rows whose name contains this (and the base)")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.benchmark if name not in ALL]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]!r}: there are {', '.join(ALL)}")
+    options = Options(max(1, asked.rounds), asked.number, tuple(name for name in asked.only if name))
+    configure(LogSettings(log_level="error"), service="bench")
+    with make_bed() as bed:
+        for name in asked.benchmark or ALL:
+            importlib.import_module(f"benchmarks.{name}").run(bed, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""TaskIQ with a Redis list; keeps nothing, acknowledges nothing."""
+
+import asyncio
+import os
+import sys
+
+from taskiq_redis import ListQueueBroker
+
+from benchmarks import counting
+
+broker = ListQueueBroker(os.environ["BENCH_REDIS"])
+
+
+@broker.task(task_name="noop")
+async def noop() -> None:
+    counting.hit()
+
+
+async def _fill(number: int) -> None:
+    await broker.startup()
+    for _ in range(number):
+        await noop.kiq()
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(_fill(int(sys.argv[1])))
