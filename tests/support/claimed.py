@@ -22,7 +22,6 @@ _USUAL: dict[str, Any] = {
     "args": None,
     "parameters": "{}",
     "celery": None,
-    "submitted_at": datetime(2026, 1, 1, tzinfo=UTC),
     "expires_at": None,
     "is_expired": False,
     "is_cancelled": False,

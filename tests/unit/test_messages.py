@@ -50,7 +50,7 @@ def claimed(task: NewTask) -> ClaimedTask:
         claim_no=1, id=str(task.id), celery_id=options.celery_id, task_type=task.task_type, queue=task.queue,
         priority=task.priority, state="PENDING", attempt=0, retries=options.retries or 0, max_retries=None,
         time_limit=options.time_limit, soft_time_limit=options.soft_time_limit, args=options.args,
-        parameters=task.parameters, celery=options.celery, submitted_at=NOW, expires_at=None, is_expired=False,
+        parameters=task.parameters, celery=options.celery, expires_at=None, is_expired=False,
         is_cancelled=False, on_worker_lost=None, is_alone=False, ready_at=NOW,
     )  # fmt: skip
 

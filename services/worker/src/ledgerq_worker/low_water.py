@@ -35,12 +35,11 @@ class LowWater:
         return self._marks.get(queue, {})
 
     def claimed(self, queue: str, tasks: Sequence[ClaimedTask]) -> None:
-        """A claim returned these tasks."""
+        """A claim returned these tasks, in the order of the queue."""
         marks = self._marks.setdefault(queue, {})
-        for task in tasks:
-            mark = task.ready_at - _MARGIN
-            if mark > marks.get(task.priority, mark - _MARGIN):
-                marks[task.priority] = mark
+        for priority, ready_at in {task.priority: task.ready_at for task in tasks}.items():  # the last of each
+            mark = ready_at - _MARGIN
+            marks[priority] = max(mark, marks.get(priority, mark))
 
     def forget(self, queue: str) -> bool:
         """The last claim came back empty: begin at the head again. False if it did so already."""

@@ -1,4 +1,4 @@
-"""Runs one claimed task through Celery's own tracer and says how it ended.
+"""Runs one claimed task through Celery's own tracer, or its shorter equal, and says how it ended.
 
 Whatever the task does, the runner returns: an exception that escapes the tracer (``SystemExit``, ``Reject``, …) ends
 the task, never the batch it came in.
@@ -18,6 +18,7 @@ from ledgerq_shared.states import FINAL, State
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import tracer_of
 from ledgerq_worker.encoding import decode, describe_error, to_json
+from ledgerq_worker.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
 from ledgerq_worker.legs import Leg, TaskCancelled
 from ledgerq_worker.limits import soft_limit
 from ledgerq_worker.messages import request_of
@@ -41,7 +42,7 @@ class Runner:
         self._slot = slot
         self._recorder = recorder
         self._hostname = hostname
-        self._tracers: dict[str, Callable[..., Any]] = {}
+        self._tracers: dict[str, tuple[LeanTracer | None, Callable[..., Any]]] = {}
         #: The leg whose code is running; null between tasks. Read by the slot's watcher.
         self.running: Leg | None = None
 
@@ -88,19 +89,25 @@ class Runner:
             kwargs = decode(task.parameters, from_celery=from_celery)
             kept = decode(task.celery, from_celery=True)
             request = request_of(task, kept, hostname=self._hostname)
+            lean, full = self._tracers_of(task.task_type)
             with soft_limit(soft):
-                _, info, _, _ = self._tracer(task.task_type)(leg.celery_id, args, kwargs, request)
+                if lean is not None and not from_celery and not is_anybody_listening():
+                    info = lean(leg, args, kwargs, request)
+                else:
+                    info = full(leg.celery_id, args, kwargs, request)[1]
             _settle(leg, info)
         except Reject as error:
             _reject(leg, error)
         except BaseException as error:
             leg.fail(error)
 
-    def _tracer(self, task_type: str) -> Callable[..., Any]:
-        tracer = self._tracers.get(task_type)
-        if tracer is None:
-            tracer = self._tracers[task_type] = tracer_of(self._app, self._app.tasks[task_type], self._hostname)
-        return tracer
+    def _tracers_of(self, task_type: str) -> tuple[LeanTracer | None, Callable[..., Any]]:
+        tracers = self._tracers.get(task_type)
+        if tracers is None:
+            task = self._app.tasks[task_type]
+            full = tracer_of(self._app, task, self._hostname)
+            tracers = self._tracers[task_type] = lean_tracer_of(self._app, task), full
+        return tracers
 
 
 def _settle(leg: Leg, info: Any) -> None:

@@ -31,7 +31,6 @@ class ClaimedTask(NamedTuple):
     args: str | None
     parameters: str
     celery: str | None
-    submitted_at: datetime
     #: Null, or not to be begun after this moment; ``is_expired`` says so by the database's clock.
     expires_at: datetime | None
     is_expired: bool
@@ -117,7 +116,7 @@ WITH picked AS MATERIALIZED (
   RETURNING no
 )
 SELECT made.no, t.id, t.celery_id, t.task_type, t.queue, t.priority, t.state, t.attempt, t.retries, t.max_retries,
-       t.time_limit, t.soft_time_limit, t.args::text, t.parameters::text, t.celery::text, t.submitted_at, t.expires_at,
+       t.time_limit, t.soft_time_limit, t.args::text, t.parameters::text, t.celery::text, t.expires_at,
        coalesce(t.expires_at <= now(), false), t.cancel_requested_at IS NOT NULL,
        t.on_worker_lost, taken.alone, taken.run_at
 FROM made, taken JOIN task t ON t.id = taken.task_id

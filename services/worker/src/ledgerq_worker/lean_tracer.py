@@ -1,0 +1,108 @@
+"""A shorter way through a task's body, for tasks of which Celery's tracer would do nothing but call it.
+
+Half of what a short task costs in Celery's tracer are questions whose answer is no: custom hooks, signal receivers,
+callbacks, chains, deduplication, cleanups. They are asked once for each task type (:func:`lean_tracer_of`); what depends
+on the single task or may change while the worker runs is asked each time, by the runner. Where the answer to any of them is
+yes, Celery's own tracer runs the task. Whatever the body raises is given to Celery's own handlers here, too, so errors,
+retries, logs and the failure signals are Celery's. ``tests/contract/test_lean_tracer.py`` compares the two.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, Task, signals
+from celery._state import _task_stack
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, task_has_custom, traceback_clear
+from celery.backends.base import Backend
+from celery.exceptions import Ignore, Reject, Retry
+from celery.loaders.base import BaseLoader
+
+from ledgerq_shared.states import State
+from ledgerq_worker.encoding import encode_result
+from ledgerq_worker.legs import Leg
+
+#: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's account of an end that is no success.
+LeanTracer = Callable[[Leg, Any, Any, dict[str, Any]], TraceInfo | None]
+
+_HOOKS = ("__call__", "before_start", "on_success", "on_failure", "on_retry", "after_return")
+_SIGNALS = (signals.task_prerun, signals.task_postrun, signals.task_success)
+_logger = logging.getLogger("celery.app.trace")
+
+
+def is_anybody_listening() -> bool:
+    """Whether somebody wants to hear of each task: a signal's receiver, or Celery's log of each success."""
+    return any(signal.receivers for signal in _SIGNALS) or _logger.isEnabledFor(logging.INFO)
+
+
+def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:
+    """The shorter way for ``task``; null if Celery's tracer would do more for it than call its body."""
+    if not _is_plain(app, task):
+        return None
+    body, is_kept = task.run, not task.ignore_result
+    push_task, pop_task = _task_stack.push, _task_stack.pop
+    push_request, pop_request = task.request_stack.push, task.request_stack.pop
+
+    def trace(leg: Leg, args: Any, kwargs: Any, request: dict[str, Any]) -> TraceInfo | None:
+        context = _LeanContext(request, args, kwargs)
+        push_task(task)
+        push_request(context)
+        try:
+            try:
+                result = body(*args, **kwargs)
+            finally:
+                leg.is_body_done = True
+            leg.result = encode_result(result) if is_kept else None
+            leg.state, leg.request, leg.raw_result, leg.is_result_published = State.SUCCESS, context, result, is_kept
+        except Exception as error:
+            return _handle(task, context, error)
+        else:
+            return None
+        finally:
+            pop_task()
+            pop_request()
+
+    return trace
+
+
+def _is_plain(app: Celery, task: Task) -> bool:
+    loader, backend = type(app.loader), type(app.backend)
+    return not (
+        any(task_has_custom(task, hook) for hook in _HOOKS)
+        or task.track_started
+        or app.conf.worker_deduplicate_successful_tasks
+        or loader.on_task_init is not BaseLoader.on_task_init
+        or loader.on_process_cleanup is not BaseLoader.on_process_cleanup
+        or backend.process_cleanup is not Backend.process_cleanup
+    )
+
+
+class _LeanContext(Context):
+    """Celery's request, without its search for custom headers: there are none."""
+
+    def __init__(self, request: dict[str, Any], args: Any, kwargs: Any) -> None:
+        hard, soft = request["timelimit"]
+        self.__dict__.update(
+            request, args=args, kwargs=kwargs, called_directly=False, time_limit=hard, soft_time_limit=soft
+        )
+
+
+def _handle(task: Task, context: Context, error: Exception) -> TraceInfo:
+    """What Celery's tracer does with an exception of the body, or of its result; called while it is being handled."""
+    if isinstance(error, Reject):
+        info = TraceInfo("REJECTED", error)
+        info.handle_reject(task, context)
+    elif isinstance(error, Ignore):
+        info = TraceInfo("IGNORED", error)
+        info.handle_ignore(task, context)
+    elif isinstance(error, Retry):
+        info = TraceInfo("RETRY", error)
+        info.handle_error_state(task, context, call_errbacks=False)
+    else:
+        info = TraceInfo("FAILURE", error)
+        info.handle_error_state(task, context)
+    traceback_clear(error)
+    return info

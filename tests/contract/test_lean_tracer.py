@@ -1,0 +1,290 @@
+"""The shorter way through a task is Celery's tracer in everything that anybody can see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import Celery, Task, current_task, signals
+from celery.app import trace
+from celery.exceptions import Ignore, Reject, Retry
+from celery.loaders.base import BaseLoader
+
+from ledgerq_worker import lean_tracer, legs, runner
+from ledgerq_worker.celery_seams import install_backend, install_sender
+from ledgerq_worker.lean_tracer import lean_tracer_of
+from ledgerq_worker.legs import Leg
+from ledgerq_worker.runner import Runner
+from ledgerq_worker.slots import SlotTable
+from tests.support.claimed import claimed_task
+
+#: What a body may see of its request.
+_SEEN = (  # noqa: SIM905
+    "id task root_id correlation_id retries hostname is_eager timelimit time_limit soft_time_limit delivery_info "
+    "args kwargs called_directly headers callbacks errbacks chain chord group ignore_result children expires"
+).split()
+
+
+def returns_a_dict(self: Task, **kwargs: Any) -> Any:
+    return {"kwargs": kwargs}
+
+
+def returns_nothing(self: Task, **kwargs: Any) -> Any:
+    return None
+
+
+def tells_its_request(self: Task, **kwargs: Any) -> Any:
+    return {name: repr(getattr(self.request, name)) for name in _SEEN}
+
+
+def tells_whether_it_is_current(self: Task, **kwargs: Any) -> Any:
+    return [current_task.name, current_task.request.id == self.request.id]
+
+
+def returns_what_json_cannot_hold(self: Task, **kwargs: Any) -> Any:
+    return {1, 2}
+
+
+def returns_too_much(self: Task, **kwargs: Any) -> Any:
+    return "x" * 2_000_000
+
+
+def raises(self: Task, **kwargs: Any) -> Any:
+    raise ValueError("no")
+
+
+def raises_what_cannot_be_pickled(self: Task, **kwargs: Any) -> Any:
+    class Local(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__("local")
+
+    raise Local(1, 2)
+
+
+def exits(self: Task, **kwargs: Any) -> Any:
+    raise SystemExit(3)
+
+
+def runs_out_of_memory(self: Task, **kwargs: Any) -> Any:
+    raise MemoryError("all gone")
+
+
+def asks_for_a_retry(self: Task, **kwargs: Any) -> Any:
+    raise self.retry(exc=KeyError("first"), countdown=7, max_retries=5)
+
+
+def has_no_retries_left(self: Task, **kwargs: Any) -> Any:
+    raise self.retry(exc=ValueError("spent"), max_retries=0)
+
+
+def retries_without_raising(self: Task, **kwargs: Any) -> Any:
+    self.retry(throw=False)
+    return "went on"
+
+
+def raises_a_bare_retry(self: Task, **kwargs: Any) -> Any:
+    raise Retry("later", when=3)
+
+
+def ignores_itself(self: Task, **kwargs: Any) -> Any:
+    raise Ignore
+
+
+def rejects_itself(self: Task, **kwargs: Any) -> Any:
+    raise Reject("bad")
+
+
+def asks_to_be_requeued(self: Task, **kwargs: Any) -> Any:
+    raise Reject("later", requeue=True)
+
+
+def replaces_itself(self: Task, **kwargs: Any) -> Any:
+    return self.replace(self.app.tasks["returns_nothing"].s(n=1))
+
+
+BODIES = [
+    returns_a_dict, returns_nothing, tells_its_request, tells_whether_it_is_current, returns_what_json_cannot_hold,
+    returns_too_much, raises, raises_what_cannot_be_pickled, exits, runs_out_of_memory, asks_for_a_retry,
+    has_no_retries_left, retries_without_raising, raises_a_bare_retry, ignores_itself, rejects_itself,
+    asks_to_be_requeued, replaces_itself,
+]  # fmt: skip
+
+
+def body_without_arguments() -> None:
+    """A task that does nothing."""
+
+
+class Bench:
+    """Runs tasks as a drain does, by either way."""
+
+    def __init__(self, app: Celery, table: SlotTable, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app = app
+        self._monkeypatch = monkeypatch
+        install_backend(app)
+        install_sender(app, self._send)
+        for body in BODIES:
+            app.task(name=body.__name__, bind=True, shared=False)(body)
+        app.finalize()
+        self._runner = Runner(app, table, 0, None, hostname="host")  # type: ignore[arg-type]
+
+    def _send(self, name: str, message: Any, options: dict[str, Any], natively: Callable[[], Any]) -> None:
+        leg = legs.current()
+        assert leg is not None
+        headers = {name: value for name, value in message.headers.items() if name != "origin"}
+        leg.next_leg = {
+            "task_type": name, "queue": "default", "priority": 5, "retries": headers["retries"], "delay": None,
+            "run_at": None, "args": None, "parameters": repr(message.body[:2]), "celery": repr(headers),
+        }  # fmt: skip
+
+    def run(self, name: str, *, lean: bool, **fields: Any) -> Leg:
+        task = claimed_task(name, id="0192f0c1-2f6b-7c3e-8a44-5d1f00000001", **fields)
+        with self._monkeypatch.context() as patch:
+            patch.setattr(runner, "is_anybody_listening", lambda: not lean)
+            return self._runner.run(task)
+
+    def run_as_it_is(self, name: str) -> Leg:
+        return self._runner.run(claimed_task(name))
+
+    def is_lean(self, name: str) -> bool:
+        return lean_tracer_of(self.app, self.app.tasks[name]) is not None
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    table = SlotTable.create(1)
+    with Celery("lean", broker="memory://", backend="cache+memory://", set_as_current=False) as app:
+        app.conf.task_default_queue = "default"
+        yield Bench(app, table, monkeypatch)
+    table.remove()
+
+
+def visible(leg: Leg) -> dict[str, Any]:
+    """What of a leg anybody can see: the ledger, Celery's result backend, whoever it sends something to."""
+    error = None
+    if leg.error is not None:
+        error = runner.decode(leg.error, from_celery=False)
+        # The frames of the task's own code; the tracers' own differ.
+        lines = error.pop("traceback").splitlines()
+        error["code"] = [line.strip() for line in lines if "test_lean_tracer" in line or not line.startswith(" ")]
+    next_leg = leg.next_leg and {name: value for name, value in leg.next_leg.items() if name != "run_at"}
+    return {
+        "state": leg.state, "result": leg.result, "error": error, "data": leg.data, "next": next_leg,
+        "exception": repr(leg.exception), "is_published": leg.is_result_published, "raw": repr(leg.raw_result),
+        "is_body_done": leg.is_body_done, "messages": leg.messages, "follow_ups": leg.follow_ups,
+        "has_request": leg.request is not None, "request": leg.request and leg.request.as_execution_options(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
+def test_both_ways_end_alike(bench: Bench, body: Callable[..., Any]):
+    assert bench.is_lean(body.__name__)
+    fields = {"parameters": '{"n": 1}', "retries": 1, "attempt": 2, "soft_time_limit": 9.0}
+    lean, full = (visible(bench.run(body.__name__, lean=lean, **fields)) for lean in (True, False))
+    for leg in (lean, full):
+        assert leg["state"] is not None
+        if leg["next"]:
+            leg["next"]["celery"] = _without_moments(leg["next"]["celery"])
+    assert lean == full
+
+
+def _without_moments(headers: str | None) -> str | None:
+    return headers and ", ".join(part for part in headers.split(", ") if not part.startswith("'eta'"))
+
+
+def test_wrong_arguments_end_alike(bench: Bench):
+    def strict(n: int) -> int:
+        return n
+
+    bench.app.task(name="strict", shared=False)(strict)
+    ends = [visible(bench.run("strict", lean=lean, parameters='{"m": 1}')) for lean in (True, False)]
+    assert ends[0]["state"] == "FAILURE"
+    assert ends[0] == ends[1]
+
+
+def test_after_any_end_no_task_is_current(bench: Bench):
+    for body in BODIES:
+        bench.run(body.__name__, lean=True)
+        assert not current_task
+        assert bench.app.tasks[body.__name__].request.called_directly
+
+
+def test_failures_and_retries_tell_signals_and_log_alike(bench: Bench, caplog: pytest.LogCaptureFixture):
+    heard: list[Any] = []
+
+    def failed(sender: Task, exception: BaseException, **_: Any) -> None:
+        heard.append((sender.name, repr(exception)))
+
+    def retried(sender: Task, reason: Retry, **_: Any) -> None:
+        heard.append((sender.name, str(reason)))
+
+    signals.task_failure.connect(failed)
+    signals.task_retry.connect(retried)
+    try:
+        told = []
+        for lean in (True, False):
+            heard.clear()
+            caplog.clear()
+            with caplog.at_level(logging.WARNING, logger="celery.app.trace"):
+                for body in (raises, asks_for_a_retry, rejects_itself):
+                    bench.run(body.__name__, lean=lean)
+            told.append((list(heard), [record.getMessage().splitlines()[0] for record in caplog.records]))
+    finally:
+        signals.task_failure.disconnect(failed)
+        signals.task_retry.disconnect(retried)
+    assert len(told[0][0]) == 2
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    "hook", ["__call__", "before_start", "on_success", "on_failure", "on_retry", "after_return"], ids=str
+)
+def test_a_task_with_a_hook_goes_the_long_way(bench: Bench, hook: str):
+    base = type("Hooked", (Task,), {hook: lambda *_args, **_kwargs: None, "abstract": True})
+    bench.app.task(name="hooked", base=base, shared=False)(body_without_arguments)
+    assert not bench.is_lean("hooked")
+
+
+@pytest.mark.parametrize("option", [{"track_started": True}], ids=str)
+def test_a_task_with_an_option_that_needs_it_goes_the_long_way(bench: Bench, option: dict[str, Any]):
+    bench.app.task(name="special", shared=False, **option)(body_without_arguments)
+    assert not bench.is_lean("special")
+
+
+def test_deduplication_goes_the_long_way(bench: Bench):
+    bench.app.conf.worker_deduplicate_successful_tasks = True
+    assert not bench.is_lean("returns_nothing")
+
+
+def test_a_loader_that_wants_to_know_goes_the_long_way(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    class Loader(BaseLoader):
+        def on_task_init(self, task_id: str, task: Task) -> None: ...
+
+    monkeypatch.setattr(bench.app, "loader", Loader(bench.app))
+    assert not bench.is_lean("returns_nothing")
+
+
+@pytest.mark.parametrize("name", ["task_prerun", "task_postrun", "task_success"])
+def test_a_receiver_is_heard_from_the_next_task_on(bench: Bench, name: str):
+    signal, heard = getattr(signals, name), []
+
+    def receiver(**_: Any) -> None:
+        heard.append(name)
+
+    bench.run_as_it_is("returns_nothing")
+    signal.connect(receiver)
+    try:
+        bench.run_as_it_is("returns_nothing")
+    finally:
+        signal.disconnect(receiver)
+    bench.run_as_it_is("returns_nothing")
+    assert heard == [name]
+
+
+def test_celerys_line_for_each_success_is_written_where_its_level_is_on(monkeypatch: pytest.MonkeyPatch):
+    logger = logging.getLogger(trace.logger.name)
+    for level, is_listening in ((logging.INFO, True), (logging.WARNING, False)):
+        monkeypatch.setattr(logger, "level", level)
+        logger.manager._clear_cache()  # type: ignore[attr-defined]
+        assert lean_tracer.is_anybody_listening() is is_listening
