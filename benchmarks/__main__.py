@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
+import sys
 
 from benchmarks.bed import make_bed
 from benchmarks.options import Options
@@ -11,7 +13,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 #: Modules of this package, in the order in which `all` runs them.
-ALL = ("drain",)
+ALL = ("drain", "http")
 
 
 def main() -> None:
@@ -27,6 +29,7 @@ def main() -> None:
         parser.error(f"no benchmark {unknown[0]!r}: there are {', '.join(ALL)}")
     options = Options(max(1, asked.rounds), asked.number, tuple(name for name in asked.only if name))
     configure(LogSettings(log_level="error"), service="bench")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and deleted
     with make_bed() as bed:
         for name in asked.benchmark or ALL:
             importlib.import_module(f"benchmarks.{name}").run(bed, options)
