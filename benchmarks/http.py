@@ -81,7 +81,8 @@ def _load(asked: dict[str, object]) -> dict[str, float]:
 
 def _post(body: object, path: str = "/tasks/submit") -> str:
     text = json.dumps(body)
-    return f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
+    return f"{head}\r\n\r\n{text}"
 
 
 def _get(task_id: str) -> str:
