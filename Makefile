@@ -29,7 +29,7 @@ test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k 
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
-	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 tests/chaos $(ARGS)
+	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 tests/chaos tests/model $(ARGS)
 
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

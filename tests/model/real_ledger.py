@@ -1,0 +1,172 @@
+"""The real ledger as the machine drives it: the statements of API, worker and maintenance on one database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.statements import record
+from ledgerq_shared.statements.cancel import revoke_waiting
+from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
+from ledgerq_shared.statements.workers import register_worker
+from ledgerq_shared.states import State
+from ledgerq_worker.maintenance.reaper import Reap
+from tests.model.expected import QUARANTINE_AFTER
+
+if TYPE_CHECKING:
+    from ledgerq_shared.sql import Statement
+    from tests.model.expected import Task
+
+T = TypeVar("T")
+
+LATER = 3600.0
+
+_SEEN = """
+SELECT t.id::text, t.state, t.queue, t.attempt, t.retries, t.worker_deaths, t.cancel_requested_at IS NOT NULL,
+       CASE WHEN r.task_id IS NOT NULL THEN 'ready' WHEN h.task_id IS NOT NULL THEN 'held'
+            WHEN c.no IS NOT NULL THEN 'claim' ELSE '' END,
+       coalesce(r.alone, h.alone), c.no
+FROM task t LEFT JOIN ready r ON r.task_id = t.id LEFT JOIN held h ON h.task_id = t.id
+LEFT JOIN claim c ON c.task_ids @> ARRAY[t.id]
+"""
+
+
+class _NoTickets:
+    """Stands for Redis: whether anybody is woken does not change the ledger."""
+
+    def wake(self, queue: str, ready: int, slots: int) -> None:
+        """Nobody sleeps."""
+
+
+class _Reachable:
+    """PostgreSQL has answered for ever."""
+
+    def reachable_for(self) -> float:
+        """Seconds."""
+        return float("inf")
+
+
+class RealLedger:
+    """One database, and workers that exist only in it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._database = Database(url, application_name="test-model")
+        self.reap = Reap(
+            self._database, _NoTickets(), _Reachable(), every=1.0, lease=10.0, quarantine_after=QUARANTINE_AFTER  # type: ignore[arg-type]
+        ).run_once  # fmt: skip
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._database.close()
+
+    def inside(self, work: Callable[[type_cursor], T]) -> T:
+        """Do it in a transaction of its own."""
+        with self._database.transaction() as cursor:
+            return work(cursor)
+
+    def do(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """One statement, committed."""
+        return self.inside(lambda cursor: execute(cursor, statement))
+
+    def sql(self, text: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """What no statement of LedgerQ does: look, and let time pass."""
+
+        def work(cursor: type_cursor) -> list[tuple[Any, ...]]:
+            cursor.execute(text, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+
+        return self.inside(work)
+
+    def seen(self) -> dict[str, tuple[Any, ...]]:
+        """Every task as the model shows it."""
+        return {row[0]: row[1:] for row in self.sql(_SEEN)}
+
+    def keys(self) -> dict[str, str]:
+        """Who holds which unique key."""
+        return dict(self.sql("SELECT key, task_id::text FROM unique_key"))
+
+    def register(self) -> uuid.UUID:
+        """A new worker node."""
+        worker_id = uuid.uuid4()
+        self.do(
+            register_worker(
+                worker_id=worker_id, name=f"node-{worker_id}", host="node", pid=1, pool="prefork", slots=2,
+                queues=["default", "documents"], task_types=["demo.anything"], lease=LATER,
+            )
+        )  # fmt: skip
+        return worker_id
+
+    def claim(self, worker_id: uuid.UUID, slot: int, queue: str, limit: int) -> list[ClaimedTask]:
+        """What the worker's slot gets."""
+        statement = claim_tasks(
+            worker_id=worker_id, slot=slot, queue=queue, limit=limit, budget=1e6, cost_of_type={}, unknown_cost=0.0,
+            low_water={},
+        )  # fmt: skip
+        return [ClaimedTask._make(row) for row in self.do(statement)]
+
+    def hand_back(self, claims: dict[str, int]) -> set[str]:
+        """As a worker does; returns what was taken back."""
+
+        def work(cursor: type_cursor) -> set[str]:
+            rows = execute(cursor, hand_back(claims))
+            if cancelled := [row[0] for row in rows if row[2]]:
+                execute(cursor, revoke_waiting(cancelled, actor="worker:test"))
+            return {row[0] for row in rows}
+
+        return self.inside(work)
+
+    def go_on(self, leg: record.NextLeg) -> bool:
+        """As the recorder does; whether it was accepted."""
+
+        def work(cursor: type_cursor) -> bool:
+            rows = execute(cursor, record.record_next_leg(leg))
+            if cancelled := [row[0] for row in rows if row[1]]:
+                execute(cursor, revoke_waiting(cancelled, actor="worker:test"))
+            return bool(rows)
+
+        return self.inside(work)
+
+
+def begun(task: Task, claim_no: int) -> Statement:
+    """Its code has begun."""
+    return record.record_begun([record.Begun(task.id, claim_no, task.attempt + 1, task.state, 0.0)])
+
+
+def progressed(task: Task, claim_no: int) -> Statement:
+    """It reports."""
+    return record.record_progress([record.Progress(task.id, claim_no, task.attempt, 50.0, "half", 0.0)])
+
+
+def logged(task: Task, claim_no: int) -> Statement:
+    """It adds a line to its history."""
+    return record.record_log(record.LogLine(task.id, claim_no, task.attempt, '{"message": "line"}', 0.0))
+
+
+def ended(tasks: Sequence[tuple[Task, int]], state: State, *, has_run: bool = True) -> Statement:
+    """They have ended, in one flush."""
+    return record.record_ended(
+        [
+            record.Ended(
+                task.id, no, task.attempt + (has_run and task.state is not State.STARTED), task.state, state,
+                0.01 if has_run else None, 0.0, "1" if state is State.SUCCESS else None,
+                '{"type": "Error", "message": "no"}' if state is State.FAILURE else None,
+            )
+            for task, no in tasks
+        ]
+    )  # fmt: skip
+
+
+def ended_from_outside(task: Task, claim_no: int, state: State) -> Statement:
+    """A hard limit, or a termination."""
+    return record.end_from_outside(task_id=task.id, claim_no=claim_no, state=state, error=None, data=None, actor="test")
+
+
+def next_leg(task: Task, claim_no: int, state: State, queue: str, delay: float | None) -> record.NextLeg:
+    """A retry, or a replacement."""
+    return record.NextLeg(
+        task.id, claim_no, task.attempt + (task.state is not State.STARTED), task.state, 0.01, state, "demo.anything",
+        queue, task.priority, task.retries + (state is State.RETRY), delay, None, None, "{}", None, None,
+    )  # fmt: skip
