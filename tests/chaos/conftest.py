@@ -40,7 +40,7 @@ def scale() -> Scale:
     """From CHAOS_MINUTES and CHAOS_SEED, which `make test-chaos` sets."""
     minutes = float(os.environ.get("CHAOS_MINUTES") or 0)
     seed = int(os.environ.get("CHAOS_SEED") or int.from_bytes(os.urandom(3), "big"))
-    return Scale(bool(minutes), 10.0 if minutes else 2.0, minutes * 60 or 20.0, seed)
+    return Scale(bool(minutes), 10.0 if minutes else 2.0, minutes * 60 or 5.0, seed)
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
 
+from tests.chaos.support import nodes
 from tests.chaos.support.load import Load
 from tests.support import databases, http, wait
 
@@ -108,6 +110,36 @@ def test_promise_3_an_outage_of_postgresql_starts_no_running_task_twice_and_its_
     assert http.request("POST", f"{url}/tasks/submit", _QUICK).status == 202
     plant.all_ended()
     plant.assert_sound([str(task_id) for (task_id,) in databases.rows(plant.database_url, "SELECT id FROM task")])
+
+
+def test_promise_3_who_could_not_renew_its_lease_in_an_outage_is_not_declared_dead_before_it_had_the_time(
+    plant_on_postgres: Plant, postgres: EmbeddedPostgres
+):
+    plant = plant_on_postgres
+    lease = {"LEDGERQ_LEASE_SECONDS": "12"}
+    maintenance = plant.maintenance(**lease)
+    worker = plant.worker(slots=1, **lease)
+    task_id = plant.submit("gated", gate="go")
+    plant.recorded(task_id, "STARTED")
+    agent = nodes.agent_of(worker)
+    nodes.send(agent, signal.SIGSTOP)
+    try:
+        postgres.stop()
+        maintenance.says("ledger_unavailable")
+        postgres.start()
+        # As if the outage had been longer than the lease; the agent stands still and cannot renew it.
+        databases.execute(plant.database_url, "UPDATE worker SET lease_until = now() - interval '1 minute'")
+        led_until = plant.scalar("SELECT max(until) FROM leader")
+        wait.until(lambda: plant.scalar("SELECT max(until) FROM leader") > led_until, 30, what="a leader")
+        _pass(2.5)  # the reaper looks every second
+        assert plant.scalar("SELECT count(*) FROM worker WHERE ended_at IS NULL") == 1, "half a lease was too early"
+    finally:
+        nodes.send(agent, signal.SIGCONT)
+    plant.open("go")
+    row = plant.ended(task_id)
+    assert (row.state, row.attempt, row.worker_deaths, len(plant.journal.of(task_id))) == ("SUCCESS", 1, 0, 1)
+    assert plant.workers() == 1, "nobody was declared dead"
+    plant.assert_sound()
 
 
 def test_promise_1_work_goes_on_beside_a_transaction_that_stays_open(plant_on_postgres: Plant, scale: Scale):

@@ -79,6 +79,22 @@ def test_promise_1_everything_starts_without_redis_and_submits_are_accepted(
     plant.assert_sound(load.accepted)
 
 
+def test_promise_1_a_task_that_was_submitted_without_redis_starts_when_it_is_back_although_nobody_does_anything(
+    plant_on_valkey: Plant, valkey: EmbeddedValkey
+):
+    plant = plant_on_valkey
+    plant.maintenance()
+    worker = plant.worker(slots=1)
+    assert plant.ended(plant.submit("quick")).state == "SUCCESS"
+    valkey.stop()
+    task_id = plant.submit("quick")
+    valkey.start()
+    assert plant.ended(task_id).state == "SUCCESS"
+    assert worker.alive()
+    assert plant.workers() == 1, "no node that registered brought tickets"
+    plant.assert_sound()
+
+
 def _restart(valkey: EmbeddedValkey, url: str) -> None:
     del url
     valkey.stop()
@@ -115,7 +131,7 @@ def test_a_worker_is_never_deaf_after_its_connection_to_redis_was_lost(
     worker = plant.worker(slots=2)
     assert plant.ended(plant.submit("quick")).state == "SUCCESS"
     took = []
-    for _ in range(scale.of(3, 25)):
+    for _ in range(scale.of(2, 25)):
         if busy:
             plant.submit_all("slow", [{"seconds": 0.02}] * 60)
         fault(valkey, plant.redis_url)

@@ -25,7 +25,7 @@ def test_promise_2_sigterm_in_the_middle_of_everything_loses_and_repeats_nothing
     dice = random.Random(scale.seed)
     print(f"seed {scale.seed}")
     plant.maintenance()
-    for number in range(scale.of(3, 200)):
+    for number in range(scale.of(2, 200)):
         plant.submit_all("quick", [{"number": one} for one in range(300)])
         plant.submit_all("slow", [{"seconds": 0.05}] * 6)
         worker = plant.worker(slots=2)
@@ -41,21 +41,39 @@ def test_promise_2_sigterm_in_the_middle_of_everything_loses_and_repeats_nothing
     plant.assert_sound()
 
 
+def test_promise_2_sigterm_hands_back_at_once_what_a_worker_has_claimed_and_not_begun(plant: Plant):
+    """Otherwise it would first work off its claim, which may take long when tasks are slower than they used to be."""
+    plant.maintenance()
+    worker = plant.worker(slots=1, LEDGERQ_CLAIM_BUDGET="1")
+    plant.submit_all("slow", [{"seconds": 0}] * 400)
+    plant.all_ended()  # such tasks are claimed by the dozen now
+    slower = plant.submit_all("slow", [{"seconds": 0.05}] * 200)
+    wait.until(lambda: any(map(plant.journal.of, slower)), what="a slower task")
+    claimed = plant.scalar("SELECT array_agg(id::text) FROM claim, unnest(task_ids) AS id")
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    begun = plant.journal.runs().keys() & set(claimed)
+    assert len(begun) < len(claimed) > 20
+    assert plant.scalar("SELECT count(*) FROM ready") == 200 - len(plant.journal.runs().keys() & set(slower))
+    plant.worker(slots=2)
+    plant.all_ended()
+    assert {len(runs) for runs in plant.journal.runs().values()} == {1}
+    plant.assert_sound()
+
+
 def test_promise_2_a_rolling_restart_under_load_repeats_nothing_that_had_ended(plant: Plant, scale: Scale):
     plant.maintenance()
     plant.stack.register()
     api = plant.stack.api()
-    nodes: list[Running] = [plant.worker(slots=1)]
+    nodes, most = _start(plant, 1), scale.of(3, 8)
     with Load(api.url, {"task_type": "chaos_tasks.slow", "task_parameters": {"seconds": 0.01}}) as load:
         for _ in range(scale.of(1, 10)):
-            while len(nodes) < 4:
-                nodes.append(plant.worker(slots=1))
+            nodes += _start(plant, most - len(nodes))
             while len(nodes) > 1:
                 assert nodes.pop(0).stop() == 0
             before = len(load.accepted)
             wait.until(lambda before=before: len(load.accepted) > before + 20, what="submits")
-        while len(nodes) < 4:
-            nodes.append(plant.worker(slots=1))
+        _start(plant, most - len(nodes))
     plant.all_ended()
     assert set(load.answers) == {202}
     assert {len(runs) for runs in plant.journal.runs().values()} == {1}
@@ -74,3 +92,11 @@ def test_promise_5_a_stopped_leader_hands_over(plant: Plant):
     assert plant.ended(plant.submit("quick")).state == "SUCCESS"
     assert worker.alive()
     plant.assert_sound()
+
+
+def _start(plant: Plant, count: int) -> list[Running]:
+    """So many nodes, started at the same time."""
+    before = plant.workers()
+    started = [plant.stack.worker(LEDGERQ_WORKER_CONCURRENCY="1") for _ in range(count)]
+    wait.until(lambda: plant.workers() >= before + count, 60, what="the workers register")
+    return started

@@ -1,0 +1,94 @@
+"""The lease agent finds a pool process dead: whoever ran at the death is charged with it, not who ran a moment before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_worker.agent import Agent, NodeConfig
+from ledgerq_worker.slots import SlotRecord, SlotTable
+from tests.support import databases
+from tests.support.lives import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class _Table(SlotTable):
+    """Something happens right after a reading: what an agent that is slow to look would meet."""
+
+    def __init__(self, table: SlotTable) -> None:
+        super().__init__(table.path, table.count)
+        self.after_reading: Callable[[], None] | None = None
+
+    def read(self) -> list[SlotRecord]:
+        found = super().read()
+        happen, self.after_reading = self.after_reading, None
+        if happen:
+            happen()
+        return found
+
+
+@pytest.fixture
+def table() -> Iterator[_Table]:
+    made = _Table(SlotTable.create(1))
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def pool_process() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("ran_before", [False, True], ids=["between two tasks", "another task"])
+def test_a_death_is_charged_to_the_task_that_began_after_the_slot_was_first_read(
+    database: str, redis_database: str, table: _Table, pool_process: subprocess.Popen[bytes], ran_before: bool
+):
+    ledger = Database(database, application_name="test-agent")
+    with ledger.transaction() as cursor:
+        execute(cursor, submit_tasks([NewTask(new_task_id(), "demo.anything", "default", "{}") for _ in range(2)]))
+    with Worker(database) as node:
+        table.worker_id = node.id
+        before, at_death = node.claim().values()
+        table.enter(0, pool_process.pid)
+        if ran_before:
+            table.begin(0, before.claim_no, str(before.id), 1.0, 0.0)
+
+        def begin_and_die() -> None:
+            table.begin(0, at_death.claim_no, str(at_death.id), 2.0, 0.0)
+            pool_process.kill()
+            pool_process.wait(10)
+
+        said = iter([f"lost {pool_process.pid}", "stopped"])
+
+        def next_line(timeout: float) -> list[str]:
+            del timeout
+            line = next(said)
+            if line != "stopped":
+                table.after_reading = begin_and_die
+            return [line]
+
+        Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table).run(next_line)
+    ledger.close()
+    deaths = dict(databases.rows(database, "SELECT id::text, worker_deaths FROM task"))  # type: ignore[arg-type]
+    assert deaths == {str(before.id): 0, str(at_death.id): 1}
+
+
+def _config(table: SlotTable) -> NodeConfig:
+    return NodeConfig(
+        database_url="", broker_url="", name="node-1:1", host="node-1", parent_pid=os.getpid(), pool="prefork",
+        slots=table.count, queues=["default"], task_types=["demo.anything"], lease=60.0, quarantine_after=3,
+        table=str(table.path),
+    )  # fmt: skip
