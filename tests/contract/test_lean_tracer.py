@@ -104,11 +104,19 @@ def replaces_itself(self: Task, **kwargs: Any) -> Any:
     return self.replace(self.app.tasks["returns_nothing"].s(n=1))
 
 
+def calls_itself(self: Task, **kwargs: Any) -> Any:
+    if "again" in kwargs:
+        return [self.request.called_directly, self.request.id]
+    inner, leg = self(again=True), legs.current()
+    assert leg is not None
+    return {"inner": inner, "is_body_done": leg.is_body_done, "id": self.request.id}
+
+
 BODIES = [
     returns_a_dict, returns_nothing, tells_its_request, tells_whether_it_is_current, returns_what_json_cannot_hold,
     returns_too_much, raises, raises_what_cannot_be_pickled, exits, runs_out_of_memory, asks_for_a_retry,
     has_no_retries_left, retries_without_raising, raises_a_bare_retry, ignores_itself, rejects_itself,
-    asks_to_be_requeued, replaces_itself,
+    asks_to_be_requeued, replaces_itself, calls_itself,
 ]  # fmt: skip
 
 
@@ -151,9 +159,14 @@ class Bench:
         return lean_tracer_of(self.app, self.app.tasks[name]) is not None
 
 
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+@pytest.fixture(params=[False, True], ids=["bare", "in_a_worker"])
+def bench(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Bench]:
     table = SlotTable.create(1)
+    if request.param:
+        # As Celery's worker does it at its start; taken back at the end.
+        monkeypatch.setattr(trace.BaseTask, "__call__", trace.BaseTask.__call__)
+        monkeypatch.setattr(trace, "_patched", {})
+        trace._install_stack_protection()
     with Celery("lean", broker="memory://", backend="cache+memory://", set_as_current=False) as app:
         app.conf.task_default_queue = "default"
         yield Bench(app, table, monkeypatch)

@@ -19,6 +19,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.amqp import AMQP
 from celery.app.backends import by_url
+from celery.app.task import Task as CeleryTask
 from celery.app.task import get_actual_ignore_result
 from celery.app.trace import build_tracer, task_has_custom, trace_ok_t
 from celery.backends.base import Backend
@@ -46,19 +47,27 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
     @functools.wraps(body)
     def marked(*args: Any, **kwargs: Any) -> Any:
         leg = legs.current()
+        if leg is None or leg.is_body_begun or leg.task.task_type != task.name:
+            return body(*args, **kwargs)  # called by another body, or by its own
+        leg.is_body_begun = True
         try:
             return body(*args, **kwargs)
         finally:
-            if leg is not None and leg.task.task_type == task.name:
-                leg.is_body_done = True
+            leg.is_body_done = True
 
     task.run = marked
     try:
         return build_tracer(task.name, task, app.loader, hostname, app=app)  # type: ignore[no-any-return]
     finally:
-        # A task with its own __call__ reaches the body through the attribute; all others through the tracer alone.
+        # A task with its own __call__ (in a worker all have Celery's) reaches the body through the attribute; all others
+        # through the tracer alone.
         if not task_has_custom(task, "__call__"):
             task.run = body
+
+
+def has_own_call(task: Task) -> bool:
+    """Whether the task's class defines ``__call__``. Celery's worker gives its own to the base of all tasks."""
+    return task_has_custom(task, "__call__") not in {None, CeleryTask}
 
 
 class _MaxRetries:

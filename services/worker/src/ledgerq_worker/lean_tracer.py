@@ -22,13 +22,14 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.loaders.base import BaseLoader
 
 from ledgerq_shared.states import State
+from ledgerq_worker.celery_seams import has_own_call
 from ledgerq_worker.encoding import encode_result
 from ledgerq_worker.legs import Leg
 
 #: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's account of an end that is no success.
 LeanTracer = Callable[[Leg, Any, Any, dict[str, Any]], TraceInfo | None]
 
-_HOOKS = ("__call__", "before_start", "on_success", "on_failure", "on_retry", "after_return")
+_HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 _SIGNALS = (signals.task_prerun, signals.task_postrun, signals.task_success)
 _logger = logging.getLogger("celery.app.trace")
 
@@ -71,7 +72,8 @@ def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:
 def _is_plain(app: Celery, task: Task) -> bool:
     loader, backend = type(app.loader), type(app.backend)
     return not (
-        any(task_has_custom(task, hook) for hook in _HOOKS)
+        has_own_call(task)
+        or any(task_has_custom(task, hook) for hook in _HOOKS)
         or task.track_started
         or app.conf.worker_deduplicate_successful_tasks
         or loader.on_task_init is not BaseLoader.on_task_init
@@ -81,12 +83,21 @@ def _is_plain(app: Celery, task: Task) -> bool:
 
 
 class _LeanContext(Context):
-    """Celery's request, without its search for custom headers: there are none."""
+    """Celery's request, without its search for custom headers: there are none.
+
+    ``_protected`` is what Celery's worker sets when the body begins: a body that calls its own task is then no task's start.
+    """
 
     def __init__(self, request: dict[str, Any], args: Any, kwargs: Any) -> None:
         hard, soft = request["timelimit"]
         self.__dict__.update(
-            request, args=args, kwargs=kwargs, called_directly=False, time_limit=hard, soft_time_limit=soft
+            request,
+            args=args,
+            kwargs=kwargs,
+            called_directly=False,
+            time_limit=hard,
+            soft_time_limit=soft,
+            _protected=1,
         )
 
 

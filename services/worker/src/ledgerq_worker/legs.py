@@ -39,6 +39,8 @@ class Leg:
     recorded: State
     begun_at: float = 0.0
     ended_at: float = 0.0
+    #: Whether the task's own code has been called; what it calls itself again is no other beginning.
+    is_body_begun: bool = False
     #: Whether the task's own code has returned: what is sent afterwards belongs to its outcome.
     is_body_done: bool = False
     #: The outcome; null while running.
