@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psycopg2
+
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
@@ -14,6 +16,7 @@ from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.states import State
 from ledgerq_worker.maintenance.reaper import Reap
 from tests.model.expected import QUARANTINE_AFTER
+from tests.support import ledger_checks
 
 if TYPE_CHECKING:
     from ledgerq_shared.sql import Statement
@@ -53,7 +56,11 @@ class RealLedger:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._database = Database(url, application_name="test-model")
+        # No plug is pulled here: a commit need not wait for the disk.
+        quick = f"{url}?options=-csynchronous_commit%3Doff"
+        self._database = Database(quick, application_name="test-model")
+        self._checks = psycopg2.connect(quick)
+        self._checks.set_session(isolation_level="REPEATABLE READ", readonly=True)
         self.reap = Reap(
             self._database, _NoTickets(), _Reachable(), every=1.0, lease=10.0, quarantine_after=QUARANTINE_AFTER  # type: ignore[arg-type]
         ).run_once  # fmt: skip
@@ -61,6 +68,11 @@ class RealLedger:
     def close(self) -> None:
         """Disconnect."""
         self._database.close()
+        self._checks.close()
+
+    def problems(self) -> list[str]:
+        """What is unsound."""
+        return ledger_checks.problems_of(ledger_checks.read_on(self._checks))
 
     def inside(self, work: Callable[[type_cursor], T]) -> T:
         """Do it in a transaction of its own."""

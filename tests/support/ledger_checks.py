@@ -62,44 +62,51 @@ def read(database_url: str) -> Ledger:
     connection = psycopg2.connect(database_url)
     try:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        with connection.cursor() as cursor:
-
-            def rows(sql: str) -> list[tuple[Any, ...]]:
-                cursor.execute(sql)
-                return cursor.fetchall()
-
-            places = defaultdict(list)
-            for place, task_id in rows(
-                "SELECT 'ready', task_id::text FROM ready UNION ALL SELECT 'held', task_id::text FROM held "
-                "UNION ALL SELECT 'claim', unnest(task_ids)::text FROM claim"
-            ):
-                places[task_id].append(place)
-            stored = defaultdict(list)
-            for task_id, *event in rows(
-                "SELECT task_id::text, seq, at, kind, attempt, actor, claimed_at, started_at, data FROM task_event "
-                "ORDER BY task_id, seq"
-            ):
-                stored[task_id].append(StoredEvent(*event))
-            return Ledger(
-                tasks={
-                    row[0]: (State(row[1]), *row[2:])
-                    for row in rows("SELECT id::text, state, seq, attempt, completed_at FROM task")
-                },
-                events={task_id: list(expand(events)) for task_id, events in stored.items()},
-                places=dict(places),
-                counted=_counter(rows("SELECT task_type, queue, state, count(*) FROM task GROUP BY 1, 2, 3")),
-                counters=_counter(rows("SELECT task_type, queue, state, sum(delta) FROM task_count GROUP BY 1, 2, 3")),
-                keys=[
-                    (row[0], row[1]) for row in rows("SELECT key, task_id::text FROM unique_key WHERE until IS NULL")
-                ],
-            )
+        return read_on(connection)
     finally:
         connection.close()
 
 
+def read_on(connection: psycopg2.extensions.connection) -> Ledger:
+    """Read everything in one transaction of a connection whose transactions are ``REPEATABLE READ``."""
+    with connection, connection.cursor() as cursor:
+
+        def rows(sql: str) -> list[tuple[Any, ...]]:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+        places = defaultdict(list)
+        for place, task_id in rows(
+            "SELECT 'ready', task_id::text FROM ready UNION ALL SELECT 'held', task_id::text FROM held "
+            "UNION ALL SELECT 'claim', unnest(task_ids)::text FROM claim"
+        ):
+            places[task_id].append(place)
+        stored = defaultdict(list)
+        for task_id, *event in rows(
+            "SELECT task_id::text, seq, at, kind, attempt, actor, claimed_at, started_at, data FROM task_event "
+            "ORDER BY task_id, seq"
+        ):
+            stored[task_id].append(StoredEvent(*event))
+        return Ledger(
+            tasks={
+                row[0]: (State(row[1]), *row[2:])
+                for row in rows("SELECT id::text, state, seq, attempt, completed_at FROM task")
+            },
+            events={task_id: list(expand(events)) for task_id, events in stored.items()},
+            places=dict(places),
+            counted=_counter(rows("SELECT task_type, queue, state, count(*) FROM task GROUP BY 1, 2, 3")),
+            counters=_counter(rows("SELECT task_type, queue, state, sum(delta) FROM task_count GROUP BY 1, 2, 3")),
+            keys=[(row[0], row[1]) for row in rows("SELECT key, task_id::text FROM unique_key WHERE until IS NULL")],
+        )
+
+
 def problems(database_url: str) -> list[str]:
     """What is wrong with the ledger, one line each."""
-    ledger = read(database_url)
+    return problems_of(read(database_url))
+
+
+def problems_of(ledger: Ledger) -> list[str]:
+    """What is wrong with what was read, one line each."""
     return [
         *_problems_with_places(ledger),
         *_problems_with_counters(ledger),
