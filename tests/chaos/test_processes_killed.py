@@ -98,9 +98,9 @@ def test_promise_3_nothing_is_started_twice_while_a_killed_agent_is_replaced(pla
 
 
 def test_promise_3_a_pool_child_that_dies_while_there_is_no_agent_is_not_forgotten(plant: Plant):
-    plant.lease = 15.0  # the next agent is there before the node is declared dead, however busy the machine
     plant.maintenance()
-    worker = plant.worker(slots=1)
+    # The next agent is there before the node is declared dead, however busy the machine.
+    worker = plant.worker(slots=1, LEDGERQ_LEASE_SECONDS="15")
     task_id = plant.submit("gated_once", gate="never")
     plant.begun(task_id)
     nodes.kill(nodes.agent_of(worker), plant.journal.of(task_id)[0].pid)
