@@ -13,7 +13,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 #: Modules of this package, in the order in which `all` runs them.
-ALL = ("drain", "http")
+ALL = ("drain", "http", "idle")
 
 
 def main() -> None:

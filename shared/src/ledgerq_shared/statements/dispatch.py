@@ -55,9 +55,12 @@ def expire(*, limit: int) -> Statement:
     )
 
 
-def queues_with_work(*, count_up_to: int) -> Statement:
-    """Rows ``(queue, ready, slots)``: queues that are not paused and have ready tasks, how many of them (counted up to
-    ``count_up_to``), and how many slots of live workers serve the queue.
+def what_to_do(*, count_up_to: int) -> Statement:
+    """Rows ``(duty, queue, ready, slots)``: everything that maintenance looks for every moment, in one statement.
+
+    ``wake``: a queue that is not paused and has ready tasks, how many of them (counted up to ``count_up_to``), and how
+    many slots of live workers serve it. The other duties come without a queue: ``promote``, ``expire``, ``reap`` and
+    ``outbox``, each only if it may find something.
 
     Walks the index from one queue to the next, so that a million ready tasks cost no more than one.
     """
@@ -69,12 +72,23 @@ def queues_with_work(*, count_up_to: int) -> Statement:
           SELECT (SELECT r.queue FROM ready r WHERE r.queue > name.queue ORDER BY r.queue LIMIT 1)
           FROM name WHERE name.queue IS NOT NULL
         )
-        SELECT n.queue,
+        SELECT 'wake', n.queue,
                (SELECT count(*) FROM (SELECT FROM ready r WHERE r.queue = n.queue LIMIT %(limit)s) AS found),
                (SELECT coalesce(sum(w.slots), 0)::integer FROM worker w
                 WHERE w.ended_at IS NULL AND NOT w.stopping AND n.queue = ANY(w.queues))
         FROM name n
         WHERE n.queue IS NOT NULL AND NOT EXISTS (SELECT FROM queue q WHERE q.name = n.queue AND q.paused)
+        UNION ALL
+        SELECT 'promote', NULL, NULL, NULL WHERE EXISTS (SELECT FROM held WHERE until <= now())
+        UNION ALL
+        SELECT 'expire', NULL, NULL, NULL WHERE EXISTS (SELECT FROM ready WHERE expires_at <= now())
+                                             OR EXISTS (SELECT FROM held WHERE expires_at <= now())
+        UNION ALL
+        SELECT 'reap', NULL, NULL, NULL
+        WHERE EXISTS (SELECT FROM worker WHERE ended_at IS NULL AND lease_until < now())
+           OR EXISTS (SELECT FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL)
+        UNION ALL
+        SELECT 'outbox', NULL, NULL, NULL WHERE EXISTS (SELECT FROM outbox)
         """,
         {"limit": count_up_to},
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.dispatch import expire, promote_due, queues_with_work
+from ledgerq_shared.statements.dispatch import expire, promote_due, what_to_do
+from ledgerq_worker.maintenance.loop import Duty, Round
 
 _BATCH = 1000
 #: Ready tasks are counted up to here: more than any number of slots needs.
@@ -31,21 +35,33 @@ class Promote:
 
 
 class Sweep:
-    """Publishes the tickets that queues with ready tasks lack: Redis was emptied, a worker died, workers were added."""
+    """One look at everything that may be due, in one statement, so that an idle system costs next to nothing.
+
+    Publishes the tickets that queues with ready tasks lack: Redis was emptied, a worker died, workers were added. Begins
+    the other duties that would find something; each keeps its own time, and one that fails holds up no other.
+
+    Args:
+        duties: by what the ledger calls them: ``promote``, ``expire``, ``reap``, ``outbox``.
+    """
 
     name = "sweep"
 
-    def __init__(self, database: Database, broker: Broker, *, every: float) -> None:
+    def __init__(self, database: Database, broker: Broker, duties: Mapping[str, Duty], *, every: float) -> None:
         self._database = database
         self._broker = broker
+        self._rounds = {name: Round(duty) for name, duty in duties.items()}
         self.every = every
 
     def run_once(self) -> int:
         """One look at all queues. Tickets are no work done: there is no second batch."""
         with self._database.transaction() as cursor:
-            queues = execute(cursor, queues_with_work(count_up_to=_COUNT_UP_TO))
-        for queue, ready, slots in queues:
-            self._broker.wake(queue, ready, slots)
+            found = execute(cursor, what_to_do(count_up_to=_COUNT_UP_TO))
+        for duty, queue, ready, slots in found:
+            if duty == "wake":
+                self._broker.wake(queue, ready, slots)
+        for duty, *_ in found:
+            if duty in self._rounds:
+                self._rounds[duty].run_if_due(time.monotonic())
         return 0
 
 

@@ -72,7 +72,6 @@ def _run(leadership: Leadership, rounds: list[Round], look_every: float, ended: 
 def _duties(
     database: Database, broker: Broker, leadership: Leadership, departure: Departure, settings: MaintenanceSettings
 ) -> list[Duty]:
-    often = settings.sweep_seconds
     reap = Reap(
         database,
         broker,
@@ -81,12 +80,14 @@ def _duties(
         lease=settings.lease_seconds,
         quarantine_after=settings.quarantine_after,
     )
+    found: dict[str, Duty] = {
+        "promote": Promote(database, broker, every=0.0),  # whenever something is due
+        "expire": Expire(database, every=1.0),
+        "reap": reap,
+        "outbox": EmptyOutbox(departure, every=2.0),
+    }
     return [
-        Promote(database, broker, every=often),
-        Sweep(database, broker, every=often),
-        reap,
-        Expire(database, every=1.0),
-        EmptyOutbox(departure, every=2.0),
+        Sweep(database, broker, found, every=settings.sweep_seconds),
         FoldCounts(database),
         MakePartitions(database),
         ForgetWorkers(database),
