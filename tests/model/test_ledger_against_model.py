@@ -243,18 +243,25 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         task_id, no = late[pick % len(late)]
         task = self.model.tasks[task_id]
-        for statement in (
-            real_ledger.begun(task, no),
-            real_ledger.progressed(task, no),
-            real_ledger.logged(task, no),
-            real_ledger.ended([(task, no)], state),
-            real_ledger.ended_from_outside(task, no, State.FAILURE),
-        ):
-            assert self.real.do(statement) == []
-        assert not self.real.go_on(real_ledger.next_leg(task, no, State.RETRY, task.queue, None))
-        assert self.real.hand_back({task.id: no}) == set()
+        self._is_refused(task, no, state)
         if says_so:
             assert self.real.do(record.refuse([(task.id, no, str(state))], worker="zombie"))
+
+    @precondition(_any_claimed)
+    @rule(pick=_ANY, which=st.integers(0, 1), state=_FINAL)
+    def comes_back_by_another_claim(self, pick: int, which: int, state: State) -> None:
+        """The claim that it left lives on with other tasks, and it runs again: only the claim's list tells them apart."""
+        task, no = self.claimed(pick)
+        self.pauses(task.queue, False)
+        if task.state is State.STARTED or task.is_cancelled:
+            return
+        assert self.real.hand_back({task.id: no}) == {task.id}
+        self.model.hand_back(task)
+        self.claims(which, 0, task.queue, 100)
+        if task.claim_no is not None:
+            assert self.real.do(real_ledger.begun(task, task.claim_no))
+            self.model.begin(task)
+            self._is_refused(task, no, state)
 
     # Deaths.
 
@@ -340,6 +347,18 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def ledger_is_sound(self) -> None:
         assert self.real.problems() == []
+
+    def _is_refused(self, task: Task, no: int, state: State) -> None:
+        for statement in (
+            real_ledger.begun(task, no),
+            real_ledger.progressed(task, no),
+            real_ledger.logged(task, no),
+            real_ledger.ended([(task, no)], state),
+            real_ledger.ended_from_outside(task, no, State.FAILURE),
+        ):
+            assert self.real.do(statement) == []
+        assert not self.real.go_on(real_ledger.next_leg(task, no, State.RETRY, task.queue, None))
+        assert self.real.hand_back({task.id: no}) == set()
 
     def _held_by(self, worker: _Worker) -> list[Task]:
         return [task for task in self.in_place(CLAIM) if task.claim_no in worker.claims]
