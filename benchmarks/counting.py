@@ -20,9 +20,9 @@ _own: tuple[int, memoryview] | None = None
 def hit() -> None:
     """Count one executed task."""
     global _own  # noqa: PLW0603 - one file a process, made after the pool has forked
-    if _own is None or _own[0] != os.getpid():
-        _own = os.getpid(), _map(Path(os.environ[FOLDER_VARIABLE]) / str(os.getpid()))
     with _lock:
+        if _own is None or _own[0] != os.getpid():
+            _own = os.getpid(), _map(Path(os.environ[FOLDER_VARIABLE]) / str(os.getpid()))
         _own[1][0] += 1
 
 

@@ -81,7 +81,7 @@ def run(bed: Bed, options: Options) -> None:
             row = rows[contender.name]
             try:
                 rate, spent = drain(bed, contender, max(500, int(options.number * contender.share)))
-            except (OSError, AssertionError) as error:
+            except (OSError, AssertionError) as error:  # a TimeoutError is an OSError
                 row.notes = f"not run: {str(error).splitlines()[0][:100]}"
                 continue
             row.rounds.append(round(rate, 1))
