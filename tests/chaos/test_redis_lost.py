@@ -13,6 +13,7 @@ import redis
 from tests.chaos.support import nodes
 from tests.chaos.support.histogram import histogram
 from tests.chaos.support.load import Load
+from tests.chaos.support.silence import SilentProxy
 from tests.support import wait
 
 if TYPE_CHECKING:
@@ -143,3 +144,18 @@ def test_a_worker_is_never_deaf_after_its_connection_to_redis_was_lost(
     assert worker.alive()
     plant.assert_sound()
     print(histogram(f"{fault.__name__.strip('_')} of Redis -> the worker takes tickets again", took, promised=15))
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_whose_connections_to_redis_fell_silent_hears_again_and_is_not_held_up(plant: Plant, pool: str):
+    """Half-open connections: nobody closed them, and nothing comes any more."""
+    plant.maintenance()
+    with SilentProxy(plant.redis_url) as proxy:
+        worker = plant.worker(slots=1, REDIS_URL=proxy.url, LEDGERQ_WORKER_POOL=pool)
+        assert plant.ended(plant.submit("quick")).state == "SUCCESS"
+        proxy.silence()
+        # By itself Celery needs half a minute to miss the broker, and two minutes to miss the result backend.
+        for _ in range(2):
+            assert plant.ended(plant.submit("quick"), timeout=20).state == "SUCCESS"
+        plant.assert_sound()
+        assert worker.alive()
