@@ -166,6 +166,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
         # As Celery's worker does it at its start; taken back at the end.
         monkeypatch.setattr(trace.BaseTask, "__call__", trace.BaseTask.__call__)
         monkeypatch.setattr(trace, "_patched", {})
+        monkeypatch.setattr(trace.BaseTask, "_stackprotected", False, raising=False)
         trace._install_stack_protection()
     with Celery("lean", broker="memory://", backend="cache+memory://", set_as_current=False) as app:
         app.conf.task_default_queue = "default"

@@ -30,7 +30,7 @@ from celery.worker.state import task_ready
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
 from ledgerq_worker import legs
-from ledgerq_worker.encoding import describe_error, encode_result, to_json
+from ledgerq_worker.encoding import describe_error, to_json
 
 #: Runs a drain of one queue; set by the worker process.
 Drain = Callable[[str], None]
@@ -43,6 +43,21 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
     body = task.run
     _let_submits_set_max_retries(task)
     _refuse_compound_replacements(task)
+    task.run = marked_body(task)
+    try:
+        return build_tracer(task.name, task, app.loader, hostname, app=app)  # type: ignore[no-any-return]
+    finally:
+        # A task with its own __call__ (in a worker all have Celery's) reaches the body through the attribute; all others
+        # through the tracer alone.
+        if not task_has_custom(task, "__call__"):
+            task.run = body
+
+
+def marked_body(task: Task) -> Callable[..., Any]:
+    """The task's body, which tells its leg when it begins and when it is done."""
+    body: Callable[..., Any] = task.run
+    if getattr(body, "marks_leg", False):  # another slot of this process has come first
+        return body
 
     @functools.wraps(body)
     def marked(*args: Any, **kwargs: Any) -> Any:
@@ -55,14 +70,8 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
         finally:
             leg.is_body_done = True
 
-    task.run = marked
-    try:
-        return build_tracer(task.name, task, app.loader, hostname, app=app)  # type: ignore[no-any-return]
-    finally:
-        # A task with its own __call__ (in a worker all have Celery's) reaches the body through the attribute; all others
-        # through the tracer alone.
-        if not task_has_custom(task, "__call__"):
-            task.run = body
+    marked.marks_leg = True  # type: ignore[attr-defined]
+    return marked
 
 
 def has_own_call(task: Task) -> bool:
@@ -128,10 +137,8 @@ class _KeepsOutcomes(Backend):
         if leg is None:
             super().mark_as_done(task_id, result, request, store_result, state)
             return
-        # Raises what Celery's tracer takes for a failure of the task, so do it before anything is kept.
         is_kept = not get_actual_ignore_result(self.app.tasks[leg.task.task_type], request)
-        leg.result = encode_result(result) if is_kept else None
-        leg.state, leg.request, leg.raw_result, leg.is_result_published = State.SUCCESS, request, result, is_kept
+        leg.succeed(result, request, is_kept=is_kept)
 
     def mark_as_failure(
         self,

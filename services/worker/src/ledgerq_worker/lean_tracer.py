@@ -21,9 +21,7 @@ from celery.backends.base import Backend
 from celery.exceptions import Ignore, Reject, Retry
 from celery.loaders.base import BaseLoader
 
-from ledgerq_shared.states import State
-from ledgerq_worker.celery_seams import has_own_call
-from ledgerq_worker.encoding import encode_result
+from ledgerq_worker.celery_seams import has_own_call, marked_body
 from ledgerq_worker.legs import Leg
 
 #: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's account of an end that is no success.
@@ -43,7 +41,7 @@ def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:
     """The shorter way for ``task``; null if Celery's tracer would do more for it than call its body."""
     if not _is_plain(app, task):
         return None
-    body, is_kept = task.run, not task.ignore_result
+    body, is_kept = marked_body(task), not task.ignore_result
     push_task, pop_task = _task_stack.push, _task_stack.pop
     push_request, pop_request = task.request_stack.push, task.request_stack.pop
 
@@ -52,12 +50,7 @@ def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:
         push_task(task)
         push_request(context)
         try:
-            try:
-                result = body(*args, **kwargs)
-            finally:
-                leg.is_body_done = True
-            leg.result = encode_result(result) if is_kept else None
-            leg.state, leg.request, leg.raw_result, leg.is_result_published = State.SUCCESS, context, result, is_kept
+            leg.succeed(body(*args, **kwargs), context, is_kept=is_kept)
         except Exception as error:
             return _handle(task, context, error)
         else:

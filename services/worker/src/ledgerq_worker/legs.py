@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
-from ledgerq_worker.encoding import describe_error, to_json
+from ledgerq_worker.encoding import describe_error, encode_result, to_json
 
 if TYPE_CHECKING:
     from ledgerq_worker.recorder import Recorder
@@ -72,6 +72,15 @@ class Leg:
     def attempt(self) -> int:
         """Number of this execution, from 1."""
         return self.task.attempt + 1
+
+    def succeed(self, value: Any, request: Any, *, is_kept: bool) -> None:
+        """The outcome is what the body returned; ``is_kept``: it is a result that somebody may ask for.
+
+        Raises:
+            EncodeError: JSON cannot hold it; then nothing has changed.
+        """
+        self.result = encode_result(value) if is_kept else None
+        self.state, self.request, self.raw_result, self.is_result_published = State.SUCCESS, request, value, is_kept
 
     def fail(self, error: BaseException) -> None:
         """The outcome is a failure of which Celery's tracer knows nothing, whatever was to come of the leg before."""

@@ -105,8 +105,8 @@ class Runner:
         tracers = self._tracers.get(task_type)
         if tracers is None:
             task = self._app.tasks[task_type]
-            lean = lean_tracer_of(self._app, task)  # before the other: that one marks the body, which takes time
-            tracers = self._tracers[task_type] = lean, tracer_of(self._app, task, self._hostname)
+            tracers = lean_tracer_of(self._app, task), tracer_of(self._app, task, self._hostname)
+            self._tracers[task_type] = tracers
         return tracers
 
 
