@@ -7,12 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import redis
 
 from benchmarks import counting
 from ledgerq_shared.embedded import EmbeddedServers
@@ -82,8 +82,6 @@ class Bed:
 
 def empty_redis(url: str) -> None:
     """FLUSHALL: the server is the run's own."""
-    import redis
-
     with redis.Redis.from_url(url) as client:
         client.flushall()
 
@@ -107,12 +105,3 @@ def make_bed() -> Iterator[Bed]:
         with contextlib.suppress(Exception):
             servers.remove()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str, interval: float = 0.01) -> None:
-    """Poll."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {seconds:g} s: {what}")
-        time.sleep(interval)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import psutil
 
 from benchmarks import counting
-from benchmarks.bed import Bed, until
+from benchmarks.bed import Bed
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
-from tests.support import databases
+from tests.support import databases, wait
+from tests.support.pgbouncer import PgBouncer
 from tests.support.stack import Running, Stack
 
 _WARM_UP = 500
@@ -63,14 +60,13 @@ class Peer:
     fill: list[str] = field(default_factory=list)
     #: Set for a peer on PostgreSQL: what makes its tables.
     schema: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
     beside: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def held(self, bed: Bed) -> Iterator[Held]:
         database = databases.create(bed.postgres_url)
         try:
-            with bed.bare(python=bed.peers_python, BENCH_DATABASE=database, **self.environment) as stack:
+            with bed.bare(python=bed.peers_python, BENCH_DATABASE=database) as stack:
                 if self.schema:
                     stack.run("-m", self.module, *self.schema)
                 if self.beside:
@@ -78,7 +74,9 @@ class Peer:
                 running = stack.start("worker", *self.worker)
                 held = _HeldPeer(self, stack, running, {"worker": running.pid, **bed.stores})
                 stack.run("-m", self.module, str(_WARM_UP), *self.fill)
-                until(lambda: counting.total(bed.counts) >= _WARM_UP, 60, f"{self.name} has warmed up")
+                wait.until(
+                    lambda: counting.total(bed.counts) >= _WARM_UP, 60, what=f"{self.name} has warmed up", interval=0.01
+                )
                 held.hold()
                 yield held
                 held.release()
@@ -127,7 +125,10 @@ class LedgerQ:
             stack = exits.enter_context(bed.stack(LEDGERQ_TASK_MODULES="benchmarks.tasks"))
             own_url = stack.environment["DATABASE_URL"]
             if self.pgbouncer:
-                stack.environment["DATABASE_URL"] = exits.enter_context(_pgbouncer(own_url, stack.folder))
+                bouncer = PgBouncer(bed.folder, own_url, pool_size=20)
+                exits.callback(bouncer.stop)
+                bouncer.start()
+                stack.environment["DATABASE_URL"] = bouncer.url
             stack.register()
             running = stack.worker()
             maintenance = stack.maintenance()
@@ -141,16 +142,18 @@ class LedgerQ:
                 "postgres": bed.postgres_pid,
                 "redis": bed.redis_pid,
             }
-            held = HeldLedgerQ(self.task, stack, database, broker, roots)
+            held = _HeldLedgerQ(self.task, stack, database, broker, roots)
             held.submit(self.task, _WARM_UP)
-            until(lambda: counting.total(bed.counts) >= _WARM_UP, 60, "the worker has warmed up")
+            wait.until(
+                lambda: counting.total(bed.counts) >= _WARM_UP, 60, what="the worker has warmed up", interval=0.01
+            )
             held.hold()
             yield held
             held.release()
 
 
 @dataclass
-class HeldLedgerQ:
+class _HeldLedgerQ:
     """Our side of the drain."""
 
     task: str
@@ -171,7 +174,7 @@ class HeldLedgerQ:
         folder = self.stack.folder
         for number in (1, 2):
             self.submit("benchmarks.tasks.plug", 1, folder=str(folder))
-            until(lambda: len(list(folder.glob("plugged-*"))) >= number, 60, "a plug runs")  # noqa: B023 - called at once
+            wait.until(lambda: len(list(folder.glob("plugged-*"))) >= number, 60, what="a plug runs")  # noqa: B023 - called at once
 
     def fill(self, number: int) -> None:
         self.submit(self.task, number)
@@ -187,34 +190,3 @@ class HeldLedgerQ:
             )
             [(done,)] = cursor.fetchall()
         return bool(done)
-
-
-@contextlib.contextmanager
-def _pgbouncer(url: str, folder: Path) -> Iterator[str]:
-    """PgBouncer in transaction mode before the server of ``url``."""
-    from ledgerq_shared.embedded.ports import free_port
-
-    parts = urlsplit(url)
-    port = free_port()
-    users = folder / "users.txt"
-    users.write_text(f'"{parts.username}" "{parts.password}"\n')
-    settings = folder / "pgbouncer.ini"
-    settings.write_text(
-        f"[databases]\n* = host={parts.hostname} port={parts.port}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\n"
-        f"auth_type=plain\nauth_file={users}\npool_mode=transaction\nmax_client_conn=200\ndefault_pool_size=20\n"
-        "ignore_startup_parameters=extra_float_digits\nlogfile=\nunix_socket_dir=\n"
-    )
-    users.chmod(0o644)
-    settings.chmod(0o644)
-    command = ["pgbouncer", "-q", *(["-u", "nobody"] if _is_root() else []), str(settings)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(0.5)
-        yield url.replace(f":{parts.port}/", f":{port}/")
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _is_root() -> bool:
-    return psutil.Process().username() == "root"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 
 from benchmarks import counting, cpu, report
-from benchmarks.bed import Bed, until
+from benchmarks.bed import Bed
 from benchmarks.contenders import Contender, LedgerQ, Peer
 from benchmarks.options import Options
+from tests.support import pgbouncer, wait
 
 _CELERY = [
     "-m",
@@ -67,7 +67,7 @@ def contenders() -> list[Contender]:
             schema=["schema"],
         ),
     ]
-    if shutil.which("pgbouncer"):
+    if pgbouncer.is_installed():
         found.append(LedgerQ("LedgerQ behind PgBouncer", "as LedgerQ", pgbouncer=True))
     return found
 
@@ -81,7 +81,7 @@ def run(bed: Bed, options: Options) -> None:
             row = rows[contender.name]
             try:
                 rate, spent = drain(bed, contender, max(500, int(options.number * contender.share)))
-            except (OSError, AssertionError) as error:  # a TimeoutError is an OSError
+            except (OSError, AssertionError) as error:
                 row.notes = f"not run: {str(error).splitlines()[0][:100]}"
                 continue
             row.rounds.append(round(rate, 1))
@@ -107,7 +107,12 @@ def drain(bed: Bed, contender: Contender, number: int) -> tuple[float, dict[str,
         held.fill(number)
         before, begun = cpu.spent(held.roots), time.monotonic()
         held.release()
-        until(lambda: counting.total(bed.counts) >= already + number, 300, f"{contender.name} has run all", 0.01)
-        until(held.is_done, 60, f"{contender.name} has recorded all", 0.002)
+        wait.until(
+            lambda: counting.total(bed.counts) >= already + number,
+            300,
+            what=f"{contender.name} has run all",
+            interval=0.01,
+        )
+        wait.until(held.is_done, 60, what=f"{contender.name} has recorded all", interval=0.002)
         seconds = time.monotonic() - begun
         return number / seconds, cpu.per_task(before, cpu.spent(held.roots), number)

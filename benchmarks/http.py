@@ -8,10 +8,10 @@ import sys
 from urllib.parse import urlsplit
 
 from benchmarks import cpu, report
-from benchmarks.bed import ROOT, Bed, until
+from benchmarks.bed import ROOT, Bed
 from benchmarks.options import Options
 from ledgerq_shared.embedded.ports import free_port
-from tests.support import databases, http
+from tests.support import databases, http, wait
 from tests.support.stack import Running, Stack
 
 _CONNECTIONS = 64
@@ -51,7 +51,7 @@ def _bare(stack: Stack) -> Running:
     port = free_port()
     running = stack.start("bare", "-m", "benchmarks.peers.bare_app", str(port))
     running.url = f"http://127.0.0.1:{port}"
-    until(lambda: http.answers(running.url + "/tasks/1/status"), 30, "bare FastAPI is up")
+    wait.until(lambda: http.answers(running.url + "/tasks/1/status"), 30, what="bare FastAPI is up")
     return running
 
 

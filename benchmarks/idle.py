@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from benchmarks import counting, cpu, report
-from benchmarks.bed import Bed, until
+from benchmarks.bed import Bed
 from benchmarks.options import Options
-from tests.support import databases, http
+from tests.support import databases, http, wait
 
 _SECONDS = 20.0
 
@@ -20,7 +20,7 @@ def run(bed: Bed, options: Options) -> None:
         stack.register()
         api, worker, maintenance = stack.api(), stack.worker(), stack.maintenance()
         http.request("POST", f"{api.url}/tasks/submit", {"task_type": "benchmarks.tasks.noop"})
-        until(lambda: counting.total(bed.counts) == 1, 60, "the first task has run")
+        wait.until(lambda: counting.total(bed.counts) == 1, 60, what="the first task has run")
         roots = {"api": api.pid, "worker": worker.pid, "maintenance": maintenance.pid, **bed.stores}
         url = stack.environment["DATABASE_URL"]
         time.sleep(3)

@@ -8,6 +8,7 @@ import psycopg2
 import pytest
 
 from ledgerq_shared.statements.submit import NewTaskOptions
+from tests.chaos.support import nodes
 from tests.chaos.support.plant import Plant
 from tests.support import databases, http, wait
 from tests.support.pgbouncer import POOL_SIZE, PgBouncer, is_installed, version
@@ -54,7 +55,7 @@ def test_api_worker_recovery_and_a_leaders_fail_over_need_no_session_of_their_ow
     plant.begun(killed)
     plant.worker(slots=2)
     victim.kill()
-    leader = wait.until(lambda: _leader(standing), 30, what="a leader")
+    leader = wait.until(lambda: nodes.leader_of(standing), 30, what="a leader")
     assert leader
     leader.kill()
     plant.accepted += [_submitted(api, number) for number in range(50)]
@@ -102,7 +103,3 @@ def _submitted(api: Running, number: int) -> str:
     answer = http.request("POST", f"{api.url}/tasks/submit", body)
     assert answer.status == 202, answer.body
     return str(answer.json()["task_id"])
-
-
-def _leader(standing: list[Running]) -> Running | None:
-    return next((one for one in standing if "maintenance.leads" in one.log()), None)

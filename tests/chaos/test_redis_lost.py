@@ -13,8 +13,8 @@ import redis
 from tests.chaos.support import nodes
 from tests.chaos.support.histogram import histogram
 from tests.chaos.support.load import Load
-from tests.chaos.support.silence import SilentProxy
 from tests.support import wait
+from tests.support.proxy import SilentProxy
 
 if TYPE_CHECKING:
     from ledgerq_shared.embedded import EmbeddedValkey

@@ -15,7 +15,6 @@ from tests.support import databases, wait
 if TYPE_CHECKING:
     from tests.chaos.conftest import Scale
     from tests.chaos.support.plant import Plant
-    from tests.support.stack import Running
 
 pytestmark = pytest.mark.chaos
 
@@ -65,15 +64,15 @@ def test_promise_2_a_rolling_restart_under_load_repeats_nothing_that_had_ended(p
     plant.maintenance()
     plant.stack.register()
     api = plant.stack.api()
-    nodes, most = _start(plant, 1), scale.of(3, 8)
+    nodes, most = plant.several_workers(1, slots=1), scale.of(3, 8)
     with Load(api.url, {"task_type": "chaos_tasks.slow", "task_parameters": {"seconds": 0.01}}) as load:
         for _ in range(scale.of(1, 10)):
-            nodes += _start(plant, most - len(nodes))
+            nodes += plant.several_workers(most - len(nodes), slots=1)
             while len(nodes) > 1:
                 assert nodes.pop(0).stop() == 0
             before = len(load.accepted)
             wait.until(lambda before=before: len(load.accepted) > before + 20, what="submits")
-        _start(plant, most - len(nodes))
+        plant.several_workers(most - len(nodes), slots=1)
     plant.all_ended()
     assert set(load.answers) == {202}
     assert {len(runs) for runs in plant.journal.runs().values()} == {1}
@@ -92,11 +91,3 @@ def test_promise_5_a_stopped_leader_hands_over(plant: Plant):
     assert plant.ended(plant.submit("quick")).state == "SUCCESS"
     assert worker.alive()
     plant.assert_sound()
-
-
-def _start(plant: Plant, count: int) -> list[Running]:
-    """So many nodes, started at the same time."""
-    before = plant.workers()
-    started = [plant.stack.worker(LEDGERQ_WORKER_CONCURRENCY="1") for _ in range(count)]
-    wait.until(lambda: plant.workers() >= before + count, 60, what="the workers register")
-    return started

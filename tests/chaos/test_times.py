@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_shared.statements.submit import NewTaskOptions
+from tests.chaos.support import nodes
 from tests.chaos.support.histogram import histogram
 from tests.support import databases, wait
 
 if TYPE_CHECKING:
     from tests.chaos.conftest import Scale
     from tests.chaos.support.plant import Plant
-    from tests.support.stack import Running
 
 pytestmark = pytest.mark.chaos
 
@@ -27,7 +27,7 @@ def test_promise_5_thousands_due_at_once_run_once_each_while_leaders_are_killed(
     plant.submit_all("quick", [{"number": number} for number in range(count)], NewTaskOptions(countdown=4.0))
     assert plant.scalar("SELECT count(*) FROM held") == count
     for _ in range(kills):
-        leader = wait.until(lambda: _leader(standing), 60, what="a leader")
+        leader = wait.until(lambda: nodes.leader_of(standing), 60, what="a leader")
         assert leader
         leader.kill()
         standing.remove(leader)
@@ -55,11 +55,3 @@ def test_promise_5_no_time_waits_in_a_workers_memory(plant: Plant):
         assert plant.ended(task_id).attempt == 1
     assert plant.scalar("SELECT count(*) FROM task WHERE started_at < run_at") == 0
     plant.assert_sound()
-
-
-def _leader(standing: list[Running]) -> Running | None:
-    """The process that said last that it leads."""
-    leading = [
-        one for one in standing if one.log().rfind("maintenance.leads") > one.log().rfind("maintenance.stands_by")
-    ]
-    return leading[0] if leading else None

@@ -11,12 +11,12 @@ import psycopg2
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
-from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
-from ledgerq_shared.statements.workers import register_worker
+from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.states import State
 from ledgerq_worker.maintenance.reaper import Reap
 from tests.model.expected import QUARANTINE_AFTER
 from tests.support import ledger_checks
+from tests.support.lives import claiming, registration
 
 if TYPE_CHECKING:
     from ledgerq_shared.sql import Statement
@@ -103,21 +103,12 @@ class RealLedger:
     def register(self) -> uuid.UUID:
         """A new worker node."""
         worker_id = uuid.uuid4()
-        self.do(
-            register_worker(
-                worker_id=worker_id, name=f"node-{worker_id}", host="node", pid=1, pool="prefork", slots=2,
-                queues=["default", "documents"], task_types=["demo.anything"], lease=LATER,
-            )
-        )  # fmt: skip
+        self.do(registration(worker_id, f"node-{worker_id}", lease=LATER))
         return worker_id
 
     def claim(self, worker_id: uuid.UUID, slot: int, queue: str, limit: int) -> list[ClaimedTask]:
         """What the worker's slot gets."""
-        statement = claim_tasks(
-            worker_id=worker_id, slot=slot, queue=queue, limit=limit, budget=1e6, cost_of_type={}, unknown_cost=0.0,
-            low_water={},
-        )  # fmt: skip
-        return [ClaimedTask._make(row) for row in self.do(statement)]
+        return [ClaimedTask._make(row) for row in self.do(claiming(worker_id, queue, limit, slot=slot))]
 
     def hand_back(self, claims: dict[str, int]) -> set[str]:
         """As a worker does; returns what was taken back."""

@@ -26,6 +26,39 @@ from ledgerq_shared.states import State
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ledgerq_shared.sql import Statement
+
+
+def registration(
+    worker_id: uuid.UUID, name: str, *, queues: tuple[str, ...] = ("default", "documents"), lease: float = 60.0
+) -> Statement:
+    """A node appears that exists only in the ledger."""
+    return register_worker(
+        worker_id=worker_id,
+        name=name,
+        host="node-1",
+        pid=os.getpid(),
+        pool="prefork",
+        slots=2,
+        queues=queues,
+        task_types=["demo.anything"],
+        lease=lease,
+    )
+
+
+def claiming(worker_id: uuid.UUID, queue: str, limit: int, *, slot: int = 0) -> Statement:
+    """It claims what is ready, whatever that costs."""
+    return claim_tasks(
+        worker_id=worker_id,
+        slot=slot,
+        queue=queue,
+        limit=limit,
+        budget=1e9,
+        cost_of_type={},
+        unknown_cost=0.0,
+        low_water={},
+    )
+
 
 @dataclass
 class Worker:
@@ -39,19 +72,7 @@ class Worker:
     def __enter__(self) -> Self:
         """Register it."""
         self._database = Database(self.database_url, application_name="test-worker")
-        self._do(
-            register_worker(
-                worker_id=self.id,
-                name=self.name,
-                host="node-1",
-                pid=os.getpid(),
-                pool="prefork",
-                slots=2,
-                queues=self.queues,
-                task_types=["demo.anything"],
-                lease=60.0,
-            )
-        )
+        self._do(registration(self.id, self.name, queues=self.queues))
         return self
 
     def __exit__(
@@ -62,19 +83,7 @@ class Worker:
 
     def claim(self, queue: str = "default", limit: int = 100) -> dict[str, ClaimedTask]:
         """Claim what is ready; by id."""
-        rows = self._do(
-            claim_tasks(
-                worker_id=self.id,
-                slot=0,
-                queue=queue,
-                limit=limit,
-                budget=1e9,
-                cost_of_type={},
-                unknown_cost=0.0,
-                low_water={},
-            )
-        )
-        claimed = [ClaimedTask._make(row) for row in rows]
+        claimed = [ClaimedTask._make(row) for row in self._do(claiming(self.id, queue, limit))]
         return {str(task.id): task for task in claimed}
 
     def begin(self, task: ClaimedTask) -> None:

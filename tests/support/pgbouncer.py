@@ -60,7 +60,7 @@ def _program() -> str:
 class PgBouncer:
     """One process before one server. ``folder`` must be in reach of the system user that runs servers for root."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, *, pool_size: int = POOL_SIZE) -> None:
         target = urlsplit(database_url)
         self._folder = folder
         self._account = Account.choose()
@@ -73,7 +73,7 @@ class PgBouncer:
             f"* = host={target.hostname} port={target.port} user={target.username} password={target.password}\n"
             "[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self._port}\nunix_socket_dir =\nauth_type = any\n"
-            f"pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 200\n"
+            f"pool_mode = transaction\ndefault_pool_size = {pool_size}\nmax_client_conn = 200\n"
         )
         self._account.own(self._ini)
         self._ini.chmod(0o600)

@@ -79,3 +79,11 @@ def _is_agent(process: psutil.Process) -> bool:
         return "ledgerq_worker.agent" in process.cmdline()
     except psutil.Error:
         return False
+
+
+def leader_of(standing: list[Running]) -> Running | None:
+    """The maintenance process that said last that it leads."""
+    leading = [
+        one for one in standing if one.log().rfind("maintenance.leads") > one.log().rfind("maintenance.stands_by")
+    ]
+    return leading[0] if leading else None

@@ -75,10 +75,19 @@ class Plant:
 
     def worker(self, slots: int = 2, **environment: str) -> Running:
         """Start a node and wait until it is registered."""
-        before = self.workers()
-        running = self.stack.worker(LEDGERQ_WORKER_CONCURRENCY=str(slots), **environment)
-        wait.until(lambda: self.workers() > before, 60, what=lambda: f"a worker registers; {running.log()}")
+        [running] = self.several_workers(1, slots, **environment)
         return running
+
+    def several_workers(self, count: int, slots: int = 2, **environment: str) -> list[Running]:
+        """Start so many nodes at the same time and wait until they are registered."""
+        before = self.workers()
+        started = [self.stack.worker(LEDGERQ_WORKER_CONCURRENCY=str(slots), **environment) for _ in range(count)]
+        wait.until(
+            lambda: self.workers() >= before + count,
+            60,
+            what=lambda: f"{count} workers register; {' '.join(running.log() for running in started)}",
+        )
+        return started
 
     def workers(self) -> int:
         """How many nodes were ever registered."""

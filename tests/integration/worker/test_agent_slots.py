@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 class _Table(SlotTable):
     """Something happens right after a reading: what an agent that is slow to look would meet."""
 
-    def __init__(self, table: SlotTable) -> None:
-        super().__init__(table.path, table.count)
-        self.after_reading: Callable[[], None] | None = None
+    after_reading: Callable[[], None] | None = None
 
     def read(self) -> list[SlotRecord]:
         found = super().read()
@@ -39,7 +37,7 @@ class _Table(SlotTable):
 
 @pytest.fixture
 def table() -> Iterator[_Table]:
-    made = _Table(SlotTable.create(1))
+    made = _Table.create(1)
     yield made
     made.remove()
 
