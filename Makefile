@@ -17,7 +17,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos lint format reference requirements verify hooks bench clean clean-data
+.PHONY: help run test test-chaos test-old lint format reference requirements verify hooks bench clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k 
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 tests/chaos tests/model $(ARGS)
+
+test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 with Redis 6.2; ARGS="tests/model -x" for a part
+	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-old $(ARGS)
 
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

@@ -56,7 +56,13 @@ def create(postgres_url: str, *, template: str = "template1") -> str:
 
 def drop(postgres_url: str, url: str) -> None:
     """Drop a database, whoever is still connected to it."""
-    execute(postgres_url, f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+    name = urlsplit(url).path[1:]
+    try:
+        execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    except psycopg2.errors.SyntaxError:  # PostgreSQL 12
+        execute(postgres_url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        execute(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        execute(postgres_url, f"DROP DATABASE {name}")  # waits for them, up to 5 s
 
 
 def execute(url: str, sql: str) -> None:

@@ -2,6 +2,9 @@
 
 The controller makes a folder and ends what is in it when the run is over; whichever worker needs the servers
 first starts them, under a file lock. A run that was killed is cleaned up by the next one.
+
+``TEST_POSTGRES_PROGRAMS`` (a folder with bin/ and lib/) and ``TEST_REDIS_SERVER`` (a program) run the tests against other
+versions: see ``make test-old``.
 """
 
 from __future__ import annotations
@@ -79,8 +82,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _postgres(folder: Path) -> EmbeddedPostgres:
-    return EmbeddedPostgres(folder / "servers", max_connections=400)
+    programs = os.environ.get("TEST_POSTGRES_PROGRAMS")
+    return EmbeddedPostgres(
+        folder / "servers", max_connections=400, programs=Path(programs) if programs else None
+    )
 
 
 def _valkey(folder: Path) -> EmbeddedValkey:
-    return EmbeddedValkey(folder / "servers", databases=REDIS_DATABASES)
+    return EmbeddedValkey(
+        folder / "servers", databases=REDIS_DATABASES, program=os.environ.get("TEST_REDIS_SERVER") or None
+    )

