@@ -83,9 +83,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _postgres(folder: Path) -> EmbeddedPostgres:
     programs = os.environ.get("TEST_POSTGRES_PROGRAMS")
-    return EmbeddedPostgres(
-        folder / "servers", max_connections=400, programs=Path(programs) if programs else None
-    )
+    return EmbeddedPostgres(folder / "servers", max_connections=400, programs=Path(programs) if programs else None)
 
 
 def _valkey(folder: Path) -> EmbeddedValkey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -169,3 +170,27 @@ def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: Sl
     ended = subprocess.run([sys.executable, "-c", code, str(table.path), task_id], check=False)
     assert ended.returncode == 9
     assert table.read() == [SlotRecord(1, 4711, 5, task_id, 1.5, 2.5, False)]
+
+
+def test_a_table_in_use_stays_whatever_its_name_says_of_processes(table: SlotTable):
+    """Containers of one pod share the folder, but not their processes' numbers."""
+    elsewhere = table.path.with_name(f"ledgerq-slots-{2**22 + 1}-elsewhere")  # no process of this machine
+    table.path = table.path.rename(elsewhere)
+    SlotTable.create(COUNT).remove()
+    assert elsewhere.exists()
+
+
+def test_the_table_of_a_killed_node_is_removed_by_the_next(table: SlotTable):
+    code = (
+        "import os, sys; from ledgerq_worker.slots import SlotTable\n"
+        f"table = SlotTable.create({COUNT}); print(table.path, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:
+        assert node.stdout is not None
+        left = Path(node.stdout.readline().decode().strip())
+        SlotTable.create(COUNT).remove()
+        assert left.exists(), "it lives"
+        node.kill()
+    SlotTable.create(COUNT).remove()
+    assert not left.exists()
+    assert table.path.exists()

@@ -7,6 +7,7 @@ half a minute can neither hide its deadline nor starve the heartbeat, and after 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import struct
@@ -15,8 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
-
-import psutil
 
 _PREFIX = "ledgerq-slots-"
 _HEADER = struct.Struct("<16s B x H 44x")  # worker id, stopping, number of cancelled legs
@@ -51,12 +50,17 @@ class SlotRecord(NamedTuple):
 
 
 class SlotTable:
-    """The shared file. Create it in the worker's parent, open it by path elsewhere."""
+    """The shared file. Create it in the worker's parent, open it by path elsewhere.
+
+    Whoever has it open holds a lock on it, which the kernel takes away at death: a file that nobody has locked belongs to
+    a node that was killed together with its agent. Process numbers would not tell, for containers may share the folder.
+    """
 
     def __init__(self, path: Path, count: int) -> None:
         self.path = path
         self.count = count
         with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # lives as long as the map, which keeps the open file
             self._map = mmap.mmap(file.fileno(), _size(count))
 
     @classmethod
@@ -65,10 +69,16 @@ class SlotTable:
         memory = Path("/dev/shm")  # noqa: S108 - the file in it has a random name and mode 600
         folder = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
         _remove_orphans(folder)
-        handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
+        while True:
+            handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if os.fstat(handle).st_nlink:
+                break
+            os.close(handle)  # somebody who looks for orphans was quicker
         os.truncate(handle, _size(count))
+        table = cls(Path(name), count)
         os.close(handle)
-        return cls(Path(name), count)
+        return table
 
     def remove(self) -> None:
         """Delete the file; processes that have it open keep it."""
@@ -161,12 +171,11 @@ class SlotTable:
 
 
 def _remove_orphans(folder: Path) -> None:
-    """Delete the tables of nodes that were killed together with their agents."""
+    """Delete the tables that nobody has open."""
     for path in folder.glob(f"{_PREFIX}*-*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _packed(claim_no: int, task_id: str) -> bytes:
