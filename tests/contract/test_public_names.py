@@ -26,9 +26,9 @@ PUBLIC = {
     "ledgerq_shared.statements.claim": ["ClaimedTask", "claim_tasks", "hand_back", "has_ready"],
     "ledgerq_shared.statements.dispatch": ["expire", "fold_counts", "promote_due", "what_to_do"],
     "ledgerq_shared.statements.record": [
-        "end_from_outside", "put_in_outbox", "record_begun", "record_ended", "record_log", "record_next_leg",
-        "record_progress", "refuse", "take_from_outbox",
+        "end_from_outside", "record_begun", "record_ended", "record_log", "record_next_leg", "record_progress", "refuse",
     ],
+    "ledgerq_shared.statements.outbox": ["put_in_outbox", "take_from_outbox"],
     "ledgerq_shared.statements.recover": ["recover_claims"],
     "ledgerq_shared.statements.submit": ["NewTask", "NewTaskOptions", "submit_tasks"],
     "ledgerq_shared.statements.workers": ["end_worker", "register_worker", "renew_lease", "take_leadership"],

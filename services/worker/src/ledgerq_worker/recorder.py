@@ -23,6 +23,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
+from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import submit_tasks
 from ledgerq_shared.statements.transactions import current_transaction, end_idle_transaction, transaction_status
 from ledgerq_shared.states import FINAL, State
@@ -291,10 +292,10 @@ class Recorder:
         outbox: list[int] = []
         messages = [to_json(message) for leg in legs for message in leg.messages]
         if messages:
-            outbox += [row[0] for row in execute(cursor, record.put_in_outbox("message", messages))]
+            outbox += [row[0] for row in execute(cursor, put_in_outbox("message", messages))]
         outcomes = [to_json({"task_id": leg.task.id}) for leg in legs if has_listeners(leg)]
         if outcomes:
-            outbox += [row[0] for row in execute(cursor, record.put_in_outbox("outcome", outcomes))]
+            outbox += [row[0] for row in execute(cursor, put_in_outbox("outcome", outcomes))]
         return outbox
 
 

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements import record
+from ledgerq_shared.statements.outbox import take_from_outbox
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
 from ledgerq_worker.encoding import decode
@@ -68,7 +68,7 @@ class Departure:
         done = 0
         try:
             with self._database.transaction() as cursor:
-                entries = execute(cursor, record.take_from_outbox(ids=ids, older_than=older_than))
+                entries = execute(cursor, take_from_outbox(ids=ids, older_than=older_than))
                 for _, kind, payload in entries:
                     rows = execute(cursor, read_outcome(payload["task_id"])) if kind == "outcome" else []
                     try:
