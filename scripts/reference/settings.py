@@ -92,7 +92,7 @@ def _values(field: FieldInfo) -> str:
     kind = _without_none(field.annotation)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
-    names: dict[Any, str] = {bool: "`true`, `false`", int: "whole number", float: "number", Path: "folder"}
+    names: dict[Any, str] = {bool: "`true`, `false`", int: "whole number", float: "number", Path: "path"}
     bounds = [
         f"{word} {getattr(rule, sign):g}"
         for rule in field.metadata

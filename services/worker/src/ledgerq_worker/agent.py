@@ -32,6 +32,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
 from ledgerq_worker.hard_limit import record_hard_limit
+from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.killing import ENDED, is_alive, kill_if, kill_if_alive, resume
 from ledgerq_worker.lines import Lines, first_line
 from ledgerq_worker.slots import SlotRecord, SlotTable
@@ -65,6 +66,7 @@ class NodeConfig:
     lease: float
     quarantine_after: int
     table: str
+    heartbeat_file: str | None = None
 
 
 class Agent:
@@ -82,6 +84,8 @@ class Agent:
         self._renewed_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
+        path = Path(config.heartbeat_file) if config.heartbeat_file else None
+        self._heartbeat = Heartbeat(path, lambda: not (self._is_parent_gone() or self._is_parent_stopped()))
 
     def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
         """Until the parent says that it has stopped, or dies.
@@ -89,6 +93,7 @@ class Agent:
         Args:
             read_lines: the parent's lines that arrived within so many seconds; null when its pipe is closed.
         """
+        self._heartbeat.start()
         for record in self._table.read() if self._config.pool == "prefork" else ():
             resume(record.pid)  # an agent before this one may have died between the question and the kill
         while True:

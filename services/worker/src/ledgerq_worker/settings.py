@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, FiniteFloat, field_validator
@@ -42,6 +43,10 @@ class WorkerSettings(BaseSettings):
     quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
     progress_interval: FiniteFloat = Field(
         0.1, ge=0, description="Least time between two progress records of a task, in seconds."
+    )
+    heartbeat_file: Path | None = Field(
+        None,
+        description="File touched about once a second while this process is at work, for a probe that looks at its age.",
     )
 
     @field_validator("worker_pool", mode="before")
@@ -82,4 +87,8 @@ class MaintenanceSettings(BaseSettings):
     quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
     idempotency_hours: FiniteFloat = Field(
         24.0, gt=0, description="For how long an `Idempotency-Key` is remembered, in hours."
+    )
+    heartbeat_file: Path | None = Field(
+        None,
+        description="File touched about once a second while this process is at work, for a probe that looks at its age.",
     )

@@ -15,6 +15,7 @@ from ledgerq_worker import celery_seams, client
 from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
 from ledgerq_worker.app import build_app, limits_belong_to_tasks
+from ledgerq_worker.heartbeat import first_beat
 from ledgerq_worker.node import Node, hostname
 from ledgerq_worker.prefork import WatchfulTaskPool
 from ledgerq_worker.process import PoolProcess, Stores
@@ -32,6 +33,7 @@ _REDIS_SILENCE = 3.0
 
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
     """Until SIGTERM or SIGINT. Running tasks then have ``grace_seconds`` to end; what has not begun is handed back."""
+    first_beat(settings.heartbeat_file)
     app = build_app(
         stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue=settings.queues[0]
     )
@@ -78,6 +80,7 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
         lease=settings.lease_seconds,
         quarantine_after=settings.quarantine_after,
         table=str(table.path),
+        heartbeat_file=str(settings.heartbeat_file.absolute()) if settings.heartbeat_file else None,
     )
 
 

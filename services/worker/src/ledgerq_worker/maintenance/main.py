@@ -14,6 +14,7 @@ from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.settings import LogSettings, StoreSettings
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.app import build_app
+from ledgerq_worker.heartbeat import Heartbeat, first_beat
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
 from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
@@ -27,10 +28,14 @@ from ledgerq_worker.settings import MaintenanceSettings
 log = structlog.get_logger()
 
 _TRY_AGAIN_AFTER = 0.5
+#: A round may have much to do, and a PostgreSQL that hangs holds one up for a while; one that takes longer than this, in
+#: seconds, never ends, and the heartbeat stops.
+_STUCK_AFTER = 300.0
 
 
 def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: LogSettings) -> None:
     """Until SIGTERM or SIGINT."""
+    first_beat(settings.heartbeat_file)
     connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug)
     database, broker = connections.connect(2)
     leadership = Leadership(database, lease=settings.leader_seconds)
@@ -45,16 +50,34 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
         signal.signal(number, lambda *_: ended.set())
     log.info("maintenance.started")
     duties = _duties(database, broker, leadership, Departure(app, database), settings)
-    _run(leadership, [Round(duty) for duty in duties], settings.sweep_seconds, ended)
+    progress = _Progress()
+    Heartbeat(settings.heartbeat_file, progress.is_recent).start()
+    _run(leadership, [Round(duty) for duty in duties], settings.sweep_seconds, ended, progress)
     try:
         leadership.give_up()
     except Unavailable as error:
         log.warning("maintenance.leadership_not_given_up", error=error.detail)
 
 
-def _run(leadership: Leadership, rounds: list[Round], look_every: float, ended: threading.Event) -> None:
+class _Progress:
+    """When the loop last began a round."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def note(self) -> None:
+        self._at = time.monotonic()
+
+    def is_recent(self) -> bool:
+        return time.monotonic() - self._at < _STUCK_AFTER
+
+
+def _run(
+    leadership: Leadership, rounds: list[Round], look_every: float, ended: threading.Event, progress: _Progress
+) -> None:
     led = False
     while not ended.is_set():
+        progress.note()
         try:
             leads = leadership.leads()
             if leads != led:

@@ -1,0 +1,67 @@
+"""A file whose age tells whether a process is at work: what a liveness probe can read with nothing but a shell.
+
+It says nothing about PostgreSQL or Redis: to restart a process because a store is away would only do more harm.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ledgerq_shared.settings import SettingsError
+
+log = structlog.get_logger()
+
+#: Time between two beats, in seconds. A probe should allow for many: a machine may be busy.
+_EVERY = 1.0
+
+
+class Heartbeat:
+    """Touches a file about once a second, in a thread of its own, as long as `is_well` says so.
+
+    The thread asks nobody else, so that a store which does not answer cannot stop it.
+
+    Args:
+        path: the file; null for none, which does nothing at all.
+        is_well: asked before each beat.
+    """
+
+    def __init__(self, path: Path | None, is_well: Callable[[], bool]) -> None:
+        self._path = path
+        self._is_well = is_well
+
+    def start(self) -> None:
+        """Begin to beat, until the end of the process."""
+        if self._path is not None:
+            threading.Thread(target=self._beat, args=[self._path], name="heartbeat", daemon=True).start()
+
+    def _beat(self, path: Path) -> None:
+        failed = False
+        while True:
+            try:
+                if self._is_well():
+                    path.touch()
+                failed = False
+            except OSError as error:
+                if not failed:
+                    log.warning("heartbeat.failed", path=str(path), error=error.strerror)
+                failed = True
+            time.sleep(_EVERY)
+
+
+def first_beat(path: Path | None) -> None:
+    """Touch the file once, so that a path that cannot be used is noticed before anything else happens.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.touch()
+    except OSError as error:
+        raise SettingsError(f"LEDGERQ_HEARTBEAT_FILE={path} cannot be written: {error.strerror}") from None
