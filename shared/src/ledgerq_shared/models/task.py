@@ -32,6 +32,7 @@ class Task(LedgerTable, table=True):
             "id",
             postgresql_where=text("exception_state IS NOT NULL"),
         ),
+        Index("ix_task_worker_deaths", "id", postgresql_where=text("worker_deaths > 0")),
         Index("ix_task_tags", "tags", postgresql_using="gin", postgresql_where=text("tags IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 85}},
     )
@@ -117,4 +118,8 @@ class Task(LedgerTable, table=True):
     rerun_of: UUID | None = Field(description="The task that this one repeats; null: it is no rerun.")
     unique_key: str | None = Field(
         sa_type=PlainText, description="Key that it took when it was submitted (see `unique_key`); null: none."
+    )
+    trace: str | None = Field(
+        sa_type=PlainText,
+        description="Id of the request that it came with and, after a blank, its W3C `traceparent`; null: no request.",
     )
