@@ -83,8 +83,8 @@ class Model:
         return [] if queue in self.paused else sorted(ready, key=lambda task: -task.priority)
 
     def claimed(self, task: Task, claim_no: int) -> None:
-        """A worker has it."""
-        task.move(CLAIM)
+        """A worker has it. A suspect stays one until it has ended its attempt."""
+        task.move(CLAIM, alone=task.alone)
         task.claim_no = claim_no
 
     def begin(self, task: Task) -> bool:
@@ -114,7 +114,7 @@ class Model:
 
     def hand_back(self, task: Task) -> None:
         """It had not begun: as if nothing had happened."""
-        task.move(READY, alone=task.deaths > 0)
+        task.move(READY, alone=task.deaths > 0 or task.alone)
         if task.is_cancelled:
             self.end(task, State.REVOKED)
 
@@ -131,7 +131,7 @@ class Model:
             self.end(task, State.FAILURE)
         else:
             task.state = State.PENDING if had_begun else task.state
-            task.move(READY, alone=task.deaths > 0 or (not is_known and not is_single))
+            task.move(READY, alone=task.deaths > 0 or task.alone or (not is_known and not is_single))
 
     def cancel(self, task: Task) -> State | None:
         """REVOKED, or the state of a task that a worker has been asked to end; null: it has ended before."""

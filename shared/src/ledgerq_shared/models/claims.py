@@ -45,3 +45,7 @@ class Claim(LedgerTable, table=True):
         sa_column_kwargs={"server_default": text("'{}'")},
         description="Those whose cancellation was requested; may name some that have left the list.",
     )
+    alone: bool = Field(
+        sa_column_kwargs={"server_default": text("false")},
+        description="Its one task may have killed a worker: nothing else runs in that process meanwhile.",
+    )

@@ -111,8 +111,9 @@ WITH picked AS MATERIALIZED (
     SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s AND NOT alone)))
   RETURNING task_id, priority, run_at, alone
 ), made AS (
-  INSERT INTO claim (worker_id, slot, queue, claimed_at, task_ids)
-  SELECT %(worker_id)s::uuid, %(slot)s, %(queue)s, clock_timestamp(), array_agg(task_id) FROM taken HAVING count(*) > 0
+  INSERT INTO claim (worker_id, slot, queue, claimed_at, task_ids, alone)
+  SELECT %(worker_id)s::uuid, %(slot)s, %(queue)s, clock_timestamp(), array_agg(task_id), bool_or(alone) FROM taken
+  HAVING count(*) > 0
   RETURNING no
 )
 SELECT made.no, t.id, t.celery_id, t.task_type, t.queue, t.priority, t.state, t.attempt, t.retries, t.max_retries,
@@ -158,12 +159,12 @@ def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statem
 
 _HAND_BACK = """
 WITH input AS (SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[]) AS i(id, no)),
-owner AS MATERIALIZED (SELECT no, task_ids FROM claim WHERE no = ANY(%(nos)s::bigint[]) ORDER BY no FOR UPDATE),
+owner AS MATERIALIZED (SELECT no, task_ids, alone FROM claim WHERE no = ANY(%(nos)s::bigint[]) ORDER BY no FOR UPDATE),
 valid AS MATERIALIZED (
-  SELECT i.id, i.no FROM input i
-  JOIN (SELECT no, unnest(task_ids) AS id FROM owner) h ON h.no = i.no AND h.id = i.id
+  SELECT i.id, i.no, h.alone FROM input i
+  JOIN (SELECT no, unnest(task_ids) AS id, alone FROM owner) h ON h.no = i.no AND h.id = i.id
 ), returned AS MATERIALIZED (
-  SELECT t.*, coalesce(%(reason)s::text = 'no_worker' AND NOT EXISTS (
+  SELECT t.*, v.alone OR t.worker_deaths > 0 AS alone, coalesce(%(reason)s::text = 'no_worker' AND NOT EXISTS (
            SELECT FROM worker w WHERE w.ended_at IS NULL AND t.task_type = ANY (w.task_types)
              AND t.queue = ANY (w.queues)), false) AS is_held
   FROM valid v JOIN task t ON t.id = v.id
@@ -175,11 +176,11 @@ valid AS MATERIALIZED (
   UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
 ), made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-  SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.worker_deaths > 0, t.expires_at
+  SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.alone, t.expires_at
   FROM returned t WHERE NOT t.is_held
 ), made_held AS (
-  INSERT INTO held (task_id, queue, priority, task_type, reason, expires_at)
-  SELECT t.id, t.queue, t.priority, t.task_type, %(reason)s::text, t.expires_at
+  INSERT INTO held (task_id, queue, priority, task_type, reason, alone, expires_at)
+  SELECT t.id, t.queue, t.priority, t.task_type, %(reason)s::text, t.alone, t.expires_at
   FROM returned t WHERE t.is_held
 )
 SELECT id, queue, cancel_requested_at IS NOT NULL FROM returned

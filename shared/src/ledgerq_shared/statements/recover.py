@@ -56,13 +56,13 @@ def recover_claims(
 _RECOVER = f"""
 WITH taken AS (
   DELETE FROM claim WHERE worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
-  RETURNING no, task_ids, claimed_at
+  RETURNING no, task_ids, claimed_at, alone
 ), lost AS (
-  SELECT unnest(task_ids) AS id, no, claimed_at, cardinality(task_ids) = 1 AS single FROM taken
+  SELECT unnest(task_ids) AS id, no, claimed_at, cardinality(task_ids) = 1 AS single, alone FROM taken
 ), found AS MATERIALIZED (
   SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no, l.claimed_at,
          t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) OR (NOT %(known)s AND l.single) AS had_begun,
-         NOT %(known)s AND NOT l.single AS is_uncertain,
+         (NOT %(known)s AND NOT l.single) OR l.alone AS is_uncertain,
          coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy
   FROM lost l JOIN task t ON t.id = l.id LEFT JOIN task_type y ON y.name = t.task_type
   WHERE t.completed_at IS NULL

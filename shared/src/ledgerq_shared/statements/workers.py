@@ -36,11 +36,10 @@ def register_worker(
         ), freed AS (
           DELETE FROM held WHERE reason = 'no_worker' AND task_type = ANY(%(task_types)s::text[])
             AND queue = ANY(%(queues)s::text[])
-          RETURNING task_id
+          RETURNING task_id, alone
         )
         INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-        SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.worker_deaths > 0,
-               t.expires_at
+        SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, freed.alone, t.expires_at
         FROM freed JOIN task t ON t.id = freed.task_id RETURNING queue
         """,
         {
