@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
+import pytest
+
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.states import State
 from tests.support import databases, http, ledger_checks
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
@@ -93,8 +99,34 @@ def test_a_rerun_is_a_new_task_with_the_old_parameters_and_the_edits(api):
     detail = api.get(f"/tasks/{answer.json()['task_id']}").json()
     assert detail["parameters"] == {"document_id": "doc-2", "options": {"format": "pdf"}}
     assert (detail["priority"], detail["tags"], detail["rerun_of"]) == (9, ["a"], task_id)
+    assert detail["links"]["rerun_of"] == f"/tasks/{task_id}"
+    assert detail["reruns"] == []
+    again = api.post(f"/tasks/{task_id}/rerun", {}).json()["task_id"]
+    both = api.get(f"/tasks/{task_id}").json()
+    assert both["reruns"] == [again, answer.json()["task_id"]], "newest first"
+    assert both["links"]["reruns"] == [f"/tasks/{again}", f"/tasks/{answer.json()['task_id']}"]
     wrong = api.post(f"/tasks/{task_id}/rerun", {"task_parameters": {"document_id": 5}})
     assert (wrong.status, wrong.json()["code"]) == (422, "invalid_parameters")
+
+
+@pytest.mark.parametrize("celery_id", ["nightly report, 2026-11-25", "8c0d5f5e-94a3-4a0b-8c6b-0d2f8f7f1f5a"])
+def test_an_adopted_task_is_controlled_by_the_id_that_its_producer_gave_it(api, celery_id):
+    own = new_task_id()
+    task = NewTask(own, ANYTHING, "default", "{}", options=NewTaskOptions(celery_id=celery_id, celery="{}"))
+    database = Database(api.database_url, application_name="test")
+    with database.transaction() as cursor:
+        execute(cursor, submit_tasks([task]))
+    database.close()
+    address = f"/tasks/{quote(celery_id, safe='')}"
+    assert api.get(f"{address}/explain").json()["task_id"] == str(own)
+    cancelled = api.post(f"{address}/cancel", {}).json()
+    assert (cancelled["task_id"], cancelled["status"]) == (str(own), "REVOKED")
+    assert api.post(f"{address}/cancel", {}).json()["code"] == "task_is_final"
+    assert api.post(f"{address}/retry", {}).json() == {"task_id": str(own), "status": "PENDING"}
+    made = api.post(f"{address}/rerun", {}).json()
+    assert made["rerun_of"] == str(own)
+    assert api.get(f"/tasks/{made['task_id']}").json()["rerun_of"] == str(own)
+    ledger_checks.assert_sound(api.database_url)
 
 
 def test_explain_says_what_is_in_the_way(api):

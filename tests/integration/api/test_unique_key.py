@@ -21,7 +21,7 @@ from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import submit
 from tests.support import api as api_support
-from tests.support import databases, ledger_checks
+from tests.support import databases, ledger_checks, lives
 from tests.support.api import ANYTHING
 
 POLICIES = ("return_existing", "reject", "replace")
@@ -291,11 +291,17 @@ def test_a_batch_with_a_rejected_task_is_refused_as_a_whole_and_names_it(api):
     assert databases.rows(api.database_url, "SELECT key FROM unique_key") == [("k",)]
 
 
-def test_an_idempotency_key_stands_for_the_task_that_holds_the_unique_key(api):
+def test_an_idempotency_key_stands_for_the_answer_that_named_the_holder_of_the_unique_key(api):
     first = post(api).json()["task_id"]
     body = {"task_type": ANYTHING, "unique_key": "k"}
-    answers = [api.post("/tasks/submit", body, headers={"Idempotency-Key": "i"}).json() for _ in range(2)]
-    assert {answer["task_id"] for answer in answers} == {first}
+    with lives.Worker(api.database_url) as worker:
+        [task] = worker.claim().values()
+        worker.begin(task)
+        answers = [api.post("/tasks/submit", body, headers={"Idempotency-Key": "i"}) for _ in range(2)]
+        worker.end(task, State.SUCCESS, before=State.STARTED)
+    assert (answers[0].json()["task_id"], answers[0].json()["status"]) == (first, "STARTED")
+    assert answers[1].body == answers[0].body
+    assert api.post("/tasks/submit", body, headers={"Idempotency-Key": "i"}).body == answers[0].body
 
 
 def test_an_idempotency_key_of_a_rejected_submit_may_be_used_again(api, worker):

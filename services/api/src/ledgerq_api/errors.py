@@ -6,14 +6,12 @@ LedgerQError
 ├── MethodNotAllowed       405
 ├── BodyTooLarge           413
 ├── UnsupportedMediaType   415
-├── InvalidRequest
-│   └── InvalidTaskId      422
 └── InternalError          500  a fault of ours
 """
 
 from __future__ import annotations
 
-from ledgerq_shared.errors import InvalidRequest, LedgerQError
+from ledgerq_shared.errors import LedgerQError
 
 
 class MalformedJson(LedgerQError):
@@ -49,12 +47,6 @@ class UnsupportedMediaType(LedgerQError):
 
     code = "unsupported_media_type"
     status = 415
-
-
-class InvalidTaskId(InvalidRequest):
-    """A task id is a UUID."""
-
-    code = "invalid_task_id"
 
 
 class InternalError(LedgerQError):

@@ -134,7 +134,7 @@ def count_worker_deaths() -> Statement:
 
 
 def read_tables() -> Statement:
-    """Rows ``(table, bytes, live_rows, dead_rows)``; the event log's partitions count as one. Rows are PostgreSQL's guess."""
+    """Rows ``(table, bytes, live_rows, dead_rows)``; the event log's partitions count as one. Rows: PostgreSQL's guess."""
     return Statement(
         r"""
         SELECT CASE WHEN relname LIKE 'task\_event\_%%' THEN 'task_event' ELSE relname END,

@@ -55,15 +55,20 @@ class DetailRow(NamedTuple):
     tags: list[str] | None
     rerun_of: str | None
     unique_key: str | None
+    #: The tasks that repeat it, newest first, at most :data:`MOST_RERUNS`.
+    reruns: list[str]
 
+
+#: Reruns of one task that are listed with it.
+MOST_RERUNS = 100
 
 _STATUS = """id::text, task_type, state, queue, submitted_at, started_at, completed_at, run_at, seq,
        attempt, max_retries, worker, cancel_requested_at, progress, progress_status, progress_at,
        result::text, error::text"""
 
-_DETAIL = """celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit,
+_DETAIL = f"""celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit,
        on_worker_lost, terminate, args::text, parameters::text, metadata::text, tags, rerun_of::text,
-       unique_key"""
+       unique_key, ARRAY(SELECT r.id::text FROM task r WHERE r.rerun_of = task.id ORDER BY r.id DESC LIMIT {MOST_RERUNS})"""
 
 
 def read_statuses(ids: Iterable[str]) -> Statement:
@@ -76,6 +81,24 @@ def read_statuses_by_celery_id(celery_ids: Iterable[str]) -> Statement:
     return Statement(
         f"SELECT celery_id, {_STATUS} FROM task WHERE celery_id = ANY(%(ids)s::text[]) AND celery_id IS NOT NULL",
         {"ids": text_array(celery_ids)},
+    )
+
+
+def find_task(*, task_id: str | None, celery_id: str) -> Statement:
+    """Row ``(id,)``: the task's own id; none if there is no such task.
+
+    Args:
+        task_id: null if what was asked for is no UUID.
+        celery_id: looked for where no task has that id of its own.
+    """
+    return Statement(
+        """
+        SELECT id::text FROM (
+          SELECT id, 1 AS n FROM task WHERE id = %(task_id)s::uuid
+          UNION ALL SELECT id, 2 FROM task WHERE celery_id = %(celery_id)s AND celery_id IS NOT NULL
+        ) AS found ORDER BY n LIMIT 1
+        """,
+        {"task_id": task_id, "celery_id": celery_id},
     )
 
 

@@ -187,7 +187,9 @@ def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
 
 
 def find_keys(keys: Sequence[str]) -> Statement:
-    """Rows ``(key, body_sha256, task_id, answer)`` of the given Idempotency-Keys; ``answer`` is null for a single task."""
+    """Rows ``(key, body_sha256, task_id, answer)`` of the given Idempotency-Keys; ``answer`` is a
+    batch's answer, or the state in which a single submit found the task that it was given instead of its own; else null.
+    """
     return Statement(
         "SELECT key, body_sha256, task_id, answer FROM idempotency WHERE key = ANY(%(key)s::text[])",
         {"key": text_array(keys)},
@@ -199,17 +201,24 @@ def keep_answer(key: str, answer: str) -> Statement:
     return Statement("UPDATE idempotency SET answer = %(answer)s WHERE key = %(key)s", {"key": key, "answer": answer})
 
 
-def redirect_keys(task_ids: Mapping[str, UUID | None]) -> Statement:
+def redirect_keys(answers: Mapping[str, tuple[UUID, str] | None]) -> Statement:
     """Change what Idempotency-Keys stand for, in the transaction that has reserved them.
 
     Args:
-        task_ids: key → the task that is the answer; null: nothing was accepted, and the key is free again.
+        answers: key → the task that is the answer, and its state then; null: nothing was accepted, and the key is free
+            again.
     """
     return Statement(
         """
-        WITH input AS (SELECT * FROM unnest(%(key)s::text[], %(task_id)s::uuid[]) AS i(key, task_id)),
-        freed AS (DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL)
-        UPDATE idempotency d SET task_id = i.task_id FROM input i WHERE d.key = i.key AND i.task_id IS NOT NULL
+        WITH input AS (
+          SELECT * FROM unnest(%(key)s::text[], %(task_id)s::uuid[], %(state)s::text[]) AS i(key, task_id, state)
+        ), freed AS (DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL)
+        UPDATE idempotency d SET task_id = i.task_id, answer = i.state FROM input i
+        WHERE d.key = i.key AND i.task_id IS NOT NULL
         """,
-        {"key": text_array(task_ids), "task_id": plain_array(task_ids.values())},
+        {
+            "key": text_array(answers),
+            "task_id": plain_array(answer and answer[0] for answer in answers.values()),
+            "state": plain_array(answer and answer[1] for answer in answers.values()),
+        },
     )

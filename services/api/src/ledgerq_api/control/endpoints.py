@@ -13,7 +13,7 @@ from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_
 from ledgerq_api.languages import Locale, choose
 from ledgerq_api.lean import encode, header, read_json_body, text_of
 from ledgerq_api.tasks.drafts import Body, decoded
-from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId, checked_id
+from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId
 from ledgerq_api.tasks.schemas import QUEUE_PATTERN
 
 _MAX_BODY = 16 * 1024
@@ -51,7 +51,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         everything. A task that has ended is answered 409 `task_is_final`.
         """
         body = await _read(request, schemas.decode_cancel)
-        return _json(202, await service.cancel(checked_id(task_id), body))
+        return _json(202, await service.cancel(task_id, body))
 
     @routes.post(
         "/tasks/{task_id}/retry",
@@ -68,7 +68,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         `task_is_final`.
         """
         body = await _read(request, schemas.decode_retry)
-        return _json(202, await service.retry(checked_id(task_id), body))
+        return _json(202, await service.retry(task_id, body))
 
 
 def _add_rerun(routes: APIRouter, service: ControlService) -> None:
@@ -94,12 +94,13 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
         """A new task with the old one's type, parameters, queue, priority, limits, metadata and tags.
 
         The body's fields replace those; `task_parameters` replaces single parameters. Times (`eta`, `countdown`,
-        `expires`) and keys are not taken over. The new task names the old one in `rerun_of`.
+        `expires`) and keys are not taken over. The new task names the old one in `rerun_of`, the old one its new ones
+        in `reruns`.
         """
         encoded = await _read_bytes(request, MAX_SUBMIT_BODY)
         body = decoded(encoded, schemas.decode_rerun)
         key = text_of(request.scope, b"idempotency-key")
-        made = await service.rerun(checked_id(task_id), body, key=key, encoded=encoded)
+        made = await service.rerun(task_id, body, key=key, encoded=encoded)
         location = f"{request.scope.get('root_path', '')}/tasks/{made.task_id}/status"
         return _json(202, made, location=location)
 
@@ -121,7 +122,7 @@ def _add_explain(routes: APIRouter, service: ControlService, locale: Locale) -> 
         `alone`, `next`, `expires`.
         """
         language = choose(header(request.scope, b"accept-language") or b"", locale)
-        return _json(200, await service.explain(checked_id(task_id), language))
+        return _json(200, await service.explain(task_id, language))
 
 
 def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:

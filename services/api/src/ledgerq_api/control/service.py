@@ -17,7 +17,7 @@ from ledgerq_api.control.reruns import rerun_of
 from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks.acceptance import Acceptance, Submission
-from ledgerq_api.tasks.reading import not_found
+from ledgerq_api.tasks.reading import not_found, own_id
 from ledgerq_api.tasks.service import checked_key
 from ledgerq_api.wakeups import Wakeups
 from ledgerq_shared.database import execute, type_cursor
@@ -66,6 +66,7 @@ class ControlService:
         Raises:
             TaskNotFound, TaskIsFinal
         """
+        task_id = await self._own_id(task_id)
 
         def work(cursor: type_cursor, is_repeated: bool) -> Cancelled:
             return cancel(
@@ -87,6 +88,7 @@ class ControlService:
             TaskNotFound, TaskIsNotFinal, TaskIsFinal: it succeeded.
             DuplicateTask: another task has its unique key now.
         """
+        task_id = await self._own_id(task_id)
 
         def work(cursor: type_cursor, is_repeated: bool) -> str | None:
             rows = execute(cursor, resubmit(task_id, actor=_ACTOR, message=body.reason))
@@ -113,6 +115,7 @@ class ControlService:
         Raises:
             TaskNotFound, and what a submit raises
         """
+        task_id = await self._own_id(task_id)
         rows = await self._ledger.fetch(read_repeatable(task_id))
         if not rows:
             raise not_found(task_id)
@@ -134,6 +137,7 @@ class ControlService:
         Raises:
             TaskNotFound
         """
+        task_id = await self._own_id(task_id)
         rows = await self._ledger.fetch(read_circumstances(task_id))
         if not rows:
             raise not_found(task_id)
@@ -164,6 +168,14 @@ class ControlService:
         if ready:
             self._wakeups.send({queue: ready})
         return schemas.QueueState(name=queue, paused=False)
+
+    async def _own_id(self, task_id: str) -> str:
+        """The task's own id; a Celery producer's is known, too.
+
+        Raises:
+            TaskNotFound
+        """
+        return await self._ledger.run(lambda cursor: own_id(cursor, task_id))
 
     async def _change(self, work: Callable[[type_cursor, bool], T]) -> T:
         """What ``work`` returns, committed. It is told whether it may have been done before."""

@@ -27,6 +27,7 @@ from ledgerq_shared.errors import (
     Unavailable,
 )
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, find_keys, keep_answer, redirect_keys, reserve_keys
+from ledgerq_shared.states import State
 from ledgerq_shared.submitting import Existing, submit
 
 T = TypeVar("T")
@@ -221,7 +222,7 @@ def _redirect(
 ) -> None:
     """Let the Idempotency-Keys of submissions that made no task stand for what they got instead."""
     moved = {
-        item.key.key: other.id if isinstance(other, Existing) else None
+        item.key.key: (other.id, other.state.value) if isinstance(other, Existing) else None
         for item in submissions
         if item.key is not None and (other := others.get(item.task.id)) is not None
     }
@@ -254,15 +255,18 @@ def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) 
         owners.setdefault(key.key, key)
     won = {name for (name,) in execute(cursor, reserve_keys(list(owners.values())))}
     lost = [name for name in owners if name not in won]
-    for name, sha, owner_id, _ in execute(cursor, find_keys(lost)) if lost else ():
+    found: dict[str, Existing] = {}
+    for name, sha, owner_id, state in execute(cursor, find_keys(lost)) if lost else ():
         owners[name] = KeyedSubmit(name, bytes(sha), UUID(str(owner_id)))
+        if state in set(State):  # else a batch's answer, whose body is another
+            found[name] = Existing(owners[name].task_id, State(state))
     outcomes: dict[UUID, Outcome | BaseException] = {}
     for task_id, key in keyed:
         owner = owners[key.key]
         if owner.body_sha256 != key.body_sha256:
             outcomes[task_id] = IdempotencyKeyReused()
         elif owner.task_id != task_id:
-            outcomes[task_id] = owner.task_id
+            outcomes[task_id] = found.get(key.key, owner.task_id)
     return outcomes
 
 

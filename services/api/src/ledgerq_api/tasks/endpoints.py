@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 from uuid import UUID
 
@@ -11,7 +10,6 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.errors import InvalidTaskId
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of
 from ledgerq_api.tasks import examples
@@ -25,8 +23,6 @@ from ledgerq_shared.submitting import Existing
 MAX_SUBMIT_BODY = 2 * 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
 #: JSON is sent as UTF-8, so that a terminal shows the message.
 _ACCEPTED: dict[Locale, bytes] = {
     language: b'","status":"PENDING","message":' + encode(text) + b"}" for language, text in SUBMITTED.items()
@@ -34,10 +30,8 @@ _ACCEPTED: dict[Locale, bytes] = {
 
 _REVALIDATE = (b"cache-control", b"no-cache")
 
-TaskId = Annotated[str, Path(description="The task's id.", json_schema_extra={"format": "uuid"})]
-
-#: What reads a task also finds it by the id that a Celery producer gave it, which may be any text.
-AnyTaskId = Annotated[str, Path(description="The task's id, or the id that its Celery producer gave it.")]
+#: A task is also found by the id that a Celery producer gave it, which may be any text.
+TaskId = Annotated[str, Path(description="The task's id, or the id that its Celery producer gave it.")]
 
 
 def lean_routes(service: TaskService, *, locale: Locale) -> list[BaseRoute]:
@@ -115,7 +109,7 @@ def router(service: TaskService) -> APIRouter:
         summary="Everything about a task",
         responses=answers(200, "TaskDetail", "The task.", examples.TASK_DETAIL, errors=(404, 503)),
     )
-    async def show_task(task_id: AnyTaskId) -> Response:
+    async def show_task(task_id: TaskId) -> Response:
         """Parameters, result, attempts, metadata, links."""
         return _json(await service.everything(task_id))
 
@@ -125,7 +119,7 @@ def router(service: TaskService) -> APIRouter:
         responses=answers(200, "EventPage", "Steps, oldest first.", examples.EVENT_PAGE, errors=(404, 422, 503)),
     )
     async def show_events(
-        task_id: AnyTaskId,
+        task_id: TaskId,
         cursor: Annotated[
             int,
             Query(
@@ -140,17 +134,6 @@ def router(service: TaskService) -> APIRouter:
         return _json(await service.events(task_id, after=cursor, limit=page_size))
 
     return routes
-
-
-def checked_id(text: str) -> str:
-    """The id in its usual spelling.
-
-    Raises:
-        InvalidTaskId
-    """
-    if not _UUID.fullmatch(text):
-        raise InvalidTaskId(f"{text[:100]!r} is not a UUID.")
-    return text.lower()
 
 
 def _json(body: object) -> Response:

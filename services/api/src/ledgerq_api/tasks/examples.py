@@ -83,6 +83,7 @@ TASK_DETAIL: dict[str, Any] = {
     "metadata": None,
     "tags": [],
     "rerun_of": None,
+    "reruns": [],
     "unique_key": None,
     "attempts": [
         {

@@ -21,6 +21,7 @@ from ledgerq_shared.statements.read_task import (
     ATTEMPT_KINDS,
     DetailRow,
     StatusRow,
+    find_task,
     read_events,
     read_statuses,
     read_statuses_by_celery_id,
@@ -61,7 +62,7 @@ class TaskReader:
 
         def work(cursor: type_cursor) -> tuple[StatusRow, DetailRow, list[Event]]:
             rows = execute(cursor, read_task(task_id)) if _UUID.fullmatch(task_id) else []
-            row = rows[0] if rows else _one(task_id, execute(cursor, read_task(_read(cursor, [task_id])[task_id].id)))
+            row = rows[0] if rows else _one(task_id, execute(cursor, read_task(own_id(cursor, task_id))))
             status = StatusRow(*row[:_STATUS_FIELDS])
             stored = execute(
                 cursor,
@@ -122,6 +123,17 @@ def _find(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
         for celery_id, *row in execute(cursor, read_statuses_by_celery_id(others)):
             found[celery_id] = StatusRow._make(row)
     return found
+
+
+def own_id(cursor: type_cursor, task_id: str) -> str:
+    """The task's own id, whichever of its ids was given.
+
+    Raises:
+        TaskNotFound
+    """
+    own = task_id.lower() if _UUID.fullmatch(task_id) else None
+    rows = execute(cursor, find_task(task_id=own, celery_id=task_id)) if _may_be_celerys(task_id) else []
+    return str(_one(task_id, rows)[0])
 
 
 def _may_be_celerys(task_id: str) -> bool:

@@ -241,6 +241,7 @@ class Links(Struct, kw_only=True, frozen=True, omit_defaults=True):
     stream: str
     task_type: str
     rerun_of: str | None = None
+    reruns: list[str] = []
 
 
 class TaskDetail(TaskStatus, kw_only=True, frozen=True):
@@ -260,7 +261,8 @@ class TaskDetail(TaskStatus, kw_only=True, frozen=True):
     celery_id: str | None
     metadata: Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
     tags: list[str]
-    rerun_of: str | None
+    rerun_of: Annotated[str | None, Meta(description="The task that this one repeats.")]
+    reruns: Annotated[list[str], Meta(description="The tasks that repeat this one, newest first, at most 100.")]
     unique_key: str | None
     attempts: list[Attempt]
     links: Links

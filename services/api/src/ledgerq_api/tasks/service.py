@@ -111,6 +111,7 @@ class TaskService:
             metadata=schemas.raw(detail.metadata),
             tags=detail.tags or [],
             rerun_of=detail.rerun_of,
+            reruns=detail.reruns,
             unique_key=detail.unique_key,
             attempts=attempts_of(events),
             links=schemas.Links(
@@ -120,6 +121,7 @@ class TaskService:
                 stream=f"/tasks/{status.id}/stream",
                 task_type=f"/task-types/{status.task_type}",
                 rerun_of=detail.rerun_of and f"/tasks/{detail.rerun_of}",
+                reruns=[f"/tasks/{rerun}" for rerun in detail.reruns],
             ),
         )
 

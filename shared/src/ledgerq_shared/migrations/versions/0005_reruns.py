@@ -1,0 +1,20 @@
+"""A task finds those that repeat it."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Only an index, of the few tasks that repeat another: older code goes on working."""
+    op.get_bind().exec_driver_sql("CREATE INDEX ix_task_rerun_of ON task (rerun_of, id) WHERE rerun_of IS NOT NULL")
+
+
+def downgrade() -> None:
+    """Nothing is lost."""
+    op.get_bind().exec_driver_sql("DROP INDEX ix_task_rerun_of")
