@@ -80,9 +80,7 @@ def _description(field: str) -> str:
 
 
 def _steps(kind: str) -> str:
-    steps = [f"{before} → {after}" for (before, after), event in TRANSITIONS.items() if event == kind]
+    steps = [f"{before} → {after}" for (before, after), kinds in TRANSITIONS.items() if kind in kinds]
     if kind == "submitted":
         steps = ["→ PENDING"]
-    if kind == "replaced":
-        steps = ["STARTED → PENDING"]
     return ", ".join(steps) or "–"

@@ -38,9 +38,12 @@ def page() -> str:
         ((f"`{state}`", _yes(state in FINAL), _yes(state in STARTABLE), _MEANINGS[state]) for state in State),
     )
     text += _STEPS
-    text += "".join(f"    {before} --> {after}: {kind}\n" for (before, after), kind in TRANSITIONS.items())
+    text += "".join(f"    {before} --> {after}: {', '.join(kinds)}\n" for (before, after), kinds in TRANSITIONS.items())
     text += "```\n"
-    rows = ((f"`{before}`", f"`{after}`", f"`{kind}`") for (before, after), kind in TRANSITIONS.items())
+    rows = (
+        (f"`{before}`", f"`{after}`", ", ".join(f"`{kind}`" for kind in kinds))
+        for (before, after), kinds in TRANSITIONS.items()
+    )
     return (text + table(("from", "to", "event"), rows)).rstrip("\n") + "\n"
 
 

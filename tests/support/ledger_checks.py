@@ -13,24 +13,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 
 from ledgerq_shared.events import StoredEvent, expand
-from ledgerq_shared.states import FINAL, State, is_legal
+from ledgerq_shared.states import FINAL, TRANSITIONS, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ledgerq_shared.events import Event
 
-#: The state that an event leaves its task in; all other kinds leave it as it is.
-STATE_AFTER = {
-    "started": State.STARTED,
-    "retried": State.RETRY,
-    "replaced": State.PENDING,
-    "recovered": State.PENDING,
-    "resubmitted": State.PENDING,
-    "succeeded": State.SUCCESS,
-    "failed": State.FAILURE,
-    "revoked": State.REVOKED,
-}
+#: The state that a kind of event leaves its task in; all other kinds leave it as it is.
+STATE_AFTER = {kind: after for (_, after), kinds in TRANSITIONS.items() for kind in kinds}
 #: Events that do not move a task, with the states in which they may stand.
 ALLOWED_IN = {
     "dispatched": {State.PENDING, State.RETRY},
@@ -143,7 +134,8 @@ def _step(event: Event, before: State) -> tuple[list[str], State]:
     if event.kind in STATE_AFTER:
         after = STATE_AFTER[event.kind]
         # Two final events in a row are no transition either, so this also finds a task that ended twice.
-        return [] if is_legal(before, after) else [f"event {event.seq} `{event.kind}` in state {before}"], after
+        is_legal = event.kind in TRANSITIONS.get((before, after), ())
+        return [] if is_legal else [f"event {event.seq} `{event.kind}` in state {before}"], after
     if before in ALLOWED_IN.get(event.kind, set()):
         return [], before
     return [f"event {event.seq} `{event.kind}` in state {before}"], before

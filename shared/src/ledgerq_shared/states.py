@@ -7,7 +7,7 @@ The table is data: the documentation draws it, the property tests walk it, the s
        │ └──cancel──┐     │ └──retry──▶ RETRY ──begin──▶ STARTED
        │            ▼     │               │
        │         REVOKED ◀┴──── cancel ───┘     REVOKED ──retry by a person──▶ PENDING
-       └──── worker lost (recovered) ── STARTED
+       └──── worker lost (recovered), or replaced by another task ── STARTED
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ FINAL = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
 #: States from which a run may begin: the first attempt, or the one after a retry's delay.
 STARTABLE = frozenset({State.PENDING, State.RETRY})
 
-#: ``(from, to) -> event kind`` that records the step. A quick task's SUCCESS is written in one statement,
-#: but its history still shows the steps through STARTED (see :mod:`ledgerq_shared.events`).
-TRANSITIONS: dict[tuple[State, State], str] = {
-    (State.PENDING, State.STARTED): "started",
-    (State.RETRY, State.STARTED): "started",
-    (State.STARTED, State.SUCCESS): "succeeded",
-    (State.STARTED, State.FAILURE): "failed",
-    (State.STARTED, State.RETRY): "retried",
-    (State.STARTED, State.PENDING): "recovered",
-    (State.PENDING, State.REVOKED): "revoked",
-    (State.RETRY, State.REVOKED): "revoked",
-    (State.STARTED, State.REVOKED): "revoked",
+#: ``(from, to)`` -> the kinds of event that record the step, by what led to it. A quick task's SUCCESS is written in one
+#: statement, but its history still shows the steps through STARTED (see :mod:`ledgerq_shared.events`).
+TRANSITIONS: dict[tuple[State, State], tuple[str, ...]] = {
+    (State.PENDING, State.STARTED): ("started",),
+    (State.RETRY, State.STARTED): ("started",),
+    (State.STARTED, State.SUCCESS): ("succeeded",),
+    (State.STARTED, State.FAILURE): ("failed",),
+    (State.STARTED, State.RETRY): ("retried",),
+    (State.STARTED, State.PENDING): ("recovered", "replaced"),
+    (State.PENDING, State.REVOKED): ("revoked",),
+    (State.RETRY, State.REVOKED): ("revoked",),
+    (State.STARTED, State.REVOKED): ("revoked",),
     # Quarantine and `on_worker_lost = fail` end a task that died before its start was ever written.
-    (State.PENDING, State.FAILURE): "failed",
-    (State.RETRY, State.FAILURE): "failed",
-    (State.FAILURE, State.PENDING): "resubmitted",
-    (State.REVOKED, State.PENDING): "resubmitted",
+    (State.PENDING, State.FAILURE): ("failed",),
+    (State.RETRY, State.FAILURE): ("failed",),
+    (State.FAILURE, State.PENDING): ("resubmitted",),
+    (State.REVOKED, State.PENDING): ("resubmitted",),
 }
 
 
