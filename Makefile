@@ -47,12 +47,14 @@ format: $(DEVELOPMENT) ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reference: $(DEVELOPMENT) ## write docs/reference from the code
+reference: $(DEVELOPMENT) ## write docs/reference from the code, and the dashboards
 	$(BIN)/python scripts/make_reference.py
+	$(BIN)/python scripts/make_dashboards.py
 
 verify: $(DEVELOPMENT) ## are generated files what their sources say?
 	$(BIN)/python -m pip check
 	$(BIN)/python scripts/make_reference.py --check
+	$(BIN)/python scripts/make_dashboards.py --check
 	@$(MAKE) --no-print-directory requirements
 	git diff --exit-code -- requirements.txt requirements-dev.txt requirements-bench.txt
 

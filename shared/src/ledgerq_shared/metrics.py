@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
-from ledgerq_shared.settings import SettingsError
+from ledgerq_shared.settings import MetricsSettings, SettingsError
 
 #: From the fastest statement to a task of an hour, in seconds.
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -48,8 +48,8 @@ class Metric(NamedTuple):
     #: Upper bounds of a histogram's buckets, without infinity.
     buckets: tuple[float, ...] = ()
 
-    def family(self, samples: Mapping[tuple[str, ...], float | Tally]) -> Family:
-        """The metric with its samples, by the values of its labels."""
+    def family(self, samples: Mapping[Any, float | Tally]) -> Family:
+        """The metric with its samples, by tuples of the values of its labels."""
         if self.kind == "gauge":
             gauge = GaugeMetricFamily(self.name, self.help, labels=self.labels)
             for labels, value in samples.items():
@@ -68,7 +68,7 @@ class Metric(NamedTuple):
 
     def instrument(self, registry: CollectorRegistry) -> Any:
         """prometheus_client's object for it, registered."""
-        disable_created_metrics()  # a second series for each that nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
         if self.kind == "gauge":
             return Gauge(self.name, self.help, self.labels, registry=registry)
         if self.kind == "counter":
@@ -98,25 +98,24 @@ class FromFunction(Collector):
         return ()
 
 
-def serve(registry: CollectorRegistry, *, host: str, port: int) -> int:
-    """Answer scrapes at ``host:port`` from a thread of this process alone, not of those that it forks.
-
-    Returns:
-        The port; 0 asks for any free one.
+def serve(registry: CollectorRegistry, settings: MetricsSettings) -> None:
+    """Answer scrapes where ``settings`` say, if they do, from a thread of this process alone, not of those it forks.
 
     Raises:
         SettingsError: somebody else listens there.
     """
+    if not settings.port:
+        return
     try:
-        server, _ = start_http_server(port, addr=host, registry=registry)
+        server, _ = start_http_server(settings.port, addr=settings.host, registry=registry)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SettingsError(
-            f"cannot serve metrics on {host} port {port}: {reason} (LEDGERQ_METRICS_HOST, LEDGERQ_METRICS_PORT)"
+            f"cannot serve metrics on {settings.host} port {settings.port}: {reason} "
+            "(LEDGERQ_METRICS_HOST, LEDGERQ_METRICS_PORT)"
         ) from None
     # A pool process must not keep the port of a parent that has died.
     os.register_at_fork(after_in_child=server.socket.close)
-    return int(server.server_port)
 
 
 def _number(value: float | Tally) -> float:

@@ -104,6 +104,15 @@ class LogSettings(BaseSettings):
         )
 
 
+class MetricsSettings(BaseSettings):
+    """Where a worker or a maintenance process is scraped; the API and the monitor have it on their own ports."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_METRICS_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address of the metrics of a worker or a maintenance process.")
+    port: int = Field(0, ge=0, le=65535, description="Port of these metrics, at `/metrics`; 0: none.")
+
+
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 

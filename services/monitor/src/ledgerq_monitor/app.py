@@ -1,25 +1,45 @@
-"""The monitor's HTTP side: three health paths."""
+"""The monitor's HTTP side: three health paths, and the metrics."""
 
 from __future__ import annotations
 
+import contextlib
+import hmac
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.stores import ask_postgres, ask_redis
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.requests import Request
 
+    from ledgerq_monitor.settings import MonitorSettings
     from ledgerq_monitor.stores import Answer
 
 
-def build(*, database_url: str, broker_url: str) -> Starlette:
+def build(*, database_url: str, broker_url: str, settings: MonitorSettings) -> Starlette:
     """Return the application. The URLs are kept for the questions; nothing is connected yet."""
+    exporter = build_exporter(database_url=database_url, broker_url=broker_url, settings=settings)
+    registry = CollectorRegistry()
+    registry.register(exporter.as_collector())
+    for own in (ProcessCollector, PlatformCollector, GCCollector):
+        own(registry=registry)
+    token = None if settings.token is None else settings.token.get_secret_value()
+
+    async def metrics(request: Request) -> Response:
+        if token is not None and not _is_allowed(request, token):
+            return Response("Unauthorized\n", 401, {"www-authenticate": "Bearer"}, media_type="text/plain")
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(await run_in_threadpool(encode, registry), headers={"content-type": content_type})
 
     async def livez(_: Request) -> JSONResponse:
         """Asks nobody: a database that is away must not restart the monitor."""
@@ -42,4 +62,20 @@ def build(*, database_url: str, broker_url: str) -> Starlette:
             "redis": await run_in_threadpool(ask_redis, broker_url),
         }
 
-    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/health", health)])
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        exporter.close()
+
+    routes = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/health", health),
+        Route("/metrics", metrics),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _is_allowed(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(given.encode(), token.encode())

@@ -18,6 +18,6 @@ def main() -> None:
         sys.stderr.write(f"ledgerq-monitor: {error}\n")
         sys.exit(2)
     logging.configure(logs, service="monitor")
-    app = build(database_url=stores.database_url, broker_url=stores.broker_url)
+    app = build(database_url=stores.database_url, broker_url=stores.broker_url, settings=settings)
     # Probes ask every few seconds: an access log of them would bury everything else.
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)

@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from ledgerq_shared.errors import Unavailable
+from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 log = structlog.get_logger()
 
@@ -36,11 +37,14 @@ class Round:
     due_at: float = 0.0
     failures: int = field(default=0)
 
+    def __post_init__(self) -> None:
+        self._metrics = DutyMetrics(self.duty.name)
+
     def run_if_due(self, now: float) -> None:
         """Run the duty until a batch does nothing. A failure is logged and tried again at its next time."""
         if now < self.due_at:
             return
-        done = 0
+        done, begun = 0, time.monotonic()
         try:
             for _ in range(_MOST_BATCHES):
                 batch = self.duty.run_once()
@@ -52,7 +56,9 @@ class Round:
             raise
         except Exception:
             self.failures += 1
+            self._metrics.failed()
             log.exception(f"maintenance.{self.duty.name}.failed", failures=self.failures)
+        self._metrics.went_round(time.monotonic() - begun, done)
         if done:
             log.info(f"maintenance.{self.duty.name}", done=done)
         # Jitter, so that several processes and duties do not fall into step.

@@ -11,10 +11,12 @@ import structlog
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.settings import LogSettings, StoreSettings
+from ledgerq_shared.metrics import serve
+from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.app import build_app
 from ledgerq_worker.heartbeat import Heartbeat, first_beat
+from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
 from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
@@ -45,6 +47,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     )
     celery_seams.install_sender(app, sender)
     client.mark_installed(app)
+    serve(metrics.registry, load(MetricsSettings))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -80,6 +83,7 @@ def _run(
         progress.note()
         try:
             leads = leadership.leads()
+            metrics.leads.set(leads)
             if leads != led:
                 log.info("maintenance.leads" if leads else "maintenance.stands_by")
                 led = leads
@@ -88,6 +92,7 @@ def _run(
         except Unavailable as error:
             log.warning("maintenance.ledger_unavailable", error=error.detail)
             leadership.lost_touch()
+            metrics.leads.set(0)
             ended.wait(_TRY_AGAIN_AFTER)
         ended.wait(look_every / 2)
 

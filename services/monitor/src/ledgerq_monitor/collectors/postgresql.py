@@ -1,0 +1,94 @@
+"""PostgreSQL: whether it answers, how large it is, what grows, what hurts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from prometheus_client.core import Metric as Family
+
+from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_shared.metrics import Metric
+from ledgerq_shared.statements.read_metrics import read_server, read_tables
+
+_TABLE = ("table",)
+_SIZE = Metric("ledgerq_postgresql_database_bytes", "gauge", "Size of the ledger's database on disk.")
+_CONNECTIONS = Metric("ledgerq_postgresql_connections", "gauge", "Connections to the ledger's database.")
+_MOST_CONNECTIONS = Metric("ledgerq_postgresql_max_connections", "gauge", "Connections that the server allows in all.")
+_OLDEST = Metric(
+    "ledgerq_postgresql_oldest_transaction_seconds",
+    "gauge",
+    "Age of the oldest open transaction; without pg_read_all_stats of the monitor's own role only.",
+)
+_FROZEN = Metric(
+    "ledgerq_postgresql_frozen_transaction_age",
+    "gauge",
+    "Transactions since the oldest row that is not frozen; the server stops at 2 billion.",
+)
+_WAL = Metric("ledgerq_postgresql_wal_bytes_total", "counter", "Write-ahead log written since the server was made.")
+_WAL_KEPT = Metric(
+    "ledgerq_postgresql_wal_retained_bytes", "gauge", "Write-ahead log that is kept for the slowest replication slot."
+)
+_BUDGET = Metric(
+    "ledgerq_postgresql_disk_budget_bytes", "gauge", "How large the database may become, as the monitor was told."
+)
+_TABLE_SIZE = Metric("ledgerq_postgresql_table_bytes", "gauge", "Size of a table with its indexes.", _TABLE)
+_LIVE = Metric("ledgerq_postgresql_table_rows", "gauge", "Rows of a table, as PostgreSQL estimates.", _TABLE)
+_DEAD = Metric(
+    "ledgerq_postgresql_table_dead_rows", "gauge", "Rows of a table that wait for vacuum, as estimated.", _TABLE
+)
+
+
+class Server:
+    """The server and the database as a whole.
+
+    Args:
+        disk_budget: bytes.
+    """
+
+    name = "postgresql"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        _SIZE,
+        _CONNECTIONS,
+        _MOST_CONNECTIONS,
+        _OLDEST,
+        _FROZEN,
+        _WAL_KEPT,
+        _WAL,
+        _BUDGET,
+    )
+    patience = 2
+
+    def __init__(self, ledger: Ledger, *, disk_budget: int) -> None:
+        self._ledger = ledger
+        self._disk_budget = disk_budget
+
+    def collect(self) -> Iterable[Family]:
+        """One row. A standby writes no log of its own."""
+        [[(size, connections, most, oldest, frozen, wal, kept)]] = self._ledger.fetch(read_server())
+        yield _SIZE.family({(): size})
+        yield _CONNECTIONS.family({(): connections})
+        yield _MOST_CONNECTIONS.family({(): most})
+        yield _OLDEST.family({(): oldest})
+        yield _FROZEN.family({(): frozen})
+        yield _WAL_KEPT.family({(): kept})
+        yield _BUDGET.family({(): self._disk_budget})
+        if wal is not None:
+            yield _WAL.family({(): wal})
+
+
+class Tables:
+    """The ledger's tables."""
+
+    name = "tables"
+    metrics: ClassVar[tuple[Metric, ...]] = (_TABLE_SIZE, _LIVE, _DEAD)
+    patience = 6
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Family]:
+        """The schema has as many as it has."""
+        [rows] = self._ledger.fetch(read_tables())
+        for column, metric in enumerate(self.metrics, 1):
+            yield metric.family({(row[0],): row[column] for row in rows})

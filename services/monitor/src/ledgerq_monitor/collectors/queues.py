@@ -1,0 +1,89 @@
+"""Queues: how much waits and for how long, what workers hold, and how many slots serve each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from prometheus_client.core import Metric as Family
+
+from ledgerq_monitor.collectors.collector import Ledger, Names
+from ledgerq_shared.metrics import Metric
+from ledgerq_shared.statements.read_metrics import count_held, read_queue_gauges
+
+_QUEUE = ("queue",)
+_READY = Metric("ledgerq_queue_ready_tasks", "gauge", "Tasks that may run now and wait for a worker.", _QUEUE)
+_OLDEST = Metric(
+    "ledgerq_queue_oldest_ready_seconds", "gauge", "For how long the oldest of the ready tasks could have run.", _QUEUE
+)
+_CLAIMED = Metric("ledgerq_queue_claimed_tasks", "gauge", "Tasks in workers' hands.", _QUEUE)
+_OLDEST_CLAIM = Metric(
+    "ledgerq_queue_oldest_claim_seconds", "gauge", "For how long a worker has been at the oldest claim.", _QUEUE
+)
+_SLOTS = Metric("ledgerq_queue_slots", "gauge", "Slots of live workers that serve the queue.", _QUEUE)
+_PAUSED = Metric("ledgerq_queue_paused", "gauge", "Whether the queue is paused (1) or not (0).", _QUEUE)
+_HELD = Metric(
+    "ledgerq_queue_held_tasks",
+    "gauge",
+    "Tasks that wait for a time, a retry's delay, a limit or a worker that knows their type; of 100,000 at most.",
+    ("queue", "reason"),
+)
+
+
+class Queues:
+    """All queues that were ever used.
+
+    Args:
+        most_names: further queues are added up as ``other``.
+    """
+
+    name = "queues"
+    metrics: ClassVar[tuple[Metric, ...]] = (_READY, _OLDEST, _CLAIMED, _OLDEST_CLAIM, _SLOTS, _PAUSED)
+    patience = 1
+
+    def __init__(self, ledger: Ledger, *, most_names: int) -> None:
+        self._ledger = ledger
+        self._names = Names(most_names)
+        #: The queues of the last look: the broker's collector counts their tickets.
+        self.known: tuple[str, ...] = ()
+
+    def collect(self) -> Iterable[Family]:
+        """One statement for all of them."""
+        [rows] = self._ledger.fetch(read_queue_gauges())
+        self.known = tuple(sorted({row[0] for row in rows if self._names(row[0]) == row[0]}))
+        by_queue: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+        for name, *figures in rows:
+            by_queue.setdefault((self._names(name),), []).append(tuple(figures))
+
+        def of(column: int, combine: Any) -> dict[tuple[str, ...], float]:
+            return {labels: float(combine(row[column] for row in rows)) for labels, rows in by_queue.items()}
+
+        return [
+            _PAUSED.family(of(0, max)),
+            _SLOTS.family(of(1, sum)),
+            _READY.family(of(2, sum)),
+            _OLDEST.family(of(3, max)),
+            _CLAIMED.family(of(4, sum)),
+            _OLDEST_CLAIM.family(of(5, max)),
+        ]
+
+
+class Held:
+    """What waits for something else than a worker."""
+
+    name = "held"
+    metrics: ClassVar[tuple[Metric, ...]] = (_HELD,)
+    patience = 2
+
+    def __init__(self, ledger: Ledger, *, most_names: int) -> None:
+        self._ledger = ledger
+        self._names = Names(most_names)
+
+    def collect(self) -> Iterable[Family]:
+        """Counted up to a limit."""
+        [rows] = self._ledger.fetch(count_held())
+        held: Counter[tuple[str, ...]] = Counter()
+        for queue, reason, count in rows:
+            held[self._names(queue), reason] += count
+        return [_HELD.family(held)]

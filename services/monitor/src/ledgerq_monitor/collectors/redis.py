@@ -1,0 +1,56 @@
+"""Redis: its memory, and how many tickets it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from prometheus_client.core import Metric as Family
+
+from ledgerq_monitor.stores import redis_client
+from ledgerq_shared.metrics import Metric
+
+_MEMORY = Metric("ledgerq_redis_memory_bytes", "gauge", "Memory that Redis uses.")
+_MOST_MEMORY = Metric("ledgerq_redis_max_memory_bytes", "gauge", "Memory that Redis may use; 0: as much as there is.")
+_CLIENTS = Metric("ledgerq_redis_clients", "gauge", "Clients connected to Redis.")
+_EVICTED = Metric(
+    "ledgerq_redis_evicted_keys_total",
+    "counter",
+    "Keys that Redis has dropped for want of memory; tickets may be among them.",
+)
+_TICKETS = Metric(
+    "ledgerq_redis_tickets", "gauge", "Tickets in the broker; at most as many as slots serve the queue.", ("queue",)
+)
+
+
+class Redis:
+    """The broker.
+
+    Args:
+        queues: says which queues there are.
+        timeout: seconds for any answer.
+    """
+
+    name = "redis"
+    metrics: ClassVar[tuple[Metric, ...]] = (_MEMORY, _MOST_MEMORY, _CLIENTS, _EVICTED, _TICKETS)
+    patience = 1
+
+    def __init__(self, url: str, queues: Callable[[], tuple[str, ...]], *, timeout: float) -> None:
+        self._url = url
+        self._queues = queues
+        self._timeout = timeout
+
+    def collect(self) -> Iterable[Family]:
+        """A connection of its own each time: few are needed, and none can go stale."""
+        queues = self._queues()
+        with redis_client(self._url, timeout=self._timeout) as client:
+            info = client.info()
+            pipeline = client.pipeline(transaction=False)
+            for queue in queues:
+                pipeline.llen(queue)
+            lengths = pipeline.execute() if queues else []
+        yield _MEMORY.family({(): info["used_memory"]})
+        yield _MOST_MEMORY.family({(): info.get("maxmemory", 0)})
+        yield _CLIENTS.family({(): info["connected_clients"]})
+        yield _EVICTED.family({(): info["evicted_keys"]})
+        yield _TICKETS.family({(queue,): length for queue, length in zip(queues, lengths, strict=True)})

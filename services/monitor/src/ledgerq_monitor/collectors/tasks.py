@@ -1,0 +1,110 @@
+"""Tasks by type and state, what they ended as, and those that need a person: stuck, charged with deaths, quarantined."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import ClassVar
+
+from prometheus_client.core import Metric as Family
+
+from ledgerq_monitor.collectors.collector import Ledger, Names
+from ledgerq_shared.metrics import Metric
+from ledgerq_shared.statements.read_metrics import count_stuck, count_tasks, count_worker_deaths
+from ledgerq_shared.states import FINAL
+
+_TASKS = Metric(
+    "ledgerq_tasks",
+    "gauge",
+    "Tasks in the ledger, by type, queue and state; exact.",
+    ("task_type", "queue", "state"),
+)
+_ENDED = Metric(
+    "ledgerq_tasks_ended_total",
+    "counter",
+    "Tasks that ended as SUCCESS, FAILURE or REVOKED since the monitor started, by whatever path.",
+    ("task_type", "queue", "state"),
+)
+_STUCK = Metric("ledgerq_stuck_tasks", "gauge", "Tasks in the hands of dead workers that nobody has taken back.")
+_STUCK_SECONDS = Metric(
+    "ledgerq_stuck_seconds", "gauge", "For how long the first of the workers with stuck tasks has been dead; 0: none."
+)
+_SUSPECTS = Metric(
+    "ledgerq_suspect_tasks", "gauge", "Unfinished tasks that were running when a worker died; they run alone."
+)
+_QUARANTINED = Metric(
+    "ledgerq_quarantined_tasks",
+    "gauge",
+    "Tasks in the ledger that ended as TaskQuarantined: they killed their workers.",
+)
+
+#: A worker's lease may be over for this long before its tasks count as stuck: recovery needs a moment, in seconds.
+_STUCK_AFTER = 30.0
+
+
+class Tasks:
+    """The counters of the ledger, and what they gained.
+
+    Args:
+        most_names: of task types and of queues; further ones count as ``other``.
+    """
+
+    name = "tasks"
+    metrics: ClassVar[tuple[Metric, ...]] = (_TASKS, _ENDED)
+    patience = 1
+
+    def __init__(self, ledger: Ledger, *, most_names: int) -> None:
+        self._ledger = ledger
+        self._type = Names(most_names)
+        self._queue = Names(most_names)
+        self._before: dict[tuple[str, str, str], int] | None = None
+        self._ended: Counter[tuple[str, str, str]] = Counter()
+
+    def collect(self) -> Iterable[Family]:
+        """Read the counts. What a final state has gained since the last look has ended meanwhile."""
+        [rows] = self._ledger.fetch(count_tasks())
+        now = {(task_type, queue, state): int(count) for task_type, queue, state, count in rows}
+        tasks: Counter[tuple[str, str, str]] = Counter()
+        for (task_type, queue, state), count in sorted(now.items(), key=lambda item: -item[1]):
+            labels = self._type(task_type), self._queue(queue), state
+            tasks[labels] += count
+            for final in FINAL:  # a rate needs the 0 before the first
+                self._ended[*labels[:2], final] += 0
+            if state in FINAL:
+                # Deleting old tasks takes counts back: that is no end.
+                before = count if self._before is None else self._before.get((task_type, queue, state), 0)
+                self._ended[labels] += max(count - before, 0)
+        self._before = now
+        return [_TASKS.family(tasks), _ENDED.family(self._ended)]
+
+
+class Stuck:
+    """What recovery should have taken back."""
+
+    name = "stuck"
+    metrics: ClassVar[tuple[Metric, ...]] = (_STUCK, _STUCK_SECONDS)
+    patience = 1
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Family]:
+        """Look at the claims, of which there are as many as busy slots."""
+        [[(tasks, seconds)]] = self._ledger.fetch(count_stuck(after=_STUCK_AFTER))
+        return [_STUCK.family({(): tasks}), _STUCK_SECONDS.family({(): seconds})]
+
+
+class Deaths:
+    """Tasks that workers died with."""
+
+    name = "deaths"
+    metrics: ClassVar[tuple[Metric, ...]] = (_SUSPECTS, _QUARANTINED)
+    patience = 2
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Family]:
+        """An index has the few of them."""
+        [[(suspects, quarantined)]] = self._ledger.fetch(count_worker_deaths())
+        return [_SUSPECTS.family({(): suspects}), _QUARANTINED.family({(): quarantined})]

@@ -1,0 +1,78 @@
+"""Worker nodes: their slots, what is busy, when they were last heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from prometheus_client.core import Metric as Family
+
+from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_shared.metrics import Metric
+from ledgerq_shared.statements.read_metrics import count_ended_workers, read_worker_gauges
+
+_WORKER = ("worker",)
+_WORKERS = Metric(
+    "ledgerq_workers",
+    "gauge",
+    "Workers that have not ended: live, stopping, or overdue (their lease is over and nobody has declared them dead).",
+    ("state",),
+)
+_SLOTS = Metric("ledgerq_workers_slots", "gauge", "Slots of a worker: how many tasks it runs at once.", _WORKER)
+_BUSY = Metric("ledgerq_workers_busy_slots", "gauge", "Slots of a worker that hold tasks.", _WORKER)
+_HEARTBEAT = Metric(
+    "ledgerq_workers_heartbeat_age_seconds", "gauge", "Time since a worker renewed its lease in the ledger.", _WORKER
+)
+_ENDED = Metric(
+    "ledgerq_workers_ended",
+    "gauge",
+    "Workers that ended within a day: stopped, or lost (declared dead).",
+    ("reason",),
+)
+
+#: Workers that have series of their own; all are counted.
+_MOST = 500
+_MOST_COUNTED = 5000
+
+
+class Workers:
+    """Those that have not ended."""
+
+    name = "workers"
+    metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS, _SLOTS, _BUSY, _HEARTBEAT)
+    patience = 1
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Family]:
+        """One statement."""
+        [rows] = self._ledger.fetch(read_worker_gauges(limit=_MOST_COUNTED))
+        states = {("live",): 0, ("stopping",): 0, ("overdue",): 0}
+        for _, _, _, _, lease, stopping in rows:
+            states[("overdue" if lease < 0 else "stopping" if stopping else "live",)] += 1
+        shown = rows[:_MOST]
+        return [
+            _WORKERS.family(states),
+            _SLOTS.family({(name,): slots for name, slots, *_ in shown}),
+            _BUSY.family({(name,): busy for name, _, busy, *_ in shown}),
+            _HEARTBEAT.family({(name,): max(age, 0.0) for name, _, _, age, *_ in shown}),
+        ]
+
+
+class EndedWorkers:
+    """Those of the last day."""
+
+    name = "ended_workers"
+    metrics: ClassVar[tuple[Metric, ...]] = (_ENDED,)
+    patience = 6
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterable[Family]:
+        """By how they ended."""
+        [rows] = self._ledger.fetch(count_ended_workers())
+        ended = {("stopped",): 0, ("lost",): 0}
+        ended.update({(why,): count for why, count in rows})
+        return [_ENDED.family(ended)]

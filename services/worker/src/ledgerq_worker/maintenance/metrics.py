@@ -1,0 +1,44 @@
+"""What a maintenance process counts of itself."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from ledgerq_shared.metrics import SHORT_SECONDS, Metric
+
+_DUTY = ("duty",)
+_LEADS = Metric("ledgerq_maintenance_leads", "gauge", "Whether this maintenance process leads (1) or stands by (0).")
+_SECONDS = Metric(
+    "ledgerq_maintenance_duty_seconds",
+    "histogram",
+    "Time of one round of a duty; the sweep's holds that of the duties that it begins.",
+    _DUTY,
+    SHORT_SECONDS,
+)
+_DONE = Metric("ledgerq_maintenance_done_total", "counter", "What a duty has done: tasks, entries, keys.", _DUTY)
+_FAILURES = Metric("ledgerq_maintenance_failures_total", "counter", "Rounds of a duty that failed.", _DUTY)
+
+METRICS = (_LEADS, _SECONDS, _DONE, _FAILURES)
+
+#: What the process answers scrapes with.
+registry = CollectorRegistry()
+for _own in (ProcessCollector, PlatformCollector, GCCollector):
+    _own(registry=registry)
+leads = _LEADS.instrument(registry)
+_seconds, _done, _failures = (metric.instrument(registry) for metric in METRICS[1:])
+
+
+class DutyMetrics:
+    """One duty's part."""
+
+    def __init__(self, duty: str) -> None:
+        self._seconds, self._done, self._failures = (metric.labels(duty) for metric in (_seconds, _done, _failures))
+
+    def went_round(self, seconds: float, done: int) -> None:
+        """A round has ended."""
+        self._seconds.observe(seconds)
+        self._done.inc(done)
+
+    def failed(self) -> None:
+        """A round did not do what it should."""
+        self._failures.inc()
