@@ -17,7 +17,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old lint format reference requirements verify hooks bench clean clean-data
+.PHONY: help run test test-chaos test-old test-helm lint format reference chart requirements verify hooks bench clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,13 +26,17 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 tests/chaos tests/model $(ARGS)
 
 test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 with Redis 6.2; ARGS="tests/model -x" for a part
 	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-old $(ARGS)
+
+test-helm: $(DEVELOPMENT) ## the Helm chart, rendered, linted and held against Kubernetes' schemas (needs helm, kubeconform)
+	@if command -v helm >/dev/null; then $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/helm $(ARGS); \
+	else echo "SKIPPED: helm is not on PATH"; fi
 
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -55,8 +59,12 @@ verify: $(DEVELOPMENT) ## are generated files what their sources say?
 	$(BIN)/python -m pip check
 	$(BIN)/python scripts/make_reference.py --check
 	$(BIN)/python scripts/make_dashboards.py --check
+	$(BIN)/python scripts/make_chart.py --check
 	@$(MAKE) --no-print-directory requirements
 	git diff --exit-code -- requirements.txt requirements-dev.txt requirements-bench.txt
+
+chart: $(DEVELOPMENT) ## write the Helm chart's schema and tables from its values.yaml
+	$(BIN)/python scripts/make_chart.py
 
 requirements: $(VENV)/.created ## pin requirements*.txt anew (UPGRADE=1 for newer versions)
 	$(PIP) install uv==$(UV_VERSION)
