@@ -86,9 +86,7 @@ def render(**values: Any) -> Rendered:
 
 def refusal(values: Object, helm: str = HELMS[0] if HELMS else "helm") -> str:
     """What helm says when it refuses ``values``, which have to name the stores themselves."""
-    done = _run(helm, "template", None, json.dumps(values))
-    assert done.returncode != 0, f"not refused: {values}"
-    return done.stderr
+    return _refusal(helm, json.dumps(values))
 
 
 def run(helm: str, verb: str, *arguments: str, values: Object) -> subprocess.CompletedProcess[str]:
@@ -101,6 +99,13 @@ def _template(helm: str, file: str | None, values: str) -> Rendered:
     done = _run(helm, "template", file, values)
     assert done.returncode == 0, done.stderr
     return Rendered(done.stdout)
+
+
+@functools.cache
+def _refusal(helm: str, values: str) -> str:
+    done = _run(helm, "template", None, values)
+    assert done.returncode != 0, f"not refused: {values}"
+    return done.stderr
 
 
 def _run(helm: str, verb: str, file: str | None, values: str, *arguments: str) -> subprocess.CompletedProcess[str]:

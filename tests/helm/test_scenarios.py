@@ -84,7 +84,7 @@ def test_the_full_scenario_renders_every_template():
         path.relative_to(CHART).as_posix()
         for path in (CHART / "templates").rglob("*.yaml")
         if path.name != "validations.yaml"
-    } - {"templates/monitor/dashboards.yaml"}
+    }
     rendered: set[str] = set()
     for name in SCENARIOS:
         lines = scenario(name).text.splitlines()
