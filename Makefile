@@ -29,7 +29,8 @@ test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k 
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
-	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s -o timeout=0 tests/chaos tests/model $(ARGS)
+	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
+	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -o timeout=0 tests/chaos tests/model $(ARGS)
 
 test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 with Redis 6.2; ARGS="tests/model -x" for a part
 	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-old $(ARGS)

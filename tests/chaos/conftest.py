@@ -1,12 +1,14 @@
-"""Fixtures of the chaos tests: a plant on this test's own database, short or long."""
+"""Fixtures of the chaos tests: a plant on this test's own database, short or long. The long form ends with its figures."""
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from ledgerq_shared.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.chaos.support.plant import Plant
@@ -29,10 +31,29 @@ class Scale:
     #: How long the storm of random faults goes on, in seconds.
     storm: float
     seed: int
+    #: Of the long form; 0 in the short one.
+    minutes: float = 0.0
 
     def of(self, short: int, long: int) -> int:
-        """A quantity."""
-        return long if self.is_long else short
+        """A quantity: ``long`` with ten minutes, in proportion with more or fewer, never less than ``short``."""
+        return max(short, round(long * self.minutes / 10))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the tests of the long form have printed: seed, histograms, counts. They may have run in other processes."""
+    if not os.environ.get("CHAOS_MINUTES"):
+        return
+    terminalreporter.section(f"figures (SEED={os.environ.get('CHAOS_SEED')})")
+    for report in terminalreporter.stats.get("passed", ()):
+        if report.when == "call" and report.capstdout.strip():
+            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]} ({report.duration:.0f} s)")
+            terminalreporter.write_line(report.capstdout.rstrip())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet() -> None:
+    """What the tests' own broker and database say by the way is no figure."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +61,7 @@ def scale() -> Scale:
     """From CHAOS_MINUTES and CHAOS_SEED, which `make test-chaos` sets."""
     minutes = float(os.environ.get("CHAOS_MINUTES") or 0)
     seed = int(os.environ.get("CHAOS_SEED") or int.from_bytes(os.urandom(3), "big"))
-    return Scale(bool(minutes), 10.0 if minutes else 2.0, minutes * 60 or 5.0, seed)
+    return Scale(bool(minutes), 10.0 if minutes else 2.0, minutes * 60 or 5.0, seed, minutes)
 
 
 @pytest.fixture

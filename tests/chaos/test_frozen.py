@@ -50,7 +50,7 @@ def test_promise_2_a_woken_zombie_changes_nothing_and_sends_nothing_on(plant: Pl
 def test_promise_3_a_task_that_holds_the_gil_is_not_started_twice(plant: Plant, scale: Scale, pool: str):
     plant.maintenance()
     worker = plant.worker(slots=1, LEDGERQ_WORKER_POOL=pool)
-    seconds = scale.of(6, 30)
+    seconds = 30 if scale.is_long else 6
     task_id = plant.submit("holds_the_gil", seconds=seconds)
     plant.begun(task_id)
     plant.worker(slots=1)

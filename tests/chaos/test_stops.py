@@ -24,7 +24,7 @@ def test_promise_2_sigterm_in_the_middle_of_everything_loses_and_repeats_nothing
     dice = random.Random(scale.seed)
     print(f"seed {scale.seed}")
     plant.maintenance()
-    for number in range(scale.of(2, 200)):
+    for number in range(scale.of(2, 40)):
         plant.submit_all("quick", [{"number": one} for one in range(300)])
         plant.submit_all("slow", [{"seconds": 0.05}] * 6)
         worker = plant.worker(slots=2)
@@ -66,7 +66,7 @@ def test_promise_2_a_rolling_restart_under_load_repeats_nothing_that_had_ended(p
     api = plant.stack.api()
     nodes, most = plant.several_workers(1, slots=1), scale.of(3, 8)
     with Load(api.url, {"task_type": "chaos_tasks.slow", "task_parameters": {"seconds": 0.01}}) as load:
-        for _ in range(scale.of(1, 10)):
+        for _ in range(scale.of(1, 5)):
             nodes += plant.several_workers(most - len(nodes), slots=1)
             while len(nodes) > 1:
                 assert nodes.pop(0).stop() == 0

@@ -41,7 +41,7 @@ def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: 
     killed: list[str] = []
     took: list[float] = []
     until = time.monotonic() + scale.storm
-    with Load(api.url, body) as load:
+    with Load(api.url, body, pause=0.1) as load:
         while time.monotonic() < until or len(killed) < len(_FAULTS):
             fault = _FAULTS[len(killed)] if len(killed) < len(_FAULTS) else dice.choice(_FAULTS)
             killed.append(fault)

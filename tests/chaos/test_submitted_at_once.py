@@ -42,7 +42,7 @@ def test_one_idempotency_key_from_200_clients_of_two_servers_is_one_task_and_200
     servers = [plant.stack.api().url for _ in range(2)]
     body = {"task_type": "chaos_tasks.quick"}
     accepted = []
-    for number in range(scale.of(2, 30)):
+    for number in range(scale.of(2, 15)):
         answers = _at_once(servers, "/tasks/submit", [body], f"key-{number}")
         assert {answer.status for answer in answers} == {202}
         assert len({answer.body for answer in answers}) == 1
@@ -80,7 +80,7 @@ def test_one_unique_key_never_has_two_unfinished_tasks_while_workers_end_them(pl
         for number in range(12)
     ]
     accepted = set()
-    for _ in range(scale.of(2, 30)):
+    for _ in range(scale.of(2, 15)):
         answers = _at_once(servers, "/tasks/submit", bodies, None)
         assert {answer.status for answer in answers} <= {202, 409}
         assert all(answer.json()["code"] == "duplicate_task" for answer in answers if answer.status == 409)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import socket
 import threading
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _CHUNK = 65536
@@ -68,35 +70,75 @@ class Proxy:
             target.shutdown(socket.SHUT_RDWR)
 
 
+class Fate(enum.Enum):
+    """What becomes of a COMMIT."""
+
+    #: It is held back for a moment, then all goes on.
+    DELAYED = enum.auto()
+    #: It is passed on, and all goes on.
+    PASSED_ON = enum.auto()
+    #: Its connection is lost, and the server never hears of it.
+    UNSENT = enum.auto()
+    #: The server gets it and answers into the void: the client's connection is lost.
+    UNANSWERED = enum.auto()
+
+
 class CommitBreaker(Proxy):
-    """To PostgreSQL. After :meth:`arm` the next COMMIT loses its connection before its answer comes back.
+    """To PostgreSQL. :meth:`arm` decides what becomes of the next COMMIT, and what happens at that very moment.
 
     Args:
-        passes_commit_on: whether the server gets that COMMIT (and answers into the void) or never hears of it.
+        tells_server: whether the server hears of a lost connection. If not, its side stays open until the next
+            :meth:`arm`, as when the client's host has vanished.
     """
 
-    def __init__(self, url: str, *, passes_commit_on: bool) -> None:
+    def __init__(self, url: str, *, tells_server: bool = False) -> None:
         super().__init__(url)
-        self._passes_on = passes_commit_on
-        self._armed = threading.Event()
-        self.broken = threading.Event()
+        self._tells_server = tells_server
+        self._lock = threading.Lock()
+        self._fate: Fate | None = None
+        self._meanwhile: Callable[[], None] | None = None
+        #: Servers' ends of lost connections.
+        self._void: list[socket.socket] = []
+        #: Set when the COMMIT has met its fate.
+        self.met = threading.Event()
 
-    def arm(self) -> None:
-        """Break the next commit."""
-        self._armed.set()
+    def arm(self, fate: Fate, meanwhile: Callable[[], None] | None = None) -> None:
+        """Decide about the next commit."""
+        with self._lock:
+            for one in self._void:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            self._void.clear()
+            self._fate, self._meanwhile = fate, meanwhile
+            self.met.clear()
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while chunk := client.recv(_CHUNK):
-                if b"COMMIT" in chunk and self._armed.is_set():
-                    self._armed.clear()
+                fate, meanwhile = self._take(chunk)
+                if fate in (Fate.UNSENT, Fate.UNANSWERED):
                     client.shutdown(socket.SHUT_RDWR)
-                    if self._passes_on:
-                        server.sendall(chunk)
-                    self.broken.set()
-                    return  # the server's side stays open, as when a host has vanished
-                server.sendall(chunk)
+                if fate is not Fate.UNSENT and fate is not Fate.DELAYED:
+                    server.sendall(chunk)
+                if meanwhile is not None:
+                    meanwhile()
+                if fate is Fate.DELAYED:
+                    server.sendall(chunk)
+                if fate is not None:
+                    self.met.set()
+                if fate in (Fate.UNSENT, Fate.UNANSWERED) and not self._tells_server:
+                    with self._lock:
+                        self._void.append(server)
+                    return
             server.shutdown(socket.SHUT_RDWR)
+
+    def _take(self, chunk: bytes) -> tuple[Fate | None, Callable[[], None] | None]:
+        if b"COMMIT" not in chunk:
+            return None, None
+        with self._lock:
+            taken = self._fate, self._meanwhile
+            self._fate = self._meanwhile = None
+            return taken
 
 
 class SilentProxy(Proxy):

@@ -174,7 +174,7 @@ def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: Sl
 
 def test_a_table_in_use_stays_whatever_its_name_says_of_processes(table: SlotTable):
     """Containers of one pod share the folder, but not their processes' numbers."""
-    elsewhere = table.path.with_name(f"ledgerq-slots-{2**22 + 1}-elsewhere")  # no process of this machine
+    elsewhere = table.path.with_name(f"ledgerq-node-{2**22 + 1}-elsewhere")  # no process of this machine
     table.path = table.path.rename(elsewhere)
     SlotTable.create(COUNT).remove()
     assert elsewhere.exists()

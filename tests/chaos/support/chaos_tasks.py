@@ -83,6 +83,24 @@ def reports(self, gate):
     return steps
 
 
+@shared_task(bind=True, base=DatabaseAwareTask)
+def asks(self, gate):
+    """Asks all the time whether it is to end, until ``gate`` exists."""
+    _note("begin", self)
+    while not Path(gate).exists():
+        self.raise_if_cancelled()
+        time.sleep(0.01)
+    _note("end", self)
+    return gate
+
+
+@shared_task(bind=True, max_retries=3)
+def tries_later(self, countdown):
+    _note("begin", self)
+    _note("end", self)
+    raise self.retry(countdown=countdown, exc=ValueError("not yet"))
+
+
 @shared_task(bind=True, on_worker_lost="fail")
 def must_not_run_twice(self, gate=None):
     _note("begin", self)

@@ -18,7 +18,7 @@ from ledgerq_worker.recorder import Recorder
 from ledgerq_worker.slots import SlotTable
 from tests.support import databases, ledger_checks
 from tests.support.lives import Worker
-from tests.support.proxy import CommitBreaker
+from tests.support.proxy import CommitBreaker, Fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,12 +140,12 @@ def test_a_report_that_postgresql_refuses_is_dropped_and_the_end_is_recorded(
     ledger_checks.assert_all_ended(database, ids)
 
 
-@pytest.mark.parametrize("passes_commit_on", [True, False])
+@pytest.mark.parametrize("fate", [Fate.UNANSWERED, Fate.UNSENT])
 def test_a_connection_lost_in_commit_records_once_and_refuses_nothing(
-    database: str, node: Worker, table: SlotTable, passes_commit_on: bool
+    database: str, node: Worker, table: SlotTable, fate: Fate
 ):
     ids = _submit(database, 6)
-    with CommitBreaker(database, passes_commit_on=passes_commit_on) as proxy:
+    with CommitBreaker(database) as proxy:
         slot = _Slot(proxy.url, node.id, table)
         legs = slot.claim()
         more = _submit(database, 3)
@@ -153,9 +153,9 @@ def test_a_connection_lost_in_commit_records_once_and_refuses_nothing(
         slot.recorder.logged(legs[5], '{"message": "line"}')
         for leg in legs[:5]:
             _succeed(leg)
-        proxy.arm()
+        proxy.arm(fate)
         claimed = slot.recorder.flush(slot.claim_statement())
-        assert proxy.broken.is_set()
+        assert proxy.met.is_set()
         assert {task.id for task in claimed} == set(more)
         assert len(slot.departed.legs) == 5
         for leg in (legs[5], *map(slot.leg, claimed)):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-_PREFIX = "ledgerq-slots-"
+_PREFIX = "ledgerq-node-"
 _HEADER = struct.Struct("<16s B x H 44x")  # worker id, stopping, number of cancelled legs
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18

@@ -1,0 +1,90 @@
+"""Group 6, around COMMIT: the connection breaks before or behind it, and SIGTERM arrives at that very moment."""
+
+from __future__ import annotations
+
+import random
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos.support.load import Load
+from tests.support import databases, wait
+from tests.support.proxy import CommitBreaker, Fate
+
+if TYPE_CHECKING:
+    from tests.chaos.conftest import Scale
+    from tests.chaos.support.plant import Plant
+    from tests.support.stack import Running
+
+pytestmark = pytest.mark.chaos
+
+_BROKEN = (Fate.UNSENT, Fate.UNANSWERED)
+
+
+def test_promise_2_commits_that_break_before_or_behind_lose_and_repeat_nothing(plant: Plant, scale: Scale):
+    """API, worker and leader, each at its own commits, under load. Nobody died: so nothing may run a second time."""
+    dice = random.Random(scale.seed)
+    with ExitStack() as proxies:
+        # The API would wait for its lost transaction's end, and say 503: that is honest and slow.
+        ways = [
+            proxies.enter_context(CommitBreaker(plant.database_url, tells_server=tells))
+            for tells in (False, False, True)
+        ]
+        plant.stack.register()
+        plant.maintenance(DATABASE_URL=ways[0].url)
+        worker = plant.worker(slots=2, DATABASE_URL=ways[1].url)
+        api = plant.stack.api(DATABASE_URL=ways[2].url)
+        with Load(api.url, {"task_type": "chaos_tasks.quick"}, clients=4) as load:
+            for number in range(scale.of(12, 300)):
+                way = ways[number % 3]
+                way.arm(dice.choice(_BROKEN))
+                assert way.met.wait(60), f"commit {number}: {worker.log()}"
+        plant.all_ended()
+        assert worker.alive()
+        plant.stack.close()  # before the proxies
+    assert set(load.answers) <= {202, 503}, load.answers
+    print(f"commits broken: {scale.of(12, 300)}, tasks: {len(load.accepted)}, answers: {dict(load.answers)}")
+    _assert_each_ran_once(plant)
+    plant.assert_sound(load.accepted)
+
+
+def test_promise_2_sigterm_at_a_commit_that_may_also_break_loses_and_repeats_nothing(plant: Plant, scale: Scale):
+    dice = random.Random(scale.seed)
+    plant.maintenance()
+    plant.submit_all("quick", [{"number": one} for one in range(100)])
+    ended = 0
+    with ExitStack() as proxies:
+        ways = [proxies.enter_context(CommitBreaker(plant.database_url)) for _ in range(2)]
+        while ended < scale.of(2, 60):
+            before = plant.workers()
+            nodes = [plant.stack.worker(DATABASE_URL=way.url) for way in ways]
+            wait.until(lambda before=before: plant.workers() == before + 2, 60, what="two workers register")
+            for way, node in zip(ways, nodes, strict=True):
+                _sigterm_at(plant, way, node, list(Fate)[ended % len(Fate)], skip=dice.randrange(8))
+                ended += 1
+            assert plant.scalar("SELECT count(*) FROM claim") == 0
+    plant.worker(slots=2)
+    plant.all_ended()
+    _assert_each_ran_once(plant)
+    plant.assert_sound()
+
+
+def _sigterm_at(plant: Plant, way: CommitBreaker, node: Running, fate: Fate, *, skip: int) -> None:
+    """One of the node's next commits meets its fate, and the node gets SIGTERM at that moment."""
+    plant.submit_all("slow", [{"seconds": 0.02}] * 40)
+    for _ in range(skip):
+        way.arm(Fate.PASSED_ON)
+        assert way.met.wait(60), node.log()
+    way.arm(fate, lambda: node.send(signal.SIGTERM))
+    assert way.met.wait(60), node.log()
+    assert node.wait() == 0, fate
+
+
+def _assert_each_ran_once(plant: Plant) -> None:
+    assert databases.rows(plant.database_url, "SELECT DISTINCT state, attempt, worker_deaths FROM task") == [
+        ("SUCCESS", 1, 0)
+    ]
+    assert {len(runs) for runs in plant.journal.runs().values()} == {1}
+    assert not databases.rows(plant.database_url, "SELECT 1 FROM task_event WHERE kind = 'late_write_refused'")
