@@ -166,7 +166,9 @@ def test_every_table_is_in_the_architecture():
 
 def test_every_decision_says_when_a_change_violates_it():
     records = sorted(ROOT.glob("docs/adr/*.md"))
-    for number, path in enumerate(records, 1):
+    numbers = [int(path.name[:4]) for path in records]
+    assert len(set(numbers)) == len(numbers)
+    for number, path in zip(numbers, records, strict=True):
         text = path.read_text(encoding="utf-8")
         assert text.startswith(f"# {number}. "), path.name
         for part in ("Context.", "Decision.", "Consequences.", "Evidence.", "A change violates this decision when"):

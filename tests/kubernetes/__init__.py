@@ -1,0 +1,1 @@
+"""The chart on a real cluster: the lab's, of one node."""
