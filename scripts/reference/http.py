@@ -52,7 +52,9 @@ def openapi() -> dict[str, Any]:
 
 
 def _call(method: str, path: str, call: dict[str, Any]) -> str:
-    text = f"## {method} {path}\n\n{_sentence(call['summary'])} {' '.join(call['description'].split())}\n"
+    scopes = {scope for way in call["security"] for scope_list in way.values() for scope in scope_list}
+    needs = f"Needs `{scopes.pop()}`." if scopes else "Needs no key."
+    text = f"## {method} {path}\n\n{_sentence(call['summary'])} {' '.join(call['description'].split())} {needs}\n"
     if parameters := call.get("parameters"):
         text += table(("parameter", "in", "type", "meaning"), (_parameter(one) for one in parameters))
     else:

@@ -37,6 +37,9 @@ LAUNCHER = (
     ),
 )
 
+#: Read by programs that call the API.
+CLIENTS = (("LEDGERQ_API_KEY", "–", "text", "The API key that `test_task_api.py` sends; needed once a key was made."),)
+
 #: Defaults that depend on the machine.
 _COMPUTED = {"LEDGERQ_WORKER_CONCURRENCY": "one per CPU core", "LEDGERQ_DOCUMENTS": "the shipped samples"}
 
@@ -55,7 +58,8 @@ def page() -> str:
     titles = ("variable", "default", "values", "meaning")
     for title, group in GROUPS.items():
         text += f"## {title}\n{table(titles, _rows(group))}"
-    text += f"## Launcher (`main.py`)\n{table(titles, _launcher_rows())}"
+    text += f"## Launcher (`main.py`)\n{table(titles, _rows_of(LAUNCHER))}"
+    text += f"## Clients\n{table(titles, _rows_of(CLIENTS))}"
     return text.rstrip("\n") + "\n"
 
 
@@ -71,8 +75,8 @@ def _rows(group: type[BaseSettings]) -> Iterator[tuple[str, ...]]:
         yield f"`{name}`", _default(name, field), _values(field), field.description
 
 
-def _launcher_rows() -> Iterator[tuple[str, ...]]:
-    for name, default, values, meaning in LAUNCHER:
+def _rows_of(variables: tuple[tuple[str, ...], ...]) -> Iterator[tuple[str, ...]]:
+    for name, default, values, meaning in variables:
         yield f"`{name}`", default, values, meaning
 
 

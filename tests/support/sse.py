@@ -23,6 +23,7 @@ class EventStream:
 
     url: str
     last_event_id: int | None = None
+    sent: dict[str, str] = field(default_factory=dict)
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     #: ``(id, event, data)`` in the order received.
@@ -37,7 +38,7 @@ class EventStream:
         headers = {} if self.last_event_id is None else {"Last-Event-ID": str(self.last_event_id)}
         self._connection.connect()
         self._socket = self._connection.sock
-        self._connection.request("GET", parts.path, headers=headers)
+        self._connection.request("GET", parts.path, headers={**headers, **self.sent})
         self._answer = self._connection.getresponse()
         self.status = self._answer.status
         self.headers = {name.lower(): value for name, value in self._answer.getheaders()}

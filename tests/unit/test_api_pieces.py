@@ -23,7 +23,7 @@ from ledgerq_api.tasks.long_poll import LONGEST_WAIT, wait_of
 from ledgerq_api.tasks.schemas import decode_submit
 from ledgerq_shared.errors import InvalidRequest, LedgerUnavailable, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.events import Event
-from ledgerq_shared.settings import SettingsError, load
+from ledgerq_shared.settings import load
 
 NOW = datetime(2026, 5, 20, tzinfo=UTC)
 
@@ -75,12 +75,12 @@ def test_loopback_is_recognised(host, is_local):
     assert is_loopback(host) is is_local
 
 
-def test_an_open_address_is_refused_unless_allowed(monkeypatch):
+def test_only_loopback_is_open_unless_said_otherwise(monkeypatch):
+    assert load(ApiSettings).is_open
     monkeypatch.setenv("LEDGERQ_API_HOST", "0.0.0.0")
-    with pytest.raises(SettingsError, match="LEDGERQ_ALLOW_ANONYMOUS"):
-        load(ApiSettings)
+    assert not load(ApiSettings).is_open
     monkeypatch.setenv("LEDGERQ_ALLOW_ANONYMOUS", "true")
-    assert load(ApiSettings).api_host == "0.0.0.0"
+    assert load(ApiSettings).is_open
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,15 @@ def test_a_depth_of_sixty_four_is_the_limit():
     # The parameters' own object is the first level.
     deepest = MAX_DEPTH - 1
     for nesting in ("[" * deepest + "]" * deepest, '{"a":' * (deepest - 1) + "{}" + "}" * (deepest - 1)):
-        draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":{nesting}}}}}'.encode()), known)
+        draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":{nesting}}}}}'.encode()), known, "api")
         with pytest.raises(InvalidRequest):
-            draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{nesting}]}}}}'.encode()), known)
+            draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{nesting}]}}}}'.encode()), known, "api")
     # Many brackets side by side are not deep.
-    draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{",".join(["[]"] * 500)}]}}}}'.encode()), known)
+    draft(
+        decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{",".join(["[]"] * 500)}]}}}}'.encode()),
+        known,
+        "api",
+    )
 
 
 JSON = st.recursive(
@@ -165,7 +169,7 @@ def test_any_json_object_is_kept_as_it_was_written(parameters):
         body = f'{{"task_type":"a.b","task_parameters":{text}}}'.encode()
     except UnicodeEncodeError:
         return  # hypothesis's lone surrogates have no UTF-8 form
-    assert draft(decode_submit(body), catalogue("a.b")).parameters == text
+    assert draft(decode_submit(body), catalogue("a.b"), "api").parameters == text
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -239,6 +243,6 @@ def test_a_deadline_ends_only_waits_that_are_late():
 def test_ids_of_drafts_are_new_and_in_order():
     known = catalogue("a.b")
     body = decode_submit(b'{"task_type":"a.b"}')
-    ids = [draft(body, known).id for _ in range(1000)]
+    ids = [draft(body, known, "api").id for _ in range(1000)]
     assert ids == sorted(set(ids))
     assert all(isinstance(task_id, uuid.UUID) for task_id in ids)

@@ -83,7 +83,7 @@ def _submit_round(
     lost = _submit_once(cursor, tasks, submitted)
     contested = [task for task in tasks if (row := lost.get(task.id)) and (row.is_stale or _policy(task) == "replace")]
     if contested:
-        won = {UUID(str(row[0])) for row in execute(cursor, take_over(contested, actor=contested[0].actor))}
+        won = {UUID(str(row[0])) for row in execute(cursor, take_over(contested))}
         for task_id in won:
             del lost[task_id]
         lost.update(_submit_once(cursor, [task for task in contested if task.id in won], submitted))

@@ -47,9 +47,10 @@ def test_a_bad_setting_is_one_line_that_names_it(stack, variable, value):
     assert variable in line
 
 
-def test_an_open_address_needs_a_word_of_consent(stack):
-    line = one_line(stack.start("api", "-m", "ledgerq_api", LEDGERQ_API_HOST="0.0.0.0"), 2)
+def test_an_open_address_needs_a_key_or_a_word_of_consent(stack):
+    line = one_line(stack.start("api", "-m", "ledgerq_api", LEDGERQ_API_HOST="0.0.0.0", LEDGERQ_API_PORT="0"), 2)
     assert "LEDGERQ_ALLOW_ANONYMOUS" in line
+    assert "ledgerq keys create" in line
     api = stack.api(LEDGERQ_API_HOST="0.0.0.0", LEDGERQ_ALLOW_ANONYMOUS="true")
     assert "api.anonymous" in api.log()
 

@@ -18,6 +18,8 @@ import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
 from ledgerq_api import __version__, documentation, problems
+from ledgerq_api.auth.gate import Gate
+from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.control import schemas as control_schemas
 from ledgerq_api.control.service import ControlService
@@ -46,8 +48,8 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.settings import StoreSettings
 
-#: One for each thread that uses the database: submits, batch submits, statuses, streams, wake-ups, and four readers.
-_CONNECTIONS = 9
+#: One for each thread that uses the database: submits, batch submits, statuses, streams, wake-ups, keys, four readers.
+_CONNECTIONS = 10
 
 _WIRE_TYPES = [
     *task_schemas.WIRE_TYPES,
@@ -67,6 +69,7 @@ class Services:
     database: Database
     broker: Broker
     ledger: Ledger
+    keyring: Keyring
     wakeups: Wakeups
     tasks: TaskService
     streams: StreamService
@@ -87,6 +90,7 @@ class Services:
         await self.streams.feed.close()
         await self.tasks.close()
         self.wakeups.close()
+        self.keyring.close()
         self.ledger.close()
         self.broker.close()
         self.database.close()
@@ -105,6 +109,7 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
         database=database,
         broker=broker,
         ledger=ledger,
+        keyring=Keyring(ledger, is_open=settings.is_open),
         wakeups=wakeups,
         tasks=TaskService(ledger, catalogue, acceptance, reader),
         streams=StreamService(reader, Feed(ledger)),
@@ -133,8 +138,10 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         # Asked for on every request; our metrics are Prometheus's, our logs structlog's.
         telemetry={"metrics": False, "logs": False},
     )
-    app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(services.tasks, locale=settings.locale)
-    app.router.routes += ledgerq_api.stream.endpoints.lean_routes(services.streams)
+    app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(
+        services.tasks, services.keyring, locale=settings.locale
+    )
+    app.router.routes += ledgerq_api.stream.endpoints.lean_routes(services.streams, services.keyring)
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
     app.include_router(ledgerq_api.control.endpoints.router(services.control, locale=settings.locale))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
@@ -149,7 +156,8 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.include_router(ledgerq_api.workers.endpoints.router(services.workers))
     app.include_router(ledgerq_api.health.endpoints.router(services.health))
     app.add_api_route("/", _to_docs, include_in_schema=False)
-    app.add_middleware(Edge)
+    app.add_middleware(Gate, keyring=services.keyring, rate=settings.key_rate, burst=settings.key_burst)
+    app.add_middleware(Edge)  # outside of the gate: a refusal has a request id, too
     problems.install(app)
     documentation.install(app, paths=LEAN_PATHS, wire_types=_WIRE_TYPES)
     return app

@@ -10,11 +10,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from msgspec import Struct
 
+from ledgerq_api.auth.scopes import needed_for
+
 _REFERENCE = "#/components/schemas/{name}"
 
 _DESCRIPTION = """
 A durable task queue. A task that was accepted (202) is committed in PostgreSQL and will run; its status,
 progress, result and history are kept there.
+
+Calls need an API key with the scope that they name, unless the server listens on its own machine only and no key was
+ever made. Send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
 
 Times are RFC 3339 in UTC. Errors are `application/problem+json` (RFC 9457) with a stable `code`. Unknown body
 fields are refused. Lists have cursors as well as pages.
@@ -22,16 +27,38 @@ fields are refused. Lists have cursors as well as pages.
 
 _ERRORS = {
     400: ("The body is not JSON.", "malformed_json", "The body is not valid JSON."),
+    401: (
+        "There is no API key, or it is unknown, revoked or expired.",
+        "api_key_missing",
+        "This call needs an API key.",
+    ),
+    403: (
+        "The API key does not have the scope that this call needs.",
+        "scope_missing",
+        "The API key does not have the scope that this call needs.",
+    ),
     404: ("There is no such thing.", "task_not_found", "No task has this id."),
     409: ("The task, or another one, is in the way.", "task_is_final", "The task has already ended."),
     413: ("The body is too large.", "body_too_large", "The request body is too large."),
     415: ("The body is not declared as JSON.", "unsupported_media_type", "The request body must be JSON."),
     422: ("The request is understood and wrong.", "invalid_request", "The request is not valid."),
+    429: (
+        "The API key makes too many requests (where that is limited); `Retry-After` says when to go on.",
+        "rate_limited",
+        "The API key makes too many requests; `Retry-After` says when to go on.",
+    ),
     503: (
         "PostgreSQL is away, or no task type is registered; `Retry-After` says when to try again.",
         "ledger_unavailable",
         "PostgreSQL cannot be reached; nothing was recorded.",
     ),
+}
+
+
+#: Two ways to send one and the same key.
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer lq_…`."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key: `X-API-Key: lq_…`."},
 }
 
 
@@ -118,10 +145,23 @@ def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callab
             _drop_fastapis_errors(made)
             for path, operations in paths.items():
                 made["paths"].setdefault(path, {}).update(operations)
+            _add_security(made)
             made["paths"] = _with_nulls(dict(sorted(made["paths"].items())))
         return made
 
     return openapi
+
+
+def _add_security(document: dict[str, Any]) -> None:
+    """Say at every call which scope it needs, and how it is refused without."""
+    document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = needed_for(method.upper(), path)
+            operation["security"] = [{name: [needed]} for name in _SECURITY_SCHEMES] if needed else []
+            if needed:
+                refusals = {str(status): _error(status) for status in (401, 403, 429)}
+                operation["responses"] = dict(sorted({**operation["responses"], **refusals}.items()))
 
 
 def _drop_fastapis_errors(document: dict[str, Any]) -> None:
@@ -148,8 +188,10 @@ def _error(status: int) -> dict[str, Any]:
         "description": description,
         "content": _content("application/problem+json", "Problem", example),
     }
-    if status == 503:
+    if status in {429, 503}:
         response["headers"] = {"Retry-After": text_header("Seconds.")}
+    if status == 401:
+        response["headers"] = {"WWW-Authenticate": text_header("`Bearer`.")}
     return response
 
 

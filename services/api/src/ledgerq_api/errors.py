@@ -2,10 +2,14 @@
 
 LedgerQError
 ├── MalformedJson          400  not JSON at all
+├── ApiKeyMissing          401
+├── ApiKeyInvalid          401  unknown, revoked or expired
+├── ScopeMissing           403
 ├── RouteNotFound          404
 ├── MethodNotAllowed       405
 ├── BodyTooLarge           413
 ├── UnsupportedMediaType   415
+├── RateLimited            429
 └── InternalError          500  a fault of ours
 """
 
@@ -19,6 +23,27 @@ class MalformedJson(LedgerQError):
 
     code = "malformed_json"
     status = 400
+
+
+class ApiKeyMissing(LedgerQError):
+    """This call needs an API key: send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`."""
+
+    code = "api_key_missing"
+    status = 401
+
+
+class ApiKeyInvalid(LedgerQError):
+    """The API key is unknown, revoked or expired."""
+
+    code = "api_key_invalid"
+    status = 401
+
+
+class ScopeMissing(LedgerQError):
+    """The API key does not have the scope that this call needs."""
+
+    code = "scope_missing"
+    status = 403
 
 
 class RouteNotFound(LedgerQError):
@@ -47,6 +72,14 @@ class UnsupportedMediaType(LedgerQError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class RateLimited(LedgerQError):
+    """The API key makes too many requests; `Retry-After` says when to go on."""
+
+    code = "rate_limited"
+    status = 429
+    retryable = True
 
 
 class InternalError(LedgerQError):

@@ -29,15 +29,17 @@ class LeanRoute(Route):
     """A route to a plain ASGI application that answers to one method (and HEAD, if that is GET)."""
 
     def __init__(self, path: str, handler: Handler, *, method: str) -> None:
-        super().__init__(path, _OneMethod(handler, method), methods=None, include_in_schema=False)
+        #: The methods that it does not answer 405.
+        self.answered = {method, "HEAD"} if method == "GET" else {method}
+        super().__init__(path, _OneMethod(handler, self.answered), methods=None, include_in_schema=False)
 
 
 class _OneMethod:
     """Refuses other methods by itself: a later route with a path parameter would match the same path."""
 
-    def __init__(self, handler: Handler, method: str) -> None:
+    def __init__(self, handler: Handler, methods: set[str]) -> None:
         self._handler = handler
-        self._methods = {method, "HEAD"} if method == "GET" else {method}
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in self._methods:

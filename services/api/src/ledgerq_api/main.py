@@ -18,10 +18,11 @@ from uvicorn.supervisors import ChangeReload
 
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.settings import ApiSettings, is_loopback
-from ledgerq_shared.database import Database
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+from ledgerq_shared.statements.api_keys import UsableKey, read_usable_keys
 
 #: Seconds that open requests get after SIGTERM.
 _GRACE = 10
@@ -38,19 +39,20 @@ def main() -> None:
         configure(logs, service="api")
         _allow_many_connections()
         listener = _listen(settings.api_host, settings.api_port)
-        _check_ledger(stores)
+        has_keys = _check_ledger(stores, settings)
     except (SettingsError, LedgerQError) as error:
         sys.stderr.write(f"ledgerq-api: {error}\n")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
     # problems.py has logged it already, with the request's id.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "Exception in ASGI" not in record.getMessage())
     host, port = listener.getsockname()[:2]
-    if not is_loopback(settings.api_host):
+    if not has_keys and not is_loopback(settings.api_host):
         log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops cleanly and then raises the signal again: that is a good end, not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
-    log.info("api.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    log.info("api.listening", url=url, pid=os.getpid(), keys="required" if has_keys else "none")
     if settings.api_reload:
         _serve_with_reload(listener)
     else:
@@ -138,14 +140,28 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _check_ledger(stores: StoreSettings) -> None:
-    """PostgreSQL must be there and migrated. Redis may come later: tasks are accepted without it."""
+def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
+    """Whether an API key was ever made. PostgreSQL must be there and migrated, and an address that others can reach
+    needs a key. Redis may come later: tasks are accepted without it.
+    """
     database = Database(stores.database_url, application_name="ledgerq-api", size=1)
     try:
         with database.transaction() as cursor:
-            cursor.execute("SELECT to_regclass('task') IS NOT NULL")
-            (is_migrated,) = cursor.fetchone() or (False,)
+            cursor.execute("SELECT to_regclass('task') IS NOT NULL, to_regclass('api_key') IS NOT NULL")
+            is_migrated, knows_keys = cursor.fetchone() or (False, False)
+            keys = execute(cursor, read_usable_keys()) if knows_keys else []
     finally:
         database.close()
     if not is_migrated:
         raise SettingsError("the ledger has no tables yet: run `ledgerq-migrate upgrade` first")
+    if not keys:
+        raise SettingsError("the ledger's tables are older than this release: run `ledgerq-migrate upgrade` first")
+    first = UsableKey(*keys[0])
+    if not first.is_any and not settings.is_open:
+        raise SettingsError(
+            f"LEDGERQ_API_HOST={settings.api_host} is not a loopback address, and there is no API key: make one with "
+            "`ledgerq keys create`, listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true to let anybody in"
+        )
+    if first.is_any and first.id is None:
+        log.warning("api.no_usable_key", hint="every API key is revoked or expired, so nobody can call anything")
+    return first.is_any

@@ -72,7 +72,8 @@ def install(app: FastAPI) -> None:
 
     async def unexpected(request: Request, error: Exception) -> Response:
         request_id = request.scope.get("request_id")
-        log.error("api.request.failed", path=request.url.path, request_id=request_id, exc_info=error)
+        key_id = getattr(request.scope.get("ledgerq_key"), "id", None)
+        log.error("api.request.failed", path=request.url.path, request_id=request_id, key=key_id, exc_info=error)
         return render(InternalError(request_id=request_id), request.url.path)
 
     async def hung_up(_request: Request, _error: Exception) -> Response:

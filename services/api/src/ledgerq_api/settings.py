@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,7 +19,14 @@ class ApiSettings(BaseSettings):
     api_reload: bool = Field(False, description="Restart on an edit of the services' or the task modules' code.")
     allow_anonymous: bool = Field(
         False,
-        description="Listen on an address other than loopback although nobody has to identify themselves.",
+        description="Listen on an address other than loopback although no API key was ever made, so that anybody may "
+        "call it. Once one was made, keys are needed whatever this says.",
+    )
+    key_rate: float = Field(
+        0.0, ge=0, le=1_000_000, description="Requests a second that each API key may make to one API process; 0: any."
+    )
+    key_burst: int = Field(
+        0, ge=0, le=1_000_000, description="Requests that a key may make at once; 0: those of one second."
     )
     locale: Literal["zh", "en"] = Field(
         "zh",
@@ -44,14 +51,10 @@ class ApiSettings(BaseSettings):
         description="`GET /scaling`: run time that a task is taken to have where none has run yet, in seconds.",
     )
 
-    @model_validator(mode="after")
-    def _stay_on_loopback(self) -> Self:
-        if not self.allow_anonymous and not is_loopback(self.api_host):
-            raise ValueError(
-                f"LEDGERQ_API_HOST={self.api_host} is not a loopback address, and nobody has to identify "
-                "themselves: listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true if you want that"
-            )
-        return self
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody needs a key as long as none was ever made."""
+        return self.allow_anonymous or is_loopback(self.api_host)
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from ledgerq_shared.models.claims import Claim
 from ledgerq_shared.models.columns import LedgerTable, tables
 from ledgerq_shared.models.counts import TASK_COUNT
 from ledgerq_shared.models.events import TaskEvent
+from ledgerq_shared.models.keys import ApiKey
 from ledgerq_shared.models.outbox import Outbox
 from ledgerq_shared.models.submits import Idempotency, UniqueKey
 from ledgerq_shared.models.task import Task
@@ -17,6 +18,7 @@ from ledgerq_shared.models.workers import Leader, Worker
 
 __all__ = [
     "TASK_COUNT",
+    "ApiKey",
     "Claim",
     "Held",
     "Idempotency",

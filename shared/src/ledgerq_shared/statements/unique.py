@@ -82,15 +82,13 @@ WHERE w.holder <> w.id
 """
 
 
-def take_over(tasks: Sequence[NewTask], *, actor: str) -> Statement:
+def take_over(tasks: Sequence[NewTask]) -> Statement:
     """Give the keys of ``tasks`` to them where their holders can go. Rows: ``(id,)`` of those that now have theirs.
 
     A holder that waits ends as REVOKED, reason ``replaced``; one that has ended just loses the key; one that a worker
     holds keeps it. To be run after :func:`submit_unique_tasks` in the same transaction, which has locked the keys, and in
-    a statement of its own, which sees where the holders now are. Then submit the winners again.
-
-    Args:
-        actor: who replaces, for the event log.
+    a statement of its own, which sees where the holders now are. Then submit the winners again. The event names the
+    actor of the task that replaces.
     """
     options = [task.options for task in tasks]
     return Statement(
@@ -99,15 +97,15 @@ def take_over(tasks: Sequence[NewTask], *, actor: str) -> Statement:
             "id": plain_array(task.id for task in tasks),
             "key": text_array(option.unique_key if option else None for option in options),
             "ttl": plain_array(option.unique_ttl if option else None for option in options),
-            "actor": actor,
+            "actor": text_array(task.actor for task in tasks),
         },
     )
 
 
 _TAKE_OVER = f"""
 WITH input AS MATERIALIZED (
-  SELECT i.id, i.key, i.ttl, k.task_id AS holder
-  FROM unnest(%(id)s::uuid[], %(key)s::text[], %(ttl)s::float8[]) AS i(id, key, ttl)
+  SELECT i.id, i.key, i.ttl, i.actor, k.task_id AS holder
+  FROM unnest(%(id)s::uuid[], %(key)s::text[], %(ttl)s::float8[], %(actor)s::text[]) AS i(id, key, ttl, actor)
   CROSS JOIN LATERAL (SELECT task_id FROM unique_key WHERE key = i.key OFFSET 0) k
 ), unready AS (
   DELETE FROM ready WHERE task_id = ANY (ARRAY(
@@ -123,7 +121,7 @@ WITH input AS MATERIALIZED (
   RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, f.before
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-  SELECT d.id, d.seq, d.completed_at, 'revoked', d.attempt, %(actor)s,
+  SELECT d.id, d.seq, d.completed_at, 'revoked', d.attempt, i.actor,
          json_build_object('reason', 'replaced', 'by', i.id)
   FROM done d JOIN input i ON i.holder = d.id
 ), {TOLD}, {COUNTED}, free AS (

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from ledgerq_api.auth.gate import actor_of
 from ledgerq_api.control import examples, schemas
 from ledgerq_api.control.service import ControlService
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
@@ -51,7 +52,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         everything. A task that has ended is answered 409 `task_is_final`.
         """
         body = await _read(request, schemas.decode_cancel)
-        return _json(202, await service.cancel(task_id, body))
+        return _json(202, await service.cancel(task_id, body, actor=actor_of(request.scope)))
 
     @routes.post(
         "/tasks/{task_id}/retry",
@@ -68,7 +69,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         `task_is_final`.
         """
         body = await _read(request, schemas.decode_retry)
-        return _json(202, await service.retry(task_id, body))
+        return _json(202, await service.retry(task_id, body, actor=actor_of(request.scope)))
 
 
 def _add_rerun(routes: APIRouter, service: ControlService) -> None:
@@ -100,7 +101,8 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
         encoded = await _read_bytes(request, MAX_SUBMIT_BODY)
         body = decoded(encoded, schemas.decode_rerun)
         key = text_of(request.scope, b"idempotency-key")
-        made = await service.rerun(task_id, body, key=key, encoded=encoded)
+        actor = actor_of(request.scope)
+        made = await service.rerun(task_id, body, actor=actor, key=key, encoded=encoded)
         location = f"{request.scope.get('root_path', '')}/tasks/{made.task_id}/status"
         return _json(202, made, location=location)
 
@@ -135,13 +137,13 @@ def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
         Takes no body. A queue that was never used is answered 404: it may be a typing error. `PUT` makes one.
         """
         await _read(request, schemas.decode_nothing)
-        return _json(200, await service.pause(name))
+        return _json(200, await service.pause(name, actor=actor_of(request.scope)))
 
     @routes.post("/queues/{name}/resume", tags=["queues"], summary="Resume a queue", responses=documented)
     async def resume(name: QueueName, request: Request) -> Response:
         """Its tasks are begun again, at once. Takes no body."""
         await _read(request, schemas.decode_nothing)
-        return _json(200, await service.resume(name))
+        return _json(200, await service.resume(name, actor=actor_of(request.scope)))
 
     @routes.put(
         "/queues/{name}",
@@ -154,7 +156,7 @@ def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
         """Makes the queue if it was never used, so that it can be paused before its first task."""
         body = await _read(request, schemas.decode_queue)
         change = service.pause if body.paused else service.resume
-        return _json(200, await change(name, make=True))
+        return _json(200, await change(name, actor=actor_of(request.scope), make=True))
 
 
 async def _read(request: Request, decode: Callable[[bytes], Body]) -> Body:

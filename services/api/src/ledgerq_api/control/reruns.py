@@ -18,10 +18,11 @@ from ledgerq_shared.statements.resubmit import RepeatableTask
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
 
-def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue) -> NewTask:
+def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue, actor: str) -> NewTask:
     """The new task.
 
     Args:
+        actor: who asks for it, for the event log.
         edits: a ``RerunBody``. `task_parameters` replaces single parameters; everything else replaces the whole field.
 
     Raises:
@@ -33,7 +34,7 @@ def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catal
     )
     if edits.task_parameters is not UNSET:
         fields["task_parameters"] = _merged(earlier.parameters, edits.task_parameters)
-    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier))
+    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier), actor)
     options = dataclasses.replace(
         task.options or NewTaskOptions(),
         rerun_of=UUID(task_id),

@@ -44,7 +44,6 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-_ACTOR = "api"
 #: A change whose connection was lost is tried again this often; every one of them can be repeated.
 _TRIES = 3
 #: Ready tasks of a resumed queue are counted up to here: more than any number of slots needs.
@@ -52,7 +51,7 @@ _MOST_READY = 1000
 
 
 class ControlService:
-    """Cancels, repeats and explains tasks; pauses queues."""
+    """Cancels, repeats and explains tasks; pauses queues. ``actor`` is who asks for it, for the event log and the log."""
 
     def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, wakeups: Wakeups) -> None:
         self._ledger = ledger
@@ -60,7 +59,7 @@ class ControlService:
         self._acceptance = acceptance
         self._wakeups = wakeups
 
-    async def cancel(self, task_id: str, body: schemas.CancelBody) -> schemas.CancelAnswer:
+    async def cancel(self, task_id: str, body: schemas.CancelBody, *, actor: str) -> schemas.CancelAnswer:
         """Cancel a task that has not ended.
 
         Raises:
@@ -72,7 +71,7 @@ class ControlService:
             return cancel(
                 cursor,
                 task_id,
-                actor=_ACTOR,
+                actor=actor,
                 message=body.reason,
                 terminate=body.terminate,
                 is_repeated=is_repeated,
@@ -81,7 +80,7 @@ class ControlService:
         done = await self._change(work)
         return schemas.CancelAnswer(task_id=task_id, status=done.state, cancel_requested=True, terminate=done.terminate)
 
-    async def retry(self, task_id: str, body: schemas.RetryBody) -> schemas.RetryAnswer:
+    async def retry(self, task_id: str, body: schemas.RetryBody, *, actor: str) -> schemas.RetryAnswer:
         """Run a failed or revoked task again, under its id.
 
         Raises:
@@ -91,7 +90,7 @@ class ControlService:
         task_id = await self._own_id(task_id)
 
         def work(cursor: type_cursor, is_repeated: bool) -> str | None:
-            rows = execute(cursor, resubmit(task_id, actor=_ACTOR, message=body.reason))
+            rows = execute(cursor, resubmit(task_id, actor=actor, message=body.reason))
             if not rows:
                 _check_retried(task_id, execute(cursor, read_end(task_id)), is_repeated=is_repeated)
             elif (holders := execute(cursor, retake_key(task_id))) and holders[0][0] != task_id:
@@ -105,7 +104,9 @@ class ControlService:
             self._wakeups.send({queue: 1})
         return schemas.RetryAnswer(task_id=task_id, status=State.PENDING)
 
-    async def rerun(self, task_id: str, body: Any, *, key: str | None, encoded: bytes) -> schemas.RerunAnswer:
+    async def rerun(
+        self, task_id: str, body: Any, *, actor: str, key: str | None, encoded: bytes
+    ) -> schemas.RerunAnswer:
         """Submit a task like an earlier one.
 
         Args:
@@ -121,9 +122,9 @@ class ControlService:
             raise not_found(task_id)
         earlier = RepeatableTask(*rows[0])
         try:
-            task = rerun_of(task_id, earlier, body, await self._catalogue.current())
+            task = rerun_of(task_id, earlier, body, await self._catalogue.current(), actor)
         except (UnknownTaskType, NoTaskTypes):
-            task = rerun_of(task_id, earlier, body, await self._catalogue.latest())
+            task = rerun_of(task_id, earlier, body, await self._catalogue.latest(), actor)
         digest = hashlib.sha256(f"rerun {task_id} ".encode() + encoded).digest()
         keyed = None if key is None else KeyedSubmit(checked_key(key), digest, task.id)
         outcome = await self._acceptance.accept(Submission(task, keyed))
@@ -144,16 +145,16 @@ class ControlService:
         seen = Circumstances(*rows[0])
         return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language))
 
-    async def pause(self, queue: str, *, make: bool = False) -> schemas.QueueState:
+    async def pause(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
         """Begin nothing from the queue. What runs goes on.
 
         Raises:
             QueueNotFound: it was never used; with ``make`` it is made.
         """
-        await self._change(lambda cursor, _: _set(cursor, queue, paused=True, make=make))
+        await self._change(lambda cursor, _: _set(cursor, queue, paused=True, make=make, actor=actor))
         return schemas.QueueState(name=queue, paused=True)
 
-    async def resume(self, queue: str, *, make: bool = False) -> schemas.QueueState:
+    async def resume(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
         """Begin tasks from the queue again, at once.
 
         Raises:
@@ -161,7 +162,7 @@ class ControlService:
         """
 
         def work(cursor: type_cursor, _: bool) -> int:
-            _set(cursor, queue, paused=False, make=make)
+            _set(cursor, queue, paused=False, make=make, actor=actor)
             return int(execute(cursor, count_ready(queue, up_to=_MOST_READY))[0][0])
 
         ready = await self._change(work)
@@ -222,9 +223,9 @@ def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bo
     )
 
 
-def _set(cursor: type_cursor, queue: str, *, paused: bool, make: bool) -> None:
+def _set(cursor: type_cursor, queue: str, *, paused: bool, make: bool, actor: str) -> None:
     rows = execute(cursor, set_paused(queue, paused=paused, make=make))
     if not rows:
         raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
     if rows[0][0] != paused:
-        log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue)
+        log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue, actor=actor)

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from ledgerq_api.auth.gate import check_again
+from ledgerq_api.auth.keyring import Keyring
+from ledgerq_api.errors import ApiKeyInvalid
 from ledgerq_api.lean import LeanRoute, encode, header
 from ledgerq_api.stream.feed import Subscription
 from ledgerq_api.stream.service import StreamService
@@ -16,8 +19,10 @@ from ledgerq_api.tasks.service import event_entry
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.events import Event
 
-#: Seconds without anything to say after which a comment is sent, so that no proxy takes the stream for dead.
-_KEEP_ALIVE_EVERY = 15.0
+#: Seconds without anything to say after which the caller's key is looked at again, and the number of such looks after
+#: which a comment is sent, so that no proxy takes the stream for dead.
+_LOOK_EVERY = 3.0
+_COMMENT_AFTER = 5
 
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 
@@ -32,14 +37,15 @@ _GREETING = b"retry: 1000\n\n"
 _COMMENT = b": still here\n\n"
 
 
-def lean_routes(service: StreamService) -> list[BaseRoute]:
-    """The call; it answers for as long as the task runs."""
-    return [LeanRoute("/tasks/{task_id}/stream", _Stream(service), method="GET")]
+def lean_routes(service: StreamService, keyring: Keyring) -> list[BaseRoute]:
+    """The call; it answers for as long as the task runs, and the caller's key is usable."""
+    return [LeanRoute("/tasks/{task_id}/stream", _Stream(service, keyring), method="GET")]
 
 
 class _Stream:
-    def __init__(self, service: StreamService) -> None:
+    def __init__(self, service: StreamService, keyring: Keyring) -> None:
         self._service = service
+        self._keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         seen = _last_event_id(header(scope, b"last-event-id"))
@@ -53,20 +59,25 @@ class _Stream:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             if scope["method"] != "HEAD":
-                await self._follow(subscription, send)
+                await self._follow(scope, subscription, send)
             await send({"type": "http.response.body"})
         finally:
             self._service.feed.unsubscribe(subscription)
             gone.cancel()
 
-    async def _follow(self, subscription: Subscription, send: Send) -> None:
+    async def _follow(self, scope: Scope, subscription: Subscription, send: Send) -> None:
         await _send(send, _GREETING)
+        quiet = 0
         while True:
+            is_woken = await _is_woken(subscription)
             try:
-                async with asyncio.timeout(_KEEP_ALIVE_EVERY):
-                    await subscription.wake.wait()
-            except TimeoutError:
-                await _send(send, _COMMENT)
+                await check_again(scope, self._keyring)
+            except ApiKeyInvalid:
+                return  # whoever comes back is told why
+            if not is_woken:
+                quiet += 1
+                if quiet % _COMMENT_AFTER == 0:
+                    await _send(send, _COMMENT)
                 continue
             is_over = subscription.is_over
             events = self._service.feed.take(subscription)
@@ -74,6 +85,16 @@ class _Stream:
                 await _send(send, _rendered(events))
             if is_over:
                 return
+
+
+async def _is_woken(subscription: Subscription) -> bool:
+    """Whether there is news; false after a while without."""
+    try:
+        async with asyncio.timeout(_LOOK_EVERY):
+            await subscription.wake.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _rendered(events: Iterable[Event]) -> bytes:

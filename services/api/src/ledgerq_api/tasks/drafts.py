@@ -36,10 +36,11 @@ _decode = msgspec.json.Decoder().decode
 Body = TypeVar("Body")
 
 
-def draft(body: SubmitBody, catalogue: Catalogue, place: str = "#") -> NewTask:
+def draft(body: SubmitBody, catalogue: Catalogue, actor: str, place: str = "#") -> NewTask:
     """A new task with an id of its own.
 
     Args:
+        actor: who submits it, for the event log.
         place: JSON pointer of the body within the request, for error messages.
 
     Raises:
@@ -52,7 +53,7 @@ def draft(body: SubmitBody, catalogue: Catalogue, place: str = "#") -> NewTask:
         task_type.queue if body.queue is None else _queue(body.queue, place),
         _parameters(body, task_type, f"{place}/task_parameters"),
         task_type.priority if body.priority is None else body.priority,
-        "api",
+        actor,
         _options(body, place),
     )
 

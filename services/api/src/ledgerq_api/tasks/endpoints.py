@@ -9,6 +9,8 @@ from fastapi import APIRouter, Path, Query, Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from ledgerq_api.auth.gate import actor_of, check_again
+from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of
@@ -34,9 +36,9 @@ _REVALIDATE = (b"cache-control", b"no-cache")
 TaskId = Annotated[str, Path(description="The task's id, or the id that its Celery producer gave it.")]
 
 
-def lean_routes(service: TaskService, *, locale: Locale) -> list[BaseRoute]:
+def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> list[BaseRoute]:
     """The calls whose speed is promised."""
-    calls = _LeanCalls(service, locale)
+    calls = _LeanCalls(service, keyring, locale)
     return [
         LeanRoute("/tasks/submit", calls.submit, method="POST"),
         LeanRoute("/tasks/{task_id}/status", calls.status, method="GET"),
@@ -45,15 +47,16 @@ def lean_routes(service: TaskService, *, locale: Locale) -> list[BaseRoute]:
 
 
 class _LeanCalls:
-    def __init__(self, service: TaskService, locale: Locale) -> None:
+    def __init__(self, service: TaskService, keyring: Keyring, locale: Locale) -> None:
         self._service = service
+        self._keyring = keyring
         self._locale = locale
 
     async def submit(self, scope: Scope, receive: Receive, send: Send) -> None:
         encoded = await read_json_body(scope, receive, limit=MAX_SUBMIT_BODY)
         body = decoded(encoded, decode_submit)
         key = text_of(scope, b"idempotency-key")
-        outcome = await self._service.submit(body, key=key, encoded=encoded)
+        outcome = await self._service.submit(body, actor=actor_of(scope), key=key, encoded=encoded)
         text = str(outcome if isinstance(outcome, UUID) else outcome.id).encode()
         location = scope.get("root_path", "").encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
@@ -64,7 +67,7 @@ class _LeanCalls:
         key = text_of(scope, b"idempotency-key")
         encoded = await read_json_body(scope, receive, limit=MAX_BATCH_BODY)
         body = decoded(encoded, decode_batch)
-        accepted = await self._service.submit_all(body.tasks, key=key, encoded=encoded)
+        accepted = await self._service.submit_all(body.tasks, actor=actor_of(scope), key=key, encoded=encoded)
         await answer(send, 202, accepted, [JSON])
 
     async def status(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -72,6 +75,8 @@ class _LeanCalls:
         known_tag = header(scope, b"if-none-match")
         wait = wait_of(header(scope, b"prefer"))
         row = await self._service.status(task_id, known_tag=known_tag, wait=wait)
+        if wait:
+            await check_again(scope, self._keyring)
         headers = [(b"etag", tag_of(row)), _REVALIDATE]
         if wait:
             headers.append((b"preference-applied", b"wait=%d" % wait))

@@ -42,33 +42,37 @@ class TaskService:
         self._reader = reader
         self._long_poll = LongPoll()
 
-    async def submit(self, body: schemas.SubmitBody, *, key: str | None = None, encoded: bytes = b"") -> Outcome:
+    async def submit(
+        self, body: schemas.SubmitBody, *, actor: str, key: str | None = None, encoded: bytes = b""
+    ) -> Outcome:
         """Accept a task; returns its id once it is committed, or the task that holds its unique key.
 
         Args:
+            actor: who submits, for the event log.
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
         """
         catalogue = self._catalogue.known() or await self._catalogue.latest()
         try:
-            task = draft(body, catalogue)
+            task = draft(body, catalogue, actor)
         except (UnknownTaskType, NoTaskTypes):
-            task = draft(body, await self._catalogue.latest())
+            task = draft(body, await self._catalogue.latest(), actor)
         keyed = None if key is None else KeyedSubmit(checked_key(key), hashlib.sha256(encoded).digest(), task.id)
         return await self._acceptance.accept(Submission(task, keyed))
 
     async def submit_all(
-        self, bodies: Sequence[schemas.SubmitBody], *, key: str | None = None, encoded: bytes = b""
+        self, bodies: Sequence[schemas.SubmitBody], *, actor: str, key: str | None = None, encoded: bytes = b""
     ) -> bytes:
         """Accept all tasks or none; the answer, as JSON (a ``BatchAccepted``).
 
         Args:
+            actor: who submits, for the event log.
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
         """
         name = None if key is None else checked_key(key)
         catalogue = await self._catalogue.current()
         if any(body.task_type not in catalogue.types for body in bodies):
             catalogue = await self._catalogue.latest()
-        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue)
+        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, actor)
         keyed = None if name is None else KeyedSubmit(name, hashlib.sha256(encoded).digest(), tasks[0].id)
         return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
@@ -179,8 +183,8 @@ def _batch_answer(outcomes: Sequence[Outcome]) -> str:
     return encode(schemas.BatchAccepted(items, len(items))).decode()
 
 
-def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue) -> list[NewTask]:
-    return [draft(body, catalogue, f"#/tasks/{index}") for index, body in enumerate(bodies)]
+def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, actor: str) -> list[NewTask]:
+    return [draft(body, catalogue, actor, f"#/tasks/{index}") for index, body in enumerate(bodies)]
 
 
 def checked_key(key: str) -> str:

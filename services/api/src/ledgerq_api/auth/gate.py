@@ -1,0 +1,124 @@
+"""The gate: before anything reads a request, who sends it must be known and allowed to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ledgerq_api import problems
+from ledgerq_api.auth.keyring import ApiKey, Keyring
+from ledgerq_api.auth.rates import Bucket
+from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
+from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited, ScopeMissing
+from ledgerq_api.lean import LeanRoute
+from ledgerq_shared.errors import LedgerQError
+
+#: What stands in the event log for somebody who needs no key.
+ANYBODY = "api"
+
+_KEY = "ledgerq_key"
+_CHALLENGE = 'Bearer realm="ledgerq"'
+
+
+class Gate:
+    """Lets requests through that bring a key with the scope their call needs; refuses the others.
+
+    Args:
+        rate: requests a second that each key may make to this process; 0: any number.
+        burst: requests that a key may make at once.
+    """
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, *, rate: float = 0.0, burst: float = 0.0) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._rate = rate
+        self._burst = max(burst or rate, 1.0)
+        self._buckets: dict[str, Bucket] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "lifespan" and scope["path"] not in OPEN:
+            try:
+                now = time.monotonic()
+                if not self._keyring.is_fresh(now):
+                    await self._keyring.refreshed()
+                if self._keyring.is_required:
+                    await self._check(scope, now)
+            except LedgerQError as error:
+                answer = problems.render(error, scope["path"], _headers(error))
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _check(self, scope: Scope, now: float) -> None:
+        text = _key_in(scope["headers"])
+        key = self._keyring.find(text) or await self._keyring.find_surely(text)
+        if key is None:
+            raise ApiKeyInvalid
+        needed = known_need(scope["method"], scope["path"]) or _need_of_unknown(scope)
+        if needed is not None and not key.may(needed):
+            has = ", ".join(sorted(key.scopes))
+            raise ScopeMissing(f"This call needs the scope {needed}; the key {key.id} has {has}.", scope=needed)
+        if self._rate:
+            self._limit(key, now)
+        scope[_KEY] = key
+
+    def _limit(self, key: ApiKey, now: float) -> None:
+        bucket = self._buckets.get(key.id)
+        if bucket is None:
+            bucket = self._buckets[key.id] = Bucket(self._rate, self._burst, now)
+        if wait := bucket.take(now):
+            raise RateLimited(f"The key {key.id} may make {self._rate:g} requests a second.", retry_after=wait)
+
+
+def actor_of(scope: Scope) -> str:
+    """Who sends the request, for the event log: ``key:<id>``, or ``api`` where nobody needs a key."""
+    key: ApiKey | None = scope.get(_KEY)
+    return ANYBODY if key is None else key.actor
+
+
+async def check_again(scope: Scope, keyring: Keyring) -> None:
+    """For a request that has waited long: is its key still usable?
+
+    Raises:
+        ApiKeyInvalid
+    """
+    key: ApiKey | None = scope.get(_KEY)
+    if key is not None and await keyring.still(key) is None:
+        raise ApiKeyInvalid
+
+
+def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    for name, value in headers:
+        if name == b"authorization":
+            kind, _, key = value.partition(b" ")
+            if kind.lower() == b"bearer" and key.strip():
+                return bytes(key.strip())
+        elif name == b"x-api-key" and value.strip():
+            return bytes(value.strip())
+    raise ApiKeyMissing
+
+
+def _need_of_unknown(scope: Scope) -> KeyScope | None:
+    """What is in no table needs admin, unless it leads nowhere: that is for the router to say."""
+    for route in scope["app"].router.routes:
+        refuses = isinstance(route, LeanRoute) and scope["method"] not in route.answered
+        if not refuses and route.matches(scope)[0] is Match.FULL:
+            return KeyScope.ADMIN
+    return None
+
+
+def _headers(error: LedgerQError) -> dict[str, str]:
+    if isinstance(error, ApiKeyMissing):
+        return {"WWW-Authenticate": _CHALLENGE}
+    if isinstance(error, ApiKeyInvalid):
+        return {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
+    if isinstance(error, ScopeMissing):
+        return {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{error.extra["scope"]}"'}
+    if isinstance(error, RateLimited):
+        return {"Retry-After": str(max(1, math.ceil(error.extra["retry_after"])))}
+    return {}

@@ -1,0 +1,190 @@
+"""The keys that are usable, as this process last saw them in the ledger.
+
+All usable keys are held in memory and read anew while requests come in, so a request costs no look-up, whatever key it
+brings: a flood of bad keys cannot reach PostgreSQL. Nothing is read while nobody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ledgerq_api.auth.keys import digest_of
+from ledgerq_api.auth.scopes import KeyScope
+from ledgerq_api.ledger import Ledger
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.statements.api_keys import UsableKey, note_use, read_usable_keys
+
+#: Seconds after which the keys are read anew beside the requests, and after which requests wait for that: the latter is
+#: how long a revoked key works at most. Between two reads at least the pause lies.
+_REFRESH_AFTER = 1.0
+_STALE_AFTER = 2.0
+_PAUSE = 0.5
+#: Seconds that a request waits for PostgreSQL; then what was known last decides.
+_PATIENCE = 3.0
+
+
+@dataclass(slots=True, eq=False)
+class ApiKey:
+    """A usable key."""
+
+    id: str
+    sha256: bytes
+    scopes: frozenset[str]
+    #: On the monotonic clock.
+    expires_at: float
+    is_use_news: bool
+
+    @property
+    def actor(self) -> str:
+        """Who it is in the event log."""
+        return f"key:{self.id}"
+
+    def may(self, scope: KeyScope) -> bool:
+        """Whether it allows what needs ``scope``."""
+        return scope in self.scopes or KeyScope.ADMIN in self.scopes
+
+
+class Keyring:
+    """Knows which keys are usable.
+
+    Args:
+        is_open: whether nobody has to have a key as long as none was ever made.
+    """
+
+    def __init__(self, ledger: Ledger, *, is_open: bool) -> None:
+        self._ledger = ledger
+        #: Once true it stays so: a ledger that loses its keys does not become open.
+        self.is_required = not is_open
+        self._by_digest: dict[bytes, ApiKey] = {}
+        self._by_id: dict[str, ApiKey] = {}
+        #: When the last look began that succeeded, and when the last one of any outcome ended; monotonic.
+        self._seen_at = -math.inf
+        self._looked_at = -math.inf
+        self._look: asyncio.Task[None] | None = None
+        #: Why the last look failed; null: it did not.
+        self._failed: Unavailable | None = None
+        self._used: set[str] = set()
+        self._noting: asyncio.TimerHandle | None = None
+        # A thread of its own: who is busy with long reads must not keep everybody waiting at the gate.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keys")
+
+    async def refreshed(self) -> None:
+        """Done when what is known is at most some seconds old, or PostgreSQL does not answer.
+
+        Raises:
+            LedgerUnavailable: no answer, and nothing was ever known.
+        """
+        age = time.monotonic() - self._looked_at
+        if age > _STALE_AFTER:
+            await self._wait(self._begin_look())
+        elif age > _REFRESH_AFTER:
+            self._begin_look()
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether :meth:`refreshed` has nothing to do."""
+        return now - self._looked_at <= _REFRESH_AFTER
+
+    def find(self, key: bytes) -> ApiKey | None:
+        """The usable key; null: as far as is known there is none."""
+        digest = digest_of(key)
+        found = self._by_digest.get(digest)
+        # Only digests are compared, so time could tell about these alone; compared in constant time all the same.
+        if found is None or not hmac.compare_digest(found.sha256, digest) or found.expires_at <= time.monotonic():
+            return None
+        if found.is_use_news:
+            self._note_use(found)
+        return found
+
+    async def find_surely(self, key: bytes) -> ApiKey | None:
+        """As :meth:`find`, after a look at the ledger that began after this call: the key may be new.
+
+        All who ask share the look, and there are two looks a second at most.
+
+        Raises:
+            LedgerUnavailable: nobody can tell.
+        """
+        asked_at = time.monotonic()
+        while self._seen_at < asked_at:
+            if self._look is None and (pause := self._looked_at + _PAUSE - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
+            await self._wait(self._begin_look())
+            if self._seen_at < asked_at and self._failed is not None:
+                raise LedgerUnavailable(self._failed.detail)
+        return self.find(key)
+
+    async def still(self, key: ApiKey) -> ApiKey | None:
+        """The key as it is by now, for those that have waited long; null: it is no longer usable."""
+        await self.refreshed()
+        found = self._by_id.get(key.id)
+        return None if found is None or found.expires_at <= time.monotonic() else found
+
+    def close(self) -> None:
+        """Let a look that has begun end."""
+        if self._noting is not None:
+            self._noting.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _wait(self, look: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.wait_for(asyncio.shield(look), _PATIENCE)
+        except TimeoutError:
+            self._failed = LedgerUnavailable("PostgreSQL did not answer in time.")
+        if self._seen_at == -math.inf:
+            raise LedgerUnavailable(None if self._failed is None else self._failed.detail)
+
+    def _begin_look(self) -> asyncio.Task[None]:
+        if self._look is None:
+            self._look = asyncio.get_running_loop().create_task(self._read())
+        return self._look
+
+    async def _read(self) -> None:
+        begun_at = time.monotonic()
+        used = list(self._used)
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._rows, used)
+        except Unavailable as error:
+            self._failed = error
+        else:
+            self._failed = None
+            self._keep(rows, begun_at)
+            self._used.difference_update(used)
+        finally:
+            self._looked_at = time.monotonic()
+            self._look = None
+
+    def _rows(self, used: list[str]) -> list[UsableKey]:
+        def work(cursor: type_cursor) -> list[UsableKey]:
+            if used:
+                execute(cursor, note_use(used))
+            return [UsableKey(*row) for row in execute(cursor, read_usable_keys())]
+
+        return self._ledger.repeatable(work)
+
+    def _keep(self, rows: list[UsableKey], seen_at: float) -> None:
+        keys = [
+            ApiKey(
+                row.id,
+                bytes(row.sha256),
+                frozenset(row.scopes or ()),
+                math.inf if row.expires_in is None else seen_at + row.expires_in,
+                bool(row.is_use_news) and row.id not in self._used,
+            )
+            for row in rows
+            if row.id is not None and row.sha256 is not None
+        ]
+        self._by_digest = {key.sha256: key for key in keys}
+        self._by_id = {key.id: key for key in keys}
+        self.is_required = self.is_required or rows[0].is_any
+        self._seen_at = seen_at
+
+    def _note_use(self, key: ApiKey) -> None:
+        """Write it down with the next look, and see to it that there is one."""
+        key.is_use_news = False
+        self._used.add(key.id)
+        self._noting = asyncio.get_running_loop().call_later(_PAUSE, self._begin_look)

@@ -1,0 +1,75 @@
+"""What a key may be allowed to do, and what each call needs. A call that stands in no table needs ``admin``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class KeyScope(StrEnum):
+    """A permission of an API key."""
+
+    READ = "tasks:read"
+    SUBMIT = "tasks:submit"
+    CONTROL = "tasks:control"
+    #: Includes all others.
+    ADMIN = "admin"
+
+
+#: Anybody may call these. They tell nothing about tasks, and orchestrators and people without a key need them.
+OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+
+#: Call → scope. HEAD needs what GET needs.
+NEEDS: dict[tuple[str, str], KeyScope] = {
+    ("POST", "/tasks/submit"): KeyScope.SUBMIT,
+    ("POST", "/tasks/submit/batch"): KeyScope.SUBMIT,
+    ("POST", "/tasks/{task_id}/rerun"): KeyScope.SUBMIT,
+    ("GET", "/tasks"): KeyScope.READ,
+    ("GET", "/tasks/"): KeyScope.READ,
+    ("GET", "/tasks/{task_id}"): KeyScope.READ,
+    ("GET", "/tasks/{task_id}/status"): KeyScope.READ,
+    ("GET", "/tasks/{task_id}/events"): KeyScope.READ,
+    ("GET", "/tasks/{task_id}/stream"): KeyScope.READ,
+    ("GET", "/tasks/{task_id}/explain"): KeyScope.READ,
+    ("POST", "/tasks/{task_id}/cancel"): KeyScope.CONTROL,
+    ("POST", "/tasks/{task_id}/retry"): KeyScope.CONTROL,
+    ("GET", "/task-types"): KeyScope.READ,
+    ("GET", "/task-types/{name}"): KeyScope.READ,
+    ("GET", "/queues"): KeyScope.READ,
+    ("PUT", "/queues/{name}"): KeyScope.CONTROL,
+    ("POST", "/queues/{name}/pause"): KeyScope.CONTROL,
+    ("POST", "/queues/{name}/resume"): KeyScope.CONTROL,
+    ("GET", "/workers"): KeyScope.READ,
+    ("GET", "/scaling"): KeyScope.READ,
+    ("GET", "/health"): KeyScope.READ,
+    ("GET", "/metrics"): KeyScope.READ,
+}
+
+
+def needed_for(method: str, path: str) -> KeyScope | None:
+    """The scope that a call of ``path`` needs; null: none. An unknown call needs :attr:`KeyScope.ADMIN`."""
+    if path in OPEN:
+        return None
+    return known_need(method, path) or KeyScope.ADMIN
+
+
+def known_need(method: str, path: str) -> KeyScope | None:
+    """The scope that stands in the table for a call of ``path``; null: no such call does."""
+    if method == "HEAD":
+        method = "GET"
+    found = NEEDS.get((method, path))
+    if found is None:
+        # All templates have one parameter, in the second place, where a router lets it be anything without a slash.
+        parts = path.split("/", 3)
+        if len(parts) > 2 and parts[2]:
+            found = _BY_SHAPE.get((method, parts[1], parts[3] if len(parts) > 3 else None))
+    return found
+
+
+def _shape(path: str) -> tuple[str, str | None]:
+    first, parameter, *rest = path.removeprefix("/").split("/", 2)
+    assert parameter.startswith("{"), f"{path}: a parameter anywhere but in second place is not looked for"
+    assert "{" not in first + "".join(rest), f"{path}: a second parameter is not looked for"
+    return first, rest[0] if rest else None
+
+
+_BY_SHAPE = {(method, *_shape(path)): scope for (method, path), scope in NEEDS.items() if "{" in path}

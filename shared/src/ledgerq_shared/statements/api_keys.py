@@ -1,0 +1,124 @@
+"""API keys: make, list, revoke, and what an API process needs to know about them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import text_array
+
+#: Minutes within which the use of a key is written down once.
+_USE_IS_NEWS_AFTER = "5 minutes"
+
+_COLUMNS = """id, name, scopes, created_at, expires_at, revoked_at, last_used_at,
+  CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'usable' END"""
+
+
+class ApiKeyRow(NamedTuple):
+    """A key as it is listed. Times are the database's."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    #: ``usable``, ``expired`` or ``revoked``.
+    state: str
+
+
+class UsableKey(NamedTuple):
+    """What an API process checks requests with. All but ``is_any`` are null where no key is usable."""
+
+    #: Whether a key was ever made, usable or not.
+    is_any: bool
+    id: str | None
+    sha256: memoryview | None
+    scopes: list[str] | None
+    #: Seconds from now; null: it does not expire.
+    expires_in: float | None
+    #: Whether a use would be worth writing down.
+    is_use_news: bool | None
+
+
+def add_key(
+    *,
+    key_id: str,
+    sha256: bytes,
+    name: str,
+    scopes: Collection[str],
+    expires_in: float | None,
+) -> Statement:
+    """Add a key. Row: ``(expires_at,)``; none: the ledger knows a key with this digest.
+
+    Args:
+        expires_in: seconds from now; null: it does not expire.
+    """
+    return Statement(
+        """
+        INSERT INTO api_key (id, sha256, name, scopes, expires_at)
+        SELECT %(id)s, decode(%(sha256)s, 'hex'), %(name)s, %(scopes)s::text[],
+               now() + %(expires_in)s::float8 * interval '1 second'
+        ON CONFLICT (sha256) DO NOTHING
+        RETURNING expires_at
+        """,
+        {
+            "id": key_id,
+            "sha256": sha256.hex(),
+            "name": name,
+            "scopes": text_array(scopes),
+            "expires_in": expires_in,
+        },
+    )
+
+
+def find_key(sha256: bytes) -> Statement:
+    """Row :class:`ApiKeyRow` of the key with this digest; none: the ledger does not know it."""
+    return Statement(
+        f"SELECT {_COLUMNS} FROM api_key WHERE sha256 = decode(%(sha256)s, 'hex')", {"sha256": sha256.hex()}
+    )
+
+
+def list_keys() -> Statement:
+    """Rows :class:`ApiKeyRow` of all keys, oldest first."""
+    return Statement(f"SELECT {_COLUMNS} FROM api_key ORDER BY created_at, id", {})
+
+
+def revoke_key(key_id: str) -> Statement:
+    """Revoke a key. Row: ``(was_revoked,)``; none: there is no such key. Revoking again keeps the first time."""
+    return Statement(
+        """
+        WITH found AS (SELECT id, revoked_at IS NOT NULL AS was_revoked FROM api_key WHERE id = %(id)s FOR UPDATE),
+        done AS (UPDATE api_key k SET revoked_at = coalesce(k.revoked_at, now()) FROM found f WHERE k.id = f.id)
+        SELECT was_revoked FROM found
+        """,
+        {"id": key_id},
+    )
+
+
+def read_usable_keys() -> Statement:
+    """Rows :class:`UsableKey`, one at least."""
+    return Statement(
+        f"""
+        SELECT a.is_any, k.id, k.sha256, k.scopes, extract(epoch FROM k.expires_at - now())::float8,
+               k.last_used_at IS NULL OR k.last_used_at < now() - interval '{_USE_IS_NEWS_AFTER}'
+        FROM (SELECT EXISTS (SELECT FROM api_key)) AS a(is_any)
+        LEFT JOIN api_key k ON k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+        """,
+        {},
+    )
+
+
+def note_use(key_ids: Collection[str]) -> Statement:
+    """Write down that keys were used just now, unless that has been written down lately. No rows."""
+    return Statement(
+        f"""
+        UPDATE api_key SET last_used_at = date_trunc('minute', now())
+        WHERE id = ANY (%(ids)s::text[])
+          AND (last_used_at IS NULL OR last_used_at < now() - interval '{_USE_IS_NEWS_AFTER}')
+        """,
+        {"ids": text_array(key_ids)},
+    )

@@ -1,0 +1,59 @@
+"""Scopes of calls, and how many requests a key may make."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
+from ledgerq_api.auth.rates import Bucket
+from ledgerq_api.auth.scopes import NEEDS, KeyScope, known_need, needed_for
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("POST", "/tasks/submit", KeyScope.SUBMIT),
+        ("GET", "/tasks/0198/status", KeyScope.READ),
+        ("HEAD", "/tasks/0198/status", KeyScope.READ),
+        ("GET", "/tasks/submit", KeyScope.READ),  # a task called "submit", to the router
+        ("POST", "/tasks/0198/cancel", KeyScope.CONTROL),
+        ("PUT", "/queues/a b", KeyScope.CONTROL),
+        ("GET", "/metrics", KeyScope.READ),
+        ("GET", "/livez", None),
+        ("GET", "/docs", None),
+        ("GET", "/livez/", KeyScope.ADMIN),
+        ("POST", "/tasks/0198/status", KeyScope.ADMIN),
+        ("GET", "/tasks//status", KeyScope.ADMIN),
+        ("GET", "/tasks/0198/status/", KeyScope.ADMIN),
+        ("GET", "//tasks/0198/status", KeyScope.ADMIN),
+        ("DELETE", "/tasks/0198", KeyScope.ADMIN),
+        ("GET", "/something/new", KeyScope.ADMIN),
+    ],
+)
+def test_what_stands_in_no_table_needs_admin(method, path, scope):
+    assert needed_for(method, path) == scope
+
+
+def test_every_template_is_found_by_a_path_that_fits_it():
+    for (method, path), scope in NEEDS.items():
+        assert known_need(method, path.replace("{task_id}", "x").replace("{name}", "x")) == scope
+
+
+def test_keys_are_long_random_and_recognisable():
+    keys = {new_key() for _ in range(100)}
+    assert len(keys) == len({new_key_id() for _ in range(100)}) == 100
+    assert all(is_key(key) and key.startswith("lq_") and len(key) == 46 for key in keys)
+    assert len(digest_of(b"x")) == 32
+
+
+@pytest.mark.parametrize("text", ["", "short", "a" * 42, "a" * 201, "ä" * 50, "a" * 43 + "\n"])
+def test_a_key_that_is_brought_along_must_be_as_long_as_ours(text):
+    assert not is_key(text)
+
+
+def test_a_bucket_gives_its_burst_at_once_and_its_rate_from_then_on():
+    bucket = Bucket(2.0, 4.0, now=100.0)
+    assert [bucket.take(100.0) for _ in range(5)] == [0, 0, 0, 0, 0.5]
+    assert bucket.take(100.5) == 0
+    assert bucket.take(100.5) == 0.5
+    assert [bucket.take(1000.0) for _ in range(5)] == [0, 0, 0, 0, 0.5]
