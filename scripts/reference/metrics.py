@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ledgerq_api import metrics as api
 from ledgerq_monitor import exporter
 from ledgerq_shared.metrics import Metric
 from ledgerq_worker.maintenance import metrics as maintenance
@@ -11,6 +12,7 @@ from reference.tables import table
 
 GROUPS: dict[str, Sequence[Metric]] = {
     "Monitor": exporter.METRICS,
+    "API": api.METRICS,
     "Maintenance": maintenance.METRICS,
 }
 

@@ -17,7 +17,7 @@ import ledgerq_api.stream.endpoints
 import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
-from ledgerq_api import __version__, documentation, problems
+from ledgerq_api import __version__, documentation, metrics, problems
 from ledgerq_api.auth.gate import Gate
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
@@ -158,6 +158,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.add_api_route("/", _to_docs, include_in_schema=False)
     app.add_middleware(Gate, keyring=services.keyring, rate=settings.key_rate, burst=settings.key_burst)
     app.add_middleware(Edge)  # outside of the gate: a refusal has a request id, too
+    metrics.streams.set_function(lambda: services.streams.feed.streams)
     problems.install(app)
     documentation.install(app, paths=LEAN_PATHS, wire_types=_WIRE_TYPES)
     return app

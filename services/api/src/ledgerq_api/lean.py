@@ -31,17 +31,19 @@ class LeanRoute(Route):
     def __init__(self, path: str, handler: Handler, *, method: str) -> None:
         #: The methods that it does not answer 405.
         self.answered = {method, "HEAD"} if method == "GET" else {method}
-        super().__init__(path, _OneMethod(handler, self.answered), methods=None, include_in_schema=False)
+        super().__init__(path, _OneMethod(handler, self), methods=None, include_in_schema=False)
 
 
 class _OneMethod:
     """Refuses other methods by itself: a later route with a path parameter would match the same path."""
 
-    def __init__(self, handler: Handler, methods: set[str]) -> None:
+    def __init__(self, handler: Handler, route: LeanRoute) -> None:
         self._handler = handler
-        self._methods = methods
+        self._route = route
+        self._methods = route.answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self._route  # FastAPI notes its own routes only; the metrics want to know
         if scope["method"] not in self._methods:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._methods))})
         await self._handler(scope, receive, send)

@@ -1,12 +1,15 @@
-"""What every request passes: a request id and a few security headers, in one small ASGI layer."""
+"""What every request passes: a request id, a few security headers and a stopwatch, in one small ASGI layer."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
+import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ledgerq_api.metrics import RequestMetrics
 
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 
@@ -24,6 +27,7 @@ class Edge:
         self._app = app
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count(1)
+        self._metrics = RequestMetrics()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -34,12 +38,25 @@ class Edge:
         scope["request_id"] = request_id.decode()
         headers = [(b"x-request-id", request_id), *(_PAGE_HEADERS if scope["path"] in _PAGES else _SECURITY_HEADERS)]
 
+        metrics, begun, has_begun = self._metrics, time.perf_counter(), False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
+                metrics.answered(scope, message["status"], time.perf_counter() - begun)
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        metrics.in_progress += 1
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:  # the server answers 500 in our place
+            if not has_begun:
+                metrics.answered(scope, 500, time.perf_counter() - begun)
+            raise
+        finally:
+            metrics.in_progress -= 1
 
     def _id_of(self, scope: Scope) -> bytes:
         for name, value in scope["headers"]:

@@ -1,11 +1,13 @@
-"""``/livez``, ``/readyz``, ``/health``."""
+"""``/livez``, ``/readyz``, ``/health``, ``/metrics``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
+from prometheus_client.exposition import choose_encoder
 
+from ledgerq_api import metrics
 from ledgerq_api.documentation import answers
 from ledgerq_api.health.schemas import Alive
 from ledgerq_api.health.service import HealthService
@@ -29,7 +31,7 @@ _HEALTH: dict[str, Any] = {
 
 
 def router(service: HealthService) -> APIRouter:
-    """All three calls."""
+    """All four calls."""
     routes = APIRouter(tags=["health"], default_response_class=Response)
 
     @routes.get("/livez", summary="Is it alive?", responses=answers(200, "Alive", "It is.", {"status": "alive"}))
@@ -54,6 +56,12 @@ def router(service: HealthService) -> APIRouter:
         """The state of everything, for people; 503 when `status` is `unhealthy`."""
         report = await service.health()
         return _json(encode(report), 503 if report.status == "unhealthy" else 200)
+
+    @routes.get("/metrics", include_in_schema=False)
+    async def show_metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """This process's figures, as Prometheus reads them."""
+        write, content_type = choose_encoder(accept)
+        return Response(write(metrics.registry), headers={"content-type": content_type, "cache-control": "no-store"})
 
     return routes
 

@@ -95,6 +95,11 @@ class Feed:
         self._all.discard(subscription)
         subscription.is_over = True
 
+    @property
+    def streams(self) -> int:
+        """How many there are."""
+        return len(self._all)
+
     def stop(self) -> None:
         """End all streams: the process is about to end, and clients go on elsewhere from what they have seen."""
         self._is_stopping = True

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg2
 
+from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, no_answer
 from ledgerq_api.wakeups import Wakeups
 from ledgerq_shared.batching import AsyncBatcher
@@ -105,7 +106,8 @@ class Acceptance:
         loop = asyncio.get_running_loop()
 
         def work() -> str:
-            return self._until_known(lambda: self._commit_batch(tasks, key, answer))
+            with metrics.flush("batch", len(tasks)):
+                return self._until_known(lambda: self._commit_batch(tasks, key, answer))
 
         write = loop.run_in_executor(self._batches, work)
         try:
@@ -151,7 +153,10 @@ class Acceptance:
             for submission in submissions:
                 submission.is_begun = not submission.is_abandoned
         wanted = [submission for submission in submissions if submission.is_begun]
-        outcomes = self._until_known(lambda: self._commit(wanted)) if wanted else {}
+        outcomes: Mapping[UUID, Outcome | BaseException] = {}
+        if wanted:
+            with metrics.flush("submit", len(wanted)):
+                outcomes = self._until_known(lambda: self._commit(wanted))
         return [outcomes.get(submission.task.id, _ABANDONED) for submission in submissions]
 
     def _until_known(self, commit: Callable[[], tuple[T, Counter[str]]]) -> T:

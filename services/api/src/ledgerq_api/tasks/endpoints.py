@@ -74,6 +74,8 @@ class _LeanCalls:
         task_id = scope["path_params"]["task_id"]
         known_tag = header(scope, b"if-none-match")
         wait = wait_of(header(scope, b"prefer"))
+        if wait:
+            scope["waits"] = True  # its time says nothing about ours
         row = await self._service.status(task_id, known_tag=known_tag, wait=wait)
         if wait:
             await check_again(scope, self._keyring)

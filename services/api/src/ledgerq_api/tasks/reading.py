@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, Ledger, no_answer
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import execute, type_cursor
@@ -100,7 +101,8 @@ class TaskReader:
         self._thread.shutdown(wait=False)
 
     def _read_statuses(self, ids: list[str]) -> list[StatusRow | LedgerQError]:
-        found = self._ledger.repeatable(lambda cursor: _find(cursor, set(ids)))
+        with metrics.flush("status", len(ids)):
+            found = self._ledger.repeatable(lambda cursor: _find(cursor, set(ids)))
         return [found.get(task_id) or not_found(task_id) for task_id in ids]
 
 

@@ -1,0 +1,77 @@
+"""What an API process counts of itself, for `GET /metrics`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from starlette.types import Scope
+
+from ledgerq_shared.metrics import BATCH_SIZES, SHORT_SECONDS, Metric
+
+_REQUESTS = Metric(
+    "ledgerq_api_request_seconds",
+    "histogram",
+    "Time until an answer begins, by the route's template; `(waiting)` marks requests that asked to wait for news.",
+    ("method", "route", "status"),
+    SHORT_SECONDS,
+)
+_IN_PROGRESS = Metric(
+    "ledgerq_api_requests_in_progress", "gauge", "Requests that are being answered, streams among them."
+)
+_STREAMS = Metric("ledgerq_api_streams", "gauge", "Clients that follow a task over Server-Sent Events.")
+_FLUSH_SECONDS = Metric(
+    "ledgerq_api_flush_seconds",
+    "histogram",
+    "Time of one group commit of submits, of one batch submit, or of one shared read of statuses.",
+    ("kind",),
+    SHORT_SECONDS,
+)
+_FLUSH_TASKS = Metric("ledgerq_api_flush_tasks", "histogram", "Tasks in such a flush.", ("kind",), BATCH_SIZES)
+
+METRICS = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS)
+
+#: What `GET /metrics` answers with.
+registry = CollectorRegistry()
+for _own in (ProcessCollector, PlatformCollector, GCCollector):
+    _own(registry=registry)
+_requests, _in_progress, streams, _flush_seconds, _flush_tasks = (metric.instrument(registry) for metric in METRICS)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_KINDS = ("submit", "batch", "status")
+_flushes = {kind: (_flush_seconds.labels(kind), _flush_tasks.labels(kind)) for kind in _KINDS}
+
+
+class RequestMetrics:
+    """Counts requests. The labels are looked up once for each route: this is on every request's way."""
+
+    def __init__(self) -> None:
+        self.in_progress = 0
+        self._observe: dict[tuple[str, str, int, bool], Any] = {}
+        _in_progress.set_function(lambda: self.in_progress)
+
+    def answered(self, scope: Scope, status: int, seconds: float) -> None:
+        """An answer has begun."""
+        route = scope.get("route")
+        key = ("unmatched" if route is None else route.path, scope["method"], status, "waits" in scope)
+        observe = self._observe.get(key)
+        if observe is None:
+            observe = self._observe[key] = _requests.labels(*_labels(*key)).observe
+        observe(seconds)
+
+
+@contextmanager
+def flush(kind: str, tasks: int) -> Iterator[None]:
+    """Measure a flush of ``tasks``; one that fails is none."""
+    seconds, sizes = _flushes[kind]
+    begun = time.perf_counter()
+    yield
+    seconds.observe(time.perf_counter() - begun)
+    sizes.observe(tasks)
+
+
+def _labels(template: str, method: str, status: int, waits: bool) -> tuple[str, str, str]:
+    return method if method in _METHODS else "other", f"{template} (waiting)" if waits else template, str(status)
