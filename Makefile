@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 # Processes of pytest-xdist. Every process shares one pair of servers, each test has its own database.
 PYTEST_WORKERS ?= 2
+VERSION := 0.1.0
 UV_VERSION := 0.13.9
 # A stamp per set of requirements: nothing is installed twice, and a changed pin is noticed.
 RUNTIME := $(VENV)/.runtime-installed
@@ -17,7 +18,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-helm lint format reference chart requirements verify hooks bench clean clean-data
+.PHONY: help run test test-chaos test-old test-helm lint format reference chart requirements verify hooks bench images clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +63,7 @@ verify: $(DEVELOPMENT) ## are generated files what their sources say?
 	$(BIN)/python scripts/make_dashboards.py --check
 	$(BIN)/python scripts/make_chart.py --check
 	@$(MAKE) --no-print-directory requirements
-	git diff --exit-code -- requirements.txt requirements-dev.txt requirements-bench.txt
+	git diff --exit-code -- 'requirements*.txt' 'services/*/requirements.txt'
 
 chart: $(DEVELOPMENT) ## write the Helm chart's schema and tables from its values.yaml
 	$(BIN)/python scripts/make_chart.py
@@ -70,6 +71,13 @@ chart: $(DEVELOPMENT) ## write the Helm chart's schema and tables from its value
 requirements: $(VENV)/.created ## pin requirements*.txt anew (UPGRADE=1 for newer versions)
 	$(PIP) install uv==$(UV_VERSION)
 	PATH="$(CURDIR)/$(BIN):$$PATH" UPGRADE="$(UPGRADE)" scripts/pin-requirements
+
+images: ## build the three images; PYTHON_IMAGE=name for another base, PIP_INDEX_URL from the environment
+	for service in api worker monitor; do \
+		docker build --tag ledgerq-$$service:$(VERSION) --file services/$$service/Dockerfile \
+			$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) --build-arg PIP_INDEX_URL \
+			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; \
+	done
 
 hooks: $(DEVELOPMENT) ## run the linters before every commit
 	$(BIN)/pre-commit install
