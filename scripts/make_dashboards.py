@@ -166,7 +166,7 @@ DASHBOARDS = (
             ),
             Panel(
                 "Wait before the code begins",
-                quantiles("ledgerq_task_queue_seconds", where=f"{_QUEUE}, {_TYPE}"),
+                quantiles("ledgerq_task_queue_seconds", where=_QUEUE),
                 "s",
             ),
             Panel("Run time", quantiles("ledgerq_task_run_seconds", "task_type", f"{_QUEUE}, {_TYPE}"), "s"),

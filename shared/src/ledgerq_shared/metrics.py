@@ -34,7 +34,7 @@ BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
 class Tally(NamedTuple):
     """A histogram as it stands: how many fell into each bucket (the last is beyond all bounds), and their sum."""
 
-    counts: Sequence[int]
+    counts: Sequence[float]
     total: float
 
 
@@ -76,10 +76,10 @@ class Metric(NamedTuple):
         return Histogram(self.name, self.help, self.labels, buckets=self.buckets, registry=registry)
 
     def _cumulative(self, tally: Tally) -> list[tuple[str, float]]:
-        sums, so_far = [], 0
+        sums, so_far = [], 0.0
         for bound, count in zip((*map(_bound, self.buckets), "+Inf"), tally.counts, strict=True):
             so_far += count
-            sums.append((bound, float(so_far)))
+            sums.append((bound, so_far))
         return sums
 
 

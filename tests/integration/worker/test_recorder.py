@@ -16,6 +16,7 @@ from ledgerq_shared.states import State
 from ledgerq_worker.legs import Leg
 from ledgerq_worker.recorder import Recorder
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.tally import TallySheet
 from tests.support import databases, ledger_checks
 from tests.support.lives import Worker
 from tests.support.proxy import CommitBreaker, Fate
@@ -47,7 +48,9 @@ class _Slot:
         self.worker_id = worker_id
         self.database = Database(url, application_name="test-slot")
         self.departed = _Departed()
-        self.recorder = Recorder(self.database, table, 0, worker="node-1:1", departure=self.departed)  # type: ignore[arg-type]
+        self.recorder = Recorder(
+            self.database, table, 0, worker="node-1:1", departure=self.departed, tally=TallySheet(1).slot(0)
+        )  # type: ignore[arg-type]
 
     def claim_statement(self) -> Any:
         return claim_tasks(

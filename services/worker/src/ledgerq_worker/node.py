@@ -33,6 +33,8 @@ class Node:
 
     def __init__(self, table: SlotTable, config: NodeConfig) -> None:
         self.table = table
+        #: Pool processes that died in a drain.
+        self.lost_processes = 0
         self._config = config
         self._agent: subprocess.Popen[bytes] | None = None
         # Reentrant: a signal handler in the main thread may speak while that thread is speaking.
@@ -47,6 +49,7 @@ class Node:
 
     def lost(self, pid: int | None) -> None:
         """A pool process died in a drain."""
+        self.lost_processes += 1
         if pid is not None and not self._is_ended.is_set():
             self._tell(f"lost {pid}")
 

@@ -29,6 +29,7 @@ from ledgerq_worker.runner import Runner
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slots import SlotTable
 from ledgerq_worker.solitude import Solitude
+from ledgerq_worker.tally import TallySheet
 from ledgerq_worker.watcher import Watcher
 
 log = structlog.get_logger()
@@ -58,13 +59,17 @@ class PoolProcess:
 
     Args:
         table: the node's slot table.
+        sheet: where its slots count what they do.
     """
 
-    def __init__(self, app: Celery, stores: Stores, settings: WorkerSettings, table: SlotTable) -> None:
+    def __init__(
+        self, app: Celery, stores: Stores, settings: WorkerSettings, table: SlotTable, sheet: TallySheet
+    ) -> None:
         self._app = app
         self._stores = stores
         self._settings = settings
         self._table = table
+        self._sheet = sheet
         self._pid = 0
         self._lock = threading.Lock()
 
@@ -144,7 +149,14 @@ class PoolProcess:
     def _make(self, slot: int) -> Drain:
         settings = self._settings
         departure = Departure(self._app, self._database)
-        recorder = Recorder(self._database, self._table, slot, worker=settings.name, departure=departure)
+        recorder = Recorder(
+            self._database,
+            self._table,
+            slot,
+            worker=settings.name,
+            departure=departure,
+            tally=self._sheet.slot(slot),
+        )
         runner = Runner(self._app, self._table, slot, recorder, hostname=settings.name)
         return Drain(
             database=self._database,

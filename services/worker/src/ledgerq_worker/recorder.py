@@ -32,6 +32,7 @@ from ledgerq_worker.legs import Leg
 from ledgerq_worker.pending import Pending
 from ledgerq_worker.results import Departure
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.tally import SlotTally
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class Recorder:
         table, slot: where the node's current worker id stands, and which slot this is.
         worker: the node's name, for the event log.
         departure: lets out, after the commit, what the ledger has accepted.
+        tally: counts what was recorded and claimed.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class Recorder:
         *,
         worker: str,
         departure: Departure,
+        tally: SlotTally,
     ) -> None:
         self._database = database
         self._table = table
         self._slot = slot
         self._worker = worker
         self._departure = departure
+        self._tally = tally
         self._flushing = threading.Lock()
         self._changing = threading.Lock()
         self._pending = Pending()
@@ -145,6 +149,7 @@ class Recorder:
         pause = _FIRST_PAUSE
         while True:
             written = _Written()
+            begun = time.perf_counter()
             try:
                 self._write(pending, claim, written)
                 break
@@ -163,6 +168,12 @@ class Recorder:
                 log.warning("worker.record.again", error=str(error).strip(), legs=len(pending.ended))
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+        self._tally.flushed(
+            kept=written.kept,
+            refused=len(written.refused),
+            claimed=written.claimed,
+            seconds=time.perf_counter() - begun,
+        )
         self._is_recorded(pending, written)
         return written.claimed
 

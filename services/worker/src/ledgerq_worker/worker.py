@@ -10,18 +10,21 @@ from typing import Any
 import structlog
 from celery import Celery, signals
 
-from ledgerq_shared.settings import LogSettings, StoreSettings
+from ledgerq_shared.metrics import serve
+from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, load
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
 from ledgerq_worker.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.heartbeat import first_beat
+from ledgerq_worker.metrics import registry_of
 from ledgerq_worker.node import Node, hostname
 from ledgerq_worker.prefork import WatchfulTaskPool
 from ledgerq_worker.process import PoolProcess, Stores
 from ledgerq_worker.sending import LedgerSender, Submitter
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.tally import TallySheet
 
 log = structlog.get_logger()
 
@@ -40,13 +43,19 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     limits_belong_to_tasks(app)
     table = SlotTable.create(settings.slots)
     node = Node(table, _config(app, stores, settings, table))
-    _install(app, stores, settings, logs, node)
+    sheet = TallySheet(settings.slots)
+    _install(app, stores, settings, logs, node, sheet)
     _configure_celery(app)
     ending = _Ending(node, settings.grace_seconds)
     # Celery would put its own handlers beside ours.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     signals.worker_ready.connect(ending.take_over_signals, weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
+    try:
+        serve(registry_of(node, sheet), load(MetricsSettings))
+    except SettingsError:
+        table.remove()
+        raise
     node.start()
     log.info("worker.starting", worker=settings.name, pool=settings.worker_pool, slots=settings.slots)
     try:
@@ -84,7 +93,9 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
     )
 
 
-def _install(app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node) -> None:
+def _install(
+    app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node, sheet: TallySheet
+) -> None:
     """Put the seams in place; see :mod:`ledgerq_worker.celery_seams`."""
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(connections.connect)
@@ -92,7 +103,7 @@ def _install(app: Celery, stores: StoreSettings, settings: WorkerSettings, logs:
     celery_seams.install_backend(app)
     celery_seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
     client.mark_installed(app)
-    pool_process = PoolProcess(app, connections, settings, node.table)
+    pool_process = PoolProcess(app, connections, settings, node.table, sheet)
     celery_seams.install_drain(app, pool_process.drain, node.lost)
     celery_seams.install_adoption(app, Adoption(submitter, actor="celery").strategy)
 
