@@ -65,7 +65,6 @@ class Bed:
         environment = {
             counting.FOLDER_VARIABLE: str(self.counts),
             "PYTHONPATH": str(ROOT),
-            "LEDGERQ_LOG_LEVEL": "warning",
             "BENCH_REDIS": self.redis_url,
             **environment,
         }

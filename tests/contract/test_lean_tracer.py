@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -296,9 +297,84 @@ def test_a_receiver_is_heard_from_the_next_task_on(bench: Bench, name: str):
     assert heard == [name]
 
 
-def test_celerys_line_for_each_success_is_written_where_its_level_is_on(monkeypatch: pytest.MonkeyPatch):
-    logger = logging.getLogger(trace.logger.name)
-    for level, is_listening in ((logging.INFO, True), (logging.WARNING, False)):
-        monkeypatch.setattr(logger, "level", level)
-        logger.manager._clear_cache()  # type: ignore[attr-defined]
-        assert lean_tracer.is_anybody_listening() is is_listening
+class _Kept(logging.Handler):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def root_handler_alone(*, leaves_out_successes: bool = True) -> Iterator[_Kept]:
+    """The root logger's only handler, as in a worker, at level info."""
+    root, celerys = logging.getLogger(), logging.getLogger(trace.logger.name)
+    before = list(root.handlers), root.level, celerys.level
+    handler = _Kept()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    celerys.setLevel(logging.NOTSET)
+    if leaves_out_successes:
+        lean_tracer.leave_out_successes()
+    try:
+        yield handler
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        celerys.setLevel(before[2])
+
+
+def test_celerys_line_for_each_success_goes_to_a_handler_that_would_write_it(bench: Bench):
+    with root_handler_alone(leaves_out_successes=False) as handler:
+        bench.run_as_it_is("returns_nothing")
+    assert [line.split("[")[0] for line in handler.lines] == ["Task returns_nothing"]
+
+
+def test_a_worker_leaves_celerys_line_for_each_success_out_on_both_ways(bench: Bench):
+    with root_handler_alone() as handler:
+        assert not lean_tracer.is_anybody_listening()
+        for lean in (True, False):
+            bench.run("returns_nothing", lean=lean)
+            bench.run("asks_for_a_retry", lean=lean)
+    assert [line.split("[")[0] for line in handler.lines] == ["Task asks_for_a_retry"] * 2
+
+
+@pytest.mark.parametrize("name", ["celery.app.trace", "celery", ""])
+def test_a_handler_of_the_users_gets_celerys_line_for_each_success(bench: Bench, name: str):
+    own, logger = _Kept(), logging.getLogger(name)
+    with root_handler_alone() as handler:
+        logger.addHandler(own)
+        try:
+            bench.run_as_it_is("returns_nothing")
+        finally:
+            logger.removeHandler(own)
+        bench.run_as_it_is("returns_nothing")
+    assert [line.split("[")[0] for line in own.lines] == ["Task returns_nothing"]
+    assert not handler.lines
+
+
+def test_a_filter_of_the_users_sees_celerys_line_for_each_success(bench: Bench):
+    seen: list[str] = []
+
+    def own(record: logging.LogRecord) -> bool:
+        seen.append(record.getMessage())
+        return True
+
+    logger = logging.getLogger("celery.app.trace")
+    with root_handler_alone():
+        logger.addFilter(own)
+        try:
+            bench.run_as_it_is("returns_nothing")
+        finally:
+            logger.removeFilter(own)
+    assert len(seen) == 1
+
+
+def test_above_info_nobody_is_listening():
+    with root_handler_alone(leaves_out_successes=False):
+        assert lean_tracer.is_anybody_listening()
+        logging.getLogger().setLevel(logging.WARNING)
+        assert not lean_tracer.is_anybody_listening()

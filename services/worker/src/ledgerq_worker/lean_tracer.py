@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import Celery, Task, signals
 from celery._state import _task_stack
+from celery.app import trace as celery_trace
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, task_has_custom, traceback_clear
 from celery.backends.base import Backend
@@ -28,13 +29,48 @@ from ledgerq_worker.legs import Leg
 LeanTracer = Callable[[Leg, Any, Any, dict[str, Any]], TraceInfo | None]
 
 _HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
-_SIGNALS = (signals.task_prerun, signals.task_postrun, signals.task_success)
+_prerun, _postrun, _success = signals.task_prerun, signals.task_postrun, signals.task_success
 _logger = logging.getLogger("celery.app.trace")
 
 
 def is_anybody_listening() -> bool:
-    """Whether somebody wants to hear of each task: a signal's receiver, or Celery's log of each success."""
-    return any(signal.receivers for signal in _SIGNALS) or _logger.isEnabledFor(logging.INFO)
+    """Whether somebody wants to hear of each task: a signal's receiver, or a handler for Celery's line of each success."""
+    if _prerun.receivers or _postrun.receivers or _success.receivers:
+        return True
+    return _logger.isEnabledFor(logging.INFO) and _are_successes_written()
+
+
+class _NoSuccesses(logging.Filter):
+    """Of a handler that leaves out Celery's line of each success."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.name != _logger.name or record.msg != celery_trace.LOG_SUCCESS
+
+
+_no_successes = _NoSuccesses()
+
+
+def leave_out_successes() -> None:
+    """The handlers that there are now leave out Celery's line of each success, whichever way a task goes.
+
+    It costs more than a short task and shows the beginning of its result. The recorder has a line for each batch, once
+    the ledger has it. Handlers and filters that the users add get Celery's line, as ever.
+    """
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_no_successes)
+
+
+def _are_successes_written() -> bool:
+    """Whether any handler or filter would see the line. Asked for each task, hence without generators."""
+    if _logger.filters:
+        return True
+    logger: logging.Logger | None = _logger
+    while logger is not None:
+        for handler in logger.handlers:
+            if type(handler) is not logging.NullHandler and _no_successes not in handler.filters:
+                return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -227,6 +229,7 @@ class Recorder:
         if begun:
             self._departure.begun(begun)
         if written.kept:
+            _log_recorded(written.kept)
             self._departure.recorded(written.kept, written.outbox)
 
     def _was_committed(self, written: _Written) -> bool:
@@ -308,6 +311,22 @@ class Recorder:
         if outcomes:
             outbox += [row[0] for row in execute(cursor, put_in_outbox("outcome", outcomes))]
         return outbox
+
+
+def _log_recorded(legs: Sequence[Leg]) -> None:
+    """One line for each batch; for a single task it says which."""
+    if len(legs) == 1:
+        [leg] = legs
+        seconds = round(leg.ended_at - leg.begun_at, 6) if leg.begun_at else None
+        log.info(
+            "worker.task.recorded",
+            task_id=leg.task.id,
+            task_type=leg.task.task_type,
+            state=str(leg.state),
+            seconds=seconds,
+        )
+    else:
+        log.info("worker.tasks.recorded", **Counter(str(leg.state) for leg in legs))
 
 
 def _before(leg: Leg, pending: Pending) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
 from ledgerq_worker.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.heartbeat import first_beat
+from ledgerq_worker.lean_tracer import leave_out_successes
 from ledgerq_worker.metrics import registry_of
 from ledgerq_worker.node import Node, hostname
 from ledgerq_worker.prefork import WatchfulTaskPool
@@ -49,6 +51,8 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     ending = _Ending(node, settings.grace_seconds)
     # Celery would put its own handlers beside ours.
     signals.setup_logging.connect(lambda **_: None, weak=False)
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        leave_out_successes()
     signals.worker_ready.connect(ending.take_over_signals, weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
     try:
