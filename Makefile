@@ -18,7 +18,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-helm lint format reference chart requirements verify hooks bench images clean clean-data
+.PHONY: help run test test-chaos test-old test-helm lint format reference chart requirements verify hooks bench bench-scale images clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 
 bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BENCH="drain http", ONLY=name, ROUNDS=n, N=tasks
 	$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name))
+
+bench-scale: $(DEVELOPMENT) ## a ledger of millions beside a small one; ROWS=10000000 DIR=folder with room (it says how much)
+	@test -n "$(DIR)" || { echo "DIR=… is missing: a folder with room for the data; it is deleted afterwards."; exit 2; }
+	$(BIN)/python -m benchmarks.scale --rows $(or $(ROWS),10000000) --folder $(DIR) $(if $(OPEN),--open-seconds $(OPEN))
 
 format: $(DEVELOPMENT) ## fix what ruff can fix
 	$(BIN)/ruff check --fix .

@@ -46,6 +46,8 @@ class Ledger:
     counters: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     #: ``(key, task id)`` of unique keys that are held until their task is final.
     keys: list[tuple[str, str]] = field(default_factory=list)
+    #: What lists of SUCCESS are read from.
+    successes: set[str] = field(default_factory=set)
 
 
 def read(database_url: str) -> Ledger:
@@ -88,6 +90,7 @@ def read_on(connection: psycopg2.extensions.connection) -> Ledger:
             counted=_counter(rows("SELECT task_type, queue, state, count(*) FROM task GROUP BY 1, 2, 3")),
             counters=_counter(rows("SELECT task_type, queue, state, sum(delta) FROM task_count GROUP BY 1, 2, 3")),
             keys=[(row[0], row[1]) for row in rows("SELECT key, task_id::text FROM unique_key WHERE until IS NULL")],
+            successes={row[0] for row in rows("SELECT task_id::text FROM task_success")},
         )
 
 
@@ -102,6 +105,7 @@ def problems_of(ledger: Ledger) -> list[str]:
         *_problems_with_places(ledger),
         *_problems_with_counters(ledger),
         *_problems_with_keys(ledger),
+        *_problems_with_successes(ledger),
         *(
             f"task {task_id}: {problem}"
             for task_id, (state, seq, attempt, _) in ledger.tasks.items()
@@ -161,6 +165,12 @@ def _problems_with_counters(ledger: Ledger) -> Iterable[str]:
     for key in sorted(ledger.counted.keys() | ledger.counters.keys()):
         if ledger.counted[key] != ledger.counters[key]:
             yield f"counter of {key} says {ledger.counters[key]}, there are {ledger.counted[key]}"
+
+
+def _problems_with_successes(ledger: Ledger) -> Iterable[str]:
+    succeeded = {task_id for task_id, row in ledger.tasks.items() if row[0] is State.SUCCESS}
+    for task_id in sorted(succeeded ^ ledger.successes):
+        yield f"task {task_id} is {'not ' if task_id in succeeded else ''}among the successes but {ledger.tasks[task_id][0]}"
 
 
 def _problems_with_keys(ledger: Ledger) -> Iterable[str]:

@@ -9,6 +9,7 @@ from ledgerq_shared.models.claims import Claim
 from ledgerq_shared.models.columns import LedgerTable, tables
 from ledgerq_shared.models.counts import TASK_COUNT
 from ledgerq_shared.models.events import TaskEvent
+from ledgerq_shared.models.finding import TaskSuccess, TaskTag
 from ledgerq_shared.models.keys import ApiKey
 from ledgerq_shared.models.outbox import Outbox
 from ledgerq_shared.models.submits import Idempotency, UniqueKey
@@ -29,6 +30,8 @@ __all__ = [
     "Ready",
     "Task",
     "TaskEvent",
+    "TaskSuccess",
+    "TaskTag",
     "TaskType",
     "UniqueKey",
     "Worker",

@@ -34,7 +34,6 @@ class Task(LedgerTable, table=True):
         ),
         Index("ix_task_worker_deaths", "id", postgresql_where=text("worker_deaths > 0")),
         Index("ix_task_rerun_of", "rerun_of", "id", postgresql_where=text("rerun_of IS NOT NULL")),
-        Index("ix_task_tags", "tags", postgresql_using="gin", postgresql_where=text("tags IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 85}},
     )
 

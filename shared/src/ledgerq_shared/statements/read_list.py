@@ -1,12 +1,12 @@
 """Lists of tasks, newest first, and how many there are.
 
-Each shape of filter has its index. The two states that say nothing about a row's place in ``task``, PENDING
-and STARTED, are found through the tables that hold everything unfinished: ``ready``, ``held``, ``claim``.
+Each shape of filter has its index, or a table with ids in their order: ``task_success``, ``task_tag``. PENDING and
+STARTED are found through the tables that hold everything unfinished: ``ready``, ``held``, ``claim``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -83,27 +83,56 @@ def sum_counts(*, task_type: str | None, queue: str | None) -> Statement:
     )
 
 
-def list_tasks(filter_: TaskFilter, *, limit: int, offset: int, retrying: int) -> Statement:
+def list_tasks(
+    filter_: TaskFilter, *, limit: int, offset: int, retrying: int, along_successes: bool = True
+) -> Statement:
     """Rows of :class:`SummaryRow`, highest id (newest) first.
 
     Args:
         retrying: how many tasks are in RETRY (or more): these are passed over to find PENDING.
+        along_successes: of SUCCESS with a task type or queue, whether to look through all that succeeded rather than
+            through all of that type or queue: what passes over less.
     """
-    source, params = _source(filter_, most=limit + offset, retrying=retrying)
+    source, order, params = _source(filter_, most=limit + offset, retrying=retrying, along_successes=along_successes)
     return Statement(
-        f"SELECT {_COLUMNS} {source} ORDER BY t.id DESC LIMIT %(limit)s OFFSET %(offset)s",
+        f"SELECT {_COLUMNS} {source} ORDER BY {order} DESC LIMIT %(limit)s OFFSET %(offset)s",
         {**params, "limit": limit, "offset": offset},
     )
 
 
-def count_tasks(filter_: TaskFilter, *, limit: int, retrying: int) -> Statement:
+def count_tasks(filter_: TaskFilter, *, limit: int, retrying: int, along_successes: bool = True) -> Statement:
     """Row ``(count,)``, counting no further than ``limit``: for filters that have no counters."""
-    source, params = _source(replace(filter_, before_id=None), most=limit, retrying=retrying)
+    everywhere = replace(filter_, before_id=None)
+    if everywhere == TaskFilter(submitted_after=filter_.submitted_after, submitted_before=filter_.submitted_before):
+        return _count_by_time(everywhere, limit=limit)
+    if everywhere == TaskFilter(tag=filter_.tag):
+        sql = "SELECT count(*) FROM (SELECT FROM task_tag WHERE tag = %(tag)s LIMIT %(limit)s) AS counted"
+        return Statement(sql, {"tag": filter_.tag, "limit": limit})
+    source, _, params = _source(everywhere, most=limit, retrying=retrying, along_successes=along_successes)
     return Statement(f"SELECT count(*) FROM (SELECT {source} LIMIT %(limit)s) AS counted", {**params, "limit": limit})
 
 
-def _source(filter_: TaskFilter, *, most: int, retrying: int) -> tuple[str, dict[str, Any]]:
-    """FROM and WHERE of tasks ``t`` that pass the filter, of which the caller will read ``most``."""
+def _count_by_time(filter_: TaskFilter, *, limit: int) -> Statement:
+    """Count by the primary key alone where the ids leave no doubt, and look at rows only near the edges."""
+    conditions, params = _conditions(filter_)
+    sure = list(_bounds(filter_, params, "t.id", slack=-_CLOCK_SLACK))
+    edges = []
+    if filter_.submitted_after is not None:
+        edges.append("t.id < %(sure_from_id)s::uuid")
+    if filter_.submitted_before is not None:
+        edges.append("t.id >= %(sure_to_id)s::uuid" + (" AND t.id >= %(sure_from_id)s::uuid" if edges else ""))
+    parts = [sure, *([*conditions, edge] for edge in edges)]
+    counted = " UNION ALL ".join(
+        f"(SELECT FROM task AS t WHERE {' AND '.join(part)} LIMIT %(limit)s)" for part in parts
+    )
+    return Statement(
+        f"SELECT count(*) FROM (SELECT FROM ({counted}) AS parts LIMIT %(limit)s) AS counted",
+        {**params, "limit": limit},
+    )
+
+
+def _source(filter_: TaskFilter, *, most: int, retrying: int, along_successes: bool) -> tuple[str, str, dict[str, Any]]:
+    """FROM and WHERE of tasks ``t`` that pass the filter, of which the caller will read ``most``, and what to order by."""
     conditions, params = _conditions(filter_)
     params["most"] = most
     params["most_unfinished"] = most + retrying
@@ -111,19 +140,42 @@ def _source(filter_: TaskFilter, *, most: int, retrying: int) -> tuple[str, dict
     if filter_.state in {State.PENDING, State.STARTED}:
         # OFFSET 0 keeps this a look-up of each candidate: a join would be planned from statistics of tables
         # whose size changes by the minute.
-        return (
-            f"FROM ({_candidates(filter_)}) AS c CROSS JOIN LATERAL "
-            f"(SELECT * FROM task AS t WHERE t.id = c.task_id AND {where} OFFSET 0) AS t"
-        ), params
+        return f"FROM ({_candidates(filter_)}) AS c CROSS JOIN LATERAL {_each(where)}", "t.id", params
+    if filter_.tag is not None:
+        return _along("task_tag", ["d.tag = %(tag)s"], filter_, where, params)
+    if filter_.state is State.SUCCESS and (along_successes or (filter_.task_types, filter_.queue) == (None, None)):
+        return _along("task_success", ["true"], filter_, where, params)
     if filter_.task_types is not None and len(filter_.task_types) > 1:
         # One ordered index scan a type; `task_type = ANY(…)` would read and sort all of them.
+        where = " AND ".join([condition for condition in conditions if condition != _OF_TYPES])
         return (
-            "FROM unnest(%(types)s::text[]) AS n(name) CROSS JOIN LATERAL (SELECT * FROM task AS t "
-            f"WHERE t.task_type = n.name AND {where} ORDER BY t.id DESC LIMIT %(most)s) AS t"
-        ), params
+            (
+                "FROM unnest(%(types)s::text[]) AS n(name) CROSS JOIN LATERAL (SELECT * FROM task AS t "
+                f"WHERE t.task_type = n.name AND {where} ORDER BY t.id DESC LIMIT %(most)s) AS t"
+            ),
+            "t.id",
+            params,
+        )
     if filter_.task_types is not None:
-        where = f"t.task_type = (%(types)s::text[])[1] AND {where}"
-    return f"FROM task AS t WHERE {where}", params
+        where = where.replace(_OF_TYPES, "t.task_type = (%(types)s::text[])[1]")
+    return f"FROM task AS t WHERE {where}", "t.id", params
+
+
+#: Types of which there may be several.
+_OF_TYPES = "t.task_type = ANY(%(types)s::text[])"
+
+
+def _each(where: str) -> str:
+    return f"(SELECT * FROM task AS t WHERE t.id = c.task_id AND {where} OFFSET 0) AS t"
+
+
+def _along(
+    table: str, own: list[str], filter_: TaskFilter, where: str, params: dict[str, Any]
+) -> tuple[str, str, dict[str, Any]]:
+    """Walk a table that has the ids in order, and look each one up: ends with the page, never sorts."""
+    passing = " AND ".join([*own, *_bounds(filter_, params, "d.task_id")])
+    walked = f"SELECT d.task_id FROM {table} AS d WHERE {passing} ORDER BY d.task_id DESC"
+    return f"FROM ({walked}) AS c CROSS JOIN LATERAL {_each(where)}", "c.task_id", params
 
 
 def _candidates(filter_: TaskFilter) -> str:
@@ -155,21 +207,31 @@ def _conditions(filter_: TaskFilter) -> tuple[list[str], dict[str, Any]]:
         conditions.append("t.exception_state = %(state)s")
     elif filter_.state is not None:
         conditions.append("t.state = %(state)s")
-    if filter_.state in {State.PENDING, State.STARTED} and filter_.task_types is not None:
-        conditions.append("t.task_type = ANY(%(types)s::text[])")
+    if filter_.task_types is not None:
+        conditions.append(_OF_TYPES)
     if filter_.queue is not None:
         conditions.append("t.queue = %(queue)s")
     if filter_.tag is not None:
         conditions.append("t.tags @> ARRAY[%(tag)s::text]")
-    if filter_.before_id is not None:
-        conditions.append("t.id < %(before_id)s::uuid")
-    # The range of ids lets the primary key find the place; the column itself decides.
+    conditions += _bounds(filter_, params, "t.id")
+    # The range of ids finds the place; the column itself decides.
     if filter_.submitted_after is not None:
-        params["from_id"] = str(first_id_at(filter_.submitted_after - _CLOCK_SLACK))
         params["after"] = filter_.submitted_after.isoformat()
-        conditions.append("t.id >= %(from_id)s::uuid AND t.submitted_at >= %(after)s::timestamptz")
+        conditions.append("t.submitted_at >= %(after)s::timestamptz")
     if filter_.submitted_before is not None:
-        params["to_id"] = str(first_id_at(filter_.submitted_before + _CLOCK_SLACK))
         params["before"] = filter_.submitted_before.isoformat()
-        conditions.append("t.id < %(to_id)s::uuid AND t.submitted_at < %(before)s::timestamptz")
+        conditions.append("t.submitted_at < %(before)s::timestamptz")
     return conditions, params
+
+
+def _bounds(filter_: TaskFilter, params: dict[str, Any], column: str, slack: timedelta = _CLOCK_SLACK) -> Iterator[str]:
+    """Conditions on the id alone that all tasks of the filter meet; with negative ``slack``, that only they meet."""
+    kind = "" if slack > timedelta(0) else "sure_"
+    if filter_.before_id is not None:
+        yield f"{column} < %(before_id)s::uuid"
+    if filter_.submitted_after is not None:
+        params[f"{kind}from_id"] = str(first_id_at(filter_.submitted_after - slack))
+        yield f"{column} >= %({kind}from_id)s::uuid"
+    if filter_.submitted_before is not None:
+        params[f"{kind}to_id"] = str(first_id_at(filter_.submitted_before + slack))
+        yield f"{column} < %({kind}to_id)s::uuid"

@@ -208,6 +208,8 @@ WITH input AS (
          attempt, 'worker:' || worker, CASE WHEN with_start THEN claimed_at END,
          CASE WHEN with_start THEN started_at END, data::json
   FROM done
+), listed AS (
+  INSERT INTO task_success (task_id) SELECT id FROM done WHERE state = 'SUCCESS'
 ), {COUNTED}, {FREED}, {_RELEASE}
 SELECT id FROM done
 """

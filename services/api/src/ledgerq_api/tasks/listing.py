@@ -81,19 +81,38 @@ def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
     counts = execute(cursor, sum_counts(task_type=query.task_type, queue=query.queue))
     filter_ = _filter_of(query, counts)
     retrying = sum(int(count) for _, state, count in counts if state == State.RETRY)
+    along_successes = _is_shorter_along_successes(cursor, query, counts)
     total = sum(int(count) for _, state, count in counts if query.status in {None, state})
     is_minimum = False
     if total and not filter_.is_counted:
-        total = execute(cursor, count_tasks(filter_, limit=REACH + 1, retrying=retrying))[0][0]
+        total = execute(
+            cursor, count_tasks(filter_, limit=REACH + 1, retrying=retrying, along_successes=along_successes)
+        )[0][0]
         is_minimum = total > REACH
         total = min(total, REACH)
     if not total:
         return ListedPage([], 0, is_minimum=False, has_more=False)
     offset = 0 if query.cursor is not None else (query.page - 1) * query.page_size
-    rows = execute(cursor, list_tasks(filter_, limit=query.page_size + 1, offset=offset, retrying=retrying))
-    found = [SummaryRow._make(row) for row in rows]
+    statement = list_tasks(
+        filter_, limit=query.page_size + 1, offset=offset, retrying=retrying, along_successes=along_successes
+    )
+    found = [SummaryRow._make(row) for row in execute(cursor, statement)]
     page, more = found[: query.page_size], found[query.page_size :]
     return ListedPage(page, total, is_minimum=is_minimum, has_more=bool(more))
+
+
+def _is_shorter_along_successes(cursor: type_cursor, query: ListQuery, counts: list[tuple[Any, ...]]) -> bool:
+    """For SUCCESS of a type or queue: whether all successes have fewer others to pass over than all of that type or queue.
+
+    The latter's others may be one long row of waiting tasks, the newest of all; the former's are taken for evenly spread.
+    """
+    if query.status is not State.SUCCESS or (query.task_type, query.queue) == (None, None):
+        return True
+    wanted = sum(int(count) for _, state, count in counts if state == State.SUCCESS)
+    others = sum(int(count) for _, state, count in counts if state != State.SUCCESS)
+    everything = execute(cursor, sum_counts(task_type=None, queue=None))
+    successes = sum(int(count) for _, state, count in everything if state == State.SUCCESS)
+    return wanted > 0 and (query.page_size + 1) * (successes - wanted) / wanted < others
 
 
 def _filter_of(query: ListQuery, counts: list[tuple[Any, ...]]) -> TaskFilter:

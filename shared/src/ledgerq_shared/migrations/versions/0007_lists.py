@@ -1,0 +1,47 @@
+"""Lists that stay fast however much waits: which tasks succeeded, and which carry a tag, each in the order of ids.
+
+An index of `task` by SUCCESS would make every success a new entry in each of its indexes (no HOT update); and a GIN index
+finds all tasks with a tag before it can sort them.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+# Tags never change. A trigger, so that a release that does not know the table fills it too; plain tasks pay its WHEN only.
+_UPGRADE = """
+CREATE TABLE task_success (task_id uuid PRIMARY KEY);
+CREATE TABLE task_tag (
+  tag     text COLLATE "C" NOT NULL,
+  task_id uuid NOT NULL,
+  PRIMARY KEY (tag, task_id)
+);
+CREATE FUNCTION ledgerq_note_tags() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO task_tag (tag, task_id) SELECT DISTINCT unnest(NEW.tags), NEW.id;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER tr_note_tags AFTER INSERT ON task FOR EACH ROW WHEN (NEW.tags IS NOT NULL)
+  EXECUTE FUNCTION ledgerq_note_tags();
+INSERT INTO task_success SELECT id FROM task WHERE state = 'SUCCESS' ORDER BY id;
+INSERT INTO task_tag SELECT DISTINCT unnest(tags) AS tag, id FROM task WHERE tags IS NOT NULL ORDER BY tag, id;
+DROP INDEX ix_task_tags;
+"""
+
+
+def upgrade() -> None:
+    """New tables, filled. Older code goes on working; what an older worker records meanwhile is not listed as SUCCESS."""
+    op.get_bind().exec_driver_sql(_UPGRADE)
+
+
+def downgrade() -> None:
+    """Tasks stay; they are found by walking again."""
+    op.get_bind().exec_driver_sql(
+        "DROP TRIGGER tr_note_tags ON task; DROP FUNCTION ledgerq_note_tags(); DROP TABLE task_tag; "
+        "DROP TABLE task_success; CREATE INDEX ix_task_tags ON task USING gin (tags) WHERE tags IS NOT NULL"
+    )
