@@ -1,0 +1,73 @@
+"""What lists cost: how many pages of the database they touch, which no busy machine changes."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg2
+import pytest
+
+from ledgerq_shared.statements.read_list import TaskFilter, count_tasks, list_tasks
+from ledgerq_shared.states import State
+from tests.support import databases
+from tests.support.api import ANYTHING
+from tests.support.lives import Worker
+
+WAITING = 20_000
+
+
+@pytest.fixture
+def behind_many(api):
+    """Thirty tasks that succeeded, ten of them with a tag; then as many waiting ones as a busy evening leaves."""
+    for number in range(30):
+        api.submit(tags=["wanted"] if number % 3 == 0 else None)
+    with Worker(api.database_url) as worker:
+        for task in worker.claim().values():
+            worker.end(task, State.SUCCESS)
+    databases.execute(
+        api.database_url,
+        "WITH made AS (INSERT INTO task (id, task_type, queue, submitted_at, parameters) "
+        f"SELECT ('fffffff0-7a52-7d31-9b64-' || lpad(n::text, 12, '0'))::uuid, '{ANYTHING}', 'default', now(), '{{}}' "
+        f"FROM generate_series(1, {WAITING}) n RETURNING *), "
+        f"counted AS (INSERT INTO task_count VALUES ('{ANYTHING}', 'default', 'PENDING', {WAITING})) "
+        "INSERT INTO ready (task_id, queue, priority, run_at, task_type) "
+        "SELECT id, queue, priority, submitted_at, task_type FROM made",
+    )
+    databases.execute(api.database_url, "ANALYZE task, ready, task_success, task_tag")
+    return api
+
+
+def pages_touched(url, statement):
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement.sql, statement.params)
+            [(found,)] = cursor.fetchall()
+    finally:
+        connection.close()
+    plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+@pytest.mark.parametrize(
+    "filter_", [TaskFilter(state=State.SUCCESS), TaskFilter(tag="wanted"), TaskFilter(), TaskFilter(state=State.PENDING)]
+)
+def test_a_page_touches_no_more_of_the_ledger_than_it_shows(behind_many, filter_):
+    statement = list_tasks(filter_, limit=11, offset=0, retrying=0)
+    assert pages_touched(behind_many.database_url, statement) < 150
+
+
+def test_successes_of_a_queue_are_found_without_walking_what_waits_there(behind_many):
+    page = behind_many.get("/tasks/", status="SUCCESS", queue="default", page_size=5).json()
+    assert (len(page["tasks"]), page["total_count"]) == (5, 30)
+    statement = list_tasks(TaskFilter(state=State.SUCCESS, queue="default"), limit=6, offset=0, retrying=0)
+    walking = list_tasks(
+        TaskFilter(state=State.SUCCESS, queue="default"), limit=6, offset=0, retrying=0, along_successes=False
+    )
+    touched = pages_touched(behind_many.database_url, statement)
+    assert touched < 150 < pages_touched(behind_many.database_url, walking)
+
+
+def test_a_tag_is_counted_without_its_tasks(behind_many):
+    statement = count_tasks(TaskFilter(tag="wanted"), limit=10_001, retrying=0)
+    assert pages_touched(behind_many.database_url, statement) < 20
