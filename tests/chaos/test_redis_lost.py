@@ -14,7 +14,7 @@ from tests.chaos.support import nodes
 from tests.chaos.support.histogram import histogram
 from tests.chaos.support.load import Load
 from tests.support import wait
-from tests.support.proxy import SilentProxy
+from tests.support.proxy import DeafProxy, SilentProxy
 
 if TYPE_CHECKING:
     from ledgerq_shared.embedded import EmbeddedValkey
@@ -157,5 +157,20 @@ def test_a_worker_whose_connections_to_redis_fell_silent_hears_again_and_is_not_
         # By itself Celery needs half a minute to miss the broker, and two minutes to miss the result backend.
         for _ in range(2):
             assert plant.ended(plant.submit("quick"), timeout=20).state == "SUCCESS"
+        plant.assert_sound()
+        assert worker.alive()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_worker_that_is_connected_and_takes_no_tickets_is_noticed_and_hears_again(plant: Plant, pool: str):
+    """Deaf for whatever reason: here it is told that there are no messages, and all else on its connections works."""
+    plant.maintenance()
+    with DeafProxy(plant.redis_url) as proxy:
+        worker = plant.worker(slots=1, REDIS_URL=proxy.url, LEDGERQ_WORKER_POOL=pool)
+        assert plant.ended(plant.submit("quick")).state == "SUCCESS"
+        proxy.deafen()
+        for _ in range(2):
+            assert plant.ended(plant.submit("quick")).state == "SUCCESS"
+        worker.says("worker.deaf")
         plant.assert_sound()
         assert worker.alive()

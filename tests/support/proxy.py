@@ -141,6 +141,35 @@ class CommitBreaker(Proxy):
             return taken
 
 
+class DeafProxy(Proxy):
+    """To Redis. After :meth:`deafen` who asks for messages on today's connections hears that there are none.
+
+    Everything else on them works: so the worker's transport has nothing to complain of.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._deafened: set[socket.socket] = set()
+
+    def deafen(self) -> None:
+        """From now on."""
+        self._deafened.update(self._sockets)
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := client.recv(_CHUNK):
+                if client in self._deafened and b"BRPOP" in chunk:
+                    threading.Timer(1, self._say_nothing_is_there, [client]).start()
+                else:
+                    server.sendall(chunk)
+            server.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def _say_nothing_is_there(client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            client.sendall(b"*-1\r\n")
+
+
 class SilentProxy(Proxy):
     """After :meth:`silence` what is connected stays so and hears nothing; later connections work.
 

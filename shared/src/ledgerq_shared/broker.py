@@ -75,6 +75,17 @@ class Broker:
                 self._fail(error)
                 return False
 
+    def has_tickets(self, queue: str) -> bool:
+        """Whether a ticket for ``queue`` waits in the broker; false if Redis is away."""
+        with self._lock:
+            if time.monotonic() < self._quiet_until:
+                return False
+            try:
+                return bool(self._connected().llen(queue))
+            except Exception as error:
+                self._fail(error)
+                return False
+
     def ping(self) -> bool:
         """Whether Redis answers."""
         with self._lock:

@@ -32,6 +32,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
 from ledgerq_worker.hard_limit import record_hard_limit
+from ledgerq_worker.hearing import Deafness
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.killing import ENDED, is_alive, kill_if, kill_if_alive, resume
 from ledgerq_worker.lines import Lines, first_line
@@ -84,6 +85,7 @@ class Agent:
         self._renewed_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
+        self._deafness = Deafness()
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
         self._heartbeat = Heartbeat(path, lambda: not (self._is_parent_gone() or self._is_parent_stopped()))
 
@@ -134,9 +136,20 @@ class Agent:
             if rows:
                 self._renewed_at = time.monotonic()
                 self._cancel([Wish(*row) for row in rows if row[0] is not None])
+                self._listen()  # here, for while PostgreSQL is away slots stand still
                 return
             log.warning("agent.declared_dead", worker=self._config.name)
         self._register()
+
+    def _listen(self) -> None:
+        """Tell the parent when tickets lie in Redis beside an idle slot, and none is taken."""
+        is_unheard = (
+            self._table.has_idle_slot
+            and not self._table.is_stopping
+            and any(map(self._broker.has_tickets, self._config.queues))
+        )
+        if self._deafness.look(time.monotonic(), taken=self._table.tickets, is_unheard=is_unheard):
+            self._table.is_deaf = True
 
     def _register(self) -> None:
         """Under a new id: what the old one held is void."""

@@ -10,9 +10,11 @@ Four seams:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -307,6 +309,22 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
 def _is_no_ticket(record: logging.LogRecord) -> bool:
     """Tickets come and go by the thousand: "received" is said of tasks only."""
     return getattr(record, "data", {}).get("name") != DRAIN_TASK
+
+
+def hang_up(consumer: Any) -> None:
+    """Shut the sockets down through which Celery's consumer hears of messages: its loop meets an error and connects anew.
+
+    From any thread; whatever state the loop or the connection is in.
+    """
+    connection = consumer.connection
+    for channel in list(getattr(connection.transport, "channels", ()) if connection else ()):
+        for name in ("client", "subclient"):
+            # Cached properties: what has not been made is not to be made now.
+            client = vars(channel).get(name)
+            taken = getattr(getattr(client, "connection", None), "_sock", None)
+            if taken is not None:
+                with contextlib.suppress(OSError):
+                    taken.shutdown(socket.SHUT_RDWR)
 
 
 def install_adoption(app: Celery, strategy: Callable[..., Any]) -> None:

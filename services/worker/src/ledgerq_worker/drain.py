@@ -80,25 +80,29 @@ class Drain:
         """Work on ``queue`` until it is empty, the time is over, or the node is stopping."""
         self._table.enter(self._slot, os.getpid())
         deadline = time.monotonic() + self._seconds
-        looks = 0
         with self._watcher:
+            self._work(queue, deadline)
+        self._table.rest(self._slot)
+
+    def _work(self, queue: str, deadline: float) -> None:
+        looks = 0
+        self._claim(queue)
+        while True:
+            if self._waiting:
+                self._run_claimed(queue)
+            elif looks >= _LOCKED_LOOKS or not self._is_worth_a_look(queue):
+                return
+            else:
+                looks += 1
+                time.sleep(_LOCKED_PAUSE)
+            if self._table.is_stopping:
+                self._recorder.flush()
+                return
+            if time.monotonic() > deadline:
+                self._recorder.flush()
+                self._broker.wake(queue, 1, self._slots)
+                return
             self._claim(queue)
-            while True:
-                if self._waiting:
-                    self._run_claimed(queue)
-                elif looks >= _LOCKED_LOOKS or not self._is_worth_a_look(queue):
-                    return
-                else:
-                    looks += 1
-                    time.sleep(_LOCKED_PAUSE)
-                if self._table.is_stopping:
-                    self._recorder.flush()
-                    return
-                if time.monotonic() > deadline:
-                    self._recorder.flush()
-                    self._broker.wake(queue, 1, self._slots)
-                    return
-                self._claim(queue)
 
     def _claim(self, queue: str) -> None:
         """Record what is pending and claim the next tasks, in one transaction."""

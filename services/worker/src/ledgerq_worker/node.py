@@ -12,6 +12,7 @@ import threading
 import structlog
 
 from ledgerq_worker.agent import NodeConfig
+from ledgerq_worker.hearing import Ears
 from ledgerq_worker.slots import SlotTable
 
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ class Node:
         # Reentrant: a signal handler in the main thread may speak while that thread is speaking.
         self._lock = threading.RLock()
         self._is_ended = threading.Event()
+        self.ears = Ears()
 
     def start(self) -> None:
         """Start the agent; it registers the node."""
@@ -113,6 +115,9 @@ class Node:
                 if self._agent is not None and self._agent.poll() is not None and not self._is_ended.is_set():
                     log.warning("worker.agent.restarted", exit_code=self._agent.returncode)
                     self._spawn()
+            if self.table.is_deaf:
+                self.table.is_deaf = False
+                self.ears.cure(self.table.tickets)
 
 
 def hostname() -> str:

@@ -75,6 +75,7 @@ class PoolProcess:
 
     def drain(self, queue: str) -> None:
         """Do what a ticket for ``queue`` asks for, in the slot of the calling process or thread."""
+        self._table.took_ticket()
         self._this_process()
         slot = self._slot()
         if slot not in self._drains:
@@ -89,6 +90,7 @@ class PoolProcess:
             # Begin the next drain without memories of this one.
             self._drains.pop(slot, None)
             self._return_claims(slot)
+            self._table.rest(slot)
             raise
 
     def _is_cleared(self, slot: int) -> bool:

@@ -18,12 +18,15 @@ from typing import NamedTuple
 from uuid import UUID
 
 _PREFIX = "ledgerq-node-"
-_HEADER = struct.Struct("<16s B x H 44x")  # worker id, stopping, number of cancelled legs
+_HEADER = struct.Struct("<16s B B H I 40x")  # worker id, stopping, deaf, number of cancelled legs, tickets taken
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
+_TICKETS = struct.Struct("<I")
+_TICKETS_AT = 20
 _LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
-_RECORD = struct.Struct("<i 4x q 16s d d 24s")  # pid, leg, begun, deadline, the leg that is to stop
+_RECORD = struct.Struct("<i ? 3x q 16s d d 24s")  # pid, drains, leg, begun, deadline, the leg that is to stop
 _PID = struct.Struct("<i")
+_DRAINS_AT = 4
 _RUNNING = struct.Struct("<q 16s d d 24s")
 _LEG_AT = 8
 _CANCELLED_AT = _RECORD.size - _LEG.size
@@ -102,13 +105,40 @@ class SlotTable:
     def is_stopping(self, value: bool) -> None:
         self._map[16] = value
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the node takes no tickets although there are some."""
+        return self._map[17] != 0
+
+    @is_deaf.setter
+    def is_deaf(self, value: bool) -> None:
+        self._map[17] = value
+
+    @property
+    def tickets(self) -> int:
+        """Changes whenever the node takes a ticket. Slots count at the same time, so it is no exact number."""
+        return int(_TICKETS.unpack_from(self._map, _TICKETS_AT)[0])
+
+    def took_ticket(self) -> None:
+        """A ticket has reached a slot."""
+        _TICKETS.pack_into(self._map, _TICKETS_AT, (self.tickets + 1) % 2**32)
+
     def occupant(self, index: int) -> int:
         """The process that runs this slot, or died in it and has not been cleared away; 0: none."""
         return int(_PID.unpack_from(self._map, self._at(index))[0])
 
     def enter(self, index: int, pid: int) -> None:
-        """``pid`` runs this slot from now on; 0: nobody does."""
-        _RECORD.pack_into(self._map, self._at(index), pid, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
+        """``pid`` works on a ticket in this slot from now on; 0: nobody does."""
+        _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
+
+    def rest(self, index: int) -> None:
+        """The slot's process is ready for the next ticket."""
+        self._map[self._at(index) + _DRAINS_AT] = 0
+
+    @property
+    def has_idle_slot(self) -> bool:
+        """Whether a slot is ready for a ticket."""
+        return not all(self._map[self._at(index) + _DRAINS_AT] for index in range(self.count))
 
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:
         """A task's code begins."""
@@ -154,7 +184,7 @@ class SlotTable:
         """All slots that a process has entered."""
         records = []
         for index in range(self.count):
-            pid, claim_no, task, begun, deadline, cancelled = _RECORD.unpack_from(self._map, self._at(index))
+            pid, _, claim_no, task, begun, deadline, cancelled = _RECORD.unpack_from(self._map, self._at(index))
             task_id = None if task == _NOBODY else str(UUID(bytes=task))
             if pid:
                 is_cancelled = cancelled != _NO_LEG and cancelled == _LEG.pack(claim_no, task)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from functools import partial
 from typing import Any
 
 import structlog
@@ -54,6 +55,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         leave_out_successes()
     signals.worker_ready.connect(ending.take_over_signals, weak=False)
+    signals.worker_ready.connect(lambda sender, **_: _open_ears(node, sender, ending), weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
     try:
         serve(registry_of(node, sheet), load(MetricsSettings))
@@ -63,7 +65,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     node.start()
     log.info("worker.starting", worker=settings.name, pool=settings.worker_pool, slots=settings.slots)
     try:
-        app.Worker(
+        worker = app.Worker(
             hostname=f"ledgerq@{settings.name.replace(':', '-')}",
             pool=WatchfulTaskPool if settings.worker_pool == "prefork" else settings.worker_pool,
             concurrency=settings.slots,
@@ -73,10 +75,13 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
             without_gossip=True,
             without_heartbeat=True,
             quiet=True,
-        ).start()
+        )
+        worker.start()
     finally:
         node.stopping()
         node.stopped()
+    if code := worker.exitcode or ending.exit_code:  # whoever started it is to start another
+        raise SystemExit(code)
 
 
 def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table: SlotTable) -> NodeConfig:
@@ -133,6 +138,11 @@ def _configure_celery(app: Celery) -> None:
     )
 
 
+def _open_ears(node: Node, consumer: Any, ending: _Ending) -> None:
+    node.ears.hang_up = partial(celery_seams.hang_up, consumer)
+    node.ears.give_up = ending.begin_in_vain
+
+
 class _Ending:
     """SIGTERM: no more claims, running tasks have a while to end. The second one, or the end of that while: now."""
 
@@ -140,6 +150,12 @@ class _Ending:
         self._node = node
         self._grace = grace
         self._lock = threading.Lock()
+        self.exit_code = 0
+
+    def begin_in_vain(self) -> None:
+        """End the node as SIGTERM does, but as a failure."""
+        self.exit_code = 1
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def take_over_signals(self, **_: Any) -> None:
         """Celery ignores a second SIGTERM, so its handler is called through ours."""
@@ -166,4 +182,4 @@ class _Ending:
             return  # somebody is about it; a third signal must not wait for the handler that it interrupted
         log.warning("worker.ending_now", why=why)
         self._node.abandon()
-        os._exit(0)
+        os._exit(self.exit_code)
