@@ -18,7 +18,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-helm lint format reference chart requirements verify hooks bench bench-scale images clean clean-data
+.PHONY: help run test test-chaos test-old test-alerts test-helm lint format reference chart requirements verify hooks bench bench-scale images clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
@@ -35,6 +35,9 @@ test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as prin
 
 test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 with Redis 6.2; ARGS="tests/model -x" for a part
 	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-old $(ARGS)
+
+test-alerts: $(DEVELOPMENT) ## cause each alert's condition on a running stack with a real Prometheus
+	$(BIN)/python -m pytest -q tests/alerts $(ARGS)
 
 test-helm: $(DEVELOPMENT) ## the Helm chart, rendered, linted and held against Kubernetes' schemas (needs helm, kubeconform)
 	@if command -v helm >/dev/null; then $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/helm $(ARGS); \

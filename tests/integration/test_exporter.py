@@ -80,6 +80,15 @@ def test_what_ends_after_the_first_look_is_counted(stack, database):
     assert scraped(monitor.url)[name] == 3
 
 
+def test_the_first_failures_of_a_type_are_growth_too(stack, database):
+    """A series that begins at 4 has not grown for Prometheus."""
+    monitor = stack.monitor(**_AT_ONCE)
+    scraped(monitor.url)
+    databases.execute(database, "INSERT INTO task_count VALUES ('demo.new', 'default', 'FAILURE', 4)")
+    name = 'ledgerq_tasks_ended_total{queue="default",state="FAILURE",task_type="demo.new"}'
+    assert [scraped(monitor.url)[name] for _ in range(3)] == [0, 4, 4]
+
+
 @pytest.fixture
 def reader(postgres_url, database):
     """The URL of a role that may connect and SELECT, nothing else; and its name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -13,6 +14,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from ledgerq_shared.embedded.ports import free_port
+from ledgerq_shared.embedded.processes import TOKEN_VARIABLE
 from tests.support import http, wait
 from tests.support.servers import locked
 
@@ -77,9 +79,10 @@ def promtool(*arguments: str | Path, told: bytes | None = None) -> str:
 
 
 class Prometheus:
-    """One server that scrapes ``targets`` (job → ``host:port``) every second."""
+    """One server that scrapes ``targets`` (job → ``host:port``) every second; it ends with the run of ``token``."""
 
-    def __init__(self, folder: Path, targets: Mapping[str, str], *, rules: str | None = None) -> None:
+    def __init__(self, folder: Path, targets: Mapping[str, str], *, token: str, rules: str | None = None) -> None:
+        self._token = token
         self._folder = folder
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -107,6 +110,7 @@ class Prometheus:
                     f"--web.listen-address=127.0.0.1:{self._port}",
                     "--log.level=warn",
                 ],
+                env={**os.environ, TOKEN_VARIABLE: self._token},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -57,24 +57,29 @@ class Tasks:
         self._ledger = ledger
         self._type = Names(most_names)
         self._queue = Names(most_names)
-        self._before: dict[tuple[str, str, str], int] | None = None
+        #: Up to which count of a final state its tasks are in ``_ended``, or were there before the first look.
+        self._counted: dict[tuple[str, str, str], int] = {}
+        self._is_first = True
         self._ended: Counter[tuple[str, str, str]] = Counter()
 
     def collect(self) -> Iterable[Family]:
         """Read the counts. What a final state has gained since the last look has ended meanwhile."""
         [rows] = self._ledger.fetch(count_tasks())
-        now = {(task_type, queue, state): int(count) for task_type, queue, state, count in rows}
+        exported = set(self._ended)
         tasks: Counter[tuple[str, str, str]] = Counter()
-        for (task_type, queue, state), count in sorted(now.items(), key=lambda item: -item[1]):
+        for task_type, queue, state, count in sorted(rows, key=lambda row: -row[3]):
             labels = self._type(task_type), self._queue(queue), state
-            tasks[labels] += count
-            for final in FINAL:  # a rate needs the 0 before the first
-                self._ended[*labels[:2], final] += 0
+            tasks[labels] += int(count)
+            for final in FINAL:
+                self._ended.setdefault((*labels[:2], final), 0)
             if state in FINAL:
-                # Deleting old tasks takes counts back: that is no end.
-                before = count if self._before is None else self._before.get((task_type, queue, state), 0)
-                self._ended[labels] += max(count - before, 0)
-        self._before = now
+                before = self._counted.get((task_type, queue, state), count if self._is_first else 0)
+                if labels in exported:  # a series begins at 0, or nobody sees that it has grown
+                    # Deleting old tasks takes counts back: that is no end.
+                    self._ended[labels] += max(count - before, 0)
+                    before = count
+                self._counted[task_type, queue, state] = before
+        self._is_first = False
         return [_TASKS.family(tasks), _ENDED.family(self._ended)]
 
 
