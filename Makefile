@@ -18,7 +18,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-alerts test-helm lint format reference chart requirements verify hooks bench bench-scale images clean clean-data
+.PHONY: help run test test-chaos test-old test-alerts test-helm test-compose lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
@@ -42,6 +42,9 @@ test-alerts: $(DEVELOPMENT) ## cause each alert's condition on a running stack w
 test-helm: $(DEVELOPMENT) ## the Helm chart, rendered, linted and held against Kubernetes' schemas (needs helm, kubeconform)
 	@if command -v helm >/dev/null; then $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/helm $(ARGS); \
 	else echo "SKIPPED: helm is not on PATH"; fi
+
+test-compose: $(DEVELOPMENT) ## the images and the Compose stack on a real dockerd; SKIPPED where there is none
+	@tests/lab docker $(BIN)/python -m pytest tests/compose $(ARGS)
 
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -85,6 +88,9 @@ images: ## build the three images; PYTHON_IMAGE=name for another base, PIP_INDEX
 			$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) --build-arg PIP_INDEX_URL \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; \
 	done
+
+secrets: ## write the Compose stack's secrets as files, before its first start (it makes its own otherwise)
+	@deploy/compose/make-secrets
 
 hooks: $(DEVELOPMENT) ## run the linters before every commit
 	$(BIN)/pre-commit install

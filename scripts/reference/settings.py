@@ -27,6 +27,16 @@ GROUPS: dict[str, type[BaseSettings]] = {
     "Example tasks": ExampleTaskSettings,
 }
 
+#: Read before any settings class is built.
+FILES = (
+    (
+        "LEDGERQ_SECRETS_DIR",
+        "–",
+        "folder",
+        "Folder of files named after settings (`database_url`), with their values; what the environment says wins.",
+    ),
+)
+
 #: Read by the launcher alone, before any settings class is built.
 LAUNCHER = (
     (
@@ -36,6 +46,9 @@ LAUNCHER = (
         "Folder of the embedded servers' data, passwords, logs and pid records.",
     ),
 )
+
+#: What the Compose files read, with their defaults; comments say what each is.
+_COMPOSE = Path(__file__).parent.parent.parent / "deploy" / "compose" / ".env.example"
 
 #: Read by programs that call the API.
 CLIENTS = (("LEDGERQ_API_KEY", "–", "text", "The API key that `test_task_api.py` sends; needed once a key was made."),)
@@ -56,11 +69,23 @@ def page() -> str:
     """The whole page."""
     text = _INTRODUCTION + "\n"
     titles = ("variable", "default", "values", "meaning")
+    text += f"## Settings from files, for every service\n{table(titles, _rows_of(FILES))}"
     for title, group in GROUPS.items():
         text += f"## {title}\n{table(titles, _rows(group))}"
     text += f"## Launcher (`main.py`)\n{table(titles, _rows_of(LAUNCHER))}"
     text += f"## Clients\n{table(titles, _rows_of(CLIENTS))}"
+    text += f"## Compose\n{table(titles[:2] + titles[3:], _compose_rows())}"
     return text.rstrip("\n") + "\n"
+
+
+def _compose_rows() -> Iterator[tuple[str, ...]]:
+    meaning = ""
+    for line in _COMPOSE.read_text("utf-8").splitlines():
+        name, is_variable, default = line.partition("=")
+        if line.startswith("#"):
+            meaning = line.removeprefix("# ")
+        elif is_variable:
+            yield f"`{name}`", f"`{default}`" if default else "–", meaning
 
 
 def variables(group: type[BaseSettings]) -> dict[str, FieldInfo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -201,3 +202,30 @@ def test_the_solo_pool_has_one_slot_however_many_are_asked_for(monkeypatch: pyte
     monkeypatch.setenv("LEDGERQ_WORKER_POOL", "solo")
     monkeypatch.setenv("LEDGERQ_WORKER_CONCURRENCY", "8")
     assert load(WorkerSettings).slots == 1
+
+
+def test_a_setting_may_stand_in_a_file_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "database_url").write_text("postgresql://from:file@h/d\n")
+    (tmp_path / "redis_url").write_text("redis://file:6379/0\n")
+    (tmp_path / "ledgerq_worker_queues").write_text("slow")
+    loaded = stores(monkeypatch, LEDGERQ_SECRETS_DIR=str(tmp_path), REDIS_URL="redis://environment:6379/0")
+    assert (loaded.database_url, loaded.broker_url) == ("postgresql://from:file@h/d", "redis://environment:6379/0")
+    assert load(WorkerSettings).queues == ["slow"]
+
+
+def test_a_bad_value_in_a_file_is_one_line_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "database_url").write_text(f"mysql:{SECRET}")
+    line = refusal(monkeypatch, StoreSettings, LEDGERQ_SECRETS_DIR=str(tmp_path), REDIS_URL="redis://h")
+    assert line.startswith("DATABASE_URL: ")
+    assert SECRET not in line
+
+
+def test_a_folder_of_secrets_that_is_not_there_or_not_text_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    missing = tmp_path / "nowhere"
+    assert refusal(monkeypatch, StoreSettings, LEDGERQ_SECRETS_DIR=str(missing)) == (
+        f"LEDGERQ_SECRETS_DIR: there is no folder {missing}"
+    )
+    (tmp_path / "database_url").write_bytes(b"\xff\xfe")
+    assert refusal(monkeypatch, StoreSettings, LEDGERQ_SECRETS_DIR=str(tmp_path)) == (
+        f"LEDGERQ_SECRETS_DIR: a file in {tmp_path} cannot be read: it is not UTF-8 text"
+    )

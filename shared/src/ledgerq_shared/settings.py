@@ -5,11 +5,14 @@ Settings are read from the environment once, in a process's ``main``, and passed
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg2
+import pydantic_settings
 from psycopg2.extensions import parse_dsn
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -117,13 +120,20 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def load(settings_class: type[Settings]) -> Settings:
-    """Build a settings object from the environment.
+    """Build a settings object from the environment, and from the files of the folder that LEDGERQ_SECRETS_DIR names.
 
     Raises:
         SettingsError: a variable is missing or wrong. Values are not repeated: they may hold a password.
     """
+    folder = os.environ.get("LEDGERQ_SECRETS_DIR") or None
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"LEDGERQ_SECRETS_DIR: there is no folder {folder}")
     try:
-        return settings_class()
+        return settings_class(_secrets_dir=folder)
+    except (OSError, pydantic_settings.SettingsError) as error:
+        cause = error.__cause__ or error
+        reason = cause.strerror if isinstance(cause, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"LEDGERQ_SECRETS_DIR: a file in {folder} cannot be read: {reason}") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(_explain(settings_class, first["loc"], first["type"], first["msg"])) from None

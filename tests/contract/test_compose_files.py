@@ -1,0 +1,35 @@
+"""The Compose files without Docker: which variables they read, and that the users' .env cannot get in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "deploy" / "compose"
+FILES = (ROOT / "compose.yaml", FOLDER / "compose.yaml", FOLDER / "compose.dev.yaml")
+EXAMPLE = FOLDER / ".env.example"
+
+
+def read() -> set[tuple[str, str]]:
+    """Variables and defaults of all interpolations."""
+    text = "\n".join(path.read_text("utf-8") for path in FILES)
+    found = set(re.findall(r"(?<!\$)\$\{(\w+):-([^}]*)\}", text))
+    assert len(found) > 20
+    assert len(re.findall(r"(?<!\$)\$\{?\w", text)) == len(re.findall(r"(?<!\$)\$\{\w+:-", text)), "without a default"
+    return found
+
+
+def test_the_example_has_every_variable_with_its_default():
+    lines = [line for line in EXAMPLE.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    assert sorted(tuple(line.split("=", 1)) for line in lines) == sorted(read())
+
+
+def test_nothing_that_main_py_reads_is_read_here():
+    assert {name for name, _ in read() if not name.startswith("LEDGERQ_STACK_")} == {"PIP_INDEX_URL"}
+
+
+def test_every_pin_of_an_image_is_one_version():
+    images = [default for name, default in read() if name.endswith("_IMAGE")]
+    assert len(images) == 8
+    assert not [image for image in images if ":" not in image or image.endswith(":latest")]
