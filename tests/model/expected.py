@@ -6,6 +6,7 @@ Every method is one thing that somebody does; it changes the model and returns w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from ledgerq_shared.states import FINAL, State
 
@@ -62,6 +63,25 @@ class Model:
     tasks: dict[str, Task] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    #: Idempotency-Key → the request that it belongs to, and what was answered.
+    answers: dict[str, tuple[dict[str, Any], Any]] = field(default_factory=dict)
+
+    #: What `explain` says of where a task stands. It says more about workers and what is before it.
+    EXPLAINED: ClassVar[set[str]] = {
+        "ended", "running", "claimed", "cancel_requested", "eta", "retry", "due", "queue_paused", "alone",
+    }  # fmt: skip
+
+    def explain(self, task: Task) -> set[str]:
+        """Why it does not run, or that it does."""
+        if task.place == CLAIM:
+            said = {"running" if task.state is State.STARTED else "claimed"}
+            return said | ({"cancel_requested"} if task.is_cancelled else set())
+        if not task.waits:
+            return {"ended"}
+        said = {"queue_paused"} if task.queue in self.paused else set()
+        if task.place == HELD:
+            return said | {"due" if task.is_due else "retry" if task.state is State.RETRY else "eta"}
+        return said | ({"alone"} if task.alone else set())
 
     def submit(self, task: Task, policy: str) -> str:
         """``accepted``, ``refused``, or the id of the task that is returned instead."""

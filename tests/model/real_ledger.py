@@ -21,6 +21,7 @@ from tests.support.lives import claiming, registration
 if TYPE_CHECKING:
     from ledgerq_shared.sql import Statement
     from tests.model.expected import Task
+    from tests.support.api import Api
 
 T = TypeVar("T")
 
@@ -34,6 +35,11 @@ SELECT t.id::text, t.state, t.queue, t.attempt, t.retries, t.worker_deaths, t.ca
 FROM task t LEFT JOIN ready r ON r.task_id = t.id LEFT JOIN held h ON h.task_id = t.id
 LEFT JOIN claim c ON c.task_ids @> ARRAY[t.id]
 """
+
+
+_TABLES = (
+    "ready", "held", "claim", "task_event", "task_count", "worker", "idempotency", "unique_key", "outbox", "queue", "task",
+)  # fmt: skip
 
 
 class _NoTickets:
@@ -52,10 +58,10 @@ class _Reachable:
 
 
 class RealLedger:
-    """One database, and workers that exist only in it."""
+    """One database, the API on it, and workers that exist only in it."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, api: Api) -> None:
+        self.api = api
         # No plug is pulled here: a commit need not wait for the disk.
         quick = f"{url}?options=-csynchronous_commit%3Doff"
         self._database = Database(quick, application_name="test-model")
@@ -69,6 +75,12 @@ class RealLedger:
         """Disconnect."""
         self._database.close()
         self._checks.close()
+
+    def clear(self) -> None:
+        """Forget all tasks, workers and queues."""
+        self.sql(
+            "SET LOCAL session_replication_role = replica; " + "; ".join(f"DELETE FROM {name}" for name in _TABLES)
+        )
 
     def problems(self) -> list[str]:
         """What is unsound."""
