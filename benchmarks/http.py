@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from benchmarks import cpu, report
 from benchmarks.bed import ROOT, Bed
 from benchmarks.options import Options
+from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_shared.embedded.ports import free_port
-from tests.support import databases, http, wait
+from tests.support import databases, http, keys, wait
 from tests.support.stack import Running, Stack
 
 _CONNECTIONS = 64
@@ -20,17 +21,21 @@ _BATCH = 1000
 _BODY = {"task_type": "benchmarks.tasks.noop", "task_parameters": {}}
 
 POST, GET = "bare FastAPI POST", "bare FastAPI GET"
+KEYED_POST, KEYED_GET = "single submit, key and rate limit", "status, key and rate limit"
+#: A limit that is counted and never reached.
+_LIMITS = {"LEDGERQ_KEY_RATE": "1000000"}
 
 
 def run(bed: Bed, options: Options) -> None:
     """Interleaved: in each round every row for some seconds, all on the same servers."""
     rows = {
-        name: report.Row(name) for name in (POST, "single submit", GET, "status", "status, own id each", "batch submit")
+        name: report.Row(name)
+        for name in (POST, "single submit", KEYED_POST, GET, "status", "status, own id each", KEYED_GET, "batch submit")
     }
     for _ in range(options.rounds):
         with bed.stack(LEDGERQ_TASK_MODULES="benchmarks.tasks") as stack:
             stack.register()
-            api, bare = stack.api(), _bare(stack)
+            api, bare = stack.api(**_LIMITS), _bare(stack)
             database = stack.environment["DATABASE_URL"]
             _measure(bed, rows[POST], bare, [_post(_BODY)])
             _measure(bed, rows["single submit"], api, [_post(_BODY)])
@@ -40,7 +45,12 @@ def run(bed: Bed, options: Options) -> None:
             _measure(bed, rows["status, own id each"], api, [_get(one) for one in ids])
             batch = _post({"tasks": [_BODY] * _BATCH}, "/tasks/submit/batch")
             _measure(bed, rows["batch submit"], api, [batch], connections=2, each=_BATCH)
-    for base, names in ((POST, (POST, "single submit")), (GET, (GET, "status", "status, own id each"))):
+            _, key = keys.make(database, KeyScope.ADMIN)  # closes the API, which then has to look at it
+            wait.until(lambda: http.request("GET", f"{api.url}/queues").status == 401, 10, what="a key is needed")  # noqa: B023 - called at once
+            _measure(bed, rows[KEYED_POST], api, [_post(_BODY, key=key)])
+            _measure(bed, rows[KEYED_GET], api, [_get(ids[0], key=key)])
+    by_base = ((POST, (POST, "single submit", KEYED_POST)), (GET, (GET, "status", "status, own id each", KEYED_GET)))
+    for base, names in by_base:
         report.against(rows[base], [rows[name] for name in names])
     shown = list(rows.values())
     report.show(f"HTTP, {_CONNECTIONS} connections, one API process", "a second", "bare FastAPI", shown)
@@ -79,11 +89,15 @@ def _load(asked: dict[str, object]) -> dict[str, float]:
     return found
 
 
-def _post(body: object, path: str = "/tasks/submit") -> str:
+def _post(body: object, path: str = "/tasks/submit", *, key: str | None = None) -> str:
     text = json.dumps(body)
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
-    return f"{head}\r\n\r\n{text}"
+    return f"{head}\r\n{_sent(key)}\r\n{text}"
 
 
-def _get(task_id: str) -> str:
-    return f"GET /tasks/{task_id}/status HTTP/1.1\r\nHost: bench\r\n\r\n"
+def _get(task_id: str, *, key: str | None = None) -> str:
+    return f"GET /tasks/{task_id}/status HTTP/1.1\r\nHost: bench\r\n{_sent(key)}\r\n"
+
+
+def _sent(key: str | None) -> str:
+    return "" if key is None else f"Authorization: Bearer {key}\r\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from ledgerq_api.control.cancelling import Cancelled, cancel
+from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import TaskIsFinal, TaskNotFound
 from ledgerq_shared.ids import new_task_id

@@ -1,10 +1,11 @@
 """Everything that touches Celery's half-public parts, in one module, so that a new Celery fails one contract test.
 
-Four seams:
+Five seams:
 
 - the *tracer*: Celery's own runs every task; it is built with a marker around the task's body;
 - the *result backend*: inside a leg, marking a task as done or failed is kept in the leg;
 - the *message sender*: inside a worker, messages for ledger tasks become rows of the ledger;
+- the *events*: who publishes learns how many have received them;
 - the *drain task*: taken from the broker like any task, but invisible to signals, events and result backends.
 """
 
@@ -14,6 +15,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -26,8 +28,11 @@ from celery.app.task import get_actual_ignore_result
 from celery.app.trace import build_tracer, task_has_custom, trace_ok_t
 from celery.backends.base import Backend
 from celery.canvas import _chain, _chord, group, maybe_signature
+from celery.events.event import get_exchange
 from celery.worker.request import Request
 from celery.worker.state import task_ready
+from kombu import Producer  # type: ignore[attr-defined]
+from kombu.utils.json import dumps
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
@@ -245,6 +250,51 @@ def install_sender(app: Celery, sender: Sender) -> None:
             return send
 
     app.amqp = LedgerAMQP(app)
+
+
+class EventPublisher:
+    """Sends Celery's events over a connection of its own, made by the process that uses it.
+
+    Celery's own dispatcher does not say whether anybody listens.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._pid = 0
+        self._receivers = 0
+
+    def publish(self, events: dict[str, Any] | list[dict[str, Any]], routing_key: str) -> int:
+        """Send one event or a batch; how many have received it.
+
+        Raises:
+            Exception: Redis is away, in one of the transport's many ways.
+        """
+        if self._pid != os.getpid():
+            self._connect()
+        self._receivers = 0
+        try:
+            self._producer.publish(events, routing_key=routing_key, exchange=self._exchange.name, delivery_mode=1)  # type: ignore[no-untyped-call]
+        except Exception:
+            self._pid = 0  # the next time over a new connection
+            raise
+        return self._receivers
+
+    def _connect(self) -> None:
+        connection = self._app.connection_for_write()
+        channel = connection.default_channel
+        self._exchange = get_exchange(connection, name=self._app.conf.event_exchange)
+
+        def put_fanout(exchange: str, message: Any, routing_key: str, **_: Any) -> None:
+            payload = dumps(message)  # type: ignore[no-untyped-call]
+            with channel.conn_or_acquire() as client:
+                for topic in channel._get_publish_topics(exchange, routing_key):  # noqa: SLF001
+                    self._receivers += int(client.publish(topic, payload))
+
+        channel._put_fanout = put_fanout  # noqa: SLF001
+        self._exchange(channel).declare()
+        serializer = self._app.conf.event_serializer
+        self._producer = Producer(channel, serializer=serializer, auto_declare=False)  # type: ignore[no-untyped-call]
+        self._pid = os.getpid()
 
 
 def queue_of(app: Celery, options: dict[str, Any]) -> str:

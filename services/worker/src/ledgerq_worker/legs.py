@@ -65,6 +65,8 @@ class Leg:
     next_leg: dict[str, Any] | None = None
     #: ``on_worker_lost = fail``: the ledger has its start before the code begins, and it never begins again.
     runs_once: bool = False
+    #: Whether whoever listens for Celery's events has been told of its start.
+    is_shown: bool = False
     #: Whether the ledger has refused a write of this leg: its claim was superseded, and what it does counts no more.
     is_refused: bool = False
 

@@ -23,6 +23,7 @@ from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_worker.claim_size import ClaimSize
 from ledgerq_worker.drain import Drain
+from ledgerq_worker.onlookers import Onlookers
 from ledgerq_worker.recorder import Recorder
 from ledgerq_worker.results import Departure
 from ledgerq_worker.runner import Runner
@@ -151,6 +152,9 @@ class PoolProcess:
     def _make(self, slot: int) -> Drain:
         settings = self._settings
         departure = Departure(self._app, self._database)
+        onlookers = Onlookers(
+            self._app, self._table, hostname=settings.celery_name, rate=settings.events_per_second / settings.slots
+        )
         recorder = Recorder(
             self._database,
             self._table,
@@ -158,6 +162,7 @@ class PoolProcess:
             worker=settings.name,
             departure=departure,
             tally=self._sheet.slot(slot),
+            onlookers=onlookers,
         )
         runner = Runner(self._app, self._table, slot, recorder, hostname=settings.name)
         return Drain(

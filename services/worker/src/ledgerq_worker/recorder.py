@@ -31,6 +31,7 @@ from ledgerq_shared.statements.transactions import current_transaction, end_idle
 from ledgerq_shared.states import FINAL, State
 from ledgerq_worker.encoding import to_json
 from ledgerq_worker.legs import Leg
+from ledgerq_worker.onlookers import Onlookers
 from ledgerq_worker.pending import Pending
 from ledgerq_worker.results import Departure
 from ledgerq_worker.slots import SlotTable
@@ -69,6 +70,7 @@ class Recorder:
         worker: the node's name, for the event log.
         departure: lets out, after the commit, what the ledger has accepted.
         tally: counts what was recorded and claimed.
+        onlookers: tells whoever listens for Celery's events; null: nobody is to be told.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Recorder:
         worker: str,
         departure: Departure,
         tally: SlotTally,
+        onlookers: Onlookers | None = None,
     ) -> None:
         self._database = database
         self._table = table
@@ -87,6 +90,7 @@ class Recorder:
         self._worker = worker
         self._departure = departure
         self._tally = tally
+        self._onlookers = onlookers
         self._flushing = threading.Lock()
         self._changing = threading.Lock()
         self._pending = Pending()
@@ -231,6 +235,9 @@ class Recorder:
         if written.kept:
             _log_recorded(written.kept)
             self._departure.recorded(written.kept, written.outbox)
+        if self._onlookers is not None and self._onlookers.are_there:
+            still_running = [leg for leg in pending.begun.values() if not leg.is_refused]
+            self._onlookers.show(still_running, written.kept)
 
     def _was_committed(self, written: _Written) -> bool:
         """After a connection was lost in COMMIT: ask until PostgreSQL says what became of the transaction."""

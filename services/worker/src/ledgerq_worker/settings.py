@@ -41,6 +41,12 @@ class WorkerSettings(BaseSettings):
         1.0, gt=0, description="After this long a drain passes its ticket on, in seconds."
     )
     quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
+    events_per_second: FiniteFloat = Field(
+        100.0,
+        ge=0,
+        description="Most tasks a second of a node that are shown to Flower and others that listen for Celery's events; "
+        "the rest is left out there, never in the ledger. 0: none.",
+    )
     progress_interval: FiniteFloat = Field(
         0.1, ge=0, description="Least time between two progress records of a task, in seconds."
     )
@@ -70,6 +76,11 @@ class WorkerSettings(BaseSettings):
     def name(self) -> str:
         """The node's name, unique among live nodes unless set by hand."""
         return self.worker_name or f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def celery_name(self) -> str:
+        """The node's name in Celery, as Flower shows it."""
+        return f"ledgerq@{self.name.replace(':', '-')}"
 
 
 class MaintenanceSettings(BaseSettings):

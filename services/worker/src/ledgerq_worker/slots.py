@@ -18,9 +18,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 _PREFIX = "ledgerq-node-"
-_HEADER = struct.Struct("<16s B B H I 40x")  # worker id, stopping, deaf, number of cancelled legs, tickets taken
+#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched.
+_HEADER = struct.Struct("<16s B B H I B 39x")
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
+_WATCHED_AT = 24
 _TICKETS = struct.Struct("<I")
 _TICKETS_AT = 20
 _LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
@@ -122,6 +124,15 @@ class SlotTable:
     def took_ticket(self) -> None:
         """A ticket has reached a slot."""
         _TICKETS.pack_into(self._map, _TICKETS_AT, (self.tickets + 1) % 2**32)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody listens for Celery's events."""
+        return self._map[_WATCHED_AT] != 0
+
+    @is_watched.setter
+    def is_watched(self, value: bool) -> None:
+        self._map[_WATCHED_AT] = value
 
     def occupant(self, index: int) -> int:
         """The process that runs this slot, or died in it and has not been cleared away; 0: none."""

@@ -18,10 +18,12 @@ from ledgerq_worker import celery_seams, client
 from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
 from ledgerq_worker.app import build_app, limits_belong_to_tasks
+from ledgerq_worker.control_panel import ControlPanel
 from ledgerq_worker.heartbeat import first_beat
 from ledgerq_worker.lean_tracer import leave_out_successes
 from ledgerq_worker.metrics import registry_of
 from ledgerq_worker.node import Node, hostname
+from ledgerq_worker.onlookers import Pulse
 from ledgerq_worker.prefork import WatchfulTaskPool
 from ledgerq_worker.process import PoolProcess, Stores
 from ledgerq_worker.sending import LedgerSender, Submitter
@@ -62,11 +64,13 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     except SettingsError:
         table.remove()
         raise
+    pulse = Pulse(app, table, hostname=settings.celery_name)
+    signals.worker_ready.connect(lambda **_: pulse.start(), weak=False)
     node.start()
     log.info("worker.starting", worker=settings.name, pool=settings.worker_pool, slots=settings.slots)
     try:
         worker = app.Worker(
-            hostname=f"ledgerq@{settings.name.replace(':', '-')}",
+            hostname=settings.celery_name,
             pool=WatchfulTaskPool if settings.worker_pool == "prefork" else settings.worker_pool,
             concurrency=settings.slots,
             queues=settings.queues,
@@ -79,6 +83,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
         worker.start()
     finally:
         node.stopping()
+        pulse.stop()
         node.stopped()
     if code := worker.exitcode or ending.exit_code:  # whoever started it is to start another
         raise SystemExit(code)
@@ -114,6 +119,10 @@ def _install(
     client.mark_installed(app)
     pool_process = PoolProcess(app, connections, settings, node.table, sheet)
     celery_seams.install_drain(app, pool_process.drain, node.lost)
+    panel = ControlPanel(
+        app, node.table, lambda: connections.connect(1)[0], hostname=settings.celery_name, actor="celery"
+    )
+    panel.install()
     celery_seams.install_adoption(app, Adoption(submitter, actor="celery").strategy)
 
 

@@ -3,7 +3,7 @@
 An unfinished task stands in ``ready``, in ``held`` or on a claim's list. A waiting one is taken out and ends at once; for
 one on a claim the wish is written down, and the worker that holds it honours it. Both lock in the order that everybody
 keeps: ready or held row, claim row, task row. A task may move from one place to another between two looks, so
-whoever finds it in neither looks again in new statements of the same transaction (``ledgerq_api.control.cancelling``).
+whoever finds it in neither looks again in new statements of the same transaction (``ledgerq_shared.cancelling``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import structlog
 
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.control import schemas
-from ledgerq_api.control.cancelling import Cancelled, cancel
 from ledgerq_api.control.explaining import explain
 from ledgerq_api.control.reruns import rerun_of
 from ledgerq_api.languages import Locale
@@ -20,6 +19,7 @@ from ledgerq_api.tasks.acceptance import Acceptance, Submission
 from ledgerq_api.tasks.reading import not_found, own_id
 from ledgerq_api.tasks.service import checked_key
 from ledgerq_api.wakeups import Wakeups
+from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import (
     DuplicateTask,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ledgerq_api.tasks.reading import not_found
 from ledgerq_shared.database import execute, type_cursor
-from ledgerq_shared.errors import LedgerUnavailable, TaskIsFinal
+from ledgerq_shared.errors import LedgerUnavailable, TaskIsFinal, TaskNotFound
 from ledgerq_shared.statements.cancel import read_end, request_cancel, revoke_waiting
 from ledgerq_shared.states import State
 
@@ -48,7 +47,7 @@ def cancel(
             return Cancelled(State(state), may_terminate)
         rows = execute(cursor, read_end(task_id))
         if not rows:
-            raise not_found(task_id)
+            raise TaskNotFound(f"No task has the id {task_id}.")
         state, is_final, is_cancelled = rows[0]
         if is_final and is_repeated and is_cancelled and state == State.REVOKED:
             return Cancelled(State.REVOKED, terminate)

@@ -1,0 +1,176 @@
+"""Celery's remote control of a node (``app.control``, ``inspect``, Flower), where the ledger has to have a say.
+
+Celery's own commands know messages, and the messages here are tickets. So what asks about tasks is answered with the
+tasks inside the drains, a revoke is a cancel in the ledger, and what would go around the ledger is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.utils.functional import maybe_list
+from celery.worker.control import Panel
+
+from ledgerq_shared.broker import DRAIN_TASK
+from ledgerq_shared.cancelling import cancel
+from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
+from ledgerq_shared.statements.read_running import RunningTask, read_running
+from ledgerq_shared.statements.read_task import find_task
+from ledgerq_worker.slots import SlotTable
+
+log = structlog.get_logger()
+
+_LIMITS = "limits of tasks stand in their code or in the submit; the ledger keeps them"
+_NO_STAMPS = "LedgerQ does not know tasks by stamped headers; cancel them by id"
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class ControlPanel:
+    """Answers for one node, in the parent process.
+
+    Args:
+        database: made by the process that uses it, on first use.
+        actor: who cancels, for the event log.
+    """
+
+    def __init__(
+        self, app: Celery, table: SlotTable, connect: Callable[[], Database], *, hostname: str, actor: str
+    ) -> None:
+        self._app = app
+        self._table = table
+        self._connect = connect
+        self._hostname = hostname
+        self._actor = actor
+        self._database: Database | None = None
+        self._celerys: dict[str, Callable[..., Any]] = {}
+
+    def install(self) -> None:
+        """Take over the commands, for all applications of this process: Celery has one table of them."""
+        own: dict[str, Callable[..., Any]] = {
+            "revoke": self._revoke,
+            "terminate": self._terminate,
+            "revoke_by_stamped_headers": _always({"error": _NO_STAMPS}),
+            "rate_limit": _always({"error": _LIMITS}),
+            "time_limit": _always({"error": _LIMITS}),
+            "shutdown": self._shut_down,
+            "pool_grow": self._grow,
+            "active": self._active,
+            "reserved": _always([]),
+            "revoked": _always([]),
+            "stats": self._stats,
+            "registered": self._registered,
+            # Flower says so every five seconds; here whoever listens is noticed without a word.
+            "enable_events": _always({"ok": "events are sent while somebody listens"}),
+            "disable_events": _always({"ok": "events are sent while somebody listens"}),
+            "heartbeat": _always({"ok": "heartbeats are sent every two seconds"}),
+        }
+        for name, command in own.items():
+            celerys = Panel.data[name]
+            if not isinstance(getattr(celerys, "__self__", None), ControlPanel):
+                self._celerys[name] = celerys
+            Panel.data[name] = command
+            if alias := Panel.meta[name].alias:
+                Panel.data[alias] = command
+
+    def _revoke(self, state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
+        """Cancel in the ledger. Every node is told; whoever comes later finds it done."""
+        said = [self._cancel(str(one), terminate=terminate) for one in maybe_list(task_id) or []]
+        return {"ok": "; ".join(said)}
+
+    def _terminate(self, state: Any, signal: Any, task_id: Any, **_: Any) -> Any:
+        return self._revoke(state, task_id, terminate=True)
+
+    def _cancel(self, task_id: str, *, terminate: bool) -> str:
+        def work(cursor: type_cursor) -> str:
+            own_id = task_id.lower() if _UUID.fullmatch(task_id) else None
+            rows = execute(cursor, find_task(task_id=own_id, celery_id=task_id)) if task_id.isprintable() else []
+            if not rows:
+                return f"no task has the id {task_id[:100]}"
+            done = cancel(
+                cursor, rows[0][0], actor=self._actor, message="revoked by remote control", terminate=terminate
+            )
+            return f"task {task_id} is {done.state}" if done.state == "REVOKED" else f"task {task_id} was asked to end"
+
+        try:
+            said = str(self._in_ledger(work))
+        except (TaskIsFinal, TaskNotFound) as error:
+            return error.detail
+        except LedgerQError as error:
+            log.warning("worker.control.not_cancelled", task_id=task_id, error=error.detail)
+            return f"task {task_id} is not cancelled: {error.detail}"
+        log.info("worker.control.revoke", task_id=task_id, terminate=terminate, outcome=said)
+        return said
+
+    def _active(self, state: Any, **_: Any) -> list[dict[str, Any]]:
+        """What runs inside the drains."""
+        running = {record.task_id: record for record in self._table.read() if record.task_id is not None}
+        if not running:
+            return []
+        try:
+            rows = self._in_ledger(lambda cursor: execute(cursor, read_running(running)))
+        except LedgerQError:
+            rows = [(task_id, task_id, "", None, "{}", "") for task_id in running]
+        found = []
+        for row in map(RunningTask._make, rows):
+            record = running[row.id]
+            found.append(
+                {
+                    "id": row.celery_id,
+                    "name": row.task_type,
+                    "type": row.task_type,
+                    "args": row.args or "[]",
+                    "kwargs": row.parameters,
+                    "hostname": self._hostname,
+                    "time_start": time.time() - (time.monotonic() - record.begun_at),
+                    "acknowledged": True,
+                    "delivery_info": {"exchange": "", "routing_key": row.queue, "priority": None, "redelivered": None},
+                    "worker_pid": record.pid,
+                }
+            )
+        return found
+
+    def _stats(self, state: Any, **more: Any) -> Any:
+        """Celery's own, without the drains: it counts messages."""
+        stats = self._celerys["stats"](state, **more)
+        stats["total"] = {name: count for name, count in stats.get("total", {}).items() if name != DRAIN_TASK}
+        return stats
+
+    def _registered(self, state: Any, *arguments: Any, **more: Any) -> Any:
+        names = self._celerys["registered"](state, *arguments, **more)
+        return [name for name in names if not name.startswith(DRAIN_TASK)]
+
+    def _grow(self, state: Any, n: int = 1, **more: Any) -> Any:
+        """Up to the node's slots: each has a record, and is used by one process at a time."""
+        if state.consumer.pool.num_processes + int(n) > self._table.count:
+            return {"error": f"this node has {self._table.count} slots; LEDGERQ_WORKER_CONCURRENCY says how many"}
+        return self._celerys["pool_grow"](state, n=n, **more)
+
+    def _shut_down(self, state: Any, *_: Any, **__: Any) -> Any:
+        """As by SIGTERM: what runs may end, what has not begun is handed back."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"ok": "shutting down"}
+
+    def _in_ledger(self, work: Callable[[type_cursor], Any]) -> Any:
+        if self._database is None:
+            self._database = self._connect()
+        with self._database.transaction() as cursor:
+            return work(cursor)
+
+
+def _always(answer: Any) -> Callable[..., Any]:
+    """A command that says the same to everybody."""
+
+    def command(state: Any, *_: Any, **__: Any) -> Any:
+        return answer
+
+    return command

@@ -1,0 +1,215 @@
+"""Celery's events of the tasks inside drains, for Flower and its like.
+
+They are sent in batches, after the commit, and only while somebody listens: PUBLISH tells how many have received a
+message, so each node's heartbeat event finds out, every two seconds, and leaves a flag in the slot table. While nobody
+listens that flag is all that a drain looks at, once a flush.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.utils.sysinfo import load_average
+from celery.utils.time import utcoffset
+from celery.worker.state import SOFTWARE_INFO
+
+from ledgerq_shared.states import State
+from ledgerq_worker.celery_seams import EventPublisher
+from ledgerq_worker.legs import Leg
+from ledgerq_worker.slots import SlotTable
+
+log = structlog.get_logger()
+
+#: Seconds between two heartbeat events; and what is said in them, so that one that is late makes no node look dead.
+_BEAT_EVERY = 2.0
+_SAID_FREQUENCY = 5.0
+#: After Redis did not take events none are sent for so long, in seconds: a drain is not to wait for it each time.
+_PAUSE = 5.0
+#: Most characters of arguments, results and messages, and of a traceback.
+_LONGEST = 1024
+_LONGEST_TRACEBACK = 4096
+
+
+class Pulse:
+    """Says that the node lives, and finds out whether anybody listens. For the parent process.
+
+    Args:
+        hostname: the node's name in Celery.
+    """
+
+    def __init__(self, app: Celery, table: SlotTable, *, hostname: str) -> None:
+        self._publisher = EventPublisher(app)
+        self._clock = app.clock
+        self._table = table
+        self._hostname = hostname
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin; again: nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Say farewell, if anybody listens."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join(_BEAT_EVERY)
+            if self._table.is_watched:
+                self._say("worker-offline")
+
+    def _run(self) -> None:
+        while True:
+            is_watched = self._say("worker-heartbeat") > 0
+            if is_watched != self._table.is_watched:
+                self._table.is_watched = is_watched
+                log.info("worker.events.on" if is_watched else "worker.events.off")
+            if self._is_over.wait(_BEAT_EVERY):
+                return
+
+    def _say(self, kind: str) -> int:
+        running = sum(record.task_id is not None for record in self._table.read())
+        event = {
+            "type": kind,
+            "hostname": self._hostname,
+            "timestamp": time.time(),
+            "utcoffset": utcoffset(),
+            "pid": os.getpid(),
+            "clock": self._clock.forward(),
+            "freq": _SAID_FREQUENCY,
+            "active": running,
+            "loadavg": load_average(),
+            **SOFTWARE_INFO,
+        }
+        try:
+            return self._publisher.publish(event, kind.replace("-", "."))
+        except Exception as error:  # Redis is away, in one of the transport's many ways
+            log.debug("worker.events.not_sent", error=str(error))
+            return 0
+
+
+class Onlookers:
+    """Shows tasks to whoever listens. For one slot.
+
+    Args:
+        hostname: the node's name in Celery.
+        rate: most tasks shown a second; the others are left out, failures last.
+    """
+
+    def __init__(self, app: Celery, table: SlotTable, *, hostname: str, rate: float) -> None:
+        self._publisher = EventPublisher(app)
+        self._clock = app.clock
+        self._table = table
+        self._hostname = hostname
+        self._rate = rate
+        #: A task a slot is always let through after a second of quiet, however small its share of the rate.
+        self._most = max(rate, 1.0) if rate else 0.0
+        self._left = self._most
+        self._filled_at = time.monotonic()
+        self._silent_until = 0.0
+
+    @property
+    def are_there(self) -> bool:
+        """Whether anybody listens. Costs next to nothing."""
+        return self._table.is_watched
+
+    def show(self, begun: Sequence[Leg], ended: Sequence[Leg]) -> None:
+        """Tell what the ledger has just accepted: starts of tasks that go on, and ends."""
+        now = time.monotonic()
+        if now < self._silent_until:
+            return
+        self._left = min(self._most, self._left + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        events: list[dict[str, Any]] = []
+        for leg in sorted(ended, key=_is_success):
+            if leg.is_shown or self._may_show():
+                events += self._all_of(leg)
+        for leg in begun:
+            if leg.state is None and not leg.is_shown and self._may_show():
+                leg.is_shown = True
+                events += self._begin(leg)
+        if not events:
+            return
+        try:
+            self._publisher.publish(events, "task.multi")
+        except Exception as error:  # Redis is away, in one of the transport's many ways
+            self._silent_until = now + _PAUSE
+            log.warning("worker.events.not_sent", error=str(error), events=len(events))
+
+    def _may_show(self) -> bool:
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def _all_of(self, leg: Leg) -> Iterator[dict[str, Any]]:
+        if not leg.is_shown:
+            yield from self._begin(leg)
+        kind, fields = _end_of(leg)
+        if kind:
+            yield self._event(kind, leg, leg.ended_ago, **fields)
+
+    def _begin(self, leg: Leg) -> Iterator[dict[str, Any]]:
+        task = leg.task
+        since = leg.begun_ago if leg.begun_at else leg.ended_ago
+        yield self._event(
+            "task-received",
+            leg,
+            since,
+            name=task.task_type,
+            args=(task.args or "[]")[:_LONGEST],
+            kwargs=task.parameters[:_LONGEST],
+            retries=task.retries,
+            eta=None,
+            expires=None,
+            root_id=leg.celery_id,
+            parent_id=None,
+        )
+        if leg.begun_at:
+            yield self._event("task-started", leg, since)
+
+    def _event(self, kind: str, leg: Leg, ago: float, **fields: Any) -> dict[str, Any]:
+        return {
+            "type": kind,
+            "uuid": leg.celery_id,
+            "hostname": self._hostname,
+            "timestamp": time.time() - ago,
+            "utcoffset": utcoffset(),
+            "pid": os.getpid(),
+            "clock": self._clock.forward(),
+            **fields,
+        }
+
+
+def _is_success(leg: Leg) -> bool:
+    return leg.state is State.SUCCESS
+
+
+def _end_of(leg: Leg) -> tuple[str | None, dict[str, Any]]:
+    """The event that Celery's worker would send of such an end, and its fields."""
+    runtime = leg.ended_at - leg.begun_at if leg.begun_at else 0.0
+    if leg.state is State.SUCCESS:
+        result = leg.result if leg.result is not None else repr(leg.raw_result)
+        return "task-succeeded", {"result": result[:_LONGEST], "runtime": runtime}
+    if leg.state is State.FAILURE:
+        return "task-failed", _error(leg.error)
+    if leg.state is State.RETRY:
+        data = json.loads(leg.data or "{}")
+        return "task-retried", _error(json.dumps(data.get("error") or {}))
+    if leg.state is State.REVOKED:
+        reason = json.loads(leg.data or "{}").get("reason")
+        return "task-revoked", {"terminated": bool(leg.begun_at), "signum": None, "expired": reason == "expired"}
+    return None, {}  # replaced: its next leg tells
+
+
+def _error(text: str | None) -> dict[str, Any]:
+    error = json.loads(text or "{}")
+    exception = f"{error.get('type')}({error.get('message')!r})"
+    return {"exception": exception[:_LONGEST], "traceback": str(error.get("traceback") or "")[-_LONGEST_TRACEBACK:]}

@@ -1,0 +1,37 @@
+"""Tasks that run, for who asks a node what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import plain_array
+
+#: Most characters of a task's arguments that are told.
+_LONGEST = 1024
+
+
+class RunningTask(NamedTuple):
+    """A task as Celery tells of it."""
+
+    id: str
+    celery_id: str
+    task_type: str
+    #: Positional arguments as JSON, cut off; null: none.
+    args: str | None
+    #: Keyword arguments as JSON, cut off.
+    parameters: str
+    queue: str
+
+
+def read_running(task_ids: Iterable[str]) -> Statement:
+    """Rows :class:`RunningTask` of those tasks that there are."""
+    return Statement(
+        """
+        SELECT id::text, coalesce(celery_id, id::text), task_type, left(args::text, %(longest)s),
+               left(parameters::text, %(longest)s), queue
+        FROM task WHERE id = ANY (%(ids)s::uuid[])
+        """,
+        {"ids": plain_array(task_ids), "longest": _LONGEST},
+    )
