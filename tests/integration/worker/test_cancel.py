@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_api.control.cancelling import Cancelled, cancel
+from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import execute
 from ledgerq_shared.errors import TaskIsFinal
 from ledgerq_shared.statements.queues import set_paused

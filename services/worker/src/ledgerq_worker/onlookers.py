@@ -95,12 +95,29 @@ class Pulse:
             return 0
 
 
+class _Allowance:
+    """So many a second; one at least after a second of quiet, however small a slot's share is."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._left = self._most = max(rate, 1.0) if rate else 0.0
+        self._filled_at = time.monotonic()
+
+    def take(self, now: float) -> bool:
+        self._left = min(self._most, self._left + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class Onlookers:
     """Shows tasks to whoever listens. For one slot.
 
     Args:
         hostname: the node's name in Celery.
-        rate: most tasks shown a second; the others are left out, failures last.
+        rate: most tasks shown a second, and as many failures; the others are left out.
     """
 
     def __init__(self, app: Celery, table: SlotTable, *, hostname: str, rate: float) -> None:
@@ -108,11 +125,7 @@ class Onlookers:
         self._clock = app.clock
         self._table = table
         self._hostname = hostname
-        self._rate = rate
-        #: A task a slot is always let through after a second of quiet, however small its share of the rate.
-        self._most = max(rate, 1.0) if rate else 0.0
-        self._left = self._most
-        self._filled_at = time.monotonic()
+        self._ordinary, self._failures = _Allowance(rate), _Allowance(rate)
         self._silent_until = 0.0
 
     @property
@@ -125,14 +138,13 @@ class Onlookers:
         now = time.monotonic()
         if now < self._silent_until:
             return
-        self._left = min(self._most, self._left + (now - self._filled_at) * self._rate)
-        self._filled_at = now
         events: list[dict[str, Any]] = []
-        for leg in sorted(ended, key=_is_success):
-            if leg.is_shown or self._may_show():
+        for leg in ended:
+            allowance = self._failures if leg.state is State.FAILURE else self._ordinary
+            if leg.is_shown or allowance.take(now):
                 events += self._all_of(leg)
         for leg in begun:
-            if leg.state is None and not leg.is_shown and self._may_show():
+            if leg.state is None and not leg.is_shown and self._ordinary.take(now):
                 leg.is_shown = True
                 events += self._begin(leg)
         if not events:
@@ -142,12 +154,6 @@ class Onlookers:
         except Exception as error:  # Redis is away, in one of the transport's many ways
             self._silent_until = now + _PAUSE
             log.warning("worker.events.not_sent", error=str(error), events=len(events))
-
-    def _may_show(self) -> bool:
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
     def _all_of(self, leg: Leg) -> Iterator[dict[str, Any]]:
         if not leg.is_shown:
@@ -186,10 +192,6 @@ class Onlookers:
             "clock": self._clock.forward(),
             **fields,
         }
-
-
-def _is_success(leg: Leg) -> bool:
-    return leg.state is State.SUCCESS
 
 
 def _end_of(leg: Leg) -> tuple[str | None, dict[str, Any]]:
