@@ -50,7 +50,8 @@ def pages_touched(url, statement):
 
 
 @pytest.mark.parametrize(
-    "filter_", [TaskFilter(state=State.SUCCESS), TaskFilter(tag="wanted"), TaskFilter(), TaskFilter(state=State.PENDING)]
+    "filter_",
+    [TaskFilter(state=State.SUCCESS), TaskFilter(tag="wanted"), TaskFilter(), TaskFilter(state=State.PENDING)],
 )
 def test_a_page_touches_no_more_of_the_ledger_than_it_shows(behind_many, filter_):
     statement = list_tasks(filter_, limit=11, offset=0, retrying=0)
