@@ -54,8 +54,8 @@ def redis_answers(stores: StoreSettings) -> None:
 
 
 def _ping(name: str, url: str) -> None:
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        return  # sentinels: Celery's own syntax, which it checks itself
+    if not url.startswith(("redis://", "rediss://")):
+        return  # a Unix socket in Celery's own spelling, which Celery checks itself
     _no_stray_characters(name, url)
     try:
         client = redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS)

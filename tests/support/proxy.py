@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import select
 import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
 _CHUNK = 65536
@@ -191,3 +194,69 @@ class SilentProxy(Proxy):
                     target.sendall(chunk)
             if source not in self._silenced:
                 target.shutdown(socket.SHUT_WR)
+
+
+class TlsProxy(Proxy):
+    """Speaks TLS to clients. To PostgreSQL's they are let in as PostgreSQL does it: a question, an answer, then TLS.
+
+    Args:
+        certificate: the server's, with its key in the same file.
+        host: what clients are to call it.
+    """
+
+    def __init__(self, url: str, *, certificate: Path, host: str = "localhost") -> None:
+        super().__init__(url)
+        self._host = host
+        self._is_postgres = url.startswith("postgresql://")
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+
+    @property
+    def url(self) -> str:
+        """The same server by TLS; add what a client is to verify."""
+        url = super().url.replace("@127.0.0.1:", f"@{self._host}:")
+        return url if self._is_postgres else url.replace("redis://", "rediss://")
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        # A client may not trust us; and our side may be closed (ValueError) while it waits.
+        with contextlib.suppress(OSError, ValueError), client:
+            if self._is_postgres:
+                client.recv(8)
+                client.sendall(b"S")
+            with (
+                self._context.wrap_socket(client, server_side=True) as secure,
+                socket.create_connection(self._server) as server,
+            ):
+                self._sockets += (secure, server)
+                while True:
+                    # One thread for both ways: OpenSSL's connections are not to be used by two at once.
+                    ready = [secure] if secure.pending() else select.select([secure, server], [], [])[0]
+                    for source in ready:
+                        chunk = source.recv(_CHUNK)
+                        if not chunk:
+                            return
+                        (server if source is secure else secure).sendall(chunk)
+
+
+class UnixProxy(Proxy):
+    """Reached by a Unix socket at ``path``, in Celery's spelling of its URL."""
+
+    def __init__(self, url: str, path: Path) -> None:
+        super().__init__(url)
+        self._listener.close()
+        self._path = path
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+
+    @property
+    def url(self) -> str:
+        """The same server by the socket."""
+        user, at, _ = self._parts.netloc.rpartition("@")
+        return f"redis+socket://{user}{at}{self._path}?virtual_host={self._parts.path.strip('/')}"

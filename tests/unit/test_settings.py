@@ -70,8 +70,11 @@ def test_every_spelling_of_a_postgresql_url_becomes_the_plain_one(
         ("redis://h:6379/0", "redis://h:6379/0"),
         ("rediss://:p@h/1?ssl_cert_reqs=required", "rediss://:p@h/1?ssl_cert_reqs=required"),
         ("valkey://h/2", "redis://h/2"),
-        ("valkeys://h/2", "rediss://h/2"),
-        ("sentinel://h:26379;sentinel://g:26379/0", "sentinel://h:26379;sentinel://g:26379/0"),
+        ("rediss://h", "rediss://h?ssl_cert_reqs=required"),
+        ("rediss://h/1?ssl_ca_certs=/ca.pem", "rediss://h/1?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=none"),
+        ("valkeys://h/2", "rediss://h/2?ssl_cert_reqs=required"),
+        ("redis+socket:///run/redis.sock?virtual_host=2", "redis+socket:///run/redis.sock?virtual_host=2"),
         (" redis://h ", "redis://h"),
     ],
 )
@@ -116,6 +119,8 @@ def test_celerys_urls_are_filled_from_what_is_given(
             "REDIS_URL: is not a Redis URL: it begins with 'http'",
         ),
         ({"DATABASE_URL": POSTGRES, "REDIS_URL": "redis://h:port"}, "REDIS_URL: has a port that is not a number"),
+        ({"DATABASE_URL": POSTGRES, "REDIS_URL": "unix:///run/redis.sock"}, "redis+socket:///path/to/socket"),
+        ({"DATABASE_URL": POSTGRES, "REDIS_URL": "sentinel://h:26379/0"}, "Redis Sentinel is not supported"),
         (
             {"DATABASE_URL": POSTGRES, "REDIS_URL": "redis://h", "CELERY_BROKER_URL": "amqp://h"},
             "CELERY_BROKER_URL: is not a Redis URL: it begins with 'amqp'",

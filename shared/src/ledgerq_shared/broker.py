@@ -30,7 +30,7 @@ class Broker:
     """Publishes tickets. Never raises because Redis is away: a ticket is a wake-up, not a promise.
 
     Args:
-        url: Celery's broker URL (``redis://``, ``rediss://``, ``sentinel://…``).
+        url: Celery's broker URL (``redis://``, ``rediss://``, ``redis+socket://``).
         client_name: shown in ``CLIENT LIST``: which process holds a connection.
         timeout: seconds for any command.
     """

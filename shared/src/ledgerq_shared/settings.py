@@ -18,7 +18,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "sentinel://", "unix://", "redis+socket://")
+_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://")
+#: What other clients of Redis take and Celery or LedgerQ does not, and what to do.
+_OTHER_SCHEMES = {
+    "unix": "write a Unix socket as 'redis+socket:///path/to/socket?virtual_host=0'",
+    "sentinel": "Redis Sentinel is not supported; name the primary, or a proxy that follows it",
+    "redis+sentinel": "Redis Sentinel is not supported; name the primary, or a proxy that follows it",
+}
 
 
 class SettingsError(Exception):
@@ -53,6 +59,8 @@ class StoreSettings(BaseSettings):
         if url is None or not url.strip():
             return None
         url = url.strip()
+        if advice := _OTHER_SCHEMES.get(url.partition("://")[0].lower()):
+            raise ValueError(f"{_beginning(url)}which is not supported: {advice}")
         if not url.startswith(_BROKER_SCHEMES):
             raise ValueError(f"is not a Redis URL: {_beginning(url)}expected 'redis://'")
         # Celery and kombu know Valkey by Redis's name.
@@ -60,7 +68,7 @@ class StoreSettings(BaseSettings):
             if url.startswith(spelling):
                 url = known + url.removeprefix(spelling)
         _check_port(url)
-        return url
+        return _verified(url)
 
     @model_validator(mode="after")
     def _fill_celery_urls(self) -> Self:
@@ -164,6 +172,13 @@ def _check_dsn(url: str) -> None:
     for port in str(parts.get("port") or 5432).split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError("has a port that is not a number between 1 and 65535")
+
+
+def _verified(url: str) -> str:
+    """With TLS the server's certificate is verified unless the URL says otherwise: kombu would not, Celery would refuse."""
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def _check_port(url: str) -> None:
