@@ -12,13 +12,14 @@ from pydantic_settings import BaseSettings
 from clients.celery.example_tasks.settings import ExampleTaskSettings
 from ledgerq_api.settings import ApiSettings
 from ledgerq_monitor.settings import MonitorSettings
-from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings
+from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, TracingSettings
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
 from reference.tables import table
 
 GROUPS: dict[str, type[BaseSettings]] = {
     "The stores, for every service": StoreSettings,
     "Logs, for every service": LogSettings,
+    "Tracing, for API and workers": TracingSettings,
     "Metrics of workers and maintenance": MetricsSettings,
     "API": ApiSettings,
     "Worker": WorkerSettings,

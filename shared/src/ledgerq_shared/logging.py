@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging as stdlib_logging
 import sys
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from ledgerq_shared.settings import LogSettings
 
 
-def configure(settings: LogSettings, *, service: str) -> None:
+def configure(
+    settings: LogSettings, *, service: str, context: Callable[[], Mapping[str, object]] | None = None
+) -> None:
     """Set up structlog and the standard library's logging for this process.
 
     Args:
         settings: level and format.
         service: ``api``, ``worker``, ``maintenance`` or ``monitor``; stands in every line.
+        context: asked for each line, for what is being done: a request's id, a task's.
     """
     level = stdlib_logging.getLevelNamesMapping()[("debug" if settings.debug else settings.log_level).upper()]
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
@@ -24,6 +28,7 @@ def configure(settings: LogSettings, *, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Service(service),
+        *([] if context is None else [_Context(context)]),
     ]
     renderer = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
@@ -58,4 +63,16 @@ class _Service:
 
     def __call__(self, logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["service"] = self._service
+        return event
+
+
+class _Context:
+    """Adds what the line's own fields do not say."""
+
+    def __init__(self, context: Callable[[], Mapping[str, object]]) -> None:
+        self._context = context
+
+    def __call__(self, logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        for name, value in self._context().items():
+            event.setdefault(name, value)
         return event

@@ -115,6 +115,17 @@ class LogSettings(BaseSettings):
         )
 
 
+class TracingSettings(BaseSettings):
+    """Whether spans are collected. Where `otlp` sends them is told by OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    tracing: Literal["off", "console", "otlp"] = Field(
+        "off",
+        description="Spans of requests and attempts, with the extra `otel`: to standard error, or to a collector over HTTP.",
+    )
+
+
 class MetricsSettings(BaseSettings):
     """Where a worker or a maintenance process is scraped; the API and the monitor have it on their own ports."""
 

@@ -17,12 +17,14 @@ from fastapi import FastAPI
 from uvicorn.supervisors import ChangeReload
 
 from ledgerq_api.app import Services, build_services, create_app
+from ledgerq_api.origin import log_fields
 from ledgerq_api.settings import ApiSettings, is_loopback
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
-from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.statements.api_keys import UsableKey, read_usable_keys
+from ledgerq_shared.tracing import flush_spans, start_tracing
 
 #: Seconds that open requests get after SIGTERM.
 _GRACE = 10
@@ -36,7 +38,8 @@ def main() -> None:
         settings = load(ApiSettings)
         logs = load(LogSettings)
         stores = load(StoreSettings)
-        configure(logs, service="api")
+        configure(logs, service="api", context=log_fields)
+        start_tracing(load(TracingSettings), service="api")
         _allow_many_connections()
         listener = _listen(settings.api_host, settings.api_port)
         has_keys = _check_ledger(stores, settings)
@@ -63,7 +66,8 @@ def main() -> None:
 def reloaded_app() -> FastAPI:
     """The application of a process that the reloader starts anew after each edit."""
     logs = load(LogSettings)
-    configure(logs, service="api")
+    configure(logs, service="api", context=log_fields)
+    start_tracing(load(TracingSettings), service="api")
     settings = load(ApiSettings)
     return create_app(build_services(load(StoreSettings), settings, debug=logs.debug), settings)
 
@@ -78,6 +82,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._services.stop_waiting()
         await super().shutdown(sockets)
+        flush_spans()
 
 
 def _config(app: FastAPI | str, **options: object) -> uvicorn.Config:

@@ -10,6 +10,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledgerq_api.metrics import RequestMetrics
+from ledgerq_api.origin import note_request
 
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 
@@ -36,6 +37,7 @@ class Edge:
             return
         request_id = self._id_of(scope)
         scope["request_id"] = request_id.decode()
+        note_request(scope)
         headers = [(b"x-request-id", request_id), *(_PAGE_HEADERS if scope["path"] in _PAGES else _SECURITY_HEADERS)]
 
         metrics, begun, has_begun = self._metrics, time.perf_counter(), False

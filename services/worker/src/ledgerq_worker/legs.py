@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
+from ledgerq_shared.tracing import Origin
 from ledgerq_worker.encoding import describe_error, encode_result, to_json
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ _current = threading.local()
 def current() -> Leg | None:
     """The leg that this thread is running; null outside of a drain."""
     return getattr(_current, "leg", None)
+
+
+def log_fields() -> dict[str, object]:
+    """What log lines say of the leg that their thread is running. Asked for each line, so that no task pays for it."""
+    leg = current()
+    if leg is None:
+        return {}
+    fields = {"task_id": leg.task.id, "task_type": leg.task.task_type, "attempt": leg.attempt}
+    return {**fields, **Origin.parse(leg.task.trace).log_fields()}
 
 
 def set_current(leg: Leg | None) -> None:

@@ -10,6 +10,7 @@ import typer
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+from ledgerq_worker.legs import log_fields
 from ledgerq_worker.registry import TaskTypeError
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
 from ledgerq_worker.task_modules import TaskModuleError
@@ -38,7 +39,7 @@ def run(
         settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
         run_worker(load(StoreSettings), settings, load(LogSettings))
 
-    load_or_exit(lambda: configure(load(LogSettings), service="worker"))
+    load_or_exit(lambda: configure(load(LogSettings), service="worker", context=log_fields))
     load_or_exit(lambda: load(WorkerSettings))
     load_or_exit(start)
 

@@ -14,6 +14,8 @@ from uuid import UUID
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
+from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
+from ledgerq_worker import legs
 from ledgerq_worker.encoding import encode_arguments, encode_celery
 
 #: Headers that say nothing a column does not say, or that a worker makes anew.
@@ -68,7 +70,18 @@ def task_from_message(
         parameters=encoded_kwargs,
         actor=actor,
         options=options,
+        trace=_origin(headers).text(),
     )
+
+
+def _origin(headers: dict[str, Any]) -> Origin:
+    """A task that another one sends comes from where that came from; one from elsewhere may bring its own trace context."""
+    leg = legs.current()
+    if leg is None:
+        sent = headers.get("traceparent")
+        return Origin(traceparent=checked_traceparent(sent) if isinstance(sent, str) else None)
+    origin = Origin.parse(leg.task.trace)
+    return Origin(origin.request_id, current_traceparent() or origin.traceparent)
 
 
 def celery_part(headers: dict[str, Any], embed: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from celery.exceptions import Reject, Retry
 
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import FINAL, State
+from ledgerq_shared.tracing import tracer
 from ledgerq_worker import legs
 from ledgerq_worker.celery_seams import tracer_of
 from ledgerq_worker.encoding import decode, describe_error, to_json
@@ -24,6 +25,7 @@ from ledgerq_worker.limits import soft_limit
 from ledgerq_worker.messages import request_of
 from ledgerq_worker.recorder import Recorder
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.spans import span_of
 
 
 class Runner:
@@ -43,6 +45,7 @@ class Runner:
         self._recorder = recorder
         self._hostname = hostname
         self._tracers: dict[str, tuple[LeanTracer | None, Callable[..., Any]]] = {}
+        self._has_spans = tracer() is not None
         #: The leg whose code is running; null between tasks. Read by the slot's watcher.
         self.running: Leg | None = None
 
@@ -66,7 +69,11 @@ class Runner:
         legs.set_current(leg)
         self.running = leg
         try:
-            self._trace(leg, task.soft_time_limit or code.soft_time_limit)
+            if self._has_spans:
+                with span_of(leg):
+                    self._trace(leg, task.soft_time_limit or code.soft_time_limit)
+            else:
+                self._trace(leg, task.soft_time_limit or code.soft_time_limit)
         finally:
             self.running = None
             legs.set_current(None)

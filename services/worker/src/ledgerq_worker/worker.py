@@ -13,7 +13,8 @@ import structlog
 from celery import Celery, signals
 
 from ledgerq_shared.metrics import serve
-from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, load
+from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
+from ledgerq_shared.tracing import flush_spans, start_tracing
 from ledgerq_worker import celery_seams, client
 from ledgerq_worker.adopt import Adoption
 from ledgerq_worker.agent import NodeConfig
@@ -42,6 +43,7 @@ _REDIS_SILENCE = 3.0
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
     """Until SIGTERM or SIGINT. Running tasks then have ``grace_seconds`` to end; what has not begun is handed back."""
     first_beat(settings.heartbeat_file)
+    start_tracing(load(TracingSettings), service="worker")
     app = build_app(
         stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue=settings.queues[0]
     )
@@ -58,6 +60,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
         leave_out_successes()
     signals.worker_ready.connect(ending.take_over_signals, weak=False)
     signals.worker_ready.connect(lambda sender, **_: _open_ears(node, sender, ending), weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: flush_spans(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
     try:
         serve(registry_of(node, sheet), load(MetricsSettings))
@@ -85,6 +88,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
         node.stopping()
         pulse.stop()
         node.stopped()
+        flush_spans()
     if code := worker.exitcode or ending.exit_code:  # whoever started it is to start another
         raise SystemExit(code)
 

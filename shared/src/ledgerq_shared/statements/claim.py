@@ -41,6 +41,8 @@ class ClaimedTask(NamedTuple):
     is_alone: bool
     #: Where this task stood in the queue; the low-water mark follows it.
     ready_at: datetime
+    #: Where it comes from; see :class:`ledgerq_shared.tracing.Origin`.
+    trace: str | None = None
 
 
 def claim_tasks(
@@ -119,7 +121,7 @@ WITH picked AS MATERIALIZED (
 SELECT made.no, t.id, t.celery_id, t.task_type, t.queue, t.priority, t.state, t.attempt, t.retries, t.max_retries,
        t.time_limit, t.soft_time_limit, t.args::text, t.parameters::text, t.celery::text, t.expires_at,
        coalesce(t.expires_at <= now(), false), t.cancel_requested_at IS NOT NULL,
-       t.on_worker_lost, taken.alone, taken.run_at
+       t.on_worker_lost, taken.alone, taken.run_at, t.trace
 FROM made, taken JOIN task t ON t.id = taken.task_id
 ORDER BY taken.priority DESC, taken.run_at, t.id
 """

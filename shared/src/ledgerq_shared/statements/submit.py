@@ -30,6 +30,8 @@ class NewTask:
     actor: str = "api"
     #: What few tasks have; see :class:`NewTaskOptions`. ``None`` costs nothing.
     options: NewTaskOptions | None = None
+    #: Where it comes from: the text of a :class:`ledgerq_shared.tracing.Origin`.
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
         "priority": plain_array(task.priority for task in tasks),
         "parameters": text_array(task.parameters for task in tasks),
         "actor": text_array(task.actor for task in tasks),
+        "trace": text_array(task.trace for task in tasks),
         "options": text_array(None if task.options is None else task.options.encoded() for task in tasks),
     }
 
@@ -112,10 +115,11 @@ input AS MATERIALIZED (
                   now() + (i.o->>'countdown')::float8 * interval '1 second') AS run_at,
          coalesce((i.o->>'expires_at')::timestamptz,
                   now() + (i.o->>'expires_in')::float8 * interval '1 second') AS expires_at
-  FROM (SELECT u.id, u.task_type, u.queue, u.priority, u.parameters::json AS parameters, u.actor, u.options::json AS o
+  FROM (SELECT u.id, u.task_type, u.queue, u.priority, u.parameters::json AS parameters, u.actor, u.trace,
+               u.options::json AS o
         FROM unnest(%(id)s::uuid[], %(task_type)s::text[], %(queue)s::text[], %(priority)s::smallint[],
-                    %(parameters)s::text[], %(actor)s::text[], %(options)s::text[])
-             AS u(id, task_type, queue, priority, parameters, actor, options)) i
+                    %(parameters)s::text[], %(actor)s::text[], %(trace)s::text[], %(options)s::text[])
+             AS u(id, task_type, queue, priority, parameters, actor, trace, options)) i
 )"""
 
 
@@ -124,14 +128,14 @@ def accepted_from(source: str, *, with_unique_key: bool = False) -> str:
     return f"""
 new AS (
   INSERT INTO task (id, celery_id, task_type, queue, priority, submitted_at, run_at, expires_at, retries, max_retries,
-                    time_limit, soft_time_limit, on_worker_lost, args, parameters, celery, metadata, tags, rerun_of
+                    time_limit, soft_time_limit, on_worker_lost, args, parameters, celery, metadata, tags, rerun_of, trace
                     {", unique_key" if with_unique_key else ""})
   SELECT id, o->>'celery_id', task_type, queue, priority, now(), run_at, expires_at,
          coalesce((o->>'retries')::integer, 0), (o->>'max_retries')::integer, (o->>'time_limit')::real,
          (o->>'soft_time_limit')::real, o->>'on_worker_lost', (o->>'args')::json, parameters, (o->>'celery')::json,
          (o->>'metadata')::json,
          CASE WHEN o->'tags' IS NOT NULL THEN ARRAY(SELECT json_array_elements_text(o->'tags')) END,
-         (o->>'rerun_of')::uuid{", o->>'unique_key'" if with_unique_key else ""}
+         (o->>'rerun_of')::uuid, trace{", o->>'unique_key'" if with_unique_key else ""}
   FROM {source}
   ON CONFLICT DO NOTHING
   RETURNING id, task_type, queue, priority, submitted_at, run_at, expires_at

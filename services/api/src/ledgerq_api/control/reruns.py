@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from ledgerq_api.catalogue import Catalogue
+from ledgerq_api.origin import origin
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters
@@ -34,7 +35,7 @@ def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catal
     )
     if edits.task_parameters is not UNSET:
         fields["task_parameters"] = _merged(earlier.parameters, edits.task_parameters)
-    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier), actor)
+    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier), actor, trace=origin().text())
     options = dataclasses.replace(
         task.options or NewTaskOptions(),
         rerun_of=UUID(task_id),

@@ -36,12 +36,13 @@ _decode = msgspec.json.Decoder().decode
 Body = TypeVar("Body")
 
 
-def draft(body: SubmitBody, catalogue: Catalogue, actor: str, place: str = "#") -> NewTask:
+def draft(body: SubmitBody, catalogue: Catalogue, actor: str, place: str = "#", *, trace: str | None = None) -> NewTask:
     """A new task with an id of its own.
 
     Args:
         actor: who submits it, for the event log.
         place: JSON pointer of the body within the request, for error messages.
+        trace: which request it comes with.
 
     Raises:
         UnknownTaskType, NoTaskTypes, InvalidParameters, InvalidRequest
@@ -55,6 +56,7 @@ def draft(body: SubmitBody, catalogue: Catalogue, actor: str, place: str = "#") 
         task_type.priority if body.priority is None else body.priority,
         actor,
         _options(body, place),
+        trace,
     )
 
 

@@ -15,6 +15,7 @@ from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.lean import encode
 from ledgerq_api.ledger import Ledger
+from ledgerq_api.origin import origin
 from ledgerq_api.tasks import schemas
 from ledgerq_api.tasks.acceptance import Acceptance, Outcome, Submission
 from ledgerq_api.tasks.attempts import attempts_of
@@ -53,9 +54,9 @@ class TaskService:
         """
         catalogue = self._catalogue.known() or await self._catalogue.latest()
         try:
-            task = draft(body, catalogue, actor)
+            task = draft(body, catalogue, actor, trace=origin().text())
         except (UnknownTaskType, NoTaskTypes):
-            task = draft(body, await self._catalogue.latest(), actor)
+            task = draft(body, await self._catalogue.latest(), actor, trace=origin().text())
         keyed = None if key is None else KeyedSubmit(checked_key(key), hashlib.sha256(encoded).digest(), task.id)
         return await self._acceptance.accept(Submission(task, keyed))
 
@@ -72,7 +73,7 @@ class TaskService:
         catalogue = await self._catalogue.current()
         if any(body.task_type not in catalogue.types for body in bodies):
             catalogue = await self._catalogue.latest()
-        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, actor)
+        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, actor, origin().text())
         keyed = None if name is None else KeyedSubmit(name, hashlib.sha256(encoded).digest(), tasks[0].id)
         return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
@@ -183,8 +184,10 @@ def _batch_answer(outcomes: Sequence[Outcome]) -> str:
     return encode(schemas.BatchAccepted(items, len(items))).decode()
 
 
-def _draft_all(bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, actor: str) -> list[NewTask]:
-    return [draft(body, catalogue, actor, f"#/tasks/{index}") for index, body in enumerate(bodies)]
+def _draft_all(
+    bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, actor: str, trace: str | None
+) -> list[NewTask]:
+    return [draft(body, catalogue, actor, f"#/tasks/{index}", trace=trace) for index, body in enumerate(bodies)]
 
 
 def checked_key(key: str) -> str:

@@ -1,0 +1,35 @@
+"""Which request is being answered: for the log lines that it causes, and for the tasks that it submits."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from starlette.types import Scope
+
+from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
+
+_NOBODY = Origin()
+_request: ContextVar[Scope | None] = ContextVar("request", default=None)
+
+#: Say which request this asyncio task answers. Nothing is read from it before somebody asks.
+note_request = _request.set
+
+
+def origin() -> Origin:
+    """The request's id, and its span or else the trace context that the client sent."""
+    scope = _request.get()
+    if scope is None:
+        return _NOBODY
+    return Origin(scope["request_id"], current_traceparent() or _sent_traceparent(scope))
+
+
+def log_fields() -> dict[str, str]:
+    """What log lines say of the request."""
+    return origin().log_fields()
+
+
+def _sent_traceparent(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            return checked_traceparent(value.decode("latin-1"))
+    return None

@@ -1,0 +1,41 @@
+"""A span for each attempt, where somebody collects spans: a child of the request's, whatever lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ledgerq_shared.states import State
+from ledgerq_shared.tracing import Origin, tracer
+from ledgerq_worker.legs import Leg
+
+
+@contextmanager
+def span_of(leg: Leg) -> Iterator[None]:
+    """The attempt runs inside of it. To be asked for only where somebody collects spans."""
+    from opentelemetry import trace
+
+    task = leg.task
+    attributes = {
+        "ledgerq.task_id": task.id,
+        "ledgerq.task_type": task.task_type,
+        "ledgerq.queue": task.queue,
+        "ledgerq.attempt": leg.attempt,
+    }
+    with tracer().start_as_current_span(
+        task.task_type, _parent(task.trace), kind=trace.SpanKind.CONSUMER, attributes=attributes
+    ) as span:
+        yield
+        span.set_attribute("ledgerq.state", str(leg.state))
+        if leg.state is State.FAILURE:
+            span.set_status(trace.StatusCode.ERROR)
+            if leg.exception is not None:
+                span.record_exception(leg.exception)
+
+
+def _parent(text: str | None) -> Any:
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    traceparent = Origin.parse(text).traceparent
+    return None if traceparent is None else TraceContextTextMapPropagator().extract({"traceparent": traceparent})
