@@ -18,7 +18,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-alerts test-helm test-compose lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
+.PHONY: help run test test-chaos test-old test-alerts test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,11 +40,15 @@ test-alerts: $(DEVELOPMENT) ## cause each alert's condition on a running stack w
 	$(BIN)/python -m pytest -q tests/alerts $(ARGS)
 
 test-helm: $(DEVELOPMENT) ## the Helm chart, rendered, linted and held against Kubernetes' schemas (needs helm, kubeconform)
+	@command -v helm >/dev/null || $${LEDGERQ_LAB:-../shared/lab}/install >/dev/null 2>&1 || true
 	@if command -v helm >/dev/null; then $(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests/helm $(ARGS); \
 	else echo "SKIPPED: helm is not on PATH"; fi
 
 test-compose: $(DEVELOPMENT) ## the images and the Compose stack on a real dockerd; SKIPPED where there is none
 	@tests/lab docker $(BIN)/python -m pytest tests/compose $(ARGS)
+
+test-kubernetes: $(DEVELOPMENT) ## the Helm chart on the lab's one-node cluster, under load (needs the lab and root)
+	@tests/lab docker scripts/test-kubernetes $(ARGS)
 
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
