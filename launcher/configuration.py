@@ -85,6 +85,14 @@ def worker_environment(environment: Mapping[str, str], options: Options) -> dict
     return {**environment, **told}
 
 
+def maintenance_environment(workers: Mapping[str, str]) -> dict[str, str]:
+    """Return maintenance's environment: the worker's, with the next port for its metrics, if there are to be any."""
+    port = workers.get("LEDGERQ_METRICS_PORT") or "0"
+    if not port.isdecimal() or int(port) == 0:
+        return dict(workers)  # none; or the worker says what is wrong with it
+    return {**workers, "LEDGERQ_METRICS_PORT": str(int(port) + 1)}
+
+
 def _stores(environment: Mapping[str, str]) -> StoreSettings | None:
     redis = [name for name in REDIS_VARIABLES if environment.get(name)]
     if "DATABASE_URL" not in environment:

@@ -13,6 +13,7 @@ from launcher import checks, screen
 from launcher.configuration import (
     Configuration,
     configure,
+    maintenance_environment,
     read_environment,
     service_environment,
     worker_environment,
@@ -118,7 +119,9 @@ def _services(options: Options, configuration: Configuration, environment: dict[
         workers = worker_environment(environment, options)
         patience = configuration.grace_seconds + _STOP_SECONDS
         yield Service("worker", ("-m", "ledgerq_worker", "run"), workers, patience)
-        yield Service("maintenance", ("-m", "ledgerq_worker", "maintenance"), workers, _STOP_SECONDS)
+        yield Service(
+            "maintenance", ("-m", "ledgerq_worker", "maintenance"), maintenance_environment(workers), _STOP_SECONDS
+        )
     if options.monitor:
         yield Service("monitor", ("-m", "ledgerq_monitor"), environment, _STOP_SECONDS)
 

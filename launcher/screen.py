@@ -49,6 +49,7 @@ def _places(configuration: Configuration, options: Options, base: str) -> Iterat
     yield "worker", "running, with maintenance" if options.worker else "not started (--no-worker)"
     if options.monitor:
         yield "monitor", f"http://127.0.0.1:{configuration.monitor_port}/health"
+        yield "metrics", f"http://127.0.0.1:{configuration.monitor_port}/metrics"
     if configuration.stores is None:
         folder = configuration.data_folder.resolve()
         yield "data", f"{folder} (embedded PostgreSQL and Valkey)"

@@ -55,3 +55,7 @@ def test_prometheus_accepts_what_compose_scrapes_with():
     text = (ROOT / "deploy/compose/prometheus/prometheus.yml").read_text("utf-8")
     assert "/etc/prometheus/alerts/*.yaml" in text
     promtool("check", "config", "--syntax-only", ROOT / "deploy/compose/prometheus/prometheus.yml")
+
+
+def test_prometheus_accepts_what_scrapes_make_run_and_finds_the_rules():
+    assert f"{len(RULES)} rule files found" in promtool("check", "config", ROOT / "deploy/compose/prometheus/local.yml")

@@ -10,6 +10,7 @@ from launcher import checks
 from launcher.configuration import (
     REDIS_VARIABLES,
     configure,
+    maintenance_environment,
     read_environment,
     service_environment,
     worker_environment,
@@ -113,3 +114,15 @@ def test_a_password_that_the_driver_repeats_is_masked(monkeypatch):
 )
 def test_the_screen_shows_a_host_that_a_browser_reaches(host, visible):
     assert visible_host(host) == visible
+
+
+@pytest.mark.parametrize(("port", "next_one"), [("8002", "8003"), ("0", "0"), ("", ""), ("many", "many")])
+def test_maintenance_has_the_next_port_for_its_metrics(port, next_one):
+    assert maintenance_environment({"LEDGERQ_METRICS_PORT": port, "X": "y"}) == {
+        "LEDGERQ_METRICS_PORT": next_one,
+        "X": "y",
+    }
+
+
+def test_without_a_port_for_metrics_maintenance_gets_none():
+    assert maintenance_environment({"X": "y"}) == {"X": "y"}
