@@ -13,7 +13,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 #: Modules of this package, in the order in which `all` runs them.
-ALL = ("drain", "http", "idle")
+ALL = ("drain", "http", "end-to-end", "latency", "mixed", "memory", "idle")
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and deleted
     with make_bed() as bed:
         for name in asked.benchmark or ALL:
-            importlib.import_module(f"benchmarks.{name}").run(bed, options)
+            importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(bed, options)
 
 
 if __name__ == "__main__":

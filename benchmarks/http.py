@@ -37,17 +37,17 @@ def run(bed: Bed, options: Options) -> None:
             stack.register()
             api, bare = stack.api(**_LIMITS), _bare(stack)
             database = stack.environment["DATABASE_URL"]
-            _measure(bed, rows[POST], bare, [_post(_BODY)])
-            _measure(bed, rows["single submit"], api, [_post(_BODY)])
+            _measure(bed, rows[POST], bare, [post(_BODY)])
+            _measure(bed, rows["single submit"], api, [post(_BODY)])
             ids = [str(row[0]) for row in databases.rows(database, "SELECT id FROM task LIMIT 1000")]
             _measure(bed, rows[GET], bare, [_get(ids[0])])
             _measure(bed, rows["status"], api, [_get(ids[0])])
             _measure(bed, rows["status, own id each"], api, [_get(one) for one in ids])
-            batch = _post({"tasks": [_BODY] * _BATCH}, "/tasks/submit/batch")
+            batch = post({"tasks": [_BODY] * _BATCH}, "/tasks/submit/batch")
             _measure(bed, rows["batch submit"], api, [batch], connections=2, each=_BATCH)
             _, key = keys.make(database, KeyScope.ADMIN)  # closes the API, which then has to look at it
             wait.until(lambda: http.request("GET", f"{api.url}/queues").status == 401, 10, what="a key is needed")  # noqa: B023 - called at once
-            _measure(bed, rows[KEYED_POST], api, [_post(_BODY, key=key)])
+            _measure(bed, rows[KEYED_POST], api, [post(_BODY, key=key)])
             _measure(bed, rows[KEYED_GET], api, [_get(ids[0], key=key)])
     by_base = ((POST, (POST, "single submit", KEYED_POST)), (GET, (GET, "status", "status, own id each", KEYED_GET)))
     for base, names in by_base:
@@ -70,9 +70,9 @@ def _measure(
 ) -> None:
     parts = urlsplit(server.url)
     asked = {"host": parts.hostname, "port": parts.port, "connections": connections, "requests": requests}
-    _load({**asked, "seconds": 0.5})
+    load({**asked, "seconds": 0.5})
     before = cpu.spent({"server": server.pid, **bed.stores})
-    found = _load({**asked, "seconds": _SECONDS})
+    found = load({**asked, "seconds": _SECONDS})
     after = cpu.spent({"server": server.pid, **bed.stores})
     assert not found["failed"], f"{row.name}: {found['failed']} requests failed"
     done = int(found["answered"]) * each
@@ -82,14 +82,16 @@ def _measure(
     print(f"{row.name}: {row.rounds[-1]:,.0f}/s", flush=True)
 
 
-def _load(asked: dict[str, object]) -> dict[str, float]:
+def load(asked: dict[str, object]) -> dict[str, float]:
+    """Run the load generator as a process of its own."""
     command = [sys.executable, "-m", "benchmarks.load"]
     done = subprocess.run(command, input=json.dumps(asked), cwd=ROOT, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
-def _post(body: object, path: str = "/tasks/submit", *, key: str | None = None) -> str:
+def post(body: object, path: str = "/tasks/submit", *, key: str | None = None) -> str:
+    """A complete HTTP/1.1 request."""
     text = json.dumps(body)
     head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
     return f"{head}\r\n{_sent(key)}\r\n{text}"

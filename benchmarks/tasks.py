@@ -26,3 +26,9 @@ def plug(folder: str) -> None:
     (Path(folder) / f"plugged-{os.getpid()}").touch()
     while not (Path(folder) / "go").exists():
         time.sleep(0.002)
+
+
+@shared_task(base=DatabaseAwareTask, ignore_result=True)
+def nap(seconds: float) -> None:
+    """Take a while."""
+    time.sleep(seconds)

@@ -16,7 +16,7 @@ async def noop() -> None:
 
 
 if __name__ == "__main__":
-    with app.replace_connector(SyncPsycopgConnector(conninfo=os.environ["BENCH_DATABASE"])).open() as filler:
+    with app.replace_connector(SyncPsycopgConnector(conninfo=os.environ["BENCH_DATABASE"])) as filler, filler.open():
         if sys.argv[1] == "schema":
             filler.schema_manager.apply_schema()
         else:
