@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from ledgerq_shared.statements.submit import NewTaskOptions
 from tests.chaos.support import nodes
 from tests.chaos.support.plant import MODULE
-from tests.support import ledger_checks, wait
+from tests.support import databases, ledger_checks, wait
 
 if TYPE_CHECKING:
     from tests.chaos.conftest import Scale
@@ -44,6 +45,82 @@ def test_promise_2_a_woken_zombie_changes_nothing_and_sends_nothing_on(plant: Pl
     assert plant.scalar("SELECT count(*) FROM task") == 2, "one chain step, not two"
     # Its two runs did overlap: nobody can stop a frozen process from waking. The ledger is what must be sound.
     ledger_checks.assert_all_ended(plant.database_url, plant.scalar("SELECT array_agg(id::text) FROM task"))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["frozen node", "frozen agent"])
+def test_promise_2_callbacks_errbacks_and_chord_parts_of_a_superseded_run_are_not_sent_a_second_time(
+    plant: Plant, whole: bool
+):
+    """Frozen as a whole, or only unable to renew its lease: its tasks run elsewhere, and both runs come to their end."""
+    plant.maintenance()
+    first = plant.worker(slots=3)
+    _send_with_followers(plant)
+    wait.until(lambda: plant.scalar("SELECT count(*) FROM task WHERE state = 'STARTED'") == 3, 30, what=first.log)
+    frozen = nodes.freeze(first) if whole else [nodes.agent_of(first)]
+    nodes.send(frozen[0], signal.SIGSTOP)
+    try:
+        plant.worker(slots=3)
+        wait.until(lambda: _ends(plant) == _ENDS, 60, what=lambda: f"{_ends(plant)}")
+    finally:
+        for gate in ("linked", "failing", "part"):
+            plant.open(gate)
+        if whole:
+            nodes.thaw(frozen)
+    refused = "SELECT count(DISTINCT task_id) FROM task_event WHERE kind = 'late_write_refused'"
+    wait.until(lambda: plant.scalar(refused) == 3, 30, what=first.log)
+    nodes.thaw(frozen)
+    wait.until(lambda: plant.live_workers() == 2, 30, what="the first node registers anew")
+    last = plant.submit("quick")
+    plant.ended(last)
+    wait.until(lambda: not plant.scalar("SELECT count(*) FROM outbox"), 30, what="all has left")
+    plant.all_ended()
+    assert _ends(plant) == {**_ENDS, "quick": [("SUCCESS", 1), ("SUCCESS", 1)]}
+    assert [row.result for row in map(plant.row, _ids(plant, "collects"))] == [["later", 7]]
+    ledger_checks.assert_all_ended(plant.database_url, plant.scalar("SELECT array_agg(id::text) FROM task"))
+
+
+#: Task types and how their tasks end, with the number of attempts: what was frozen in its first has a second one.
+_ENDS = {
+    "collects": [("SUCCESS", 1)],
+    "fails_once_gated": [("FAILURE", 2)],
+    "gated_once": [("SUCCESS", 2), ("SUCCESS", 2)],
+    "hears_of_a_failure": [("SUCCESS", 1)],
+    "next_step": [("SUCCESS", 1)],
+    "quick": [("SUCCESS", 1)],
+}
+
+
+_PRODUCER = """
+import sys
+from celery import Celery, chord
+app = Celery("producer", broker=sys.argv[1], backend=sys.argv[1])
+app.conf.task_default_queue = "default"
+def task(name, *args):
+    return app.signature(f"chaos_tasks.{name}", args)
+task("gated_once", "linked").apply_async(link=task("next_step"))
+task("fails_once_gated", "failing").apply_async(link_error=task("hears_of_a_failure"))
+chord([task("gated_once", "part"), task("quick", 7)])(task("collects"))
+"""
+
+
+def _send_with_followers(plant: Plant) -> None:
+    """As Celery's own producers do it: a callback, an errback, and a chord of two parts."""
+    plant.stack.run("-c", _PRODUCER, plant.redis_url)
+
+
+def _ends(plant: Plant) -> dict[str, list[tuple[object, ...]]]:
+    found: dict[str, list[tuple[object, ...]]] = {}
+    for name, *end in databases.rows(
+        plant.database_url,
+        "SELECT split_part(task_type, '.', 2), state, attempt FROM task WHERE completed_at IS NOT NULL ORDER BY 1, 2, 3",
+    ):
+        found.setdefault(str(name), []).append(tuple(end))
+    return found
+
+
+def _ids(plant: Plant, name: str) -> list[str]:
+    sql = "SELECT id::text FROM task WHERE task_type = %s"
+    return [str(task_id) for (task_id,) in databases.rows(plant.database_url, sql, (f"{MODULE}.{name}",))]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

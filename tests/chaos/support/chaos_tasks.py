@@ -117,6 +117,32 @@ def next_step(self, before):
 
 
 @shared_task(bind=True)
+def fails_once_gated(self, gate):
+    """The first run waits for ``gate``; every run fails."""
+    is_first = not Path(f"{gate}.begun").exists()
+    Path(f"{gate}.begun").touch()
+    _note("begin", self)
+    if is_first:
+        _wait_for(gate)
+    _note("end", self)
+    raise ValueError(gate)
+
+
+@shared_task(bind=True)
+def hears_of_a_failure(self, failed_id):
+    _note("begin", self)
+    _note("end", self)
+    return failed_id
+
+
+@shared_task(bind=True)
+def collects(self, results):
+    _note("begin", self)
+    _note("end", self)
+    return results
+
+
+@shared_task(bind=True)
 def holds_the_gil(self, seconds):
     """In C, without releasing the GIL: no other thread of this process runs meanwhile."""
     _note("begin", self)
