@@ -22,6 +22,7 @@ from ledgerq_api.settings import ApiSettings, is_loopback
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
+from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.statements.api_keys import UsableKey, read_usable_keys
 from ledgerq_shared.tracing import flush_spans, start_tracing
@@ -151,16 +152,11 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
     """
     database = Database(stores.database_url, application_name="ledgerq-api", size=1)
     try:
+        check_revision(database)
         with database.transaction() as cursor:
-            cursor.execute("SELECT to_regclass('task') IS NOT NULL, to_regclass('api_key') IS NOT NULL")
-            is_migrated, knows_keys = cursor.fetchone() or (False, False)
-            keys = execute(cursor, read_usable_keys()) if knows_keys else []
+            keys = execute(cursor, read_usable_keys())
     finally:
         database.close()
-    if not is_migrated:
-        raise SettingsError("the ledger has no tables yet: run `ledgerq-migrate upgrade` first")
-    if not keys:
-        raise SettingsError("the ledger's tables are older than this release: run `ledgerq-migrate upgrade` first")
     first = UsableKey(*keys[0])
     if not first.is_any and not settings.is_open:
         raise SettingsError(

@@ -7,8 +7,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
+from ledgerq_shared.revision import check_revision_if_reachable
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_worker.legs import log_fields
 from ledgerq_worker.registry import TaskTypeError
@@ -37,7 +39,9 @@ def run(
 
         given = {"worker_concurrency": concurrency, "worker_pool": pool, "worker_queues": queues, "worker_name": name}
         settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
-        run_worker(load(StoreSettings), settings, load(LogSettings))
+        stores = load(StoreSettings)
+        _check_ledger(stores)
+        run_worker(stores, settings, load(LogSettings))
 
     load_or_exit(lambda: configure(load(LogSettings), service="worker", context=log_fields))
     load_or_exit(lambda: load(WorkerSettings))
@@ -51,7 +55,9 @@ def maintenance() -> None:
     def start() -> None:
         from ledgerq_worker.maintenance.main import run_maintenance
 
-        run_maintenance(load(StoreSettings), load(MaintenanceSettings), load(LogSettings))
+        stores = load(StoreSettings)
+        _check_ledger(stores)
+        run_maintenance(stores, load(MaintenanceSettings), load(LogSettings))
 
     load_or_exit(lambda: configure(load(LogSettings), service="maintenance"))
     load_or_exit(start)
@@ -64,11 +70,20 @@ def register() -> None:
     def start() -> None:
         from ledgerq_worker.register import register_catalogue
 
-        names, changed = register_catalogue(load(StoreSettings), load(WorkerSettings))
+        stores = load(StoreSettings)
+        _check_ledger(stores)
+        names, changed = register_catalogue(stores, load(WorkerSettings))
         typer.echo(f"{len(names)} task types registered, {changed} new or changed")
 
     load_or_exit(lambda: configure(load(LogSettings), service="register"))
     load_or_exit(start)
+
+
+def _check_ledger(stores: StoreSettings) -> None:
+    """Tables older than this code are refused. PostgreSQL may come later: everything here waits for it."""
+    database = Database(stores.database_url, application_name="ledgerq-worker", size=1)
+    check_revision_if_reachable(database)
+    database.close()
 
 
 def load_or_exit(action: Callable[[], Outcome]) -> Outcome:

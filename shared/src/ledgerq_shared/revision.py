@@ -1,0 +1,49 @@
+"""Are the ledger's tables as new as this code? Asked by every service on starting, without what migrating needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psycopg2 import errors as pg
+
+from ledgerq_shared.database import Database
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.settings import SettingsError
+
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+
+def needed() -> str:
+    """The revision that this code was written for: revisions are numbered in one line."""
+    return max(path.name[:4] for path in _VERSIONS.glob("[0-9]*.py"))
+
+
+def check_revision(database: Database) -> None:
+    """Refuse to work on tables that are older than this code. Newer ones are fine: migrations only expand.
+
+    Raises:
+        SettingsError: they are older, or there are none.
+        LedgerUnavailable: PostgreSQL is away.
+    """
+    try:
+        with database.transaction() as cursor:
+            cursor.execute("SELECT to_regclass('task') IS NOT NULL, to_regclass('alembic_version') IS NOT NULL")
+            if cursor.fetchone() != (True, True):
+                raise SettingsError("the ledger has no tables yet: run `ledgerq-migrate upgrade` first")
+            cursor.execute("SELECT version_num FROM alembic_version")
+            found = cursor.fetchone()
+    except pg.InsufficientPrivilege:  # then whoever granted the rest has migrated, too
+        return
+    if found is not None and found[0] < needed():
+        raise SettingsError(
+            f"the ledger's tables are older than this release (revision {found[0]}, it needs {needed()}): run "
+            "`ledgerq-migrate upgrade` first, or wait for whoever does with `ledgerq-migrate wait`"
+        )
+
+
+def check_revision_if_reachable(database: Database) -> None:
+    """The same for a service that starts without PostgreSQL and waits for it by itself."""
+    try:
+        check_revision(database)
+    except Unavailable:
+        return
