@@ -42,6 +42,7 @@ from ledgerq_shared.embedded.postgres import EmbeddedPostgres
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 from tests.support import databases
+from tests.support.http import request as http_request
 from tests.support.stack import Stack
 
 _SMALL = 10_000
@@ -60,10 +61,11 @@ Take = Callable[["Side"], None]
 
 @dataclass
 class Side:
-    """A ledger with its API."""
+    """A ledger with its API and its monitor, whose figures are never kept."""
 
     ledger: Ledger
     url: str
+    monitor_url: str
     use: Use
     ids: list[str] = field(default_factory=list)
     cursors: dict[str, str] = field(default_factory=dict)
@@ -85,6 +87,12 @@ class Side:
         body = answer.read()
         assert answer.status == 200, f"{path} {query}: {answer.status} {body[:500]!r}"
         return body
+
+    def scrape(self) -> None:
+        """All of the monitor's collectors, each anew."""
+        answer = http_request("GET", f"{self.monitor_url}/metrics", timeout=120)
+        assert answer.status == 200
+        assert b'ledgerq_monitor_collector_up{collector="tasks"} 1.0' in answer.body
 
     def find_deep_cursor(self, name: str, query: dict[str, object]) -> None:
         """Remember where the 1,000th page of ten begins (the last page, if there are fewer)."""
@@ -153,7 +161,8 @@ def _sides(folder: Path, rows: int) -> Iterator[tuple[Side, Side]]:
             print(f"{name}: built in {time.monotonic() - begun:,.0f} s, {int(str(size)) / 1e9:.2f} GB", flush=True)
             stores = {"DATABASE_URL": ledger.url, "REDIS_URL": databases.on_server(urls.redis_url, str(len(sides)))}
             stack.maintenance(**stores)
-            side = Side(ledger, stack.api(**stores).url, Use(ledger))
+            monitor = stack.monitor(**stores, LEDGERQ_MONITOR_CACHE_SECONDS="0", LEDGERQ_MONITOR_TIMEOUT="60")
+            side = Side(ledger, stack.api(**stores).url, monitor.url, Use(ledger))
             exits.callback(side.use.close)
             _use(side)
             sides.append(side)
@@ -210,6 +219,7 @@ def _figures(small: Side, big: Side) -> dict[str, Take]:
             )
     counted = {"page_size": 1, "task_type": TASK_TYPE, "status": "FAILURE", "queue": QUEUE}
     figures["exact count of type, status, queue"] = lambda side: side.get("/tasks/", **counted)
+    figures["scrape of the monitor"] = Side.scrape
     return figures
 
 
