@@ -103,3 +103,11 @@ def test_dashboards_are_shipped_as_they_are():
         config = found.one("ConfigMap", f"dashboard-{path.stem}")
         assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert json.loads(config["data"][path.name]) == json.loads(path.read_text("utf-8"))
+
+
+def test_the_readmes_install_as_the_guide_does():
+    def commands(name):
+        return [line for line in (ROOT / name).read_text("utf-8").splitlines() if line.startswith("helm install")]
+
+    [guides] = commands("docs/guides/kubernetes.md")
+    assert commands("README.md") == commands("README.zh-CN.md") == [guides]

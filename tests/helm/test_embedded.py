@@ -12,10 +12,9 @@ def test_it_is_off():
 def test_passwords_agree_with_the_urls():
     found = scenario("embedded")
     data = found.one("Secret", "secrets")["stringData"]
-    assert (
-        data["database-url"] == f"postgresql://ledgerq:{data['postgresql-password']}@lq-ledgerq-postgresql:5432/ledgerq"
-    )
-    assert data["redis-url"] == f"redis://:{data['redis-password']}@lq-ledgerq-redis:6379/0"
+    host = f"lq-ledgerq-postgresql.{NAMESPACE}.svc"
+    assert data["database-url"] == f"postgresql://ledgerq:{data['postgresql-password']}@{host}:5432/ledgerq"
+    assert data["redis-url"] == f"redis://:{data['redis-password']}@lq-ledgerq-redis.{NAMESPACE}.svc:6379/0"
     assert len(data["postgresql-password"]) == len(data["redis-password"]) == 32
     assert {one["metadata"]["name"] for one in found.all("Service")} >= {"lq-ledgerq-postgresql", "lq-ledgerq-redis"}
     for component in ("api", "worker-default", "maintenance", "monitor"):

@@ -80,6 +80,18 @@ class Namespace:
         [port] = self.one("service", service)["spec"]["ports"]
         return f"http://127.0.0.1:{port['nodePort']}"
 
+    def ask(self, url: str, **headers: str) -> tuple[int, str]:
+        """What an address inside the cluster answers to a pod of the API."""
+        script = (
+            "import sys, urllib.request, urllib.error, json\n"
+            "try:\n    a = urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers=json.loads(sys.argv[2])))\n"
+            "except urllib.error.HTTPError as error:\n    a = error\n"
+            "print(a.status, a.read().decode())"
+        )
+        words = ("exec", "deployment/ledgerq-api", "-c", "api", "--", "python", "-c", script, url, json.dumps(headers))
+        status, _, body = self.kubectl(*words, timeout=60).partition(" ")
+        return int(status), body
+
     def until_ready(self, timeout: float = 180) -> None:
         """Every Deployment and StatefulSet has all its pods, ready and new."""
         wait.until(lambda: not self._unready(), timeout, interval=1, what=self.picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -94,6 +95,14 @@ def test_the_previous_chart_is_upgraded_to_this_one_under_load(live, stores, pre
 
 def test_helm_test_passes_with_an_existing_key(live):
     assert "SUCCESS" in live.helm("test", "--logs", "--timeout", "3m")
+
+
+def test_helm_4_takes_the_release_over(live):
+    if shutil.which("helm4") is None:
+        pytest.skip("Helm 4 is not here under the name helm4")
+    before = {pod["metadata"]["name"] for pod in live.pods()}
+    run("helm4", "-n", live.name, "upgrade", live.release, str(CHART), "--reuse-values", "--wait", "--timeout", "3m")
+    assert {pod["metadata"]["name"] for pod in live.pods()} == before
 
 
 def test_the_readers_key_reads_and_does_no_more(live):

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.timeout(420)]
 
 #: A port for the tests, and pools: one that people scale, one that KEDA does, an API that an HPA does.
 _MORE = {
+    "metrics": {"enabled": True},
     "api": {
         "service": {"type": "NodePort"},
         "resources": {"requests": {"cpu": "50m"}},
@@ -43,7 +44,16 @@ _MORE = {
                     "maxReplicas": 3,
                     "keda": {"pollingInterval": 2, "cooldownPeriod": 5, "targetSeconds": 1},
                 },
-            }
+            },
+            "batch": {
+                "queues": ["batch"],
+                "autoscaling": {
+                    "mode": "keda",
+                    "minReplicas": 0,
+                    "maxReplicas": 1,
+                    "keda": {"trigger": "sql", "pollingInterval": 2, "cooldownPeriod": 5},
+                },
+            },
         }
     },
 }
@@ -85,6 +95,14 @@ def test_an_upgrade_adds_a_pool_and_autoscalers(trial, tmp_path):
     assert trial.one("deployment", "ledgerq-worker-burst")["spec"]["replicas"] == 0
 
 
+def test_every_component_is_scraped(trial, api):
+    for component, port in (("worker", 9100), ("maintenance", 9100), ("monitor", 8001)):
+        address = trial.pods(component)[0]["status"]["podIP"]
+        status, body = trial.ask(f"http://{address}:{port}/metrics")
+        assert (status, "\nledgerq_" in body) == (200, True), component
+    assert b"\nledgerq_" in api.call("GET", "/metrics").body
+
+
 def test_workers_scale_from_1_to_3_to_1_under_load(trial, api):
     with Load(api) as load:
         load.more(5)
@@ -97,15 +115,25 @@ def test_workers_scale_from_1_to_3_to_1_under_load(trial, api):
     _PROMISED.extend(load.ids)
 
 
-def test_keda_scales_a_pool_from_0_to_3_to_0_by_what_waits(trial, api):
-    def replicas() -> int:
-        return int(trial.one("deployment", "ledgerq-worker-burst")["spec"]["replicas"])
+def test_keda_scales_pools_from_0_to_3_to_0_by_scaling_and_from_0_to_1_to_0_by_sql(trial, api):
+    def reached(burst: int, batch: int) -> bool:
+        for name, number in (("burst", burst), ("batch", batch)):
+            now = int(trial.one("deployment", f"ledgerq-worker-{name}")["spec"]["replicas"])
+            most[name] = max(most[name], now)
+            wanted[name] = (now == number) or (number > 0 and most[name] == number)
+        return all(wanted.values())
 
-    wait.until(lambda: replicas() == 0, 60, interval=1, what=trial.picture)
+    def picture() -> str:
+        return f"{most} {trial.kubectl('describe', 'scaledobjects,hpa')}"
+
+    most = {"burst": 0, "batch": 0}
+    wanted: dict[str, bool] = {}
+    wait.until(lambda: reached(0, 0), 60, interval=1, what=picture)
     ids = [api.submit(queue="burst", limit=LONG) for _ in range(40)]
-    wait.until(lambda: replicas() == 3, 120, interval=0.5, what=lambda: trial.kubectl("describe", "scaledobjects,hpa"))
+    ids += [api.submit(queue="batch") for _ in range(3)]
+    wait.until(lambda: reached(3, 1), 120, interval=0.5, what=picture)
     api.check(ids)
-    wait.until(lambda: replicas() == 0, 120, interval=1, what=lambda: trial.kubectl("describe", "scaledobjects,hpa"))
+    wait.until(lambda: reached(0, 0), 120, interval=1, what=picture)
     _PROMISED.extend(ids)
 
 

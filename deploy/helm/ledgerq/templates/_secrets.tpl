@@ -17,6 +17,7 @@ redis-url: {{ .Values.redis.url | quote }}
 {{/*
 What the chart's own Secret holds: only what no Secret of the user's was named for. What was made once is found again in
 the cluster; a rendering without a cluster (`helm template`, Argo CD) makes it anew each time and needs existing Secrets.
+URLs name the namespace, because KEDA reads them elsewhere.
 */}}
 {{- define "ledgerq.secretData" -}}
 {{- $found := lookup "v1" "Secret" .Release.Namespace (include "ledgerq.name" (list . "secrets")) }}
@@ -26,12 +27,12 @@ the cluster; a rendering without a cluster (`helm template`, Argo CD) makes it a
 {{- if .Values.embedded.postgresql.enabled }}
 {{- $password := include "ledgerq.made" (list $there "postgresql-password" 32) }}
 postgresql-password: {{ $password | quote }}
-database-url: {{ printf "postgresql://ledgerq:%s@%s:5432/ledgerq" $password (include "ledgerq.name" (list . "postgresql")) | quote }}
+database-url: {{ printf "postgresql://ledgerq:%s@%s.%s.svc:5432/ledgerq" $password (include "ledgerq.name" (list . "postgresql")) .Release.Namespace | quote }}
 {{- end }}
 {{- if .Values.embedded.redis.enabled }}
 {{- $password := include "ledgerq.made" (list $there "redis-password" 32) }}
 redis-password: {{ $password | quote }}
-redis-url: {{ printf "redis://:%s@%s:6379/0" $password (include "ledgerq.name" (list . "redis")) | quote }}
+redis-url: {{ printf "redis://:%s@%s.%s.svc:6379/0" $password (include "ledgerq.name" (list . "redis")) .Release.Namespace | quote }}
 {{- end }}
 {{- range $name, $own := .Values.apiKeys }}
 {{- if not (or $own.existingSecret $.Values.api.allowAnonymous) }}
