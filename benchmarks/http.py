@@ -1,10 +1,12 @@
-"""(b) HTTP: single submits, batch submits and status reads of one API process, beside a bare FastAPI POST and GET."""
+"""(b) HTTP: submits, batches, statuses and lists of one API process, beside a bare FastAPI and what teams build by hand."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import uuid
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from benchmarks import cpu, report
@@ -17,51 +19,80 @@ from tests.support.stack import Running, Stack
 
 _CONNECTIONS = 64
 _SECONDS = 4.0
-_BATCH = 1000
-_BODY = {"task_type": "benchmarks.tasks.noop", "task_parameters": {}}
+_BODY: dict[str, object] = {"task_type": "benchmarks.tasks.noop", "task_parameters": {}}
+#: A rate limit that is looked at and never reached.
+_RATE = {"LEDGERQ_KEY_RATE": "1000000"}
 
 POST, GET = "bare FastAPI POST", "bare FastAPI GET"
-KEYED_POST, KEYED_GET = "single submit, key and rate limit", "status, key and rate limit"
-#: A limit that is counted and never reached.
-_LIMITS = {"LEDGERQ_KEY_RATE": "1000000"}
+_KEYED = ("single submit, key and rate limit", "status, key and rate limit")
+_SUBMITS = ("single submit", "single submit, Idempotency-Key", _KEYED[0])
+_READS = ("status", _KEYED[1], "status, own id each", "list, first page", "list, by cursor", "list status=PENDING")
+_BATCHES = {f"batch submit of {size:,}": size for size in (100, 1_000, 10_000)}
+_HANDMADE = ("hand-made: submit", "hand-made: status")
 
 
 def run(bed: Bed, options: Options) -> None:
     """Interleaved: in each round every row for some seconds, all on the same servers."""
     rows = {
         name: report.Row(name)
-        for name in (POST, "single submit", KEYED_POST, GET, "status", "status, own id each", KEYED_GET, "batch submit")
+        for name in (POST, *_SUBMITS, _HANDMADE[0], GET, *_READS, _HANDMADE[1], *_BATCHES)
+        if name in {POST, GET} or options.wants(name)
     }
     for _ in range(options.rounds):
         with bed.stack(LEDGERQ_TASK_MODULES="benchmarks.tasks") as stack:
             stack.register()
-            api, bare = stack.api(**_LIMITS), _bare(stack)
-            database = stack.environment["DATABASE_URL"]
-            _measure(bed, rows[POST], bare, [post(_BODY)])
-            _measure(bed, rows["single submit"], api, [post(_BODY)])
-            ids = [str(row[0]) for row in databases.rows(database, "SELECT id FROM task LIMIT 1000")]
-            _measure(bed, rows[GET], bare, [_get(ids[0])])
-            _measure(bed, rows["status"], api, [_get(ids[0])])
-            _measure(bed, rows["status, own id each"], api, [_get(one) for one in ids])
-            batch = post({"tasks": [_BODY] * _BATCH}, "/tasks/submit/batch")
-            _measure(bed, rows["batch submit"], api, [batch], connections=2, each=_BATCH)
-            _, key = keys.make(database, KeyScope.ADMIN)  # closes the API, which then has to look at it
-            wait.until(lambda: http.request("GET", f"{api.url}/queues").status == 401, 10, what="a key is needed")  # noqa: B023 - called at once
-            _measure(bed, rows[KEYED_POST], api, [post(_BODY, key=key)])
-            _measure(bed, rows[KEYED_GET], api, [_get(ids[0], key=key)])
-    by_base = ((POST, (POST, "single submit", KEYED_POST)), (GET, (GET, "status", "status, own id each", KEYED_GET)))
-    for base, names in by_base:
-        report.against(rows[base], [rows[name] for name in names])
+            _round(bed, stack, rows)
+    for base, names in ((POST, (POST, *_SUBMITS, _HANDMADE[0])), (GET, (GET, *_READS, _HANDMADE[1]))):
+        report.against(rows[base], [rows[name] for name in names if name in rows])
     shown = list(rows.values())
-    report.show(f"HTTP, {_CONNECTIONS} connections, one API process", "a second", "bare FastAPI", shown)
+    report.show(
+        f"HTTP, {_CONNECTIONS} connections, one API process; tasks of a batch", "a second", "bare FastAPI", shown
+    )
     report.write("http", "a second", "bare FastAPI", shown)
 
 
-def _bare(stack: Stack) -> Running:
+def _round(bed: Bed, stack: Stack, rows: dict[str, report.Row]) -> None:
+    def measure(name: str, server: Running, requests: list[str], **how: int) -> None:
+        if name in rows:
+            _measure(bed, rows[name], server, requests, **how)
+
+    api, bare = stack.api(**_RATE), _peer(stack, "bare_app", "/tasks/1/status")
+    posted = [post(_BODY)]
+    measure(POST, bare, posted)
+    measure("single submit", api, posted)
+    keyed = [post(_BODY, headers={"Idempotency-Key": uuid.uuid4().hex}) for _ in range(20_000)]
+    measure("single submit, Idempotency-Key", api, keyed)
+    http.request("POST", f"{api.url}/tasks/submit", _BODY)  # there is one at least
+    ids = [str(row[0]) for row in databases.rows(stack.environment["DATABASE_URL"], "SELECT id FROM task LIMIT 1000")]
+    measure(GET, bare, [_get(f"/tasks/{ids[0]}/status")])
+    measure("status", api, [_get(f"/tasks/{ids[0]}/status")])
+    measure("status, own id each", api, [_get(f"/tasks/{one}/status") for one in ids])
+    measure("list, first page", api, [_get("/tasks/")])
+    measure("list, by cursor", api, [_get(f"/tasks/?cursor={one}") for one in ids])
+    measure("list status=PENDING", api, [_get("/tasks/?status=PENDING")])
+    for name, size in _BATCHES.items():
+        measure(name, api, [post({"tasks": [_BODY] * size}, "/tasks/submit/batch")], connections=2, each=size)
+    if not rows.keys().isdisjoint(_HANDMADE):
+        handmade = _peer(stack, "handmade_app", "/livez", BENCH_DATABASE=stack.environment["DATABASE_URL"])
+        own = str(http.request("POST", f"{handmade.url}/tasks/submit", _BODY).json()["task_id"])
+        measure("hand-made: submit", handmade, posted)
+        measure("hand-made: status", handmade, [_get(f"/tasks/{own}/status")])
+    if rows.keys().isdisjoint(_KEYED):
+        return
+    _, key = keys.make(
+        stack.environment["DATABASE_URL"], KeyScope.ADMIN
+    )  # closes the API, which then has to look at it
+    wait.until(lambda: http.request("GET", f"{api.url}/queues").status == 401, 10, what="a key is needed")
+    bearer = {"Authorization": f"Bearer {key}"}
+    measure(_KEYED[0], api, [post(_BODY, headers=bearer)])
+    measure(_KEYED[1], api, [_get(f"/tasks/{ids[0]}/status", headers=bearer)])
+
+
+def _peer(stack: Stack, module: str, path: str, **environment: str) -> Running:
     port = free_port()
-    running = stack.start("bare", "-m", "benchmarks.peers.bare_app", str(port))
+    running = stack.start(module, "-m", f"benchmarks.peers.{module}", str(port), **environment)
     running.url = f"http://127.0.0.1:{port}"
-    wait.until(lambda: http.answers(running.url + "/tasks/1/status"), 30, what="bare FastAPI is up")
+    wait.until(lambda: http.answers(running.url + path), 30, what=f"{module} is up")
     return running
 
 
@@ -70,7 +101,7 @@ def _measure(
 ) -> None:
     parts = urlsplit(server.url)
     asked = {"host": parts.hostname, "port": parts.port, "connections": connections, "requests": requests}
-    load({**asked, "seconds": 0.5})
+    load({**asked, "seconds": 0.5, "requests": requests[::-1]})  # from the other end: an Idempotency-Key is new once
     before = cpu.spent({"server": server.pid, **bed.stores})
     found = load({**asked, "seconds": _SECONDS})
     after = cpu.spent({"server": server.pid, **bed.stores})
@@ -90,16 +121,16 @@ def load(asked: dict[str, object]) -> dict[str, float]:
     return found
 
 
-def post(body: object, path: str = "/tasks/submit", *, key: str | None = None) -> str:
+def post(body: object, path: str = "/tasks/submit", *, headers: Mapping[str, str] | None = None) -> str:
     """A complete HTTP/1.1 request."""
     text = json.dumps(body)
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(text)}"
-    return f"{head}\r\n{_sent(key)}\r\n{text}"
+    own = {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}
+    return f"POST {path} HTTP/1.1\r\nHost: bench\r\n{_lines(own)}\r\n{text}"
 
 
-def _get(task_id: str, *, key: str | None = None) -> str:
-    return f"GET /tasks/{task_id}/status HTTP/1.1\r\nHost: bench\r\n{_sent(key)}\r\n"
+def _get(path: str, *, headers: Mapping[str, str] | None = None) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n{_lines(headers)}\r\n"
 
 
-def _sent(key: str | None) -> str:
-    return "" if key is None else f"Authorization: Bearer {key}\r\n"
+def _lines(headers: Mapping[str, str] | None) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())

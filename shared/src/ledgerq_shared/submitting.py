@@ -6,8 +6,9 @@ further statements; who merely finds the key taken is answered by the first.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from ledgerq_shared.database import execute, type_cursor
@@ -34,8 +35,8 @@ class Existing(NamedTuple):
 class Submitted(NamedTuple):
     """What became of tasks."""
 
-    #: ``(id, queue, is_ready)`` of those that are new in the ledger.
-    rows: list[tuple[Any, ...]]
+    #: By queue: how many that are new in the ledger may run now.
+    ready: Counter[str]
     #: By id: those that were not accepted, because another task holds their unique key.
     others: dict[UUID, Existing | DuplicateTask]
 
@@ -43,9 +44,9 @@ class Submitted(NamedTuple):
 def submit(cursor: type_cursor, tasks: Sequence[NewTask]) -> Submitted:
     """Accept ``tasks``. Sending the same ids again changes nothing."""
     if all(task.options is None or task.options.unique_key is None for task in tasks):
-        return Submitted(execute(cursor, submit_tasks(tasks)), {})
+        return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks)))), {})
     rounds, followers = _arranged(tasks)
-    submitted = Submitted([], {})
+    submitted = Submitted(Counter(), {})
     holders: dict[UUID, Existing] = {}
     for leaders in rounds:
         _submit_round(cursor, leaders, submitted, holders)
@@ -98,7 +99,7 @@ def _submit_once(cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submi
     lost: dict[UUID, SubmitRow] = {}
     for row in map(SubmitRow._make, execute(cursor, submit_unique_tasks(tasks)) if tasks else ()):
         if row.holder is None:
-            submitted.rows.append((row.id, row.queue, row.is_ready))
+            submitted.ready[row.queue] += row.is_ready
         else:
             lost[UUID(row.id)] = row
     return lost

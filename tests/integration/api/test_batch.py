@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import socket
+from urllib.parse import urlsplit
 
 import redis
 
@@ -59,6 +61,36 @@ def test_one_bad_item_refuses_all_and_is_named_by_its_index(api):
         assert problem["errors"][0]["pointer"] == pointer
         assert "700" in problem["detail"]
     assert count(api) == count(api, "ready") == count(api, "task_event") == count(api, "task_count") == 0
+
+
+def test_the_last_of_ten_thousand_is_looked_at_before_any_is_written(api):
+    tasks = [*[ITEM] * 9_999, {"task_type": PROCESS_DOCUMENT, "task_parameters": {"document_id": 5}}]
+    problem = api.post("/tasks/submit/batch", {"tasks": tasks}).json()
+    assert problem["code"] == "invalid_parameters"
+    assert problem["detail"].startswith("tasks/9999/task_parameters/document_id: 5 is not of type")
+    assert problem["errors"][0]["pointer"] == "#/tasks/9999/task_parameters/document_id"
+    assert count(api) == count(api, "ready") == count(api, "task_event") == count(api, "task_count") == 0
+
+
+def test_a_client_that_hangs_up_in_its_batch_leaves_nothing_and_one_that_hangs_up_after_it_all_or_nothing(api):
+    batch = json.dumps({"tasks": [ITEM] * 5_000}).encode()
+    for sent in (len(batch) // 2, len(batch) - 1, len(batch)):
+        before = count(api)
+        _send_and_hang_up(api.url, batch, sent)
+        # Batches are written one after the other: when this one is answered, the one before has come to its end.
+        assert api.post("/tasks/submit/batch", {"tasks": [ITEM]}).status == 202
+        added = count(api) - before - 1
+        assert added in ({0, 5_000} if sent == len(batch) else {0})
+        assert count(api) == count(api, "ready") == count(api, "task_event")
+    assert api.get("/tasks/").json()["total_count"] == count(api)
+
+
+def _send_and_hang_up(url, body, sent):
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        head = f"POST /tasks/submit/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}"
+        head += "\r\nContent-Type: application/json"
+        connection.sendall(head.encode() + b"\r\n\r\n" + body[:sent])
 
 
 def test_odd_batches_are_refused(api):

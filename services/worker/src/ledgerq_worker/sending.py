@@ -71,13 +71,13 @@ class Submitter:
         for attempt in range(_RESENDS):
             try:
                 with self._database.transaction() as cursor:
-                    rows, others = submit(cursor, tasks)
+                    ready, others = submit(cursor, tasks)
                 break
             except OutcomeUnknown:
                 if attempt == _RESENDS - 1:
                     raise
-        for queue in {queue for _, queue, is_ready in rows if is_ready}:
-            self._broker.wake(queue, len(rows), 1)
+        for queue, number in (+ready).items():
+            self._broker.wake(queue, number, 1)
         return [_refusal(others.get(task.id)) for task in tasks]
 
 

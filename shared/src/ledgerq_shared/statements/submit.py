@@ -81,13 +81,14 @@ def _plain(value: Any) -> Any:
 
 
 def submit_tasks(tasks: Sequence[NewTask]) -> Statement:
-    """Accept ``tasks``. Rows: ``(id, queue, is_ready)`` of those that were not there before.
+    """Accept ``tasks``. Rows: ``(queue, ready)``: of those that were not there before, how many may run now.
 
     Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. An id
     that is there twice is taken once. A time that is already past counts as "at once". Unique keys are not looked at:
     see :func:`~ledgerq_shared.statements.unique.submit_unique_tasks`.
     """
-    return Statement(_SUBMIT, submit_parameters(tasks))
+    actors = {task.actor for task in tasks}
+    return Statement(_SUBMIT if len(actors) == 1 else _SUBMIT_OF_SEVERAL, submit_parameters(tasks))
 
 
 def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
@@ -95,15 +96,25 @@ def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
     if len({task.id for task in tasks}) < len(tasks):
         # Each would write a first event, with one and the same number.
         tasks = list({task.id: task for task in tasks}.values())
+    # Few kinds of tasks make up a large batch: what they have in common is sent once, and each task has a number.
+    kinds: dict[tuple[str, str, int, str], int] = {}
+    numbers = [
+        kinds.setdefault((task.task_type, task.queue, task.priority, task.actor), len(kinds) + 1) for task in tasks
+    ]
+    has_options = any(task.options is not None for task in tasks)
     return {
-        "id": plain_array(task.id for task in tasks),
-        "task_type": text_array(task.task_type for task in tasks),
-        "queue": text_array(task.queue for task in tasks),
-        "priority": plain_array(task.priority for task in tasks),
-        "parameters": text_array(task.parameters for task in tasks),
-        "actor": text_array(task.actor for task in tasks),
-        "trace": text_array(task.trace for task in tasks),
-        "options": text_array(None if task.options is None else task.options.encoded() for task in tasks),
+        "id": plain_array([task.id for task in tasks]),
+        "kind": plain_array(numbers),
+        "task_type": text_array([kind[0] for kind in kinds]),
+        "queue": text_array([kind[1] for kind in kinds]),
+        "priority": plain_array([kind[2] for kind in kinds]),
+        "actor": text_array([kind[3] for kind in kinds]),
+        "parameters": text_array([task.parameters for task in tasks]),
+        "trace": text_array([task.trace for task in tasks]),
+        # unnest() fills up a short array with nulls
+        "options": text_array([None if task.options is None else task.options.encoded() for task in tasks])
+        if has_options
+        else "{}",
     }
 
 
@@ -115,16 +126,26 @@ input AS MATERIALIZED (
                   now() + (i.o->>'countdown')::float8 * interval '1 second') AS run_at,
          coalesce((i.o->>'expires_at')::timestamptz,
                   now() + (i.o->>'expires_in')::float8 * interval '1 second') AS expires_at
-  FROM (SELECT u.id, u.task_type, u.queue, u.priority, u.parameters::json AS parameters, u.actor, u.trace,
+  FROM (SELECT u.id, u.kind, (%(task_type)s::text[])[u.kind] AS task_type, (%(queue)s::text[])[u.kind] AS queue,
+               (%(priority)s::smallint[])[u.kind] AS priority, u.parameters::json AS parameters, u.trace,
                u.options::json AS o
-        FROM unnest(%(id)s::uuid[], %(task_type)s::text[], %(queue)s::text[], %(priority)s::smallint[],
-                    %(parameters)s::text[], %(actor)s::text[], %(trace)s::text[], %(options)s::text[])
-             AS u(id, task_type, queue, priority, parameters, actor, trace, options)) i
+        FROM unnest(%(id)s::uuid[], %(kind)s::integer[], %(parameters)s::text[], %(trace)s::text[],
+                    %(options)s::text[])
+             AS u(id, kind, parameters, trace, options)) i
 )"""
 
 
-def accepted_from(source: str, *, with_unique_key: bool = False) -> str:
-    """CTEs that accept what the CTE ``source``, a part of :data:`INPUT`, has; the last but three, `new`, says which."""
+def accepted_from(source: str, *, with_unique_key: bool = False, of_one: bool = False) -> str:
+    """CTEs that accept what the CTE ``source``, a part of :data:`INPUT`, has; `new` says which.
+
+    Args:
+        of_one: all were asked for by the same actor; saves sorting them all to find out whose each is.
+    """
+    submitter = (
+        "(%(actor)s::text[])[1] FROM new"
+        if of_one
+        else "(%(actor)s::text[])[input.kind] FROM new JOIN input ON input.id = new.id"
+    )
     return f"""
 new AS (
   INSERT INTO task (id, celery_id, task_type, queue, priority, submitted_at, run_at, expires_at, retries, max_retries,
@@ -147,16 +168,16 @@ new AS (
   SELECT id, queue, priority, task_type, 'eta', run_at, expires_at FROM new WHERE run_at > now()
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, actor)
-  SELECT new.id, 1, new.submitted_at, 'submitted', input.actor FROM new JOIN input ON input.id = new.id
+  SELECT new.id, 1, new.submitted_at, 'submitted', {submitter}
 ), counted AS (
   INSERT INTO task_count (task_type, queue, state, delta)
   SELECT task_type, queue, 'PENDING', count(*) FROM new GROUP BY task_type, queue
 )"""
 
 
-_SUBMIT = f"""WITH {INPUT}, {accepted_from("input")}
-SELECT id, queue, coalesce(run_at <= now(), true) FROM new
-"""
+_ACCEPTED = "SELECT queue, count(*) FILTER (WHERE coalesce(run_at <= now(), true)) FROM new GROUP BY queue"
+_SUBMIT = f"WITH {INPUT}, {accepted_from('input', of_one=True)} {_ACCEPTED}"
+_SUBMIT_OF_SEVERAL = f"WITH {INPUT}, {accepted_from('input')} {_ACCEPTED}"
 
 
 @dataclass(frozen=True, slots=True)

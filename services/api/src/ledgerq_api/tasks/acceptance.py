@@ -194,7 +194,7 @@ class Acceptance:
             (task_id, submitted.others.get(outcome, outcome) if isinstance(outcome, UUID) else outcome)
             for task_id, outcome in outcomes.items()
         )
-        return final, _ready(submitted.rows)
+        return final, +submitted.ready
 
     def _commit_batch(
         self, tasks: Sequence[NewTask], key: KeyedSubmit | None, answer: Callable[[list[Outcome]], str]
@@ -206,8 +206,8 @@ class Acceptance:
                     raise IdempotencyKeyReused
                 return earlier, Counter()
             submitted = submit(cursor, tasks)
-            outcomes: list[Outcome] = []
-            for index, task in enumerate(tasks):
+            outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []
+            for index, task in enumerate(tasks if submitted.others else ()):
                 other = submitted.others.get(task.id, task.id)
                 if isinstance(other, DuplicateTask):
                     raise _placed(other, index)
@@ -215,11 +215,7 @@ class Acceptance:
             text = answer(outcomes)
             if key is not None:
                 execute(cursor, keep_answer(key.key, text))
-        return text, _ready(submitted.rows)
-
-
-def _ready(rows: Sequence[tuple[object, ...]]) -> Counter[str]:
-    return Counter(str(queue) for _, queue, is_ready in rows if is_ready)
+        return text, +submitted.ready
 
 
 def _redirect(
