@@ -21,6 +21,7 @@ from celery.app.trace import TraceInfo, task_has_custom, traceback_clear
 from celery.backends.base import Backend
 from celery.exceptions import Ignore, Reject, Retry
 from celery.loaders.base import BaseLoader
+from celery.utils.threads import _LocalStack
 
 from ledgerq_worker.celery_seams import has_own_call, marked_body
 from ledgerq_worker.legs import Leg
@@ -78,8 +79,8 @@ def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:
     if not _is_plain(app, task):
         return None
     body, is_kept = marked_body(task), not task.ignore_result
-    push_task, pop_task = _task_stack.push, _task_stack.pop
-    push_request, pop_request = task.request_stack.push, task.request_stack.pop
+    push_task, pop_task = _quick(_task_stack)
+    push_request, pop_request = _quick(task.request_stack)
 
     def trace(leg: Leg, args: Any, kwargs: Any, request: dict[str, Any]) -> TraceInfo | None:
         context = _LeanContext(request, args, kwargs)
@@ -111,6 +112,32 @@ def _is_plain(app: Celery, task: Task) -> bool:
     )
 
 
+def _quick(stack: Any) -> tuple[Callable[[Any], Any], Callable[[], Any]]:
+    """``push`` and ``pop`` of one of Celery's stacks, without their way through five attribute look-ups in Python.
+
+    Mostly the running task is alone on the stack, and Celery keeps no stack for a thread that has nothing on it.
+    """
+    if type(stack) is not _LocalStack:
+        return stack.push, stack.pop
+    storage, ident_of = stack._local.__storage__, stack.__ident_func__  # noqa: SLF001
+
+    def push(item: Any) -> None:
+        ident = ident_of()
+        if ident in storage:
+            stack.push(item)
+        else:
+            storage[ident] = {"stack": [item]}
+
+    def pop() -> None:
+        ident = ident_of()
+        if ident in storage and len(storage[ident]["stack"]) == 1:
+            del storage[ident]
+        else:
+            stack.pop()
+
+    return push, pop
+
+
 class _LeanContext(Context):
     """Celery's request, without its search for custom headers: there are none.
 
@@ -118,16 +145,10 @@ class _LeanContext(Context):
     """
 
     def __init__(self, request: dict[str, Any], args: Any, kwargs: Any) -> None:
-        hard, soft = request["timelimit"]
-        self.__dict__.update(
-            request,
-            args=args,
-            kwargs=kwargs,
-            called_directly=False,
-            time_limit=hard,
-            soft_time_limit=soft,
-            _protected=1,
-        )
+        request["args"], request["kwargs"] = args, kwargs
+        request["called_directly"], request["_protected"] = False, 1
+        request["time_limit"], request["soft_time_limit"] = request["timelimit"]
+        self.__dict__ = request
 
 
 def _handle(task: Task, context: Context, error: Exception) -> TraceInfo:

@@ -34,7 +34,7 @@ class Task(LedgerTable, table=True):
         ),
         Index("ix_task_worker_deaths", "id", postgresql_where=text("worker_deaths > 0")),
         Index("ix_task_rerun_of", "rerun_of", "id", postgresql_where=text("rerun_of IS NOT NULL")),
-        {"postgresql_with": {"fillfactor": 85}},
+        {"postgresql_with": {"fillfactor": 45}},
     )
 
     id: UUID = Field(primary_key=True, description="UUID version 7, made where the task is accepted.")

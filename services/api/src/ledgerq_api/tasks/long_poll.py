@@ -18,7 +18,7 @@ LONGEST_WAIT = 60.0
 #: A task that was waited for so long is looked at again after a tenth of that time, within bounds: quick
 #: tasks are seen within milliseconds, slow ones cost four looks a second.
 _SHARE = 0.1
-_SHORTEST_PAUSE = 0.005
+_SHORTEST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
