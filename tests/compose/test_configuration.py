@@ -1,0 +1,64 @@
+"""The files are valid in every combination, whatever the user's `.env` says."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.compose.conftest import ROOT
+from tests.support.compose import USERS_ENV, ComposeStack, copy_tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEVELOPMENT = "-f deploy/compose/compose.yaml -f deploy/compose/compose.dev.yaml"
+
+
+@pytest.fixture(scope="module")
+def tree(folder: Path) -> Path:
+    return copy_tree(ROOT, folder / "configuration")
+
+
+@pytest.mark.parametrize("profile", ["", "monitoring", "load", "*"])
+@pytest.mark.parametrize("files", ["", DEVELOPMENT], ids=["root", "development"])
+def test_every_profile_is_valid(tree: Path, files: str, profile: str):
+    stack = ComposeStack("ledgerq-config", tree)
+    text = stack.sh(f"docker compose {files} --profile '{profile}' config --format json").stdout
+    services = json.loads(text)["services"]
+    assert {"api", "worker", "maintenance", "monitor", "postgres", "redis", "secrets", "migrate", "keys"} <= set(
+        services
+    )
+    assert ("prometheus" in services) == (profile in ("monitoring", "*"))
+
+
+def test_nothing_of_the_users_env_file_gets_into_the_stack(tree: Path):
+    text = ComposeStack("ledgerq-config", tree).sh("docker compose --profile '*' config").stdout
+    for line in USERS_ENV.splitlines():
+        name, _, value = line.partition("=")
+        assert value not in text or value in ("9", "true"), name
+        assert f"{name}:" not in text or name == "LEDGERQ_TASK_MODULES"
+
+
+def test_only_what_people_open_is_published_and_on_loopback_unless_told_otherwise(tree: Path):
+    def published(**variables: str) -> dict[str, set[str]]:
+        stack = ComposeStack("ledgerq-config", tree, variables)
+        services = json.loads(stack.sh("docker compose --profile '*' config --format json").stdout)["services"]
+        return {name: {port["host_ip"] for port in one["ports"]} for name, one in services.items() if one.get("ports")}
+
+    usual = published()
+    assert set(usual) <= {"api", "flower", "prometheus", "grafana", "locust"}
+    assert "api" in usual
+    assert {address for addresses in usual.values() for address in addresses} == {"127.0.0.1"}
+    assert {address for addresses in published(LEDGERQ_STACK_ADDRESS="0.0.0.0").values() for address in addresses} == {
+        "0.0.0.0"
+    }
+
+
+def test_every_image_can_be_another(tree: Path):
+    names = ("API", "WORKER", "MONITOR", "POSTGRES", "REDIS", "PROMETHEUS", "GRAFANA")
+    others = {f"LEDGERQ_STACK_{name}_IMAGE": f"elsewhere.example/{name.lower()}:9" for name in names}
+    stack = ComposeStack("ledgerq-config", tree, others)
+    images = set(stack.sh("docker compose --profile monitoring config --images").stdout.split())
+    assert images == set(others.values())
