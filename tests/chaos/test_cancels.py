@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_shared.statements.submit import NewTaskOptions
-from tests.chaos.support import nodes
+from tests.chaos.support import long_form, nodes
 from tests.support import databases, http, wait
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def _start(plant: Plant, slots: int = 4) -> str:
     return plant.stack.api().url
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGKILL, id="SIGKILL"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=long_form)],
+)
 def test_promise_6_a_cancel_survives_the_end_of_every_process_wherever_the_task_stood(plant: Plant, number: int):
     """Waiting, with an ETA, between two tries, running and asking, running and deaf, to be terminated: all at once."""
     url = _start(plant)

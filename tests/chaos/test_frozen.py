@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_shared.statements.submit import NewTaskOptions
-from tests.chaos.support import nodes
+from tests.chaos.support import long_form, nodes
 from tests.chaos.support.plant import MODULE
 from tests.support import databases, ledger_checks, wait
 
@@ -47,7 +47,9 @@ def test_promise_2_a_woken_zombie_changes_nothing_and_sends_nothing_on(plant: Pl
     ledger_checks.assert_all_ended(plant.database_url, plant.scalar("SELECT array_agg(id::text) FROM task"))
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["frozen node", "frozen agent"])
+@pytest.mark.parametrize(
+    "whole", [pytest.param(True, id="frozen node"), pytest.param(False, id="frozen agent", marks=long_form)]
+)
 def test_promise_2_callbacks_errbacks_and_chord_parts_of_a_superseded_run_are_not_sent_a_second_time(
     plant: Plant, whole: bool
 ):
@@ -123,7 +125,7 @@ def _ids(plant: Plant, name: str) -> list[str]:
     return [str(task_id) for (task_id,) in databases.rows(plant.database_url, sql, (f"{MODULE}.{name}",))]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", pytest.param("solo", marks=long_form)])
 def test_promise_3_a_task_that_holds_the_gil_is_not_started_twice(plant: Plant, scale: Scale, pool: str):
     plant.maintenance()
     worker = plant.worker(slots=1, LEDGERQ_WORKER_POOL=pool)

@@ -112,6 +112,32 @@ def test_promise_3_an_outage_of_postgresql_starts_no_running_task_twice_and_its_
     plant.assert_sound([str(task_id) for (task_id,) in databases.rows(plant.database_url, "SELECT id FROM task")])
 
 
+def test_while_postgresql_is_away_what_is_not_recorded_stays_within_the_claims_and_nothing_more_begins(
+    plant_on_postgres: Plant, postgres: EmbeddedPostgres
+):
+    """The memory of unrecorded results is bounded by what was claimed: at most 200 tasks a slot."""
+    plant = plant_on_postgres
+    plant.maintenance()
+    plant.submit_all("quick", [{"number": number} for number in range(6000)])
+    plant.worker(slots=2)
+    wait.until(lambda: len(plant.journal.runs()) > 500, 60, what="claims have grown")
+    postgres.stop()
+    seen = -1
+
+    def stands_still() -> bool:
+        nonlocal seen
+        before, seen = seen, len(plant.journal.runs())
+        return before == seen
+
+    wait.until(stands_still, 30, interval=2, what="nothing more begins")
+    postgres.start()
+    recorded = int(plant.scalar("SELECT count(*) FROM task WHERE completed_at IS NOT NULL"))
+    assert seen - recorded <= 2 * 200
+    plant.all_ended()
+    assert {len(runs) for runs in plant.journal.runs().values()} == {1}
+    plant.assert_sound()
+
+
 def test_promise_3_who_could_not_renew_its_lease_in_an_outage_is_not_declared_dead_before_it_had_the_time(
     plant_on_postgres: Plant, postgres: EmbeddedPostgres
 ):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.chaos.support import nodes
+from tests.chaos.support import long_form, nodes
 from tests.chaos.support.histogram import histogram
 from tests.chaos.support.load import Load
 from tests.support import wait
@@ -122,7 +122,7 @@ def _freeze(valkey: EmbeddedValkey, url: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [_restart, _kill_connections, _freeze], ids=["restart", "client-kill", "partition"])
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "under-load"])
+@pytest.mark.parametrize("busy", [pytest.param(False, id="idle", marks=long_form), pytest.param(True, id="under-load")])
 def test_a_worker_is_never_deaf_after_its_connection_to_redis_was_lost(
     plant_on_valkey: Plant, valkey: EmbeddedValkey, scale: Scale, fault, busy: bool
 ):
@@ -146,7 +146,7 @@ def test_a_worker_is_never_deaf_after_its_connection_to_redis_was_lost(
     print(histogram(f"{fault.__name__.strip('_')} of Redis -> the worker takes tickets again", took, promised=15))
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=long_form), "solo"])
 def test_a_worker_whose_connections_to_redis_fell_silent_hears_again_and_is_not_held_up(plant: Plant, pool: str):
     """Half-open connections: nobody closed them, and nothing comes any more."""
     plant.maintenance()
@@ -161,7 +161,7 @@ def test_a_worker_whose_connections_to_redis_fell_silent_hears_again_and_is_not_
         assert worker.alive()
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("solo", marks=long_form)])
 def test_a_worker_that_is_connected_and_takes_no_tickets_is_noticed_and_hears_again(plant: Plant, pool: str):
     """Deaf for whatever reason: here it is told that there are no messages, and all else on its connections works."""
     plant.maintenance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from ledgerq_shared.statements.submit import NewTaskOptions
 from tests.chaos.support import nodes
 from tests.chaos.support.histogram import histogram
-from tests.support import databases, wait
+from tests.support import databases, http, wait
 
 if TYPE_CHECKING:
     from tests.chaos.conftest import Scale
@@ -38,6 +39,62 @@ def test_promise_5_thousands_due_at_once_run_once_each_while_leaders_are_killed(
     late = databases.rows(plant.database_url, "SELECT extract(epoch FROM started_at - run_at)::float8 FROM task")
     plant.assert_sound()
     print(histogram("ETA -> started, with leaders being killed", [value for (value,) in late], promised=15))  # type: ignore[misc]
+
+
+#: Debian's package libfaketime: a process's wall clock by a file, changed while it runs.
+_FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)  # noqa: PTH207 - a pattern from the root
+
+
+@pytest.mark.skipif(_FAKETIME is None, reason="no libfaketime on this machine (Debian: apt-get install libfaketime)")
+def test_promise_5_clocks_that_differ_and_jump_begin_nothing_early_nothing_twice_and_declare_nobody_dead(
+    plant: Plant,
+):
+    """Two maintenance processes, an hour ahead and an hour behind; both clocks jump, and the leader dies."""
+    talkative = {"LEDGERQ_LOG_LEVEL": "info"}
+    worker = plant.worker(slots=2)
+    standing = [
+        plant.maintenance(**talkative, **_clock(plant, name, offset)) for name, offset in (("a", "+1h"), ("b", "-1h"))
+    ]
+    for number, (jump, back) in enumerate([("+9h", "-9h"), ("-5d", "+5d")]):
+        plant.submit_all("quick", [{"number": one} for one in range(200)], NewTaskOptions(countdown=3.0))
+        later = plant.submit("quick", NewTaskOptions(countdown=3600.0))
+        running = plant.submit("gated", gate=f"go-{number}")
+        plant.recorded(running, "STARTED")
+        leader = wait.until(lambda: nodes.leader_of(standing), 30, what="a leader")
+        assert leader
+        for name, offset in (("a", jump), ("b", back)):
+            _set_clock(plant, name, offset)
+        leader.kill()
+        standing.remove(leader)
+        standing.append(plant.maintenance(**talkative, **_clock(plant, "a", "+1h")))
+        wait.until(lambda: plant.unfinished() == 2, 60, what=lambda: f"{plant.unfinished()}")
+        assert plant.row(later).state == "PENDING", "an hour is an hour by the database's clock"
+        plant.open(f"go-{number}")
+        assert plant.ended(running).attempt == 1
+        assert http.request("POST", f"{plant.stack.api().url}/tasks/{later}/cancel").status == 202
+    assert plant.scalar("SELECT count(*) FROM task WHERE started_at < run_at") == 0
+    assert {len(runs) for runs in plant.journal.runs().values()} == {1}
+    assert plant.workers() == 1, "nobody was declared dead"
+    assert worker.alive()
+    plant.assert_sound()
+
+
+def _clock(plant: Plant, name: str, offset: str) -> dict[str, str]:
+    """The environment of a process whose wall clock the test sets; how long things take stays as it is."""
+    _set_clock(plant, name, offset)
+    return {
+        "LD_PRELOAD": str(_FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(plant.folder / f"clock-{name}"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def _set_clock(plant: Plant, name: str, offset: str) -> None:
+    """Atomically, for the clock is read all the time."""
+    new = plant.folder / f"clock-{name}.new"
+    new.write_text(offset)
+    new.replace(plant.folder / f"clock-{name}")
 
 
 def test_promise_5_no_time_waits_in_a_workers_memory(plant: Plant):

@@ -12,7 +12,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
+
+#: For variants that the short form within `make test` has no time for.
+long_form = pytest.mark.skipif(not os.environ.get("CHAOS_MINUTES"), reason="in the long form only: make test-chaos")
 
 
 def chaos_tasks_path() -> Path:
