@@ -37,9 +37,13 @@ LEFT JOIN claim c ON c.task_ids @> ARRAY[t.id]
 """
 
 
-_TABLES = (
-    "ready", "held", "claim", "task_event", "task_count", "worker", "idempotency", "unique_key", "outbox", "queue", "task",
-)  # fmt: skip
+#: What stays between two runs.
+_KEPT = {"alembic_version", "task_type"}
+
+_TABLES = """
+SELECT relname FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+"""
 
 
 class _NoTickets:
@@ -77,10 +81,10 @@ class RealLedger:
         self._checks.close()
 
     def clear(self) -> None:
-        """Forget all tasks, workers and queues."""
-        self.sql(
-            "SET LOCAL session_replication_role = replica; " + "; ".join(f"DELETE FROM {name}" for name in _TABLES)
-        )
+        """Forget everything but the catalogue."""
+        tables = sorted({name for (name,) in self.sql(_TABLES)} - _KEPT)
+        # As a replica, for the event log refuses to be deleted.
+        self.sql("SET LOCAL session_replication_role = replica; " + "; ".join(f"DELETE FROM {name}" for name in tables))
 
     def problems(self) -> list[str]:
         """What is unsound."""
