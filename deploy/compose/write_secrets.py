@@ -15,12 +15,13 @@ from urllib.parse import quote
 
 ROOT = Path("/run/ledgerq")
 #: For the services: where the stores are, and with which password.
-STORES = ROOT / "secrets"
+STORES = "secrets"
 #: For people: the first API key. No service has this one.
-ACCESS = ROOT / "access"
+ACCESS = "access"
 #: For Prometheus and Grafana.
-OBSERVERS = ROOT / "observers"
-GIVEN = ROOT / "given"
+OBSERVERS = "observers"
+#: What `make secrets` or a person has put there.
+GIVEN = "given"
 
 #: Where each secret goes that is made here. The API keys are `ledgerq keys create`'s; one that is given is passed on.
 MADE = {
@@ -32,29 +33,25 @@ MADE = {
 PASSED_ON = {"api_key": ACCESS, "metrics_key": OBSERVERS, "database_url": STORES, "redis_url": STORES}
 
 
-def main() -> None:
+def main(root: Path = ROOT) -> None:
     """Write what is missing or given, then what follows from it."""
+    given = {name: read(root / GIVEN / name) for name in (*MADE, *PASSED_ON)}
+    value = {}
     for name, folder in MADE.items():
-        settle(folder / name, given(name) or read(folder / name) or secrets.token_hex(24))
+        value[name] = given[name] or read(root / folder / name) or secrets.token_hex(24)
+        settle(root / folder / name, value[name])
     for name, folder in PASSED_ON.items():
-        if text := given(name):
-            settle(folder / name, text)
-    password = {name: read(folder / name) for name, folder in MADE.items()}
-    if not given("database_url"):
-        settle(
-            STORES / "database_url",
-            f"postgresql://ledgerq:{quote(password['postgres_password'], safe='')}@postgres:5432/ledgerq",
-        )
-    if not given("redis_url"):
-        settle(STORES / "redis_url", f"redis://:{quote(password['redis_password'], safe='')}@redis:6379/0")
-    digest = hashlib.sha256(password["redis_password"].encode()).hexdigest()
-    settle(STORES / "redis.acl", f"user default on #{digest} ~* &* +@all")
-    settle(STORES / "ledgerq_flower_basic_auth", f"ledgerq:{password['flower_password']}")
-
-
-def given(name: str) -> str:
-    """What `make secrets` or a person has put there; empty if nothing."""
-    return read(GIVEN / name)
+        if given[name]:
+            settle(root / folder / name, given[name])
+    stores = root / STORES
+    if not given["database_url"]:
+        password = quote(value["postgres_password"], safe="")
+        settle(stores / "database_url", f"postgresql://ledgerq:{password}@postgres:5432/ledgerq")
+    if not given["redis_url"]:
+        settle(stores / "redis_url", f"redis://:{quote(value['redis_password'], safe='')}@redis:6379/0")
+    digest = hashlib.sha256(value["redis_password"].encode()).hexdigest()
+    settle(stores / "redis.acl", f"user default on #{digest} ~* &* +@all")
+    settle(stores / "ledgerq_flower_basic_auth", f"ledgerq:{value['flower_password']}")
 
 
 def read(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tests.support.compose import ComposeStack
 
 _PREVIOUS = "HEAD~1"
+#: Where `make secrets` writes.
+SECRETS = "deploy/compose/secrets"
 
 
 @pytest.fixture
@@ -32,6 +35,7 @@ def older(folder: Path) -> Iterator[ComposeStack]:
     stack = new_stack(copy_tree(ROOT, folder / "older", commit=_PREVIOUS), "upgrade")
     try:
         build(stack)
+        stack.sh("deploy/compose/make-secrets")
         stack.compose("up", "--detach", "--wait", "--wait-timeout", "240", timeout=300)
         yield stack
     finally:
@@ -45,12 +49,14 @@ def images(stack: ComposeStack) -> dict[str, str]:
 
 
 def test_up_with_build_over_the_previous_commits_stack_loses_nothing(older: ComposeStack, folder: Path):
+    assert older.bearer == {"Authorization": f"Bearer {(older.tree / SECRETS / 'files' / 'api_key').read_text()}"}
     waiting = older.submit("my_tasks.work", number=1, seconds=5)
     before = images(older)
     with Load(older, "my_tasks.work", {"seconds": 0.2}) as load:
         newer = new_stack(copy_tree(ROOT, folder / "newer"), "upgrade")
         # Something differs in any case, so that containers are replaced even between equal trees.
         (newer.tree / "shared" / "src" / "ledgerq_shared" / "py.typed").write_text("newer\n")
+        shutil.copytree(older.tree / SECRETS, newer.tree / SECRETS, dirs_exist_ok=True)
         older.tree = newer.tree
         older.sh("docker compose up -d --build", timeout=400)
         older.answers()
