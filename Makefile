@@ -56,8 +56,8 @@ lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BENCH="drain http", ONLY=name, ROUNDS=n, N=tasks
-	$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name))
+bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BENCH="drain http", ONLY=name, ROUNDS=n, N=tasks, PAGE=1
+	$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name)) $(if $(PAGE),--page)
 
 bench-scale: $(DEVELOPMENT) ## a ledger of millions beside a small one; ROWS=10000000 DIR=folder with room (it says how much)
 	@test -n "$(DIR)" || { echo "DIR=… is missing: a folder with room for the data; it is deleted afterwards."; exit 2; }

@@ -7,6 +7,7 @@ import importlib
 import signal
 import sys
 
+from benchmarks import page
 from benchmarks.bed import make_bed
 from benchmarks.options import Options
 from ledgerq_shared.logging import configure
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--number", type=int, default=60_000, help="tasks of LedgerQ's backlog; the others' follow")
     parser.add_argument("--only", action="append", default=[], help="rows whose name contains this (and the base)")
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/reference/performance.md")
     asked = parser.parse_args()
     unknown = [name for name in asked.benchmark if name not in ALL]
     if unknown:
@@ -33,6 +35,8 @@ def main() -> None:
     with make_bed() as bed:
         for name in asked.benchmark or ALL:
             importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(bed, options)
+    if asked.page:
+        page.write(asked.benchmark or ALL)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,12 @@ from tests.support import databases, wait
 from tests.support.pgbouncer import PgBouncer
 from tests.support.stack import Running, Stack
 
+#: Arguments of Flower, from the peers' environment.
+FLOWER = [
+    *("-m", "celery", "-A", "benchmarks.peers.celery_app", "flower"),
+    *("--port=0", "--address=127.0.0.1", "--logging=error"),
+]
+
 _WARM_UP = 500
 _FILL_AT_ONCE = 1000
 
@@ -118,6 +124,7 @@ class LedgerQ:
     share: float = 1.0
     task: str = "benchmarks.tasks.noop"
     pgbouncer: bool = False
+    flower: bool = False
 
     @contextlib.contextmanager
     def held(self, bed: Bed) -> Iterator[Held]:
@@ -131,6 +138,8 @@ class LedgerQ:
                 stack.environment["DATABASE_URL"] = bouncer.url
             stack.register()
             running = stack.worker()
+            if self.flower:
+                self._watch(bed, stack, running)
             maintenance = stack.maintenance()
             database = Database(own_url, application_name="bench")
             exits.callback(database.close)
@@ -150,6 +159,14 @@ class LedgerQ:
             held.hold()
             yield held
             held.release()
+
+    @staticmethod
+    def _watch(bed: Bed, stack: Stack, worker: Running) -> None:
+        """Start Flower and wait until the worker has noticed that somebody listens."""
+        stack.python, own = bed.peers_python, stack.python
+        stack.start("flower", *FLOWER)
+        stack.python = own
+        worker.says("worker.events.on", timeout=60)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import time
 
 from benchmarks import counting, cpu, report
 from benchmarks.bed import Bed
-from benchmarks.contenders import Contender, LedgerQ, Peer
+from benchmarks.contenders import FLOWER, Contender, LedgerQ, Peer
 from benchmarks.options import Options
 from tests.support import pgbouncer, wait
 
@@ -34,6 +34,7 @@ def contenders() -> list[Contender]:
         Peer(BASE, _NOTHING, 0.05, module, _PREFORK),
         LedgerQ(),
         LedgerQ("LedgerQ, results in Redis", "the same, and Celery's result", task="benchmarks.tasks.noop_result"),
+        LedgerQ("LedgerQ, Flower listening", "the same, and a share of events in Flower's memory", flower=True),
         Peer("Celery prefork, results in Redis", "result for a day", 0.03, module, _PREFORK, ["noop_result"]),
         Peer(
             "Celery prefork, Flower listening",
@@ -41,7 +42,7 @@ def contenders() -> list[Contender]:
             0.03,
             module,
             [*_PREFORK, "-E"],
-            beside=["-m", "celery", "-A", module, "flower", "--port=0", "--address=127.0.0.1", "--logging=error"],
+            beside=FLOWER,
         ),
         Peer("Celery threads", _NOTHING, 0.05, module, [*_CELERY, "-P", "threads", "-c", "2"]),
         Peer(
@@ -89,7 +90,6 @@ def run(bed: Bed, options: Options) -> None:
             print(f"{contender.name}: {rate:,.0f}/s", flush=True)
     report.against(rows[BASE], list(rows.values()))
     absent = [
-        report.Row("LedgerQ, Flower listening", notes="not run: the worker sends no Celery events yet"),
         *(
             report.Row(name, notes="not run: no adapter yet (Go, Node)")
             for name in ("River", "BullMQ", "Graphile Worker")
