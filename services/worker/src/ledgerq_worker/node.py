@@ -14,6 +14,7 @@ import structlog
 from ledgerq_worker.agent import NodeConfig
 from ledgerq_worker.hearing import Ears
 from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.spawning import spawn
 
 log = structlog.get_logger()
 
@@ -91,9 +92,7 @@ class Node:
             return True
 
     def _spawn(self) -> None:
-        self._agent = subprocess.Popen(
-            [sys.executable, "-m", "ledgerq_worker.agent"], stdin=subprocess.PIPE, bufsize=0, close_fds=True
-        )
+        self._agent = spawn([sys.executable, "-m", "ledgerq_worker.agent"])
         self._write(json.dumps(dataclasses.asdict(self._config)))
 
     def _tell(self, line: str) -> None:

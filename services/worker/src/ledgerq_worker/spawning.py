@@ -1,0 +1,26 @@
+"""Starting a program beside threads that fork.
+
+`subprocess.Popen` learns from the end of a pipe whether its program could be started. A pool process that Celery forks
+in just that moment keeps the pipe's other end open for as long as it lives, and so long would Popen stand there: the
+lease agent that replaces a dead one would not get its configuration, and a living node would be declared dead.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+
+_forking = threading.Lock()
+os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release)
+
+
+def spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start ``command`` with a pipe to its standard input, while no other thread forks.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with _forking:  # Popen's own fork asks no hook, for it goes straight on to exec
+        return subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, close_fds=True)
