@@ -90,11 +90,11 @@ class People(Machine):
             assert (answer.status, answer.json()["status"]) == (202, str(state))
 
     @precondition(any_task)
-    @rule(pick=ANY, has_ended=st.sampled_from([True, True, False]))
-    def runs_it_again(self, pick: int, has_ended: bool) -> None:
-        # Most tasks wait; what is over is what people run again.
-        ended = [task for task in self.model.tasks.values() if task.state in FINAL]
-        task = ended[pick % len(ended)] if has_ended and ended else self.any_task(pick)
+    @rule(pick=ANY)
+    def runs_it_again(self, pick: int) -> None:
+        self.retries(self.any_task(pick))
+
+    def retries(self, task: Task) -> None:
         was = task.state
         answer = self.real.api.post(f"/tasks/{task.id}/retry", {})
         if self.model.resubmit(task):

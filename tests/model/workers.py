@@ -197,6 +197,17 @@ class Workers(People):
                 assert self.real.hand_back({task.id: task.claim_no or 0}) == {task.id}
                 self.model.hand_back(task)
 
+    @rule(queue=QUEUES, which=st.integers(0, 1), slot=st.integers(0, 1), state=_ENDS)
+    def is_run_again_when_it_has_ended(self, queue: str, which: int, slot: int, state: State) -> None:
+        self.pauses(queue, False)
+        self.living_node(which)
+        task = self._submitted_to(queue)
+        self.claims(which, slot, queue, 100)
+        if task.claim_no is not None:
+            assert self.real.do(real_ledger.ended([(task, task.claim_no)], state)) == [(task.id,)]
+            self.model.end(task, state, has_run=True)
+            self.retries(task)
+
     def _submitted_to(self, queue: str) -> Task:
         answer = self.real.api.post("/tasks/submit", {"task_type": ANYTHING, "queue": queue, "priority": 9})
         task = Task(answer.json()["task_id"], queue, 9)
