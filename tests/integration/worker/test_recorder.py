@@ -189,3 +189,24 @@ def test_a_refused_leg_learns_that_it_counts_no_more(database: str, node: Worker
     assert leg.is_cancelled
     assert _states(database) == {task_id: "PENDING"}
     ledger_checks.assert_sound(database)
+
+
+class _FullDisk:
+    """A log that cannot be written."""
+
+    def info(self, *_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_line_that_cannot_be_written_costs_neither_a_result_nor_a_claim(
+    database: str, table: SlotTable, node: Worker, monkeypatch: pytest.MonkeyPatch, count: int
+):
+    monkeypatch.setattr("ledgerq_worker.recorder.log", _FullDisk())
+    slot = _Slot(database, node.id, table)
+    _submit(database, count)
+    for leg in slot.claim():
+        _succeed(leg)
+    _submit(database, 1)
+    assert len(slot.claim()) == 1
+    assert len(slot.departed.legs) == count

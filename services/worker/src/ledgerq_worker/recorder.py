@@ -9,6 +9,7 @@ claimed and nothing piles up; a result is recorded late rather than its task bei
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -233,7 +234,8 @@ class Recorder:
         if begun:
             self._departure.begun(begun)
         if written.kept:
-            _log_recorded(written.kept)
+            with contextlib.suppress(OSError):  # a full disk behind the log is no reason to forget what was claimed
+                _log_recorded(written.kept)
             self._departure.recorded(written.kept, written.outbox)
         if self._onlookers is not None and self._onlookers.are_there:
             still_running = [leg for leg in pending.begun.values() if not leg.is_refused]
