@@ -21,6 +21,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.worker import request as worker_request
 from celery.worker import strategy
 from celery.worker.consumer import Consumer
+from kombu import Connection
+from kombu.simple import SimpleQueue
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
@@ -446,3 +448,15 @@ def test_celery_asks_a_task_for_its_strategy_and_calls_it_as_ours_is(app: Celery
     assert "def task_message_handler(message, body, ack, reject, callbacks," in handler
     assert parameters(strategy.hybrid_to_proto2) == ["message", "body"]
     assert parameters(strategy.proto1_to_proto2) == ["message", "body"]
+
+
+def test_a_channel_whose_transport_is_gone_is_closed_without_an_error(redis_database: str):
+    """kombu would return what was not acknowledged, over a connection that it can no longer make."""
+    celery_seams.let_channels_close()
+    connection = Connection(redis_database)
+    channel = connection.default_channel
+    SimpleQueue(channel, "letters").put("a letter")
+    assert channel.basic_get("letters", no_ack=False) is not None
+    connection.transport.client = None
+    connection.close()
+    assert channel.closed

@@ -32,6 +32,7 @@ from celery.events.event import get_exchange
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 from kombu import Producer  # type: ignore[attr-defined]
+from kombu.transport.redis import Channel as RedisChannel
 from kombu.utils.json import dumps
 
 from ledgerq_shared.broker import DRAIN_TASK
@@ -375,6 +376,26 @@ def hang_up(consumer: Any) -> None:
             if taken is not None:
                 with contextlib.suppress(OSError):
                     taken.shutdown(socket.SHUT_RDWR)
+
+
+def let_channels_close() -> None:
+    """A channel whose transport is gone cannot return what was not acknowledged, and is not to try when it is closed.
+
+    kombu 5.7 does, now and then when Redis goes away: an AttributeError that ends Celery's consumer for good, while the
+    process lives on. What was not acknowledged stays in Redis, and is delivered again after its visibility timeout.
+    """
+    celerys = RedisChannel.close
+    if getattr(celerys, "knows_when_not_to_restore", False):
+        return
+
+    @functools.wraps(celerys)
+    def close(self: Any) -> None:
+        if getattr(self.connection, "client", None) is None:
+            self.do_restore = False
+        celerys(self)
+
+    close.knows_when_not_to_restore = True  # type: ignore[attr-defined]
+    RedisChannel.close = close
 
 
 def install_adoption(app: Celery, strategy: Callable[..., Any]) -> None:

@@ -118,6 +118,7 @@ def _install(
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
+    celery_seams.let_channels_close()
     celery_seams.install_backend(app)
     celery_seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
     client.mark_installed(app)
