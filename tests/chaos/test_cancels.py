@@ -93,7 +93,7 @@ def test_promise_6_a_cancel_that_races_with_recovery_has_one_outcome(plant: Plan
     """Cancels meet pool processes that die and tasks that are just being taken back or begin again."""
     url = _start(plant)
     dice = random.Random(scale.seed)
-    for number in range(scale.of(4, 100)):
+    for number in range(scale.of(4, 40)):
         task_id = plant.submit("gated_once", gate=f"never-{number}")
         plant.begun(task_id)
         nodes.kill(plant.journal.of(task_id)[0].pid)
@@ -123,7 +123,7 @@ def test_promise_6_a_cancel_that_races_with_the_end_has_one_outcome_and_the_call
             with lock:
                 told.setdefault(task_id, []).append(answer)
 
-    for _ in range(scale.of(1, 10)):
+    for _ in range(scale.of(1, 5)):
         ids = plant.submit_all("slow", [{"seconds": 0.01}] * 200)
         shuffled = random.Random(scale.seed).sample(ids, len(ids))
         with ThreadPoolExecutor(2) as clients:

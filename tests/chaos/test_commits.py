@@ -57,7 +57,7 @@ def test_promise_2_sigterm_at_a_commit_that_may_also_break_loses_and_repeats_not
     ended = 0
     with ExitStack() as proxies:
         ways = [proxies.enter_context(CommitBreaker(plant.database_url)) for _ in range(2)]
-        while ended < scale.of(2, 60):
+        while ended < scale.of(2, 20):
             before = plant.workers()
             nodes = [plant.stack.worker(DATABASE_URL=way.url) for way in ways]
             wait.until(lambda before=before: plant.workers() == before + 2, 60, what="two workers register")

@@ -24,7 +24,7 @@ def test_promise_2_sigterm_in_the_middle_of_everything_loses_and_repeats_nothing
     dice = random.Random(scale.seed)
     print(f"seed {scale.seed}")
     plant.maintenance()
-    for number in range(scale.of(2, 40)):
+    for number in range(scale.of(2, 20)):
         plant.submit_all("quick", [{"number": one} for one in range(300)])
         plant.submit_all("slow", [{"seconds": 0.05}] * 6)
         worker = plant.worker(slots=2)

@@ -384,7 +384,7 @@ def let_channels_close() -> None:
     kombu 5.7 does, now and then when Redis goes away: an AttributeError that ends Celery's consumer for good, while the
     process lives on. What was not acknowledged stays in Redis, and is delivered again after its visibility timeout.
     """
-    celerys = RedisChannel.close
+    celerys: Callable[..., None] = RedisChannel.close
     if getattr(celerys, "knows_when_not_to_restore", False):
         return
 
@@ -395,7 +395,7 @@ def let_channels_close() -> None:
         celerys(self)
 
     close.knows_when_not_to_restore = True  # type: ignore[attr-defined]
-    RedisChannel.close = close
+    RedisChannel.close = close  # type: ignore[method-assign]
 
 
 def install_adoption(app: Celery, strategy: Callable[..., Any]) -> None:
