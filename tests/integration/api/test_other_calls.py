@@ -14,6 +14,7 @@ from tests.support import api as api_support
 from tests.support import http as client
 from tests.support.api import ANYTHING, CATALOGUE, PROCESS_DOCUMENT
 from tests.support.lives import Worker
+from tests.support.proxy import Proxy
 
 
 def test_the_catalogue_shows_schemas_and_who_serves_them(api):
@@ -87,15 +88,25 @@ def test_without_redis_it_is_ready_but_degraded(database):
         assert b"secret" not in ready.body + health.body
 
 
-def test_without_postgresql_it_is_alive_but_not_ready():
+def test_without_postgresql_it_is_alive_but_not_ready_and_nobody_knows_who_may_see_more():
     nowhere = f"postgresql://u:secret@127.0.0.1:{free_port()}/x"
     with api_support.serve(nowhere, f"redis://127.0.0.1:{free_port()}/0") as api:
         assert api.get("/livez").status == 200
-        ready = api.get("/readyz")
-        assert (ready.status, ready.json()["code"]) == (503, "ledger_unavailable")
+        for path in ("/readyz", "/health", "/metrics"):
+            answer = api.get(path)
+            assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
+            assert b"secret" not in answer.body
+
+
+def test_when_postgresql_has_gone_health_and_metrics_still_answer(database, redis_database):
+    with Proxy(database) as way, api_support.serve(way.url, redis_database) as api:
+        assert (api.get("/health").status, api.get("/readyz").status) == (200, 200)
+        way.__exit__(None, None, None)
+        assert api.get("/livez").status == 200
+        assert api.get("/readyz").json()["code"] == "ledger_unavailable"
         health = api.get("/health")
         assert (health.status, health.json()["status"]) == (503, "unhealthy")
-        assert b"secret" not in ready.body + health.body
+        assert api.get("/metrics").status == 200
 
 
 def test_an_unknown_path_and_a_wrong_method_are_problems(bare_api):

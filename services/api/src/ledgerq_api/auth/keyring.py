@@ -85,10 +85,11 @@ class Keyring:
             await self._wait(self._begin_look())
         elif age > _REFRESH_AFTER:
             self._begin_look()
+        self._check_known()
 
     def is_fresh(self, now: float) -> bool:
         """Whether :meth:`refreshed` has nothing to do."""
-        return now - self._looked_at <= _REFRESH_AFTER
+        return self._seen_at > -math.inf and now - self._looked_at <= _REFRESH_AFTER
 
     def find(self, key: bytes) -> ApiKey | None:
         """The usable key; null: as far as is known there is none."""
@@ -135,6 +136,10 @@ class Keyring:
             await asyncio.wait_for(asyncio.shield(look), _PATIENCE)
         except TimeoutError:
             self._failed = LedgerUnavailable("PostgreSQL did not answer in time.")
+        self._check_known()
+
+    def _check_known(self) -> None:
+        """Whoever comes right after a look that failed must not pass as if there were no keys."""
         if self._seen_at == -math.inf:
             raise LedgerUnavailable(None if self._failed is None else self._failed.detail)
 
