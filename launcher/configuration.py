@@ -29,6 +29,7 @@ class Configuration:
     api_host: str
     api_port: int
     monitor_port: int
+    flower_port: int
     grace_seconds: float
 
 
@@ -52,6 +53,7 @@ def configure(environment: Mapping[str, str], options: Options) -> Configuration
         api_host=environment.get("LEDGERQ_API_HOST") or "127.0.0.1",
         api_port=options.api_port or _port(environment, "LEDGERQ_API_PORT", 8000),
         monitor_port=_port(environment, "LEDGERQ_MONITOR_PORT", 8001),
+        flower_port=_port(environment, "LEDGERQ_FLOWER_PORT", 5555),
         grace_seconds=_seconds(environment, "LEDGERQ_GRACE_SECONDS", 30.0),
     )
 
@@ -67,6 +69,7 @@ def service_environment(
         "CELERY_RESULT_BACKEND": stores.result_backend,
         "LEDGERQ_API_PORT": str(configuration.api_port),
         "LEDGERQ_MONITOR_PORT": str(configuration.monitor_port),
+        "LEDGERQ_FLOWER_PORT": str(configuration.flower_port),
     }
     if options.api_reload:
         told["LEDGERQ_API_RELOAD"] = "true"

@@ -80,6 +80,7 @@ def _check(options: Options, configuration: Configuration) -> None:
         checks.port_is_free(configuration.api_host, configuration.api_port, change="--api-port")
     if options.monitor:
         checks.port_is_free("127.0.0.1", configuration.monitor_port, change="LEDGERQ_MONITOR_PORT")
+        checks.port_is_free("127.0.0.1", configuration.flower_port, change="LEDGERQ_FLOWER_PORT")
     if configuration.stores is not None:
         checks.postgres_answers(configuration.stores.database_url)
         checks.redis_answers(configuration.stores)
@@ -124,6 +125,7 @@ def _services(options: Options, configuration: Configuration, environment: dict[
         )
     if options.monitor:
         yield Service("monitor", ("-m", "ledgerq_monitor"), environment, _STOP_SECONDS)
+        yield Service("Flower", ("-m", "ledgerq_monitor.flower"), environment, _STOP_SECONDS)
 
 
 def _wait_until_ready(

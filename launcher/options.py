@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _switch(parser, "api", default=True, about="the HTTP API")
     _switch(parser, "worker", default=True, about="a worker and its maintenance process")
-    _switch(parser, "monitor", default=False, about="the monitor")
+    _switch(parser, "monitor", default=False, about="the monitor and Flower")
     parser.add_argument("--api-port", type=_port, metavar="N", help="port of the API (default: 8000)")
     parser.add_argument("--api-reload", action="store_true", help="restart the API when its code is edited")
     parser.add_argument(

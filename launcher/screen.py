@@ -50,6 +50,7 @@ def _places(configuration: Configuration, options: Options, base: str) -> Iterat
     if options.monitor:
         yield "monitor", f"http://127.0.0.1:{configuration.monitor_port}/health"
         yield "metrics", f"http://127.0.0.1:{configuration.monitor_port}/metrics"
+        yield "Flower", f"http://127.0.0.1:{configuration.flower_port}"
     if configuration.stores is None:
         folder = configuration.data_folder.resolve()
         yield "data", f"{folder} (embedded PostgreSQL and Valkey)"

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from clients.celery.example_tasks.settings import ExampleTaskSettings
 from ledgerq_api.settings import ApiSettings
+from ledgerq_monitor.flower import FlowerSettings
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, TracingSettings
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
@@ -25,6 +26,7 @@ GROUPS: dict[str, type[BaseSettings]] = {
     "Worker": WorkerSettings,
     "Maintenance": MaintenanceSettings,
     "Monitor": MonitorSettings,
+    "Flower": FlowerSettings,
     "Example tasks": ExampleTaskSettings,
 }
 

@@ -25,6 +25,7 @@ def launch(stack: Stack, *flags: str, standins: bool = True, **environment: str)
     if standins:
         environment["PYTHONPATH"] = str(STANDINS)
     environment.setdefault("LEDGERQ_MONITOR_PORT", str(free_port()))
+    environment.setdefault("LEDGERQ_FLOWER_PORT", str(free_port()))
     running = stack.start("launcher", str(MAIN), "--api-port", str(port), *flags, **environment)
     running.url = f"http://127.0.0.1:{port}"
     return running

@@ -115,6 +115,13 @@ class Stack:
         running.url = f"http://127.0.0.1:{port}"
         return self._ready(running, "/livez")
 
+    def flower(self, **extra: str) -> Running:
+        """Start Flower on a free port; return when it answers."""
+        port = free_port()
+        running = self.start("flower", "-m", "ledgerq_monitor.flower", LEDGERQ_FLOWER_PORT=str(port), **extra)
+        running.url = f"http://127.0.0.1:{port}"
+        return self._ready(running, "/healthcheck")
+
     def worker(self, **extra: str) -> Running:
         """Start a worker (two slots unless told otherwise); return at once: poll for what it does."""
         return self.start("worker", "-m", "ledgerq_worker", "run", **{"LEDGERQ_WORKER_CONCURRENCY": "2", **extra})

@@ -16,14 +16,14 @@ from ledgerq_api import catalogue as catalogues
 from ledgerq_api.errors import MalformedJson
 from ledgerq_api.languages import choose
 from ledgerq_api.ledger import Deadline
-from ledgerq_api.settings import ApiSettings, is_loopback
+from ledgerq_api.settings import ApiSettings
 from ledgerq_api.tasks.attempts import attempts_of
 from ledgerq_api.tasks.drafts import MAX_DEPTH, decode_problem, draft
 from ledgerq_api.tasks.long_poll import LONGEST_WAIT, wait_of
 from ledgerq_api.tasks.schemas import decode_submit
 from ledgerq_shared.errors import InvalidRequest, LedgerUnavailable, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.events import Event
-from ledgerq_shared.settings import load
+from ledgerq_shared.settings import is_loopback, load
 
 NOW = datetime(2026, 5, 20, tzinfo=UTC)
 

@@ -5,6 +5,7 @@ Settings are read from the environment once, in a process's ``main``, and passed
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -156,6 +157,16 @@ def load(settings_class: type[Settings]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(_explain(settings_class, first["loc"], first["type"], first["msg"])) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``. A name other than ``localhost`` may mean anything."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _explain(settings_class: type[BaseSettings], loc: tuple[int | str, ...], kind: str, message: str) -> str:

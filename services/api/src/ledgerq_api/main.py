@@ -18,12 +18,12 @@ from uvicorn.supervisors import ChangeReload
 
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.origin import log_fields
-from ledgerq_api.settings import ApiSettings, is_loopback
+from ledgerq_api.settings import ApiSettings
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision
-from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, load
+from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
 from ledgerq_shared.statements.api_keys import UsableKey, read_usable_keys
 from ledgerq_shared.tracing import flush_spans, start_tracing
 

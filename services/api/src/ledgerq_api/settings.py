@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledgerq_shared.settings import is_loopback
 
 
 class ApiSettings(BaseSettings):
@@ -55,13 +56,3 @@ class ApiSettings(BaseSettings):
     def is_open(self) -> bool:
         """Whether nobody needs a key as long as none was ever made."""
         return self.allow_anonymous or is_loopback(self.api_host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``. A name other than ``localhost`` may mean anything."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

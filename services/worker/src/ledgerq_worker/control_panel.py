@@ -84,7 +84,7 @@ class ControlPanel:
 
     def _revoke(self, state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
         """Cancel in the ledger. Every node is told; whoever comes later finds it done."""
-        said = [self._cancel(str(one), terminate=terminate) for one in maybe_list(task_id) or []]
+        said = [self._cancel(str(one), terminate=bool(terminate)) for one in maybe_list(task_id) or []]
         return {"ok": "; ".join(said)}
 
     def _terminate(self, state: Any, signal: Any, task_id: Any, **_: Any) -> Any:

@@ -42,6 +42,8 @@ _REDIS_SILENCE = 3.0
 
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
     """Until SIGTERM or SIGINT. Running tasks then have ``grace_seconds`` to end; what has not begun is handed back."""
+    # The name has this process's number in it: pool processes must not make another of theirs.
+    settings = settings.model_copy(update={"worker_name": settings.name})
     first_beat(settings.heartbeat_file)
     start_tracing(load(TracingSettings), service="worker")
     app = build_app(

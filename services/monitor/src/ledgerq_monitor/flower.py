@@ -1,0 +1,202 @@
+"""``ledgerq-flower``: Celery's Flower, configured for LedgerQ. The tasks on its pages are those inside the drains.
+
+It reads events and asks workers; it never asks the ledger. Read only unless told otherwise; then what it orders goes
+through the workers, which cancel in the ledger and adopt what it sends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from celery import Celery
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledgerq_shared.logging import configure
+from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, is_loopback, load
+
+if TYPE_CHECKING:
+    from flower.app import Flower
+
+_OAUTH_HANDLERS = {
+    "google": "flower.views.auth.GoogleAuth2LoginHandler",
+    "github": "flower.views.auth.GithubLoginHandler",
+    "gitlab": "flower.views.auth.GitLabLoginHandler",
+    "okta": "flower.views.auth.OktaLoginHandler",
+}
+
+_ABORT = "The ledger knows no abort: cancel the task (POST /tasks/{task_id}/cancel, or Revoke here)."
+
+
+class FlowerStores(StoreSettings):
+    """Where Redis is. The ledger is not needed."""
+
+    database_url: str = ""
+
+
+class FlowerSettings(BaseSettings):
+    """Where Flower listens, who may look, and whether they may do more than that."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_FLOWER_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address of Flower; any but loopback needs basic auth or OAuth.")
+    port: int = Field(5555, ge=1, le=65535, description="Port of Flower.")
+    url_prefix: str = Field("", description="Path under which a proxy shows it, such as `flower`.")
+    basic_auth: SecretStr | None = Field(None, description="`user:password`; several separated by commas.")
+    oauth_provider: Literal["google", "github", "gitlab", "okta"] | None = Field(
+        None, description="Log in there instead; then the other OAuth settings are needed."
+    )
+    oauth_key: str | None = Field(None, description="OAuth client id.")
+    oauth_secret: SecretStr | None = Field(None, description="OAuth client secret.")
+    oauth_redirect_uri: str | None = Field(None, description="Where the provider sends people back to: `…/login`.")
+    oauth_emails: str | None = Field(None, description="Who may: `a@x.org|b@x.org`, or `.*@x.org`.")
+    cookie_secret: SecretStr | None = Field(
+        None, description="Signs the logins of OAuth; random at each start unless set, so that people log in again."
+    )
+    read_only: bool = Field(True, description="Nobody can revoke, send or control anything here.")
+    max_tasks: int = Field(10_000, ge=1, le=1_000_000, description="Tasks kept in memory; older ones leave the page.")
+    inspect_timeout: float = Field(2.0, gt=0, le=60, description="Seconds to wait for workers' answers.")
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if self.oauth_provider and not (
+            self.oauth_key and self.oauth_secret and self.oauth_redirect_uri and self.oauth_emails
+        ):
+            raise ValueError(
+                "LEDGERQ_FLOWER_OAUTH_PROVIDER needs LEDGERQ_FLOWER_OAUTH_KEY, _SECRET, _REDIRECT_URI and _EMAILS"
+            )
+        if any(":" not in one for one in self.credentials):
+            raise ValueError("LEDGERQ_FLOWER_BASIC_AUTH: `user:password` is expected, several separated by commas")
+        if not (self.credentials or self.oauth_provider or is_loopback(self.host)):
+            raise ValueError(
+                f"LEDGERQ_FLOWER_HOST={self.host} is not a loopback address, and anybody could look: set "
+                "LEDGERQ_FLOWER_BASIC_AUTH or LEDGERQ_FLOWER_OAUTH_PROVIDER, or listen on 127.0.0.1"
+            )
+        return self
+
+    @property
+    def credentials(self) -> list[str]:
+        """Those of basic auth, each ``user:password``."""
+        text = "" if self.basic_auth is None else self.basic_auth.get_secret_value()
+        return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; what prevents it is one line and exit 2."""
+    try:
+        settings, stores, logs = load(FlowerSettings), load(FlowerStores), load(LogSettings)
+        configure(logs, service="flower")
+        logging.getLogger("tornado.access").setLevel(logging.WARNING)
+        # It would open the API, also to the pages of other sites, to whoever reaches the port.
+        os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
+        flower = build(settings, stores)
+        try:
+            flower.start_http_server()
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} "
+                "(LEDGERQ_FLOWER_HOST, LEDGERQ_FLOWER_PORT)"
+            ) from None
+    except SettingsError as error:
+        sys.stderr.write(f"ledgerq-flower: {error}\n")
+        sys.exit(2)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
+    flower.start()
+    flower.stop()
+
+
+def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
+    """Flower's application; nothing listens yet.
+
+    Raises:
+        SettingsError: Flower is not installed.
+    """
+    try:
+        from flower import urls
+        from flower.app import Flower
+        from flower.options import options
+        from flower.utils import prepend_url
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"Flower is not installed (no module {error.name!r}): ledgerq-monitor[flower]") from None
+    _set_options(options, settings)
+    web: dict[str, Any] = dict(urls.settings)
+    if settings.cookie_secret is not None:
+        web["cookie_secret"] = settings.cookie_secret.get_secret_value()
+    if settings.url_prefix:
+        for name in ("login_url", "static_url_prefix"):
+            web[name] = prepend_url(web[name], settings.url_prefix)
+    if settings.oauth_provider:
+        assert settings.oauth_secret is not None
+        web["oauth"] = {
+            "key": settings.oauth_key,
+            "secret": settings.oauth_secret.get_secret_value(),
+            "redirect_uri": settings.oauth_redirect_uri,
+        }
+    flower = Flower(capp=_celery(stores), options=options, **web)
+    _close_gaps(flower, settings.url_prefix)
+    return flower
+
+
+def _set_options(options: Any, settings: FlowerSettings) -> None:
+    options.address, options.port = settings.host, settings.port
+    options.url_prefix = settings.url_prefix or None
+    options.basic_auth = settings.credentials
+    options.read_only = settings.read_only
+    options.max_tasks = settings.max_tasks
+    options.inspect_timeout = settings.inspect_timeout * 1000
+    options.purge_offline_workers = 300
+    options.tasks_columns = "name,uuid,state,args,kwargs,result,received,started,runtime,retries,worker"
+    options.enable_events = False  # workers notice by themselves that somebody listens
+    if settings.oauth_provider:
+        options.auth = settings.oauth_emails
+        options.auth_provider = _OAUTH_HANDLERS[settings.oauth_provider]
+
+
+def _celery(stores: StoreSettings) -> Celery:
+    app = Celery("ledgerq-flower", broker=stores.broker_url, backend=stores.result_backend, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        result_accept_content=["json"],
+        # What it sends goes where workers take it up; Celery's own default is a queue that nobody serves.
+        task_default_queue="default",
+        broker_connection_retry_on_startup=True,
+    )
+    return app
+
+
+def _close_gaps(flower: Flower, url_prefix: str) -> None:
+    """Close what Flower leaves open to everybody (its metrics), and what would go around the ledger (abort)."""
+    from flower.views import BaseHandler
+    from flower.views.monitor import Metrics
+    from tornado.web import HTTPError, authenticated
+
+    class AuthenticatedMetrics(Metrics):  # type: ignore[misc]
+        """Worker and task names are for those who may look."""
+
+        @authenticated
+        async def get(self) -> None:
+            """The figures."""
+            await super().get()
+
+    class Refused(BaseHandler):  # type: ignore[misc]
+        """An order that the ledger would not hear of."""
+
+        @authenticated
+        async def post(self, *_: str) -> None:
+            """Refuse."""
+            raise HTTPError(403, _ABORT)
+
+    prefix = f"/{url_prefix.strip('/')}" if url_prefix else ""
+    # A pattern of its own, so that these come before Flower's.
+    flower.add_handlers(
+        r".+", [(f"{prefix}/metrics", AuthenticatedMetrics), (f"{prefix}/api/task/abort/(.+)", Refused)]
+    )
+
+
+if __name__ == "__main__":
+    main()

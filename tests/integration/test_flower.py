@@ -1,0 +1,144 @@
+"""Flower: every task, no drain; nobody gets around the ledger."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from tests.support import databases, http, wait
+
+TASKS = "clients.celery.example_tasks"
+LOGIN = {"Authorization": "Basic " + base64.b64encode(b"ops:secret-word").decode()}
+ENVIRONMENT = {"LEDGERQ_FLOWER_BASIC_AUTH": "ops:secret-word"}
+
+
+def get(flower, path):
+    return http.request("GET", flower.url + path, headers=LOGIN)
+
+
+def post(flower, path, body=b"", **query):
+    target = f"{flower.url}{path}?{urlencode(query)}" if query else flower.url + path
+    return http.request("POST", target, body, headers=LOGIN)
+
+
+def submit(api, name, **parameters):
+    body = {"task_type": f"{TASKS}.{name}", "task_parameters": parameters}
+    answer = http.request("POST", f"{api.url}/tasks/submit", body)
+    assert answer.status == 202, answer.body
+    return answer.json()["task_id"]
+
+
+def shown(flower, task_id, state):
+    task = get(flower, "/api/tasks").json().get(task_id)
+    return task if task and task["state"] == state else None
+
+
+def state_in_ledger(stack, task_id):
+    sql = "SELECT state FROM task WHERE id::text = %s OR celery_id = %s"
+    rows = databases.rows(stack.environment["DATABASE_URL"], sql, (task_id, task_id))
+    return rows[0][0] if rows else None
+
+
+@pytest.fixture
+def watched(stack):
+    """API, worker, maintenance and Flower; the worker knows that somebody listens."""
+    stack.register()
+    api = stack.api()
+    flower = stack.flower(**ENVIRONMENT)
+    worker = stack.worker()
+    stack.maintenance()
+    worker.says("worker.events.on", 60)
+    return api, flower
+
+
+def test_a_task_of_the_api_is_shown_with_all_that_flower_tells_of_tasks(stack, watched):
+    api, flower = watched
+    done = submit(api, "word_count", document_id="notes-1")
+    failed = submit(api, "fail_on_purpose", message="seen in Flower")
+    task = wait.until(lambda: shown(flower, done, "SUCCESS"), 30, what=flower.log)
+    assert task["name"] == f"{TASKS}.word_count"
+    assert task["kwargs"] == '{"document_id":"notes-1"}' or "notes-1" in task["kwargs"]
+    assert "words" in task["result"]
+    assert task["runtime"] > 0
+    assert task["retries"] == 0
+    assert task["worker"].startswith("ledgerq@")
+    assert "seen in Flower" in wait.until(lambda: shown(flower, failed, "FAILURE"), 30)["exception"]
+    assert "ledgerq.drain" not in get(flower, "/api/tasks").body.decode()
+
+    workers = wait.until(lambda: get(flower, "/api/workers?refresh=1").json(), 30, what=flower.log)
+    [(name, told)] = workers.items()
+    assert name == task["worker"]
+    assert [queue["name"] for queue in told["active_queues"]] == ["default"]
+    assert told["stats"]["pool"]["max-concurrency"] == 2
+    assert f"{TASKS}.word_count" in str(told["registered"])
+    assert "ledgerq.drain" not in str(told["registered"])
+    for page, text in ((f"/worker/{quote(name)}", "default"), (f"/task/{done}", "word_count"), ("/workers", name)):
+        answer = get(flower, page)
+        assert answer.status == 200, page
+        assert text in answer.body.decode(), page
+
+
+def test_nobody_looks_without_a_password_and_nobody_changes_anything(stack, watched):
+    api, flower = watched
+    assert http.request("GET", f"{flower.url}/healthcheck").status == 200
+    for page in ("/", "/tasks", "/workers", "/broker", "/metrics", "/api/tasks", "/api/workers"):
+        assert http.request("GET", flower.url + page).status == 401, page
+    waiting = submit(api, "long_running")
+    for path in (
+        f"/api/task/revoke/{waiting}",
+        f"/api/task/abort/{waiting}",
+        f"/api/task/send-task/{TASKS}.word_count",
+        f"/api/task/async-apply/{TASKS}.word_count",
+        "/api/worker/shutdown/ledgerq@x",
+        "/api/worker/pool/grow/ledgerq@x",
+    ):
+        assert post(flower, path, b"{}").status == 403, path
+    assert state_in_ledger(stack, waiting) in {"PENDING", "STARTED"}
+    assert get(flower, "/metrics").status == 200
+
+
+def test_what_flower_may_order_is_in_the_ledger(stack, watched):
+    api, _ = watched
+    flower = stack.flower(LEDGERQ_FLOWER_READ_ONLY="false", **ENVIRONMENT)
+    body = {"task_type": f"{TASKS}.word_count", "task_parameters": {"document_id": "notes-1"}, "countdown": 3600}
+    waiting = http.request("POST", f"{api.url}/tasks/submit", body).json()["task_id"]
+    assert post(flower, f"/api/task/revoke/{waiting}").status == 200
+    wait.until(lambda: state_in_ledger(stack, waiting) == "REVOKED", 30, what=stack.logs)
+    sent = post(flower, f"/api/task/send-task/{TASKS}.word_count", b'{"kwargs": {"document_id": "notes-1"}}')
+    assert sent.status == 200, sent.body
+    task_id = sent.json()["task-id"]
+    wait.until(lambda: state_in_ledger(stack, task_id) == "SUCCESS", 30, what=stack.logs)
+    aborted = post(flower, f"/api/task/abort/{task_id}")
+    assert aborted.status == 403
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({"LEDGERQ_FLOWER_HOST": "0.0.0.0"}, "LEDGERQ_FLOWER_BASIC_AUTH"),
+        ({"LEDGERQ_FLOWER_BASIC_AUTH": "secret-word"}, "LEDGERQ_FLOWER_BASIC_AUTH"),
+        ({"LEDGERQ_FLOWER_OAUTH_PROVIDER": "github"}, "LEDGERQ_FLOWER_OAUTH_KEY"),
+        ({"LEDGERQ_FLOWER_PORT": "0"}, "LEDGERQ_FLOWER_PORT"),
+        ({"REDIS_URL": ""}, "REDIS_URL"),
+    ],
+)
+def test_what_is_set_wrong_is_one_line(stack, environment, word):
+    running = stack.start("flower", "-m", "ledgerq_monitor.flower", **environment)
+    assert running.wait() == 2
+    [line] = running.log().splitlines()
+    assert line.startswith("ledgerq-flower: ")
+    assert word in line
+    assert "secret-word" not in line
+
+
+def test_oauth_guards_the_pages_where_it_is_set(stack):
+    flower = stack.flower(
+        LEDGERQ_FLOWER_OAUTH_PROVIDER="github", LEDGERQ_FLOWER_OAUTH_KEY="k", LEDGERQ_FLOWER_OAUTH_SECRET="s",
+        LEDGERQ_FLOWER_OAUTH_REDIRECT_URI="http://127.0.0.1/login", LEDGERQ_FLOWER_OAUTH_EMAILS=".*@example.org",
+    )  # fmt: skip
+    answer = http.request("GET", f"{flower.url}/tasks")
+    assert answer.status == 302
+    assert answer.headers["location"].startswith("/login")
+    assert flower.stop() == 0
