@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from typing import Any
 
@@ -72,10 +73,11 @@ def test_the_previous_chart_is_upgraded_to_this_one_under_load(live, stores, pre
     follow(told(block("create secret generic ledgerq-stores"), stores))
     values = tmp_path / "my-values.yaml"
     values.write_text(block("ledgerq-stores", "yaml"))
-    port = ("--set", "api.service.type=NodePort")
+    # Fewer pods than one would run: this machine does everything at once.
+    ours = "--set api.service.type=NodePort --set maintenance.replicas=1"
     install = block("--values my-values.yaml").replace("my-values.yaml", str(values))
     assert "helm upgrade --install" in install
-    follow(install.replace("deploy/helm/ledgerq", str(previous_chart)).rstrip() + f" {' '.join(port)}\n")
+    follow(install.replace("deploy/helm/ledgerq", str(previous_chart)).rstrip() + f" {ours}\n")
     live.until_ready()
     assert live.objects("statefulsets") == []
     # The hook's copies are gone; the release's Secret was never made, for all was given.
@@ -86,7 +88,7 @@ def test_the_previous_chart_is_upgraded_to_this_one_under_load(live, stores, pre
     api = Api(live.node_port("ledgerq-api"), live.secret("ledgerq-keys", "admin-key"))
     with Load(api) as load:
         load.more(5)
-        follow(install.rstrip() + f" {' '.join(port)} --set podDefaults.podAnnotations.restarted=yes\n")
+        follow(install.rstrip() + f" {ours} --set podDefaults.podAnnotations.restarted=yes\n")
         load.more(5)
     live.until_ready()
     api.check(load.ids)
@@ -103,6 +105,15 @@ def test_helm_4_takes_the_release_over(live):
     before = {pod["metadata"]["name"] for pod in live.pods()}
     run("helm4", "-n", live.name, "upgrade", live.release, str(CHART), "--reuse-values", "--wait", "--timeout", "3m")
     assert {pod["metadata"]["name"] for pod in live.pods()} == before
+
+
+def test_flower_is_there_for_those_who_know_its_password(live):
+    live.kubectl("create", "secret", "generic", "flower", "--from-literal=basic-auth=me:secret")
+    flower = ("--set", "flower.enabled=true", "--set", "flower.auth.existingSecret=flower")
+    live.helm("upgrade", str(CHART), "--reuse-values", *flower, "--wait", "--timeout", "3m")
+    password = base64.b64encode(b"me:secret").decode()
+    assert live.ask("http://ledgerq-flower:5555/workers")[0] == 401
+    assert live.ask("http://ledgerq-flower:5555/workers", Authorization=f"Basic {password}")[0] == 200
 
 
 def test_the_readers_key_reads_and_does_no_more(live):
