@@ -111,3 +111,11 @@ def test_the_readmes_install_as_the_guide_does():
 
     [guides] = commands("docs/guides/kubernetes.md")
     assert commands("README.md") == commands("README.zh-CN.md") == [guides]
+
+
+def test_every_command_of_the_guide_is_followed_on_the_cluster():
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests" / "kubernetes").glob("test_*.py"))
+    followed = re.findall(r'block\("([^"]+)"', tests)
+    guide = (ROOT / "docs" / "guides" / "kubernetes.md").read_text("utf-8")
+    for script in re.findall(r"```(?:sh|yaml)\n(.*?)```", guide, re.DOTALL):
+        assert any(words in script for words in followed), script
