@@ -14,9 +14,7 @@ from tests.helm.chart import CHART, SCENARIOS, containers, render, scenario
 
 ROOT = CHART.parents[2]
 #: Read by images that are not ours, by `helm test`, or by what the user adds.
-FOREIGN = re.compile(
-    r"POSTGRES_|PGDATA$|REDIS_PASSWORD$|LEDGERQ_URL$|LEDGERQ_API_KEY$|LEDGERQ_TEST_|LEDGERQ_FLOWER_|TZ$"
-)
+FOREIGN = re.compile(r"POSTGRES_|PGDATA$|REDIS_PASSWORD$|LEDGERQ_URL$|LEDGERQ_API_KEY$|LEDGERQ_TEST_|TZ$")
 
 
 def settings() -> set[str]:
@@ -50,7 +48,7 @@ def test_commands_of_the_chart_are_those_of_the_distributions():
         for where, pod in scenario(name).pods().items():
             for container in containers(pod):
                 command = container.get("command", ["sh"])[0]
-                assert command in scripts | {"sh", "python", "ledgerq-flower"}, where
+                assert command in scripts | {"sh", "python"}, where
 
 
 def test_schema_and_tables_are_made_from_values_yaml():

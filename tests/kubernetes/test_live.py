@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_helm_4_takes_the_release_over(live):
     before = {pod["metadata"]["name"] for pod in live.pods()}
     run("helm4", "-n", live.name, "upgrade", live.release, str(CHART), "--reuse-values", "--wait", "--timeout", "3m")
     assert {pod["metadata"]["name"] for pod in live.pods()} == before
+
+
+def test_flower_is_there_for_those_who_know_its_password(live):
+    live.kubectl("create", "secret", "generic", "flower", "--from-literal=basic-auth=me:secret")
+    flower = ("--set", "flower.enabled=true", "--set", "flower.auth.existingSecret=flower")
+    live.helm("upgrade", str(CHART), "--reuse-values", *flower, "--wait", "--timeout", "3m")
+    password = base64.b64encode(b"me:secret").decode()
+    assert live.ask("http://ledgerq-flower:5555/workers")[0] == 401
+    assert live.ask("http://ledgerq-flower:5555/workers", Authorization=f"Basic {password}")[0] == 200
 
 
 def test_the_readers_key_reads_and_does_no_more(live):

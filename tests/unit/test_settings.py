@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
+from ledgerq_monitor.flower import FlowerStores
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
 
@@ -234,3 +235,9 @@ def test_a_folder_of_secrets_that_is_not_there_or_not_text_is_one_line(monkeypat
     assert refusal(monkeypatch, StoreSettings, LEDGERQ_SECRETS_DIR=str(tmp_path)) == (
         f"LEDGERQ_SECRETS_DIR: a file in {tmp_path} cannot be read: it is not UTF-8 text"
     )
+
+
+def test_flower_needs_no_ledger(monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("REDIS_URL", "redis://somewhere")
+    assert load(FlowerStores).broker_url == "redis://somewhere"

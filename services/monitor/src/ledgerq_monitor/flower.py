@@ -35,7 +35,8 @@ _ABORT = "The ledger knows no abort: cancel the task (POST /tasks/{task_id}/canc
 class FlowerStores(StoreSettings):
     """Where Redis is. The ledger is not needed."""
 
-    database_url: str = ""
+    # pydantic-settings looks at defaults, too, and this one is no URL.
+    database_url: str = Field("", validate_default=False)
 
 
 class FlowerSettings(BaseSettings):
