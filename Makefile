@@ -14,11 +14,13 @@ RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 # The peers of benchmarks/ have an environment of their own.
 BENCH_VENV := .venv-bench
+# So has Locust.
+LOAD_VENV := .venv-load
 DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-alerts test-browser test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
+.PHONY: help run test test-chaos test-old test-alerts test-browser test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +29,7 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/load --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
@@ -53,6 +55,16 @@ test-kubernetes: $(DEVELOPMENT) ## the Helm chart on the lab's one-node cluster,
 test-browser: $(DEVELOPMENT) ## Flower's pages in a headless Chromium; SKIPPED where there is none
 	@if command -v "$${CHROMIUM:-chromium}" >/dev/null; then $(BIN)/python -m pytest tests/browser $(ARGS); \
 	else echo "SKIPPED: chromium is not on PATH"; fi
+
+load: $(LOAD_VENV)/.installed ## Locust against a running server; URL=…, SCENARIO=submit|batch|watch|mixed|burst, USERS=n, SECONDS=n
+	@mkdir -p load-report
+	LOAD_SCENARIO=$(or $(SCENARIO),mixed) LOAD_USERS=$(or $(USERS),20) LOAD_SECONDS=$(or $(SECONDS),60) \
+	  $(LOAD_VENV)/bin/locust -f tests/load/locustfile.py --host $(or $(URL),http://127.0.0.1:8000) --headless --only-summary \
+	  --stop-timeout 90 --html load-report/report.html --csv load-report/report \
+	  $(if $(filter burst,$(SCENARIO)),,--users $(or $(USERS),20) --spawn-rate $(or $(USERS),20) --run-time $(or $(SECONDS),60)s)
+
+test-load: $(DEVELOPMENT) $(LOAD_VENV)/.installed ## ten seconds of each of two scenarios, against a stack of its own
+	$(BIN)/python -m pytest tests/load $(ARGS)
 
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
@@ -103,6 +115,12 @@ secrets: ## write the Compose stack's secrets as files, before its first start (
 hooks: $(DEVELOPMENT) ## run the linters before every commit
 	$(BIN)/pre-commit install
 
+$(LOAD_VENV)/.installed: requirements-load.txt | $(VENV)/.created
+	@echo "Installing Locust into $(LOAD_VENV) (once) ..."
+	$(BIN)/python -m venv $(LOAD_VENV)
+	$(LOAD_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -r requirements-load.txt
+	@touch $@
+
 $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@echo "Installing the peers of the benchmarks into $(BENCH_VENV) (once) ..."
 	$(BIN)/python -m venv $(BENCH_VENV)
@@ -110,7 +128,7 @@ $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@touch $@
 
 clean: ## remove the environment and the caches (data in .ledgerq/ stays)
-	rm -rf $(VENV) $(BENCH_VENV) .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(BENCH_VENV) $(LOAD_VENV) load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 clean-data: ## remove the embedded servers' data, for good
