@@ -80,7 +80,8 @@ def test_promise_3_tasks_of_a_lost_node_run_again_when_its_lease_is_over(plant: 
 
 def test_promise_3_nothing_is_started_twice_while_a_killed_agent_is_replaced(plant: Plant, scale: Scale):
     plant.maintenance()
-    worker = plant.worker(slots=2)
+    # The next agent is there before the node is declared dead, however busy the machine.
+    worker = plant.worker(slots=2, LEDGERQ_LEASE_SECONDS="15")
     plant.worker(slots=2)
     ids = [plant.submit("gated", gate="go") for _ in range(4)]
     for task_id in ids:
