@@ -62,7 +62,7 @@ def new_stack(tree: Path, name: str) -> ComposeStack:
 
 def build(stack: ComposeStack) -> None:
     """Building needs a package index: one failure is the network's."""
-    command = "docker compose build"
+    command = "docker compose --profile load build"
     if stack.sh(command, timeout=400, succeeds=False).returncode:
         stack.sh(command, timeout=400)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.compose.conftest import ROOT
-from tests.support.compose import USERS_ENV, ComposeStack, copy_tree
+from tests.support.compose import LONG_RUNNING, ONCE, USERS_ENV, ComposeStack, copy_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +27,9 @@ def test_every_profile_is_valid(tree: Path, files: str, profile: str):
     stack = ComposeStack("ledgerq-config", tree)
     text = stack.sh(f"docker compose {files} --profile '{profile}' config --format json").stdout
     services = json.loads(text)["services"]
-    assert {"api", "worker", "maintenance", "monitor", "postgres", "redis", "secrets", "migrate", "keys"} <= set(
-        services
-    )
+    assert {*LONG_RUNNING, *ONCE} <= set(services)
     assert ("prometheus" in services) == (profile in ("monitoring", "*"))
+    assert ("locust" in services) == (profile in ("load", "*"))
 
 
 def test_nothing_of_the_users_env_file_gets_into_the_stack(tree: Path):
@@ -57,8 +56,8 @@ def test_only_what_people_open_is_published_and_on_loopback_unless_told_otherwis
 
 
 def test_every_image_can_be_another(tree: Path):
-    names = ("API", "WORKER", "MONITOR", "POSTGRES", "REDIS", "PROMETHEUS", "GRAFANA")
+    names = ("API", "WORKER", "MONITOR", "POSTGRES", "REDIS", "PROMETHEUS", "GRAFANA", "LOCUST")
     others = {f"LEDGERQ_STACK_{name}_IMAGE": f"elsewhere.example/{name.lower()}:9" for name in names}
     stack = ComposeStack("ledgerq-config", tree, others)
-    images = set(stack.sh("docker compose --profile monitoring config --images").stdout.split())
+    images = set(stack.sh("docker compose --profile '*' config --images").stdout.split())
     assert images == set(others.values())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.compose.conftest import ROOT
 from tests.support import http, wait
-from tests.support.compose import LONG_RUNNING, ONCE, ComposeStack, Load, docker
+from tests.support.compose import LONG_RUNNING, ONCE, PUBLISHED, ComposeStack, Load, docker
 
 if TYPE_CHECKING:
     from typing import Any
@@ -45,7 +47,7 @@ def test_a_container_has_nothing_that_it_does_not_need(stack: ComposeStack, serv
         assert host["RestartPolicy"]["Name"] == "unless-stopped"
         assert docker("exec", one["Id"], "id", "-u").strip() != "0"
     ports = [binding for bindings in (host["PortBindings"] or {}).values() for binding in bindings]
-    assert {port["HostIp"] for port in ports} == ({"127.0.0.1"} if service == "api" else set())
+    assert {port["HostIp"] for port in ports} == ({"127.0.0.1"} if service in PUBLISHED else set())
 
 
 def test_no_secret_and_nothing_of_the_users_env_file_is_in_an_environment(stack: ComposeStack):
@@ -111,6 +113,47 @@ def test_prometheus_is_provisioned_and_reaches_every_target(stack: ComposeStack,
 
     wait.until(all_up, 90, interval=0.5, what=lambda: f"{jobs()} {stack.logs()}")
     stack.compose("--profile", "monitoring", "rm", "--stop", "--force", "prometheus")
+
+
+def test_flower_shows_what_ran_to_whoever_has_the_password(stack: ComposeStack):
+    """With the command of the guide."""
+    address = f"http://127.0.0.1:{stack.flower_port}/api/tasks"
+    assert http.request("GET", address).status == 401
+    [command] = [line for line in shell_blocks("Monitoring")[-1].splitlines() if "flower_password" in line]
+    login = base64.b64encode(f"ledgerq:{stack.sh(command).stdout.strip()}".encode()).decode()
+
+    def shown() -> bool:
+        # Events are sent as soon as a worker knows that somebody listens.
+        stack.ended(stack.submit("my_tasks.square", number=5))
+        answer = http.request("GET", address, headers={"Authorization": f"Basic {login}"})
+        return any(one["name"] == "my_tasks.square" and one["state"] == "SUCCESS" for one in answer.json().values())
+
+    wait.until(shown, 60, interval=0.5, what=stack.logs)
+
+
+def test_locusts_page_starts_a_load_and_everything_that_it_submits_ends(stack: ComposeStack):
+    stack.compose("--profile", "load", "up", "--detach", "--no-deps", "--no-build", "locust")
+    page = f"http://127.0.0.1:{stack.locust_port}"
+
+    def started() -> bool:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        try:
+            answer = http.request("POST", f"{page}/swarm", b"user_count=3&spawn_rate=3", headers=form)
+        except (OSError, HTTPException):
+            return False
+        return answer.status == 200 and bool(answer.json()["success"])
+
+    def requests(name: str) -> dict[str, int]:
+        stats = http.request("GET", f"{page}/stats/requests").json()["stats"]
+        return {key: sum(one[key] for one in stats if one["name"] == name) for key in ("num_requests", "num_failures")}
+
+    wait.until(started, 60, interval=0.5, what=stack.logs)
+    wait.until(lambda: requests("ended")["num_requests"] >= 5, 90, interval=0.5, what=stack.logs)
+    assert requests("submit")["num_failures"] == 0
+    stack.compose("--profile", "load", "stop", "locust", timeout=240)
+    log = stack.compose("--profile", "load", "logs", "--no-log-prefix", "locust")
+    assert "all have ended" in log, log
+    stack.compose("--profile", "load", "rm", "--force", "locust")
 
 
 def test_workers_come_and_go_and_no_task_runs_twice(stack: ComposeStack):

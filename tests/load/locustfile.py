@@ -1,8 +1,9 @@
 """Load for a running LedgerQ: ``make load``, or Locust's web page (``locust -f tests/load/locustfile.py``).
 
 LOAD_SCENARIO chooses: ``submit`` (submit and poll), ``batch``, ``watch`` (long polls), ``mixed`` (all three), ``burst``
-(mixed, in waves). LEDGERQ_API_KEY is sent where it is set; it needs tasks:submit and tasks:read. At the end the API is asked
-whether every task that was accepted has ended, and the thresholds are compared; either failing makes the exit code 1.
+(mixed, in waves). LEDGERQ_API_KEY is sent where it is set, or what the file LOAD_KEY_FILE says; it needs tasks:submit and
+tasks:read. At the end the API is asked whether every task that was accepted has ended, and the thresholds are compared;
+either failing makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def thresholds() -> dict[str, float]:
 
 def headers() -> dict[str, str]:
     key = os.environ.get("LEDGERQ_API_KEY")
+    if not key and (path := os.environ.get("LOAD_KEY_FILE")):
+        key = Path(path).read_text("utf-8").strip()
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

@@ -28,7 +28,9 @@ LEDGERQ_TASK_MODULES=module_of_main_py
 LEDGERQ_API_PORT=9
 LEDGERQ_ALLOW_ANONYMOUS=true
 """
-LONG_RUNNING = ("api", "worker", "maintenance", "monitor", "postgres", "redis")
+LONG_RUNNING = ("api", "worker", "maintenance", "monitor", "flower", "postgres", "redis")
+#: Whose ports are published.
+PUBLISHED = ("api", "flower")
 ONCE = ("secrets", "migrate", "keys")
 
 
@@ -71,6 +73,8 @@ class ComposeStack:
     tree: Path
     variables: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    flower_port: int = field(default_factory=free_port)
+    locust_port: int = field(default_factory=free_port)
     key: str = ""
 
     def environment(self) -> dict[str, str]:
@@ -84,6 +88,8 @@ class ComposeStack:
             **kept,
             "COMPOSE_PROJECT_NAME": self.project,
             "LEDGERQ_STACK_API_PORT": str(self.port),
+            "LEDGERQ_STACK_FLOWER_PORT": str(self.flower_port),
+            "LEDGERQ_STACK_LOCUST_PORT": str(self.locust_port),
             **{f"LEDGERQ_STACK_{name}_IMAGE": f"{self.project}-{name.lower()}:test" for name in _OURS},
             **self.variables,
         }
@@ -141,7 +147,7 @@ class ComposeStack:
         )
 
     def remove_images(self) -> None:
-        """The three images of this project."""
+        """The images of this project."""
         for name in _OURS:
             subprocess.run(
                 ["docker", "image", "rm", "--force", f"{self.project}-{name.lower()}:test"],  # noqa: S607
@@ -228,7 +234,7 @@ class ComposeStack:
         os.kill(self.container(service)["State"]["Pid"], signal.SIGKILL)
 
 
-_OURS = ("API", "WORKER", "MONITOR")
+_OURS = ("API", "WORKER", "MONITOR", "LOCUST")
 
 
 @dataclass
