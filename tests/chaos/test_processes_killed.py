@@ -43,18 +43,19 @@ def test_promise_3_a_killed_pool_childs_task_runs_again_and_its_neighbours_do_no
 def test_promise_3_tasks_of_a_killed_parent_run_again_while_its_node_is_cleared_away(plant: Plant, scale: Scale):
     plant.maintenance()
     took = []
+    victim = plant.worker(slots=2)
     for number in range(scale.of(1, 5)):
-        victim = plant.worker(slots=2)
         ids = [plant.submit("gated_once", gate=f"never-{number}-{slot}") for slot in range(2)]
         for task_id in ids:
             plant.begun(task_id)
         left = nodes.all_of(victim)
-        plant.worker(slots=2)
+        spare = plant.worker(slots=2)  # after the victim has begun both
         killed_at = time.monotonic()
         victim.kill()
         took += [plant.begun(task_id, times=2) - killed_at for task_id in ids]
         assert {plant.ended(task_id).attempt for task_id in ids} == {2}
         wait.until(lambda left=left: not any(map(nodes.is_alive, left)), 30, what="the dead node's processes")
+        victim = spare
     plant.assert_sound()
     print(histogram("killed worker parent -> its tasks run again", took, promised=15))
     assert max(took) < 30, took
@@ -63,16 +64,17 @@ def test_promise_3_tasks_of_a_killed_parent_run_again_while_its_node_is_cleared_
 def test_promise_3_tasks_of_a_lost_node_run_again_when_its_lease_is_over(plant: Plant, scale: Scale):
     plant.maintenance()
     took = []
+    victim = plant.worker(slots=2)
     for number in range(scale.of(1, 5)):
-        victim = plant.worker(slots=2)
         ids = [plant.submit("gated_once", gate=f"never-{number}-{slot}") for slot in range(2)]
         for task_id in ids:
             plant.recorded(task_id, "STARTED")
-        plant.worker(slots=2)
+        spare = plant.worker(slots=2)  # after the victim has begun both
         killed_at = time.monotonic()
         nodes.kill(*nodes.all_of(victim))
         took += [plant.begun(task_id, times=2, timeout=60) - killed_at for task_id in ids]
         assert {plant.ended(task_id).attempt for task_id in ids} == {2}
+        victim = spare
     plant.assert_sound()
     print(histogram("lost node (parent, agent and pool) -> its tasks run again", took, promised=15))
     assert max(took) < scale.lease + 30, took
