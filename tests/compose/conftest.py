@@ -40,10 +40,12 @@ def work(self, number, seconds=0.5):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starting containers on a busy machine takes longer than a test's usual limit."""
+    """Starting containers on a busy machine takes longer than a test's usual limit; whoever exceeds this one still has to
+    take the containers down, so it is told by a signal.
+    """
     for item in items:
         if "tests/compose/" in str(item.path) and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(400))
+            item.add_marker(pytest.mark.timeout(900, method="signal"))
 
 
 @pytest.fixture(scope="session")
