@@ -132,7 +132,8 @@ def test_flower_shows_what_ran_to_whoever_has_the_password(stack: ComposeStack):
 
 
 def test_locusts_page_starts_a_load_and_everything_that_it_submits_ends(stack: ComposeStack):
-    stack.compose("--profile", "load", "up", "--detach", "--no-deps", "--no-build", "locust")
+    # Each of its clients waits for its task, so that a slow machine does not get ever more of them.
+    stack.sh("LEDGERQ_STACK_LOAD_SCENARIO=watch docker compose --profile load up --detach --no-deps --no-build locust")
     page = f"http://127.0.0.1:{stack.locust_port}"
 
     def started() -> bool:
