@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 from chart import schema, tables, values
+from generated import write_or_check
 
 CHART = Path(__file__).parent.parent / "deploy" / "helm" / "ledgerq"
 
@@ -20,14 +21,7 @@ def main() -> int:
         CHART / "values.schema.json": schema.schema(keys, moved),
         page: tables.readme(page.read_text("utf-8"), keys),
     }
-    if "--check" in sys.argv[1:]:
-        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
-        if stale:
-            sys.stderr.write(f"not current in deploy/helm/ledgerq: {', '.join(stale)}; run `make chart`\n")
-        return bool(stale)
-    for path, text in made.items():
-        path.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(made, target="chart")
 
 
 if __name__ == "__main__":

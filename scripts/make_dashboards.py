@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from generated import write_or_check
+
 FOLDER = Path(__file__).parent.parent / "deploy" / "helm" / "ledgerq" / "files" / "dashboards"
 
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -357,15 +359,7 @@ def _panel(panel: Panel, number: int) -> dict[str, Any]:
 def main() -> int:
     """Write the files, or compare them."""
     made = {FOLDER / f"{dashboard.uid}.json": as_json(dashboard) for dashboard in DASHBOARDS}
-    if "--check" in sys.argv[1:]:
-        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
-        if stale:
-            sys.stderr.write(f"not current: {', '.join(stale)}; run `make reference`\n")
-        return bool(stale)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for path, text in made.items():
-        path.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(made, target="reference")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from generated import write_or_check
 from reference import errors, events, http, metrics, settings, states
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -23,15 +24,7 @@ PAGES = {
 def main() -> int:
     """Write the pages, or compare them."""
     made = {FOLDER / name: _HEAD + page() for name, page in PAGES.items()}
-    if "--check" in sys.argv[1:]:
-        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
-        if stale:
-            sys.stderr.write(f"not current: {', '.join(stale)}; run `make reference`\n")
-        return bool(stale)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for path, text in made.items():
-        path.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(made, target="reference")
 
 
 if __name__ == "__main__":
