@@ -31,5 +31,5 @@ def test_nothing_that_main_py_reads_is_read_here():
 
 def test_every_pin_of_an_image_is_one_version():
     images = [default for name, default in read() if name.endswith("_IMAGE")]
-    assert len(images) == 8
+    assert len(images) == len(set(images)) > 5
     assert not [image for image in images if ":" not in image or image.endswith(":latest")]
