@@ -16,7 +16,7 @@ from ledgerq_shared.statements.record import Begun, Ended, NextLeg, record_begun
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.states import State
-from ledgerq_worker.low_water import LowWater
+from ledgerq_worker.drain.low_water import LowWater
 
 #: Days over which the finished tasks were submitted.
 _DAYS = 7

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from clients.celery.example_tasks import errors as example_errors
 from ledgerq_api import errors as api_errors
 from ledgerq_shared.errors import LedgerQError
-from ledgerq_worker.encoding import ResultNotSerializable, ResultTooLarge
+from ledgerq_worker.drain.encoding import ResultNotSerializable, ResultTooLarge
 from reference.sources import is_mentioned
 from reference.tables import first_line, table
 

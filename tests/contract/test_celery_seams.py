@@ -1,6 +1,6 @@
 """What we rely on in Celery beyond its documentation. A new Celery must fail here, loudly, and nowhere else.
 
-Each test names the seam of `ledgerq_worker.celery_seams` that breaks when it fails.
+Each test names the seam of `ledgerq_worker.celery.seams` that breaks when it fails.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from kombu.simple import SimpleQueue
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
-from ledgerq_worker import celery_seams, legs
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.messages import request_of
-from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.celery import seams
+from ledgerq_worker.celery.messages import request_of
+from ledgerq_worker.drain import legs
+from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.node.slots import SlotTable
 from tests.support.claimed import claimed_task
 
 #: The versions whose source was read. Read the new one's before adding it here: tracer, request, amqp, strategy.
@@ -65,8 +66,8 @@ class Bench:
         self.table = table
         #: Messages that Celery wanted to send: ``(name, headers, options, is the body done)``.
         self.sent: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = []
-        celery_seams.install_backend(app)
-        celery_seams.install_sender(app, self._send)
+        seams.install_backend(app)
+        seams.install_sender(app, self._send)
 
     def _send(self, name: str, message: Any, options: dict[str, Any], _natively: Any) -> None:
         leg = legs.current()
@@ -77,7 +78,7 @@ class Bench:
         task = self.app.tasks[lazy.name]
         row = claimed_task(task.name, **fields)
         leg = Leg(row, 0, self.table, Recorder(), State.PENDING)  # type: ignore[arg-type]
-        tracer = celery_seams.tracer_of(self.app, task, "host")
+        tracer = seams.tracer_of(self.app, task, "host")
         legs.set_current(leg)
         try:
             outcome = tracer(leg.celery_id, list(args), {}, request_of(row, request, hostname="host"))
@@ -317,7 +318,7 @@ def test_a_state_of_the_tasks_own_is_seen_at_once(bench: Bench):
 
 def test_installing_twice_changes_nothing(bench: Bench):
     before = bench.app.backend_cls
-    celery_seams.install_backend(bench.app)
+    seams.install_backend(bench.app)
     assert bench.app.backend_cls is before
 
 
@@ -349,7 +350,7 @@ def test_every_way_of_sending_goes_through_the_sender(bench: Bench):
     bench.app.send_task("t", queue="r")
     chain(task.si(), task.si()).apply_async()
     assert [name for name, *_ in bench.sent] == ["t"] * 5
-    assert [celery_seams.queue_of(bench.app, options) for _, _, options, _ in bench.sent] == [
+    assert [seams.queue_of(bench.app, options) for _, _, options, _ in bench.sent] == [
         "default", "q", "default", "r", "default",
     ]  # fmt: skip
     assert bench.sent[1][2]["priority"] == 3
@@ -363,7 +364,7 @@ def test_every_way_of_sending_goes_through_the_sender(bench: Bench):
 @pytest.fixture
 def drained(app: Celery) -> list[Any]:
     calls: list[Any] = []
-    celery_seams.install_drain(app, calls.append, lambda pid: calls.append(("lost", pid)))
+    seams.install_drain(app, calls.append, lambda pid: calls.append(("lost", pid)))
     return calls
 
 
@@ -441,7 +442,7 @@ def test_celery_asks_a_task_for_its_strategy_and_calls_it_as_ours_is(app: Celery
     def task() -> None: ...
 
     asked: list[Any] = []
-    celery_seams.install_adoption(app, lambda *args: asked.append(args))
+    seams.install_adoption(app, lambda *args: asked.append(args))
     task.start_strategy(app, "consumer")
     assert asked == [(task, app, "consumer")]
     handler = inspect.getsource(strategy.default)
@@ -452,7 +453,7 @@ def test_celery_asks_a_task_for_its_strategy_and_calls_it_as_ours_is(app: Celery
 
 def test_a_channel_whose_transport_is_gone_is_closed_without_an_error(redis_database: str):
     """kombu would return what was not acknowledged, over a connection that it can no longer make."""
-    celery_seams.let_channels_close()
+    seams.let_channels_close()
     connection = Connection(redis_database)
     channel = connection.default_channel
     SimpleQueue(channel, "letters").put("a letter")

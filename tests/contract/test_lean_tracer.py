@@ -13,12 +13,13 @@ from celery.app import trace
 from celery.exceptions import Ignore, Reject, Retry
 from celery.loaders.base import BaseLoader
 
-from ledgerq_worker import lean_tracer, legs, runner
-from ledgerq_worker.celery_seams import install_backend, install_sender
-from ledgerq_worker.lean_tracer import lean_tracer_of
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.runner import Runner
-from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.celery import lean_tracer
+from ledgerq_worker.celery.lean_tracer import lean_tracer_of
+from ledgerq_worker.celery.seams import install_backend, install_sender
+from ledgerq_worker.drain import legs, runner
+from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.drain.runner import Runner
+from ledgerq_worker.node.slots import SlotTable
 from tests.support.claimed import claimed_task
 
 #: What a body may see of its request.

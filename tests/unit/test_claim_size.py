@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledgerq_worker.claim_size import ClaimSize
+from ledgerq_worker.drain.claim_size import ClaimSize
 
 seconds = st.floats(0, 1e6, allow_nan=False)
 

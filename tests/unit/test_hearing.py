@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ledgerq_worker.hearing import Deafness, Ears
+from ledgerq_worker.node.hearing import Deafness, Ears
 
 
 def test_who_takes_nothing_for_a_while_although_tickets_lie_there_is_deaf():

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ledgerq_shared.statements.claim import ClaimedTask
-from ledgerq_worker import low_water
-from ledgerq_worker.low_water import LowWater
+from ledgerq_worker.drain import low_water
+from ledgerq_worker.drain.low_water import LowWater
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

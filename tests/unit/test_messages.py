@@ -18,8 +18,8 @@ from kombu.exceptions import EncodeError
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_worker.encoding import decode
-from ledgerq_worker.messages import celery_request, moment, priority_of, request_of, task_from_message
+from ledgerq_worker.celery.messages import celery_request, moment, priority_of, request_of, task_from_message
+from ledgerq_worker.drain.encoding import decode
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

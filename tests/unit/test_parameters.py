@@ -17,7 +17,7 @@ from jsonschema_rs import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict, Unpack
 
-from ledgerq_worker.parameters import DIALECT, parameters_schema
+from ledgerq_worker.catalogue.parameters import DIALECT, parameters_schema
 
 if TYPE_CHECKING:
     from decimal import Context
@@ -234,7 +234,7 @@ def test_the_bound_task_is_no_parameter_whatever_wraps_it(
 
 def test_schemas_are_the_same_text_in_every_process():
     program = (
-        "import json; from ledgerq_worker.parameters import parameters_schema\n"
+        "import json; from ledgerq_worker.catalogue.parameters import parameters_schema\n"
         "def f(a=frozenset('edcba'), b: set = {'q', 'p', 'r'}): ...\n"
         "print(json.dumps(parameters_schema(f)))"
     )

@@ -21,11 +21,11 @@ from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.read_scaling import QueueLoad
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import POLICIES, _arranged
-from ledgerq_worker.celery_seams import install_sender
-from ledgerq_worker.claim_size import ClaimSize
-from ledgerq_worker.low_water import LowWater
-from ledgerq_worker.messages import moment
-from ledgerq_worker.sending import _next_leg
+from ledgerq_worker.celery.messages import moment
+from ledgerq_worker.celery.seams import install_sender
+from ledgerq_worker.celery.sending import _next_leg
+from ledgerq_worker.drain.claim_size import ClaimSize
+from ledgerq_worker.drain.low_water import LowWater
 from tests.support.claimed import claimed_task
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

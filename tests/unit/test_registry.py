@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task, signals
 
-from ledgerq_worker.registry import TaskTypeError, TaskTypeSpec, task_types
+from ledgerq_worker.catalogue.registry import TaskTypeError, TaskTypeSpec, task_types
 
 # Celery deprecates a task's own queue and priority; existing applications have them all the same.
 pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.CDeprecationWarning")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledgerq_worker.slots import SlotRecord, SlotTable
+from ledgerq_worker.node.slots import SlotRecord, SlotTable
 
 COUNT = 8
 slots = st.integers(0, COUNT - 1)
@@ -163,7 +163,7 @@ def test_a_new_process_in_a_slot_inherits_nothing(table: SlotTable):
 def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: SlotTable):
     task_id = str(uuid4())
     code = (
-        "import os, sys; from pathlib import Path; from ledgerq_worker.slots import SlotTable\n"
+        "import os, sys; from pathlib import Path; from ledgerq_worker.node.slots import SlotTable\n"
         f"table = SlotTable(Path(sys.argv[1]), {COUNT})\n"
         "table.enter(1, 4711); table.begin(1, 5, sys.argv[2], 1.5, 2.5); os._exit(9)\n"
     )
@@ -182,7 +182,7 @@ def test_a_table_in_use_stays_whatever_its_name_says_of_processes(table: SlotTab
 
 def test_the_table_of_a_killed_node_is_removed_by_the_next(table: SlotTable):
     code = (
-        "import os, sys; from ledgerq_worker.slots import SlotTable\n"
+        "import os, sys; from ledgerq_worker.node.slots import SlotTable\n"
         f"table = SlotTable.create({COUNT}); print(table.path, flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:

@@ -11,7 +11,7 @@ import sys
 #: a child has the end of the pipe by which Popen waits for its program.
 _PROGRAM = """
 import os, signal, sys, threading
-from ledgerq_worker.spawning import spawn
+from ledgerq_worker.node.spawning import spawn
 
 sys.setswitchinterval(1e-6)
 children, done = [], threading.Event()

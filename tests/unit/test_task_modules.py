@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ledgerq_worker import task_modules
-from ledgerq_worker.task_modules import EXAMPLES, TaskModuleError, load_task_modules, module_names
+from ledgerq_worker.catalogue import task_modules
+from ledgerq_worker.catalogue.task_modules import EXAMPLES, TaskModuleError, load_task_modules, module_names
 
 
 @pytest.fixture(autouse=True)

@@ -76,7 +76,7 @@ def _agents(worker: Running) -> list[int]:
 
 def _is_agent(process: psutil.Process) -> bool:
     try:
-        return "ledgerq_worker.agent" in process.cmdline()
+        return "ledgerq_worker.node.agent" in process.cmdline()
     except psutil.Error:
         return False
 

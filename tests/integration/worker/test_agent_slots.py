@@ -13,8 +13,8 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
-from ledgerq_worker.agent import Agent, NodeConfig
-from ledgerq_worker.slots import SlotRecord, SlotTable
+from ledgerq_worker.node.agent import Agent, NodeConfig
+from ledgerq_worker.node.slots import SlotRecord, SlotTable
 from tests.support import databases
 from tests.support.lives import Worker
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ledgerq_shared.embedded.ports import free_port
-from ledgerq_worker.metrics import METRICS
+from ledgerq_worker.node.metrics import METRICS
 from tests.support import http, wait
 from tests.support.prometheus import promtool
 

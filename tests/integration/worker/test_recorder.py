@@ -13,10 +13,10 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.states import State
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.recorder import Recorder
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.tally import TallySheet
+from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.drain.recorder import Recorder
+from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.tally import TallySheet
 from tests.support import databases, ledger_checks
 from tests.support.lives import Worker
 from tests.support.proxy import CommitBreaker, Fate
@@ -202,7 +202,7 @@ class _FullDisk:
 def test_a_line_that_cannot_be_written_costs_neither_a_result_nor_a_claim(
     database: str, table: SlotTable, node: Worker, monkeypatch: pytest.MonkeyPatch, count: int
 ):
-    monkeypatch.setattr("ledgerq_worker.recorder.log", _FullDisk())
+    monkeypatch.setattr("ledgerq_worker.drain.recorder.log", _FullDisk())
     slot = _Slot(database, node.id, table)
     _submit(database, count)
     for leg in slot.claim():

@@ -12,10 +12,10 @@ from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision_if_reachable
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
-from ledgerq_worker.legs import log_fields
-from ledgerq_worker.registry import TaskTypeError
+from ledgerq_worker.catalogue.registry import TaskTypeError
+from ledgerq_worker.catalogue.task_modules import TaskModuleError
+from ledgerq_worker.drain.legs import log_fields
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
-from ledgerq_worker.task_modules import TaskModuleError
 
 cli = typer.Typer(
     help="Run tasks, keep the ledger in order, or fill the catalogue of task types.",
@@ -35,7 +35,7 @@ def run(
     """Run a worker node."""
 
     def start() -> None:
-        from ledgerq_worker.worker import run_worker
+        from ledgerq_worker.node.worker import run_worker
 
         given = {"worker_concurrency": concurrency, "worker_pool": pool, "worker_queues": queues, "worker_name": name}
         settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def register() -> None:
     """Write the task types of all task modules into the catalogue, so that they can be submitted."""
 
     def start() -> None:
-        from ledgerq_worker.register import register_catalogue
+        from ledgerq_worker.catalogue.register import register_catalogue
 
         stores = load(StoreSettings)
         _check_ledger(stores)

@@ -8,7 +8,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import fold_counts, missing_event_partitions
 from ledgerq_shared.statements.unique import forget_keys
-from ledgerq_worker.results import Departure
+from ledgerq_worker.celery.results import Departure
 
 _FOLD_AT = 2000
 _DAYS_AHEAD = 7

@@ -13,18 +13,18 @@ from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
-from ledgerq_worker import celery_seams, client
-from ledgerq_worker.app import build_app
-from ledgerq_worker.heartbeat import Heartbeat, first_beat
+from ledgerq_worker.celery import client, seams
+from ledgerq_worker.celery.app import build_app
+from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.drain.process import Stores
 from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
 from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Duty, Round
 from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
-from ledgerq_worker.process import Stores
-from ledgerq_worker.results import Departure
-from ledgerq_worker.sending import LedgerSender, Submitter
+from ledgerq_worker.node.heartbeat import Heartbeat, first_beat
 from ledgerq_worker.settings import MaintenanceSettings
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     sender = LedgerSender(
         app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
     )
-    celery_seams.install_sender(app, sender)
+    seams.install_sender(app, sender)
     client.mark_installed(app)
     serve(metrics.registry, load(MetricsSettings))
     ended = threading.Event()

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.routes import Router
 
-from ledgerq_worker.parameters import parameters_schema, plain_function
+from ledgerq_worker.catalogue.parameters import parameters_schema, plain_function
 
 # Celery's own (celery.chord, celery.backend_cleanup …) and ours (ledgerq.drain) are not for submitting.
 _INTERNAL = ("celery.", "ledgerq.")

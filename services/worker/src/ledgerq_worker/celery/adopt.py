@@ -15,8 +15,8 @@ from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_worker.messages import task_from_message
-from ledgerq_worker.sending import Submitter
+from ledgerq_worker.celery.messages import task_from_message
+from ledgerq_worker.celery.sending import Submitter
 
 log = structlog.get_logger()
 

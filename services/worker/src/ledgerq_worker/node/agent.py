@@ -31,13 +31,13 @@ from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
-from ledgerq_worker.hard_limit import record_hard_limit
-from ledgerq_worker.hearing import Deafness
-from ledgerq_worker.heartbeat import Heartbeat
-from ledgerq_worker.killing import ENDED, is_alive, kill_if, kill_if_alive, resume
-from ledgerq_worker.lines import Lines, first_line
-from ledgerq_worker.slots import SlotRecord, SlotTable
-from ledgerq_worker.wishes import Wish, record_termination, running
+from ledgerq_worker.drain.hard_limit import record_hard_limit
+from ledgerq_worker.node.hearing import Deafness
+from ledgerq_worker.node.heartbeat import Heartbeat
+from ledgerq_worker.node.killing import ENDED, is_alive, kill_if, kill_if_alive, resume
+from ledgerq_worker.node.lines import Lines, first_line
+from ledgerq_worker.node.slots import SlotRecord, SlotTable
+from ledgerq_worker.node.wishes import Wish, record_termination, running
 
 log = structlog.get_logger()
 
@@ -300,7 +300,7 @@ class Agent:
 
 
 def main() -> None:
-    """``python -m ledgerq_worker.agent``: the first line on standard input is the configuration."""
+    """``python -m ledgerq_worker.node.agent``: the first line on standard input is the configuration."""
     # A Ctrl-C in the terminal reaches the whole group; the parent decides when the agent ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -16,16 +16,16 @@ from celery.exceptions import Reject, Retry
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import FINAL, State
 from ledgerq_shared.tracing import tracer
-from ledgerq_worker import legs
-from ledgerq_worker.celery_seams import tracer_of
-from ledgerq_worker.encoding import decode, describe_error, to_json
-from ledgerq_worker.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
-from ledgerq_worker.legs import Leg, TaskCancelled
-from ledgerq_worker.limits import soft_limit
-from ledgerq_worker.messages import request_of
-from ledgerq_worker.recorder import Recorder
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.spans import span_of
+from ledgerq_worker.celery.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
+from ledgerq_worker.celery.messages import request_of
+from ledgerq_worker.celery.seams import tracer_of
+from ledgerq_worker.drain import legs
+from ledgerq_worker.drain.encoding import decode, describe_error, to_json
+from ledgerq_worker.drain.legs import Leg, TaskCancelled
+from ledgerq_worker.drain.limits import soft_limit
+from ledgerq_worker.drain.recorder import Recorder
+from ledgerq_worker.drain.spans import span_of
+from ledgerq_worker.node.slots import SlotTable
 
 
 class Runner:

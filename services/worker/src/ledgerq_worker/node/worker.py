@@ -15,22 +15,22 @@ from celery import Celery, signals
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
-from ledgerq_worker import celery_seams, client
-from ledgerq_worker.adopt import Adoption
-from ledgerq_worker.agent import NodeConfig
-from ledgerq_worker.app import build_app, limits_belong_to_tasks
-from ledgerq_worker.control_panel import ControlPanel
-from ledgerq_worker.heartbeat import first_beat
-from ledgerq_worker.lean_tracer import leave_out_successes
-from ledgerq_worker.metrics import registry_of
-from ledgerq_worker.node import Node, hostname
-from ledgerq_worker.onlookers import Pulse
-from ledgerq_worker.prefork import WatchfulTaskPool
-from ledgerq_worker.process import PoolProcess, Stores
-from ledgerq_worker.sending import LedgerSender, Submitter
+from ledgerq_worker.celery import client, seams
+from ledgerq_worker.celery.adopt import Adoption
+from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
+from ledgerq_worker.celery.control_panel import ControlPanel
+from ledgerq_worker.celery.lean_tracer import leave_out_successes
+from ledgerq_worker.celery.onlookers import Pulse
+from ledgerq_worker.celery.prefork import WatchfulTaskPool
+from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.drain.process import PoolProcess, Stores
+from ledgerq_worker.node.agent import NodeConfig
+from ledgerq_worker.node.heartbeat import first_beat
+from ledgerq_worker.node.metrics import registry_of
+from ledgerq_worker.node.node import Node, hostname
+from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.tally import TallySheet
 from ledgerq_worker.settings import WorkerSettings
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.tally import TallySheet
 
 log = structlog.get_logger()
 
@@ -116,21 +116,21 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
 def _install(
     app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node, sheet: TallySheet
 ) -> None:
-    """Put the seams in place; see :mod:`ledgerq_worker.celery_seams`."""
+    """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`."""
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
-    celery_seams.let_channels_close()
-    celery_seams.install_backend(app)
-    celery_seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
+    seams.let_channels_close()
+    seams.install_backend(app)
+    seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
     client.mark_installed(app)
     pool_process = PoolProcess(app, connections, settings, node.table, sheet)
-    celery_seams.install_drain(app, pool_process.drain, node.lost)
+    seams.install_drain(app, pool_process.drain, node.lost)
     panel = ControlPanel(
         app, node.table, lambda: connections.connect(1)[0], hostname=settings.celery_name, actor="celery"
     )
     panel.install()
-    celery_seams.install_adoption(app, Adoption(submitter, actor="celery").strategy)
+    seams.install_adoption(app, Adoption(submitter, actor="celery").strategy)
 
 
 def _configure_celery(app: Celery) -> None:
@@ -155,7 +155,7 @@ def _configure_celery(app: Celery) -> None:
 
 
 def _open_ears(node: Node, consumer: Any, ending: _Ending) -> None:
-    node.ears.hang_up = partial(celery_seams.hang_up, consumer)
+    node.ears.hang_up = partial(seams.hang_up, consumer)
     node.ears.give_up = ending.begin_in_vain
 
 

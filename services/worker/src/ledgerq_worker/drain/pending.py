@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ledgerq_worker.legs import Leg
+from ledgerq_worker.drain.legs import Leg
 
 
 @dataclass(slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import CatalogueEntry, register_task_types
-from ledgerq_worker.app import build_app
-from ledgerq_worker.encoding import to_json
-from ledgerq_worker.registry import TaskTypeSpec, task_types
+from ledgerq_worker.catalogue.registry import TaskTypeSpec, task_types
+from ledgerq_worker.celery.app import build_app
+from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.settings import WorkerSettings
 
 

@@ -12,8 +12,8 @@ from typing import Self
 
 import structlog
 
-from ledgerq_worker.recorder import Recorder
-from ledgerq_worker.runner import Runner
+from ledgerq_worker.drain.recorder import Recorder
+from ledgerq_worker.drain.runner import Runner
 
 log = structlog.get_logger()
 

@@ -25,10 +25,10 @@ from ledgerq_shared.database import Database
 from ledgerq_shared.errors import DuplicateTask, OutcomeUnknown
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, submit
-from ledgerq_worker import legs
-from ledgerq_worker.celery_seams import queue_of
-from ledgerq_worker.encoding import celery_json, encode_arguments, encode_celery
-from ledgerq_worker.messages import celery_part, moment, priority_of, task_from_message
+from ledgerq_worker.celery.messages import celery_part, moment, priority_of, task_from_message
+from ledgerq_worker.celery.seams import queue_of
+from ledgerq_worker.drain import legs
+from ledgerq_worker.drain.encoding import celery_json, encode_arguments, encode_celery
 
 log = structlog.get_logger()
 

@@ -16,14 +16,14 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
-from ledgerq_worker.claim_size import ClaimSize
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.low_water import LowWater
-from ledgerq_worker.recorder import Recorder
-from ledgerq_worker.runner import Runner
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.solitude import Solitude
-from ledgerq_worker.watcher import Watcher
+from ledgerq_worker.drain.claim_size import ClaimSize
+from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.drain.low_water import LowWater
+from ledgerq_worker.drain.recorder import Recorder
+from ledgerq_worker.drain.runner import Runner
+from ledgerq_worker.drain.solitude import Solitude
+from ledgerq_worker.drain.watcher import Watcher
+from ledgerq_worker.node.slots import SlotTable
 
 log = structlog.get_logger()
 

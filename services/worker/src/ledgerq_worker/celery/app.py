@@ -12,7 +12,7 @@ from pathlib import Path
 from celery import Celery
 
 from ledgerq_shared.settings import SettingsError, StoreSettings
-from ledgerq_worker.task_modules import load_task_modules, make_importable, module_names
+from ledgerq_worker.catalogue.task_modules import load_task_modules, make_importable, module_names
 
 #: Time limits of the drains' pool, set aside: they mean the tasks inside.
 _POOL_LIMITS = ("task_time_limit", "task_soft_time_limit")

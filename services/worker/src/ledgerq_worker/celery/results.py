@@ -21,9 +21,9 @@ from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.outbox import take_from_outbox
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
-from ledgerq_worker.encoding import decode
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.messages import celery_request
+from ledgerq_worker.celery.messages import celery_request
+from ledgerq_worker.drain.encoding import decode
+from ledgerq_worker.drain.legs import Leg
 
 log = structlog.get_logger()
 

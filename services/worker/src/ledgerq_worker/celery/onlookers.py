@@ -21,9 +21,9 @@ from celery.utils.time import utcoffset
 from celery.worker.state import SOFTWARE_INFO
 
 from ledgerq_shared.states import State
-from ledgerq_worker.celery_seams import EventPublisher
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.slots import SlotTable
+from ledgerq_worker.celery.seams import EventPublisher
+from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.node.slots import SlotTable
 
 log = structlog.get_logger()
 

@@ -37,8 +37,8 @@ from kombu.utils.json import dumps
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
-from ledgerq_worker import legs
-from ledgerq_worker.encoding import describe_error, to_json
+from ledgerq_worker.drain import legs
+from ledgerq_worker.drain.encoding import describe_error, to_json
 
 #: Runs a drain of one queue; set by the worker process.
 Drain = Callable[[str], None]

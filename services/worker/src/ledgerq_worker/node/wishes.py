@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.record import end_from_outside
 from ledgerq_shared.states import State
-from ledgerq_worker.encoding import to_json
-from ledgerq_worker.slots import SlotRecord, SlotTable
+from ledgerq_worker.drain.encoding import to_json
+from ledgerq_worker.node.slots import SlotRecord, SlotTable
 
 
 class Wish(NamedTuple):

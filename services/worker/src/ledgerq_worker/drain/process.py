@@ -21,17 +21,17 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_worker.claim_size import ClaimSize
-from ledgerq_worker.drain import Drain
-from ledgerq_worker.onlookers import Onlookers
-from ledgerq_worker.recorder import Recorder
-from ledgerq_worker.results import Departure
-from ledgerq_worker.runner import Runner
+from ledgerq_worker.celery.onlookers import Onlookers
+from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.drain.claim_size import ClaimSize
+from ledgerq_worker.drain.drain import Drain
+from ledgerq_worker.drain.recorder import Recorder
+from ledgerq_worker.drain.runner import Runner
+from ledgerq_worker.drain.solitude import Solitude
+from ledgerq_worker.drain.watcher import Watcher
+from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.tally import TallySheet
 from ledgerq_worker.settings import WorkerSettings
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.solitude import Solitude
-from ledgerq_worker.tally import TallySheet
-from ledgerq_worker.watcher import Watcher
 
 log = structlog.get_logger()
 

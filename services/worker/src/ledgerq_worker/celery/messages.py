@@ -15,8 +15,8 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
 from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
-from ledgerq_worker import legs
-from ledgerq_worker.encoding import encode_arguments, encode_celery
+from ledgerq_worker.drain import legs
+from ledgerq_worker.drain.encoding import encode_arguments, encode_celery
 
 #: Headers that say nothing a column does not say, or that a worker makes anew.
 _KNOWN_HEADERS = frozenset(

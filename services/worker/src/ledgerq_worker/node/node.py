@@ -11,10 +11,10 @@ import threading
 
 import structlog
 
-from ledgerq_worker.agent import NodeConfig
-from ledgerq_worker.hearing import Ears
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.spawning import spawn
+from ledgerq_worker.node.agent import NodeConfig
+from ledgerq_worker.node.hearing import Ears
+from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.spawning import spawn
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class Node:
             return True
 
     def _spawn(self) -> None:
-        self._agent = spawn([sys.executable, "-m", "ledgerq_worker.agent"])
+        self._agent = spawn([sys.executable, "-m", "ledgerq_worker.node.agent"])
         self._write(json.dumps(dataclasses.asdict(self._config)))
 
     def _tell(self, line: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.record import end_from_outside
 from ledgerq_shared.states import State
-from ledgerq_worker.encoding import to_json
-from ledgerq_worker.slots import SlotRecord
+from ledgerq_worker.drain.encoding import to_json
+from ledgerq_worker.node.slots import SlotRecord
 
 
 def record_hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement:

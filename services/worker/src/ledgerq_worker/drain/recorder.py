@@ -30,13 +30,13 @@ from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import submit_tasks
 from ledgerq_shared.statements.transactions import current_transaction, end_idle_transaction, transaction_status
 from ledgerq_shared.states import FINAL, State
-from ledgerq_worker.encoding import to_json
-from ledgerq_worker.legs import Leg
-from ledgerq_worker.onlookers import Onlookers
-from ledgerq_worker.pending import Pending
-from ledgerq_worker.results import Departure
-from ledgerq_worker.slots import SlotTable
-from ledgerq_worker.tally import SlotTally
+from ledgerq_worker.celery.onlookers import Onlookers
+from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.drain.encoding import to_json
+from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.drain.pending import Pending
+from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.tally import SlotTally
 
 log = structlog.get_logger()
 

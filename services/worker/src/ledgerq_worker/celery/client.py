@@ -13,9 +13,9 @@ import threading
 from celery import Celery
 
 from ledgerq_shared.settings import StoreSettings, load
-from ledgerq_worker.celery_seams import install_sender
-from ledgerq_worker.process import Stores
-from ledgerq_worker.sending import LedgerSender, Submitter
+from ledgerq_worker.celery.seams import install_sender
+from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.drain.process import Stores
 
 _lock = threading.Lock()
 _MARK = "_ledgerq_sends"

@@ -15,11 +15,11 @@ from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
 from ledgerq_shared.tracing import Origin
-from ledgerq_worker.encoding import describe_error, encode_result, to_json
+from ledgerq_worker.drain.encoding import describe_error, encode_result, to_json
 
 if TYPE_CHECKING:
-    from ledgerq_worker.recorder import Recorder
-    from ledgerq_worker.slots import SlotTable
+    from ledgerq_worker.drain.recorder import Recorder
+    from ledgerq_worker.node.slots import SlotTable
 
 
 class TaskCancelled(Exception):

@@ -1,0 +1,1 @@
+"""Which task types this worker's code knows, and their parameters' schemas."""
