@@ -14,7 +14,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 #: Modules of this package, in the order in which `all` runs them.
-ALL = ("drain", "http", "end-to-end", "latency", "mixed", "memory", "idle")
+ALL = ("drain", "http", "end-to-end", "latency", "due", "mixed", "memory", "idle")
 
 
 def main() -> None:
