@@ -128,7 +128,7 @@ $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@touch $@
 
 clean: ## remove the environment and the caches (data in .ledgerq/ stays)
-	rm -rf $(VENV) $(BENCH_VENV) $(LOAD_VENV) load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(BENCH_VENV) benchmarks/peers/node/node_modules $(LOAD_VENV) load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 clean-data: ## remove the embedded servers' data, for good

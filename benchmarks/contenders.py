@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,25 +61,32 @@ class Peer:
     name: str
     keeps: str
     share: float
-    module: str
+    #: Arguments of `program` that start the worker.
     worker: list[str]
-    fill: list[str] = field(default_factory=list)
+    #: … that make a backlog; the number of tasks follows.
+    fill: list[str]
     #: Set for a peer on PostgreSQL: what makes its tables.
     schema: list[str] = field(default_factory=list)
+    #: … and a question that is true once everything is recorded. Empty: executed is all that there is to know.
+    recorded: str = ""
+    #: Arguments of the peers' Python for a process beside.
     beside: list[str] = field(default_factory=list)
+    #: Finds what runs `worker`, `fill` and `schema`; None: the peers' Python.
+    program: Callable[[], str] | None = None
 
     @contextlib.contextmanager
     def held(self, bed: Bed) -> Iterator[Held]:
+        program = self.program() if self.program else bed.peers_python
         database = databases.create(bed.postgres_url)
         try:
-            with bed.bare(python=bed.peers_python, BENCH_DATABASE=database) as stack:
+            with bed.bare(python=program, BENCH_DATABASE=database) as stack:
                 if self.schema:
-                    stack.run("-m", self.module, *self.schema)
+                    stack.run(*self.schema)
                 if self.beside:
-                    stack.start("beside", *self.beside)
+                    start_beside(bed, stack, self.beside)
                 running = stack.start("worker", *self.worker)
-                held = _HeldPeer(self, stack, running, {"worker": running.pid, **bed.stores})
-                stack.run("-m", self.module, str(_WARM_UP), *self.fill)
+                held = _HeldPeer(self, database, stack, running, {"worker": running.pid, **bed.stores})
+                held.fill(_WARM_UP)
                 wait.until(
                     lambda: counting.total(bed.counts) >= _WARM_UP, 60, what=f"{self.name} has warmed up", interval=0.01
                 )
@@ -90,9 +97,17 @@ class Peer:
             databases.drop(bed.postgres_url, database)
 
 
+def start_beside(bed: Bed, stack: Stack, arguments: list[str]) -> None:
+    """A process of the peers' Python, whatever runs the rest."""
+    stack.python, own = bed.peers_python, stack.python
+    stack.start("beside", *arguments)
+    stack.python = own
+
+
 @dataclass
 class _HeldPeer:
     peer: Peer
+    database: str
     stack: Stack
     running: Running
     roots: dict[str, int]
@@ -101,13 +116,13 @@ class _HeldPeer:
         self._signal(signal.SIGSTOP)
 
     def fill(self, number: int) -> None:
-        self.stack.run("-m", self.peer.module, str(number), *self.peer.fill)
+        self.stack.run(*self.peer.fill, str(number))
 
     def release(self) -> None:
         self._signal(signal.SIGCONT)
 
     def is_done(self) -> bool:
-        return True  # it has been executed, and these keep no more than that
+        return not self.peer.recorded or bool(databases.rows(self.database, self.peer.recorded)[0][0])
 
     def _signal(self, number: int) -> None:
         root = psutil.Process(self.running.pid)
@@ -131,10 +146,11 @@ class LedgerQ:
         with contextlib.ExitStack() as exits:
             stack = exits.enter_context(bed.stack(LEDGERQ_TASK_MODULES="benchmarks.tasks"))
             own_url = stack.environment["DATABASE_URL"]
+            beside: dict[str, int] = {}
             if self.pgbouncer:
                 bouncer = PgBouncer(bed.folder, own_url, pool_size=20)
                 exits.callback(bouncer.stop)
-                bouncer.start()
+                beside["pgbouncer"] = bouncer.start()
                 stack.environment["DATABASE_URL"] = bouncer.url
             stack.register()
             running = stack.worker()
@@ -145,12 +161,7 @@ class LedgerQ:
             exits.callback(database.close)
             broker = Broker(bed.redis_url, client_name="bench")
             exits.callback(broker.close)
-            roots = {
-                "worker": running.pid,
-                "maintenance": maintenance.pid,
-                "postgres": bed.postgres_pid,
-                "redis": bed.redis_pid,
-            }
+            roots = {"worker": running.pid, "maintenance": maintenance.pid, **bed.stores, **beside}
             held = _HeldLedgerQ(self.task, stack, database, broker, roots)
             held.submit(self.task, _WARM_UP)
             wait.until(
@@ -163,9 +174,7 @@ class LedgerQ:
     @staticmethod
     def _watch(bed: Bed, stack: Stack, worker: Running) -> None:
         """Start Flower and wait until the worker has noticed that somebody listens."""
-        stack.python, own = bed.peers_python, stack.python
-        stack.start("flower", *FLOWER)
-        stack.python = own
+        start_beside(bed, stack, FLOWER)
         worker.says("worker.events.on", timeout=60)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import counting, cpu, report
+from benchmarks import counting, cpu, foreign, report
 from benchmarks.bed import Bed
 from benchmarks.contenders import FLOWER, Contender, LedgerQ, Peer
 from benchmarks.options import Options
@@ -29,48 +29,66 @@ BASE = "Celery prefork"
 
 def contenders() -> list[Contender]:
     """All, the base of the ratios first."""
-    module = "benchmarks.peers.celery_app"
-    found: list[Contender] = [
-        Peer(BASE, _NOTHING, 0.05, module, _PREFORK),
+    ours: list[Contender] = [
         LedgerQ(),
         LedgerQ("LedgerQ, results in Redis", "the same, and Celery's result", task="benchmarks.tasks.noop_result"),
         LedgerQ("LedgerQ, Flower listening", "the same, and a share of events in Flower's memory", flower=True),
-        Peer("Celery prefork, results in Redis", "result for a day", 0.03, module, _PREFORK, ["noop_result"]),
-        Peer(
-            "Celery prefork, Flower listening",
-            "Flower's memory",
-            0.03,
-            module,
-            [*_PREFORK, "-E"],
-            beside=FLOWER,
-        ),
-        Peer("Celery threads", _NOTHING, 0.05, module, [*_CELERY, "-P", "threads", "-c", "2"]),
-        Peer(
-            "Dramatiq",
-            _NOTHING,
-            0.2,
-            "benchmarks.peers.dramatiq_app",
-            ["-m", "dramatiq", "benchmarks.peers.dramatiq_app", "-p", "2"],
-        ),
+    ]
+    if pgbouncer.is_installed():
+        ours.append(LedgerQ("LedgerQ behind PgBouncer", "as LedgerQ; transaction mode, unprepared", pgbouncer=True))
+    celery, *others = _peers()
+    return [celery, *ours, *others]
+
+
+def _peers() -> list[Peer]:
+    celery, dramatiq, taskiq, procrastinate = (
+        ["-m", f"benchmarks.peers.{name}_app"] for name in ("celery", "dramatiq", "taskiq", "procrastinate")
+    )
+    bullmq, graphile = foreign.script("bullmq_app.js"), foreign.script("graphile_app.js")
+    return [
+        Peer(BASE, _NOTHING, 0.1, _PREFORK, celery),
+        Peer("Celery prefork, results in Redis", "result for a day", 0.05, _PREFORK, [*celery, "noop_result"]),
+        Peer("Celery prefork, Flower listening", "Flower's memory", 0.05, [*_PREFORK, "-E"], celery, beside=FLOWER),
+        Peer("Celery threads", _NOTHING, 0.1, [*_CELERY, "-P", "threads", "-c", "2"], celery),
+        Peer("Dramatiq", _NOTHING, 0.3, ["-m", "dramatiq", "benchmarks.peers.dramatiq_app", "-p", "2"], dramatiq),
         Peer(
             "TaskIQ",
             _NOTHING,
-            0.2,
-            "benchmarks.peers.taskiq_app",
+            0.3,
             ["-m", "taskiq", "worker", "benchmarks.peers.taskiq_app:broker", "-w", "2", "--log-level", "ERROR"],
+            taskiq,
         ),
         Peer(
             "Procrastinate",
             "row, state, events",
-            0.01,
-            "benchmarks.peers.procrastinate_app",
+            0.02,
             ["-m", "procrastinate", "--app=benchmarks.peers.procrastinate_app.app", "worker", "--concurrency=2"],
+            procrastinate,
+            schema=[*procrastinate, "schema"],
+            recorded="SELECT NOT EXISTS (SELECT FROM procrastinate_jobs WHERE status IN ('todo', 'doing'))",
+        ),
+        Peer(
+            "River",
+            "row and state for a day; one process on both cores",
+            1.0,
+            ["work"],
+            ["fill"],
             schema=["schema"],
+            recorded="SELECT NOT EXISTS (SELECT FROM river_job WHERE state IN ('available', 'running'))",
+            program=foreign.river,
+        ),
+        Peer("BullMQ", _NOTHING, 0.5, [bullmq, "work"], [bullmq, "fill"], program=foreign.node),
+        Peer(
+            "Graphile Worker, local queue",
+            _NOTHING,
+            1.0,
+            [graphile, "work"],
+            [graphile, "fill"],
+            schema=[graphile, "schema"],
+            recorded="SELECT NOT EXISTS (SELECT FROM graphile_worker._private_jobs)",
+            program=foreign.node,
         ),
     ]
-    if pgbouncer.is_installed():
-        found.append(LedgerQ("LedgerQ behind PgBouncer", "as LedgerQ", pgbouncer=True))
-    return found
 
 
 def run(bed: Bed, options: Options) -> None:
@@ -78,24 +96,20 @@ def run(bed: Bed, options: Options) -> None:
     chosen = [one for one in contenders() if one.name == BASE or options.wants(one.name)]
     rows = {one.name: report.Row(one.name, notes=f"keeps {one.keeps}") for one in chosen}
     for _ in range(options.rounds):
-        for contender in chosen:
+        for contender in chosen.copy():
             row = rows[contender.name]
             try:
                 rate, spent = drain(bed, contender, max(500, int(options.number * contender.share)))
-            except (OSError, AssertionError) as error:
+            except (OSError, AssertionError, foreign.NotThereError) as error:
+                chosen.remove(contender)
                 row.notes = f"not run: {str(error).splitlines()[0][:100]}"
+                print(f"{contender.name}: {row.notes}", flush=True)
                 continue
             row.rounds.append(round(rate, 1))
             row.cpu.append(spent)
             print(f"{contender.name}: {rate:,.0f}/s", flush=True)
     report.against(rows[BASE], list(rows.values()))
-    absent = [
-        *(
-            report.Row(name, notes="not run: no adapter yet (Go, Node)")
-            for name in ("River", "BullMQ", "Graphile Worker")
-        ),
-    ]
-    shown = [*rows.values(), *(row for row in absent if options.wants(row.name))]
+    shown = list(rows.values())
     report.show("drain of a backlog of no-ops, two processes", "tasks/s", BASE, shown)
     report.write("drain", "tasks/s", BASE, shown)
 
@@ -113,6 +127,6 @@ def drain(bed: Bed, contender: Contender, number: int) -> tuple[float, dict[str,
             what=f"{contender.name} has run all",
             interval=0.01,
         )
-        wait.until(held.is_done, 60, what=f"{contender.name} has recorded all", interval=0.002)
+        wait.until(held.is_done, 60, what=f"{contender.name} has recorded all", interval=0.005)
         seconds = time.monotonic() - begun
         return number / seconds, cpu.per_task(before, cpu.spent(held.roots), number)

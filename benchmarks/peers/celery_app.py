@@ -1,4 +1,4 @@
-"""Raw Celery on Redis: `python -m benchmarks.peers.celery_app N [task]` fills its queue."""
+"""Raw Celery on Redis: `python -m benchmarks.peers.celery_app [task] N` fills its queue."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def noop_result() -> None:
 
 
 if __name__ == "__main__":
-    task = noop_result if sys.argv[2:] == ["noop_result"] else noop
+    task = noop_result if sys.argv[1] == "noop_result" else noop
     with app.producer_pool.acquire() as producer:
-        for _ in range(int(sys.argv[1])):
+        for _ in range(int(sys.argv[-1])):
             task.apply_async(producer=producer)

@@ -79,14 +79,15 @@ class PgBouncer:
         self._ini.chmod(0o600)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it; returns when it answers."""
+    def start(self) -> int:
+        """Start it; returns its process id when it answers."""
         with (self._folder / "pgbouncer.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [_program(), str(self._ini)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._account.spawn_options(),
             )  # fmt: skip
         wait.until(self._answers, 20, what=self.log)
+        return self._process.pid
 
     def stop(self) -> None:
         """Kill it: all clients lose their connections, in the middle of whatever they do."""
