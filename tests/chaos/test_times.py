@@ -39,7 +39,8 @@ def test_promise_5_thousands_due_at_once_run_once_each_while_leaders_are_killed(
     assert {len(runs) for runs in plant.journal.runs().values()} == {1}
     late = databases.rows(plant.database_url, "SELECT extract(epoch FROM started_at - run_at)::float8 FROM task")
     plant.assert_sound()
-    print(histogram("ETA -> started, with leaders being killed", [value for (value,) in late], promised=15 + kills * plant.lease))  # type: ignore[misc]
+    promised = 15 + kills * plant.lease
+    print(histogram("ETA -> started, with leaders being killed", [value for (value,) in late], promised=promised))  # type: ignore[misc]
 
 
 #: Debian's package libfaketime: a process's wall clock by a file, changed while it runs.
