@@ -30,30 +30,41 @@ def rendered(url: str, profile: Path) -> str:
     return done.stdout
 
 
+def row(dom: str, task_id: str) -> str:
+    """The table's row of a task; empty if it has none."""
+    return next((one for one in dom.split("<tr") if task_id in one), "")
+
+
 @pytest.mark.timeout(600)
 def test_the_task_that_the_api_submitted_is_on_flowers_page(stack, workspace):
     stack.register()
     api = stack.api()
     flower = stack.flower()
-    worker = stack.worker()
-    stack.maintenance()
-    worker.says("worker.events.on", 60)
-    body = {"task_type": WORD_COUNT, "task_parameters": {"document_id": "notes-1"}}
-    task_id = http.request("POST", f"{api.url}/tasks/submit", body).json()["task_id"]
-    status = f"{api.url}/tasks/{task_id}/status"
-    wait.until(lambda: http.request("GET", status).json()["status"] == "SUCCESS", 60, what=stack.logs)
+    profile = workspace / "profile"
 
-    def page() -> str | None:
-        dom = rendered(f"{flower.url}/tasks", workspace / "profile")
-        return dom if task_id in dom else None
+    def submit(document: str) -> str:
+        body = {"task_type": WORD_COUNT, "task_parameters": {"document_id": document}}
+        return http.request("POST", f"{api.url}/tasks/submit", body).json()["task_id"]
 
-    tasks = wait.until(page, 300, what="the task is on the page")
-    assert WORD_COUNT in tasks
-    assert "SUCCESS" in tasks
-    assert "notes-1" in tasks
+    def page_with(task_id: str, state: str) -> str | None:
+        dom = rendered(f"{flower.url}/tasks", profile)
+        return dom if state in row(dom, task_id) else None
+
+    # No worker has ever heard of these two.
+    task_id, cancelled = submit("notes-1"), submit("notes-2")
+    assert http.request("POST", f"{api.url}/tasks/{cancelled}/cancel", {}).status == 202
+    waiting = wait.until(lambda: page_with(task_id, "PENDING"), 300, what="the waiting task is on the page")
+    assert WORD_COUNT in row(waiting, task_id)
+    assert "notes-1" in row(waiting, task_id)
+    told = wait.until(lambda: page_with(cancelled, "REVOKED"), 300, what="the cancelled task is on the page")
+    assert "notes-2" in row(told, cancelled)
+
+    stack.worker().says("worker.events.on", 60)
+    tasks = wait.until(lambda: page_with(task_id, "SUCCESS"), 300, what="the task is on the page")
+    assert "ledgerq@" in row(tasks, task_id)
     assert "ledgerq.drain" not in tasks
-    one = rendered(f"{flower.url}/task/{task_id}", workspace / "profile")
+    one = rendered(f"{flower.url}/task/{task_id}", profile)
     assert WORD_COUNT in one
     assert "ledgerq@" in one
-    workers = rendered(f"{flower.url}/workers", workspace / "profile")
+    workers = rendered(f"{flower.url}/workers", profile)
     assert "ledgerq@" in workers

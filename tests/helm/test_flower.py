@@ -14,11 +14,11 @@ def test_without_authentication_it_is_refused_by_the_schema():
     assert "/flower/auth/existingSecret" in said
 
 
-def test_it_asks_for_a_password_and_reaches_redis_only():
+def test_it_asks_for_a_password_and_waits_for_no_store():
     found = scenario("full")
     env = found.env("flower")
     assert env["LEDGERQ_FLOWER_BASIC_AUTH"] == {"secretKeyRef": {"name": "flower", "key": "basic-auth"}}
-    assert "DATABASE_URL" not in env
+    assert {"DATABASE_URL", "REDIS_URL"} <= env.keys()
     assert found.container("flower")["image"] == "registry.example.com/ledgerq/ledgerq-monitor:0.1.0"
     assert "initContainers" not in found.pod("flower")["spec"]
     ingress = found.one("Ingress", "flower")["spec"]["rules"][0]

@@ -11,7 +11,7 @@ EDGES = {
     "worker": ("metrics", {DNS, 5432, 6379, 443}),
     "maintenance": ("metrics", {DNS, 5432, 6379}),
     "monitor": ("http", {DNS, 5432, 6379}),
-    "flower": ("http", {DNS, 6379}),
+    "flower": ("http", {DNS, 5432, 6379}),
     "migrate": (None, {DNS, 5432, 6379}),
     "test": (None, {DNS, "http"}),
 }

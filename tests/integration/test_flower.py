@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -24,7 +25,10 @@ def post(flower, path, body=b"", **query):
 
 
 def submit(api, name, **parameters):
-    body = {"task_type": f"{TASKS}.{name}", "task_parameters": parameters}
+    return submit_as(api, {"task_type": f"{TASKS}.{name}", "task_parameters": parameters})
+
+
+def submit_as(api, body):
     answer = http.request("POST", f"{api.url}/tasks/submit", body)
     assert answer.status == 202, answer.body
     return answer.json()["task_id"]
@@ -41,20 +45,25 @@ def state_in_ledger(stack, task_id):
     return rows[0][0] if rows else None
 
 
-@pytest.fixture
-def watched(stack):
+def watch(stack, **environment):
     """API, worker, maintenance and Flower; the worker knows that somebody listens."""
     stack.register()
     api = stack.api()
-    flower = stack.flower(**ENVIRONMENT)
+    flower = stack.flower(**ENVIRONMENT, **environment)
     worker = stack.worker()
     stack.maintenance()
     worker.says("worker.events.on", 60)
     return api, flower
 
 
-def test_a_task_of_the_api_is_shown_with_all_that_flower_tells_of_tasks(stack, watched):
-    api, flower = watched
+@pytest.fixture
+def watched(stack):
+    return watch(stack)
+
+
+def test_workers_tell_all_that_flower_shows_of_tasks_even_if_it_cannot_ask_the_ledger(stack):
+    api, flower = watch(stack, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    flower.says("flower.ledger.away")
     done = submit(api, "word_count", document_id="notes-1")
     failed = submit(api, "fail_on_purpose", message="seen in Flower")
     task = wait.until(lambda: shown(flower, done, "SUCCESS"), 30, what=flower.log)
@@ -78,6 +87,63 @@ def test_a_task_of_the_api_is_shown_with_all_that_flower_tells_of_tasks(stack, w
         answer = get(flower, page)
         assert answer.status == 200, page
         assert text in answer.body.decode(), page
+
+
+ON_PURPOSE = """
+import os, signal
+from celery import shared_task
+
+@shared_task
+def kill_my_process(why: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@shared_task(time_limit=1)
+def go_on(why: str) -> None:
+    while True:
+        pass
+"""
+
+
+def test_what_no_worker_tells_of_is_shown_from_the_ledger(stack):
+    (stack.folder / "on_purpose.py").write_text(ON_PURPOSE)
+    stack.environment["LEDGERQ_TASK_MODULES"] = "on_purpose"
+    stack.register()
+    api = stack.api()
+    before = submit(api, "word_count", document_id="notes-1")
+    flower = stack.flower(**ENVIRONMENT)
+    stack.maintenance()
+    old = wait.until(lambda: shown(flower, before, "PENDING"), 30, what=flower.log)
+    assert (old["name"], json.loads(old["kwargs"])) == (f"{TASKS}.word_count", {"document_id": "notes-1"})
+    assert (old["args"], old["retries"], old.get("worker"), old.get("started")) == ("[]", 0, None, None)
+
+    cancelled = submit(api, "word_count", document_id="notes-2")
+    assert wait.until(lambda: shown(flower, cancelled, "PENDING"), 30, what=flower.log)["name"] == f"{TASKS}.word_count"
+    assert http.request("POST", f"{api.url}/tasks/{cancelled}/cancel", {}).status == 202
+    revoked = wait.until(lambda: shown(flower, cancelled, "REVOKED"), 30, what=flower.log)
+    assert revoked["revoked"] >= revoked["received"]
+    assert '"notes-2"' in revoked["kwargs"]
+    assert get(flower, f"/task/{cancelled}").status == 200
+    assert http.request("POST", f"{api.url}/tasks/{cancelled}/retry", {}).status in {200, 202}
+    wait.until(lambda: shown(flower, cancelled, "PENDING"), 30, what=flower.log)
+
+    # No worker's events: these ends happen outside of a pool's process.
+    stack.worker(LEDGERQ_EVENTS_PER_SECOND="0")
+    killer = "on_purpose.kill_my_process"
+    killed = submit_as(api, {"task_type": killer, "task_parameters": {"why": "to see it"}})
+    endless = submit_as(api, {"task_type": "on_purpose.go_on", "task_parameters": {"why": "to see it"}})
+    quarantined = wait.until(lambda: shown(flower, killed, "FAILURE"), 60, what=stack.logs)
+    assert quarantined["exception"].startswith("TaskQuarantined(")
+    assert (quarantined["name"], json.loads(quarantined["kwargs"])) == (killer, {"why": "to see it"})
+    stopped = wait.until(lambda: shown(flower, endless, "FAILURE"), 60, what=stack.logs)
+    assert stopped["exception"].startswith("TimeLimitExceeded(")
+    done = wait.until(lambda: shown(flower, before, "SUCCESS"), 60, what=stack.logs)
+    assert "words" in done["result"]
+    assert done["runtime"] > 0
+    assert done["worker"].startswith("ledgerq@")
+    assert flower.stop() == 0
+    assert "flower.ledger.away" not in flower.log()
+    assert "Traceback" not in flower.log()
+    assert "destroyed" not in flower.log()
 
 
 def test_nobody_looks_without_a_password_and_nobody_changes_anything(stack, watched):

@@ -104,10 +104,6 @@ key: {{ empty .own.existingSecret | ternary .key .own.key }}
   valueFrom:
     secretKeyRef:
       {{- include "ledgerq.secretKeyRef" (dict "root" .root "own" .root.Values.database "key" "database-url" "chartSecret" .chartSecret) | nindent 6 }}
-{{ include "ledgerq.redisEnv" . }}
-{{- end -}}
-
-{{- define "ledgerq.redisEnv" -}}
 - name: REDIS_URL
   valueFrom:
     secretKeyRef:

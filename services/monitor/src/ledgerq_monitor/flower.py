@@ -1,7 +1,8 @@
-"""``ledgerq-flower``: Celery's Flower, configured for LedgerQ. The tasks on its pages are those inside the drains.
+"""``ledgerq-flower``: Celery's Flower, configured for LedgerQ. The tasks on its pages are LedgerQ's, not the drains.
 
-It reads events and asks workers; it never asks the ledger. Read only unless told otherwise; then what it orders goes
-through the workers, which cancel in the ledger and adopt what it sends.
+Workers tell it by events of the tasks inside drains; the others it reads from the ledger (`flower_tasks`), which it needs
+SELECT for. Read only unless told otherwise; then what it orders goes through the workers, which cancel in the ledger and
+adopt what it sends.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from celery import Celery
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, FiniteFloat, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_monitor.flower_tasks import LedgerTasks
+from ledgerq_shared.database import Database
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, is_loopback, load
 
@@ -29,14 +33,30 @@ _OAUTH_HANDLERS = {
     "okta": "flower.views.auth.OktaLoginHandler",
 }
 
+#: Seconds that one statement about the ledger's tasks may take.
+_LEDGER_SECONDS = 5.0
+
 _ABORT = "The ledger knows no abort: cancel the task (POST /tasks/{task_id}/cancel, or Revoke here)."
 
 
 class FlowerStores(StoreSettings):
-    """Where Redis is. The ledger is not needed."""
+    """Where Redis is, and the ledger: without it Flower shows what workers tell, and no more."""
 
     # pydantic-settings looks at defaults, too, and this one is no URL.
     database_url: str = Field("", validate_default=False)
+
+
+class EventSettings(BaseSettings):
+    """What Flower shares with the workers that tell it of tasks."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    events_per_second: FiniteFloat = Field(
+        100.0,
+        ge=0,
+        description="Most new tasks a second that Flower takes from the ledger, as many as it hears of from a worker; more "
+        "at once follow in the next minute, or are left out. 0: none.",
+    )
 
 
 class FlowerSettings(BaseSettings):
@@ -90,6 +110,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT; what prevents it is one line and exit 2."""
     try:
         settings, stores, logs = load(FlowerSettings), load(FlowerStores), load(LogSettings)
+        rate = load(EventSettings).events_per_second
         configure(logs, service="flower")
         logging.getLogger("tornado.access").setLevel(logging.WARNING)
         # It would open the API, also to the pages of other sites, to whoever reaches the port.
@@ -107,6 +128,11 @@ def main() -> None:
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
+    if stores.database_url:
+        ledger = Ledger(
+            Database(stores.database_url, application_name="ledgerq-flower", size=1), timeout=_LEDGER_SECONDS
+        )
+        flower.io_loop.spawn_callback(LedgerTasks(flower.events.state, ledger, rate=rate).follow)
     flower.start()
     flower.stop()
 

@@ -45,7 +45,8 @@ class WorkerSettings(BaseSettings):
         100.0,
         ge=0,
         description="Most tasks a second of a node that are shown to Flower and others that listen for Celery's events; "
-        "the rest is left out there, never in the ledger; failures have a share of their own. 0: none.",
+        "the rest is left out there, never in the ledger; failures have a share of their own. Flower takes as many new ones "
+        "a second from the ledger itself. 0: none.",
     )
     progress_interval: FiniteFloat = Field(
         0.1, ge=0, description="Least time between two progress records of a task, in seconds."

@@ -1,0 +1,183 @@
+"""The ledger's tasks on Flower's pages: those that wait, and ends that no pool process tells of.
+
+Workers tell of what happens inside a drain, and only of so much. Every two seconds the ledger is asked for what they do
+not tell: the newest tasks, and what has become of those that are shown. Where the two disagree the ledger is right, for
+workers tell only what it has accepted. Everything that touches Flower's state runs in its event loop; asking is done in
+one of its threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_shared.statements.read_flower import FlowerRow, Shown, newest_ids, read_changed, read_flower_tasks
+
+log = structlog.get_logger()
+
+#: Seconds between two looks.
+_LOOK_EVERY = 2.0
+#: An id is made before its commit, by the clock of another machine: a task is still found this long after its id's time.
+_GRACE = timedelta(seconds=60)
+#: Most ids that one look takes, and most shown tasks that it asks about; with more of them they take turns.
+_MOST_IDS = 10_000
+_MOST_ASKED = 2_000
+#: Most characters of an error's text, and of its traceback.
+_LONGEST = 1024
+_LONGEST_TRACEBACK = 4096
+
+
+class _News(NamedTuple):
+    """What one look has found."""
+
+    changed: Sequence[FlowerRow]
+    new: Sequence[FlowerRow]
+
+
+class LedgerTasks:
+    """Keeps Flower's state true to the ledger.
+
+    Args:
+        state: Flower's ``EventsState``.
+        rate: most new tasks taken from the ledger a second; more than that at once follow in the next minute, or are left
+            out until a worker tells of them. 0: none.
+    """
+
+    def __init__(self, state: Any, ledger: Ledger, *, rate: float) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._rate = rate
+        #: Ids at and after ``_since`` that were taken already.
+        self._taken: set[str] = set()
+        self._since: datetime | None = None
+        self._turn = 0
+        self._is_away = False
+
+    async def follow(self) -> None:
+        """Look again and again, until cancelled. While the ledger is away Flower goes on with what workers tell."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = self._whom_to_ask_about()
+            try:
+                self._show(await loop.run_in_executor(None, self._look, asked), asked)
+            except Exception as error:  # away, not migrated yet, no privilege: none of it is the end of Flower
+                if not self._is_away:
+                    log.warning("flower.ledger.away", error=str(error).partition("\n")[0])
+                self._is_away = True
+            else:
+                if self._is_away:
+                    log.info("flower.ledger.back")
+                self._is_away = False
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _whom_to_ask_about(self) -> dict[str, Shown]:
+        """What is shown and may still change: a task that has succeeded does not, one that failed may be retried."""
+        # ``data``: looking at a task is no use of it, by which the least recently used leave.
+        tasks = self._state.tasks.data.items()
+        shown = [Shown(uuid, one.state, _number(one.retries)) for uuid, one in tasks if one.state != "SUCCESS"]
+        start = self._turn if self._turn < len(shown) else 0
+        self._turn = start + _MOST_ASKED
+        return {one.uuid: one for one in shown[start : self._turn]}
+
+    def _look(self, asked: dict[str, Shown]) -> _News:
+        by_id = [one for one in asked.values() if _is_own_id(one.uuid)]
+        by_celery_id = [one for one in asked.values() if not _is_own_id(one.uuid)]
+        limit = min(self._state.tasks.limit, _MOST_IDS)
+        statements = [newest_ids(since=self._since, limit=limit)]
+        if by_id:
+            statements.append(read_changed(by_id, by="id"))
+        if by_celery_id:
+            statements.append(read_changed(by_celery_id, by="celery_id"))
+        [[(now, ids)], *changed] = self._ledger.fetch(*statements)
+        # At the start all that there is room for; later at most what the rate allows, the newest first.
+        allowed = limit if self._since is None and self._rate else int(self._rate * _LOOK_EVERY)
+        new = [task_id for task_id in ids if task_id not in self._taken][:allowed]
+        [rows] = self._ledger.fetch(read_flower_tasks(new)) if new else [[]]
+        self._since = now - _GRACE
+        self._taken = self._taken.intersection(ids).union(new)
+        return _News([FlowerRow(*row) for rows in changed for row in rows], [FlowerRow(*row) for row in sorted(rows)])
+
+    def _show(self, news: _News, asked: dict[str, Shown]) -> None:
+        tasks = self._state.tasks.data
+        for row in news.changed:
+            # Whichever of its ids it is shown by.
+            before = asked.get(row.celery_id or row.id) or asked[row.id]
+            task = tasks.get(before.uuid)
+            # What a worker has told since the look is newer.
+            if task is not None and (task.state, _number(task.retries)) == (before.state, before.retries):
+                self._put(before.uuid, row)
+        for row in news.new:
+            uuid = row.celery_id or row.id
+            if uuid not in tasks:
+                self._put(uuid, row)
+
+    def _put(self, uuid: str, row: FlowerRow) -> None:
+        """As Flower does with an event; but events cannot take a task back, as recovery and retry do, and need a worker."""
+        state = self._state
+        evicted = state._eviction_candidate(uuid)  # noqa: SLF001 - Flower's own steps around an event; its version is pinned
+        task, _ = state.get_or_create_task(uuid)
+        task.__dict__.update(self._fields_of(row))
+        state._seen_types.add(row.task_type)  # noqa: SLF001
+        state._index_task(task, evicted)  # noqa: SLF001
+
+    def _fields_of(self, row: FlowerRow) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "name": row.task_type,
+            "state": row.state,
+            "args": row.args or "[]",
+            "kwargs": row.parameters,
+            "retries": row.retries,
+            "sent": row.submitted_at,
+            # By this time the pages are sorted and filtered: for a task that waits it is when LedgerQ received it.
+            "received": row.submitted_at,
+            "started": row.started_at,
+            "timestamp": row.completed_at or row.started_at or row.submitted_at,
+            "eta": row.run_at and row.run_at.isoformat(),
+            "expires": row.expires_at and row.expires_at.isoformat(),
+            "worker": self._worker(row.worker),
+            "result": row.result if row.state == "SUCCESS" else None,
+            "runtime": None,
+            **_error(row.error if row.state in {"FAILURE", "RETRY"} else None),
+        }
+        for field, state in (("succeeded", "SUCCESS"), ("failed", "FAILURE"), ("revoked", "REVOKED")):
+            fields[field] = row.completed_at if row.state == state else None
+        if row.started_at is not None and row.completed_at is not None and row.state != "REVOKED":
+            fields["runtime"] = row.completed_at - row.started_at
+        return fields
+
+    def _worker(self, name: str | None) -> Any:
+        if name is None:
+            return None
+        hostname = f"ledgerq@{name.replace(':', '-')}"
+        # One that has gone is named, and not among the workers.
+        return self._state.workers.data.get(hostname) or self._state.Worker(hostname)
+
+
+def _is_own_id(uuid: str) -> bool:
+    """Whether it is an id of LedgerQ's making. Others were made by Celery, which makes no ids of version 7."""
+    try:
+        return UUID(uuid).version == 7
+    except ValueError:
+        return False
+
+
+def _number(retries: int | None) -> int:
+    """Unknown is no number of retries."""
+    return -1 if retries is None else retries
+
+
+def _error(text: str | None) -> dict[str, str | None]:
+    if text is None:
+        return {"exception": None, "traceback": None}
+    error = json.loads(text)
+    exception = f"{error.get('type')}({error.get('message')!r})"
+    traceback = str(error.get("traceback") or "")[-_LONGEST_TRACEBACK:]
+    # A lone surrogate would break the page.
+    return {"exception": exception[:_LONGEST], "traceback": traceback.encode(errors="replace").decode()}
