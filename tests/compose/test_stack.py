@@ -247,6 +247,6 @@ def test_down_keeps_the_volumes_and_down_v_removes_them(stack: ComposeStack):
     stack.key = ""
     assert stack.bearer == key
     assert stack.ended(task_id)["result"] == 49
-    stack.compose("down", "--volumes", timeout=240)
+    stack.compose("--profile", "*", "down", "--volumes", timeout=240)
     assert not docker(*listing).split()
     assert not docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={stack.project}")
