@@ -77,7 +77,7 @@ bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BEN
 
 bench-scale: $(DEVELOPMENT) ## a ledger of millions beside a small one; ROWS=10000000 DIR=folder with room (it says how much)
 	@test -n "$(DIR)" || { echo "DIR=… is missing: a folder with room for the data; it is deleted afterwards."; exit 2; }
-	$(BIN)/python -m benchmarks.scale --rows $(or $(ROWS),10000000) --folder $(DIR) $(if $(OPEN),--open-seconds $(OPEN))
+	$(BIN)/python -m benchmarks.scale --rows $(or $(ROWS),10000000) --folder $(DIR) $(if $(OPEN),--open-seconds $(OPEN)) $(if $(PAGE),--page)
 
 format: $(DEVELOPMENT) ## fix what ruff can fix
 	$(BIN)/ruff check --fix .

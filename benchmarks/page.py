@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.bed import ROOT
-from benchmarks.report import RESULTS, Row
+from benchmarks.report import RESULTS, Row, table
 
 PAGE = ROOT / "docs" / "reference" / "performance.md"
 
@@ -36,11 +36,9 @@ def _section(name: str) -> str:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     rows = [Row(**row) for row in found["rows"]]
     machine, base = found["machine"], found["base"]
-    heads = ["", found["unit"], *([f"× {base}"] if base else []), "CPU µs each", "notes"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
-    lines += [
-        _line([row.name, row.middle(), *([row.ratio()] if base else []), row.microseconds(), row.notes]) for row in rows
-    ]
+    columns = table(rows, found["unit"], base)
+    lines = [_line(list(columns)), _line(["---"] * len(columns))]
+    lines += [_line(cells) for cells in zip(*columns.values(), strict=True)]
     rounds = max((len(row.rounds) for row in rows), default=0)
     said = (
         f"{found['at']}, {machine['cores']} cores, Python {machine['python']}, rounds: {rounds}, "

@@ -48,14 +48,27 @@ class Row:
         return total + " + ".join(f"{name} {value:,.0f}" for name, value in middles.items() if value >= 0.5)
 
 
+def table(rows: Sequence[Row], unit: str, base: str) -> dict[str, list[str]]:
+    """Head -> cells of each column that says something."""
+    columns = {
+        "": [row.name for row in rows],
+        unit: [row.middle() for row in rows],
+        f"× {base}": [row.ratio() for row in rows],
+        "CPU µs each": [row.microseconds() for row in rows],
+        "notes": [row.notes for row in rows],
+    }
+    return {head: cells for head, cells in columns.items() if any(cells)}
+
+
 def show(title: str, unit: str, base: str, rows: Sequence[Row]) -> None:
     """Print the table."""
-    table = Table(title=title)
-    for name in ("", unit, f"× {base}" if base else "", "CPU µs each", "notes"):
-        table.add_column(name, justify="left" if name in {"", "notes", "CPU µs each"} else "right")
-    for row in rows:
-        table.add_row(row.name, row.middle(), row.ratio(), row.microseconds(), row.notes)
-    Console(width=None if os.isatty(1) else 170).print(table)
+    columns = table(rows, unit, base)
+    shown = Table(title=title)
+    for name in columns:
+        shown.add_column(name, justify="left" if name in {"", "notes", "CPU µs each"} else "right")
+    for cells in zip(*columns.values(), strict=True):
+        shown.add_row(*cells)
+    Console(width=None if os.isatty(1) else 170).print(shown)
 
 
 def write(name: str, unit: str, base: str, rows: Sequence[Row]) -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlencode, urlsplit
 
 import psycopg2
 
-from benchmarks import report
+from benchmarks import page, report
 from benchmarks.scale_ledger import (
     BYTES_A_TASK,
     BYTES_BESIDE,
@@ -113,6 +113,7 @@ def main() -> None:
         "--folder", type=Path, required=True, help="where the servers put their data; deleted afterwards"
     )
     parser.add_argument("--open-seconds", type=float, default=300.0, help="how long another transaction is left open")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/reference/performance.md")
     asked = parser.parse_args()
     if asked.rows < _SMALL:
         parser.error(f"--rows: at least {_SMALL:,}")
@@ -121,6 +122,8 @@ def main() -> None:
     _check_disk(asked.folder, asked.rows)
     with _sides(asked.folder, asked.rows) as (small, big):
         _run(small, big, asked.open_seconds)
+    if asked.page:
+        page.write(["scale"])
 
 
 def _check_disk(folder: Path, rows: int) -> None:
