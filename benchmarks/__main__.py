@@ -6,6 +6,7 @@ import argparse
 import importlib
 import signal
 import sys
+import time
 
 from benchmarks import page
 from benchmarks.bed import make_bed
@@ -22,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("benchmark", nargs="*", default=[], help=f"{', '.join(ALL)}; none: all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--number", type=int, default=60_000, help="tasks of LedgerQ's backlog; the others' follow")
+    parser.add_argument("--number", type=int, default=100_000, help="tasks of LedgerQ's backlog; the others' follow")
     parser.add_argument("--only", action="append", default=[], help="rows whose name contains this (and the base)")
     parser.add_argument("--page", action="store_true", help="write the tables into docs/reference/performance.md")
     asked = parser.parse_args()
@@ -34,7 +35,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and deleted
     with make_bed() as bed:
         for name in asked.benchmark or ALL:
+            begun = time.monotonic()
             importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(bed, options)
+            print(f"{name} took {time.monotonic() - begun:.0f} s", flush=True)
     if asked.page:
         page.write(asked.benchmark or ALL)
 

@@ -46,22 +46,22 @@ def _peers() -> list[Peer]:
     )
     bullmq, graphile = foreign.script("bullmq_app.js"), foreign.script("graphile_app.js")
     return [
-        Peer(BASE, _NOTHING, 0.1, _PREFORK, celery),
-        Peer("Celery prefork, results in Redis", "result for a day", 0.05, _PREFORK, [*celery, "noop_result"]),
-        Peer("Celery prefork, Flower listening", "Flower's memory", 0.05, [*_PREFORK, "-E"], celery, beside=FLOWER),
-        Peer("Celery threads", _NOTHING, 0.1, [*_CELERY, "-P", "threads", "-c", "2"], celery),
-        Peer("Dramatiq", _NOTHING, 0.3, ["-m", "dramatiq", "benchmarks.peers.dramatiq_app", "-p", "2"], dramatiq),
+        Peer(BASE, _NOTHING, 0.04, _PREFORK, celery),
+        Peer("Celery prefork, results in Redis", "result for a day", 0.025, _PREFORK, [*celery, "noop_result"]),
+        Peer("Celery prefork, Flower listening", "Flower's memory", 0.025, [*_PREFORK, "-E"], celery, beside=FLOWER),
+        Peer("Celery threads", _NOTHING, 0.04, [*_CELERY, "-P", "threads", "-c", "2"], celery),
+        Peer("Dramatiq", _NOTHING, 0.15, ["-m", "dramatiq", "benchmarks.peers.dramatiq_app", "-p", "2"], dramatiq),
         Peer(
             "TaskIQ",
             _NOTHING,
-            0.3,
+            0.15,
             ["-m", "taskiq", "worker", "benchmarks.peers.taskiq_app:broker", "-w", "2", "--log-level", "ERROR"],
             taskiq,
         ),
         Peer(
             "Procrastinate",
             "row, state, events",
-            0.02,
+            0.01,
             ["-m", "procrastinate", "--app=benchmarks.peers.procrastinate_app.app", "worker", "--concurrency=2"],
             procrastinate,
             schema=[*procrastinate, "schema"],

@@ -23,7 +23,7 @@ def run(bed: Bed, options: Options) -> None:
         wait.until(lambda: counting.total(bed.counts) == 1, 60, what="the first task has run")
         roots = {"api": api.pid, "worker": worker.pid, "maintenance": maintenance.pid, **bed.stores}
         url = stack.environment["DATABASE_URL"]
-        time.sleep(3)
+        time.sleep(12)  # an idle backend tells its last statistics after ten seconds
         for _ in range(options.rounds):
             before, begun, done = cpu.spent(roots), time.monotonic(), _transactions(url)
             time.sleep(_SECONDS)

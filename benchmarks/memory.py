@@ -14,15 +14,15 @@ from benchmarks.options import Options
 from benchmarks.system import NOOP, System, running
 from tests.support import wait
 
-#: Tasks for each one of N: a million for the usual 60,000.
-_PER_N = 50 / 3
+#: Tasks for each one of N: a million for the usual 100,000.
+_PER_N = 10
 _BATCH = 1000
 _WARM_UP = 0.1
 
 
 def run(bed: Bed, options: Options) -> None:
     """A backlog is made over HTTP while there is no worker, then run. One round: it is long."""
-    number = int(options.number * _PER_N) // _BATCH * _BATCH
+    number = options.number * _PER_N // _BATCH * _BATCH
     names = ("api", "worker", "maintenance")
     rows = {name: report.Row(f"{name}: growth of RSS, %") for name in names}
     redis_row = report.Row(f"Redis: MB more with {number:,} waiting")

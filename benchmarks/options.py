@@ -11,7 +11,7 @@ class Options:
 
     rounds: int = 3
     #: N: tasks of LedgerQ's backlog, from which the others' sizes follow.
-    number: int = 60_000
+    number: int = 100_000
     #: Parts of names; empty: everything.
     only: tuple[str, ...] = ()
 
