@@ -23,8 +23,20 @@ def test_the_monitor_is_alive_by_itself_and_ready_by_the_stores():
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     env = found.env("monitor")
     assert (env["LEDGERQ_MONITOR_HOST"], env["LEDGERQ_MONITOR_PORT"]) == ("0.0.0.0", "8001")
+    assert env["LEDGERQ_MONITOR_ALLOW_ANONYMOUS"] == "true"
     selector = found.one("Deployment", "monitor")["spec"]["selector"]["matchLabels"]
     assert found.one("Service", "monitor")["spec"]["selector"] == selector
+
+
+def test_with_a_secret_the_monitor_asks_for_its_token_and_prometheus_has_it():
+    metrics = {"enabled": True, "serviceMonitor": {"enabled": True}}
+    found = render(monitor={"auth": {"existingSecret": "scrape"}}, metrics=metrics)
+    secret = {"name": "scrape", "key": "token"}
+    env = found.env("monitor")
+    assert env["LEDGERQ_MONITOR_TOKEN"] == {"secretKeyRef": secret}
+    assert "LEDGERQ_MONITOR_ALLOW_ANONYMOUS" not in env
+    [endpoint] = found.one("ServiceMonitor", "monitor")["spec"]["endpoints"]
+    assert endpoint["authorization"] == {"credentials": secret}
 
 
 def test_the_monitor_can_be_left_out():

@@ -34,6 +34,19 @@ def test_a_monitor_without_postgresql_lives_but_is_not_ready(stack):
     assert "secret" not in monitor.log()
 
 
+def test_where_others_reach_it_a_token_is_needed_or_the_word_that_none_is(stack):
+    refused = stack.start("monitor", "-m", "ledgerq_monitor", LEDGERQ_MONITOR_HOST="0.0.0.0")
+    assert refused.wait() == 2
+    [line] = refused.log().splitlines()
+    assert line.startswith("ledgerq-monitor: LEDGERQ_MONITOR_HOST=0.0.0.0")
+    assert "LEDGERQ_MONITOR_TOKEN" in line
+    assert "LEDGERQ_MONITOR_ALLOW_ANONYMOUS" in line
+    with_token = stack.monitor(LEDGERQ_MONITOR_HOST="0.0.0.0", LEDGERQ_MONITOR_TOKEN="s3cret")
+    assert http.request("GET", f"{with_token.url}/metrics").status == 401
+    for_all = stack.monitor(LEDGERQ_MONITOR_HOST="0.0.0.0", LEDGERQ_MONITOR_ALLOW_ANONYMOUS="true")
+    assert http.request("GET", f"{for_all.url}/metrics").status == 200
+
+
 def test_a_bad_setting_is_one_line_and_exit_code_2(stack):
     monitor = stack.start("monitor", "-m", "ledgerq_monitor", LEDGERQ_MONITOR_PORT="many")
     assert monitor.wait() == 2

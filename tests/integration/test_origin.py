@@ -68,7 +68,12 @@ def test_the_requests_id_and_trace_are_in_what_the_task_logs(stack):
     assert (found["request_id"], found["trace_id"]) == ("order-7", TRACE_ID)
     assert (found["task_id"], found["attempt"], found["service"]) == (task_id, 1, "worker")
 
+    detail = http.request("GET", f"{api.url}/tasks/{task_id}").json()
+    assert (detail["request_id"], detail["trace_id"]) == ("order-7", TRACE_ID)
+
     answer = submit(api, "speaks", {"traceparent": "nonsense"}, word="again")
+    detail = http.request("GET", f"{api.url}/tasks/{answer.json()['task_id']}").json()
+    assert (detail["request_id"], detail["trace_id"]) == (answer.headers["x-request-id"], None)
     found = line(worker, event="said again")
     assert found["request_id"] == answer.headers["x-request-id"]
     assert "trace_id" not in found

@@ -55,6 +55,8 @@ class DetailRow(NamedTuple):
     tags: list[str] | None
     rerun_of: str | None
     unique_key: str | None
+    #: Where it comes from: :class:`ledgerq_shared.tracing.Origin` as text.
+    trace: str | None
     #: The tasks that repeat it, newest first, at most :data:`MOST_RERUNS`.
     reruns: list[str]
 
@@ -68,7 +70,8 @@ _STATUS = """id::text, task_type, state, queue, submitted_at, started_at, comple
 
 _DETAIL = f"""celery_id, priority, expires_at, retries, worker_deaths, time_limit, soft_time_limit,
        on_worker_lost, terminate, args::text, parameters::text, metadata::text, tags, rerun_of::text,
-       unique_key, ARRAY(SELECT r.id::text FROM task r WHERE r.rerun_of = task.id ORDER BY r.id DESC LIMIT {MOST_RERUNS})"""
+       unique_key, trace,
+       ARRAY(SELECT r.id::text FROM task r WHERE r.rerun_of = task.id ORDER BY r.id DESC LIMIT {MOST_RERUNS})"""
 
 
 def read_statuses(ids: Iterable[str]) -> Statement:

@@ -85,6 +85,8 @@ TASK_DETAIL: dict[str, Any] = {
     "rerun_of": None,
     "reruns": [],
     "unique_key": None,
+    "request_id": "01a20af5-9b0b-7ac1-a078-6b6458a8bc4d",
+    "trace_id": None,
     "attempts": [
         {
             "attempt": 1,

@@ -264,6 +264,11 @@ class TaskDetail(TaskStatus, kw_only=True, frozen=True):
     rerun_of: Annotated[str | None, Meta(description="The task that this one repeats.")]
     reruns: Annotated[list[str], Meta(description="The tasks that repeat this one, newest first, at most 100.")]
     unique_key: str | None
+    request_id: Annotated[
+        str | None,
+        Meta(description="`X-Request-ID` of the request that submitted it, or that its sending task came with."),
+    ]
+    trace_id: Annotated[str | None, Meta(description="Trace of that request (W3C Trace Context), if it had one.")]
     attempts: list[Attempt]
     links: Links
 

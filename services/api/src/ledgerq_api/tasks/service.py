@@ -29,6 +29,7 @@ from ledgerq_shared.statements.read_list import SummaryRow
 from ledgerq_shared.statements.read_task import StatusRow
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
 from ledgerq_shared.states import FINAL, State
+from ledgerq_shared.tracing import Origin
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
@@ -99,6 +100,7 @@ class TaskService:
     async def everything(self, task_id: str) -> schemas.TaskDetail:
         """All there is to know about one task."""
         status, detail, events = await self._reader.everything(task_id)
+        origin = Origin.parse(detail.trace).log_fields()
         return schemas.TaskDetail(
             **_status_fields(status, await self._catalogue.current()),
             parameters=schemas.raw(detail.parameters),
@@ -118,6 +120,8 @@ class TaskService:
             rerun_of=detail.rerun_of,
             reruns=detail.reruns,
             unique_key=detail.unique_key,
+            request_id=origin.get("request_id"),
+            trace_id=origin.get("trace_id"),
             attempts=attempts_of(events),
             links=schemas.Links(
                 self=f"/tasks/{status.id}",
