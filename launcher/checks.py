@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import psycopg2
-import redis
 
 from launcher.errors import LauncherError, UsageError
+from ledgerq_shared import redis_access
 from ledgerq_shared.embedded.ports import is_free
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def postgres_answers(url: str) -> None:
             "DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name"
         ) from None
     except psycopg2.OperationalError as error:
-        raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(error, url)}") from None
+        raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(str(error), url)}") from None
 
 
 def redis_answers(stores: StoreSettings) -> None:
@@ -54,18 +54,15 @@ def redis_answers(stores: StoreSettings) -> None:
 
 
 def _ping(name: str, url: str) -> None:
-    if not url.startswith(("redis://", "rediss://")):
-        return  # a Unix socket in Celery's own spelling, which Celery checks itself
-    _no_stray_characters(name, url)
+    for one in url.split(";") if url.startswith(redis_access.SENTINEL) else [url]:
+        _no_stray_characters(name, one)
     try:
-        client = redis.Redis.from_url(url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS)
-    except ValueError:
+        with redis_access.connection(url, client_name="ledgerq-launcher", timeout=_CONNECT_SECONDS) as connection:
+            connection.default_channel.client.ping()
+    except redis_access.REDIS_ERRORS as error:
+        raise LauncherError(f"Redis ({name}): {_one_line(redis_access.describe(error), url)}") from None
+    except (ValueError, TypeError):
         raise UsageError(f"{name} is not a Redis URL: expected redis://:password@host:port/0") from None
-    try:
-        with client:
-            client.ping()
-    except redis.RedisError as error:
-        raise LauncherError(f"Redis ({name}): {_one_line(error, url)}") from None
 
 
 def _no_stray_characters(name: str, url: str) -> None:
@@ -80,9 +77,8 @@ def _no_stray_characters(name: str, url: str) -> None:
         raise UsageError(f"{name}: percent-encode '@', '/', '?' and '#' in its password (%40, %2F, %3F, %23)")
 
 
-def _one_line(error: Exception, url: str) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
+def _one_line(text: str, url: str) -> str:
+    text = next(iter(text.strip().splitlines()), "it does not say why").strip()
     password = urlsplit(url).password
     for secret in {password, unquote(password)} if password else ():
         text = text.replace(secret, "***")

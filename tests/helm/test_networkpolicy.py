@@ -64,6 +64,18 @@ def test_those_who_may_come_in_are_named():
         assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
 
 
+def test_sentinels_are_reached_by_all_who_reach_redis():
+    found = scenario("sentinel")
+    for name in ("api", "worker", "maintenance", "monitor", "migrate"):
+        assert {6379, 26379} <= edges(found.one("NetworkPolicy", name))[1]
+    rules = found.one("NetworkPolicy", "api")["spec"]["egress"]
+    [redis] = [rule for rule in rules if {"port": 26379} in rule["ports"]]
+    assert redis["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "stores"}}}]
+    url = found.one("Secret", "secrets")["stringData"]["redis-url"]
+    assert url.startswith("sentinel://:secret@sentinel-0.stores.svc:26379;sentinel://")
+    assert url.endswith("/0?master_name=ledgerq")
+
+
 def test_the_embedded_stores_are_reached_by_the_release_only():
     none = {"existingSecret": ""}
     embedded = {"postgresql": {"enabled": True}, "redis": {"enabled": True}}

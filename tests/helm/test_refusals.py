@@ -13,6 +13,8 @@ from tests.helm.chart import CHART, HELMS, STORES, refusal
 
 MOVED = yaml.safe_load((CHART / "files" / "moved-keys.yaml").read_text("utf-8"))
 
+BY_SENTINEL = {"existingSecret": "", "url": "sentinel://x;sentinel://y/0?master_name=m"}
+
 #: What is wrong, and the message.
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"database": {"existingSecret": ""}}, "database: where is it? Set database.existingSecret"),
@@ -21,6 +23,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"redis": {"url": "redis://x"}}, "both redis.existingSecret and redis.url are set"),
     ({"embedded": {"postgresql": {"enabled": True}}}, "embedded.postgresql.enabled: database.existingSecret"),
     ({"embedded": {"redis": {"enabled": True}}}, "embedded.redis.enabled: redis.existingSecret"),
+    ({"redis": BY_SENTINEL | {"url": "sentinel://x"}}, "redis.url: does not name the master that the sentinels watch"),
+    (
+        {"redis": BY_SENTINEL, "networkPolicy": {"enabled": True}},
+        "networkPolicy.sentinelPort: redis.url names sentinels, and no pod could reach them",
+    ),
     ({"api": {"terminationGracePeriodSeconds": 14}}, "14 is less than api.preStopSeconds + 10 = 15"),
     ({"api": {"ingress": {"enabled": True}}}, "api.ingress.hosts: an Ingress needs a host"),
     ({"api": {"httpRoute": {"enabled": True}}}, "api.httpRoute.parentRefs: an HTTPRoute needs a Gateway"),

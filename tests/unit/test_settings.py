@@ -77,6 +77,7 @@ def test_every_spelling_of_a_postgresql_url_becomes_the_plain_one(
         ("valkeys://h/2", "rediss://h/2?ssl_cert_reqs=required"),
         ("redis+socket:///run/redis.sock?virtual_host=2", "redis+socket:///run/redis.sock?virtual_host=2"),
         (" redis://h ", "redis://h"),
+        ("sentinel://:p@h;sentinel://g/0?master_name=m", "sentinel://:p@h;sentinel://g/0?master_name=m"),
     ],
 )
 def test_every_spelling_of_a_redis_url_becomes_one_that_celery_knows(
@@ -121,7 +122,8 @@ def test_celerys_urls_are_filled_from_what_is_given(
         ),
         ({"DATABASE_URL": POSTGRES, "REDIS_URL": "redis://h:port"}, "REDIS_URL: has a port that is not a number"),
         ({"DATABASE_URL": POSTGRES, "REDIS_URL": "unix:///run/redis.sock"}, "redis+socket:///path/to/socket"),
-        ({"DATABASE_URL": POSTGRES, "REDIS_URL": "sentinel://h:26379/0"}, "Redis Sentinel is not supported"),
+        ({"DATABASE_URL": POSTGRES, "REDIS_URL": "sentinel://h:26379/0"}, "REDIS_URL: does not name the master"),
+        ({"DATABASE_URL": POSTGRES, "REDIS_URL": "rediss+sentinel://h/0"}, "which is not supported: Sentinel by TLS"),
         (
             {"DATABASE_URL": POSTGRES, "REDIS_URL": "redis://h", "CELERY_BROKER_URL": "amqp://h"},
             "CELERY_BROKER_URL: is not a Redis URL: it begins with 'amqp'",

@@ -15,7 +15,8 @@ import uuid
 from typing import Any
 
 import structlog
-from kombu.connection import Connection
+
+from ledgerq_shared import redis_access
 
 #: Name of the Celery task that a ticket calls.
 DRAIN_TASK = "ledgerq.drain"
@@ -30,19 +31,15 @@ class Broker:
     """Publishes tickets. Never raises because Redis is away: a ticket is a wake-up, not a promise.
 
     Args:
-        url: Celery's broker URL (``redis://``, ``rediss://``, ``redis+socket://``).
+        url: as in the settings (``redis://``, ``rediss://``, ``redis+socket://``, ``sentinel://``).
         client_name: shown in ``CLIENT LIST``: which process holds a connection.
         timeout: seconds for any command.
     """
 
     def __init__(self, url: str, *, client_name: str, timeout: float = 2.0) -> None:
         self._url = url
-        self._options: dict[str, Any] = {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
-            "client_name": client_name.replace(" ", "-"),  # Redis takes no spaces
-            "max_retries": 0,  # kombu's default blocks for six seconds when Redis refuses connections
-        }
+        self._client_name = client_name
+        self._timeout = timeout
         self._connection: Any = None
         self._client: Any = None
         self._lock = threading.Lock()
@@ -102,14 +99,12 @@ class Broker:
 
     def _connected(self) -> Any:
         if self._client is None:
-            # kombu knows how to reach Redis by every kind of URL; its channel has the client.
-            connection: Any = Connection
-            self._connection = connection(self._url, transport_options=self._options)
+            self._connection = redis_access.connection(self._url, client_name=self._client_name, timeout=self._timeout)
             self._client = self._connection.default_channel.client
         return self._client
 
     def _fail(self, error: Exception) -> None:
-        log.warning("broker.unavailable", error=str(error) or type(error).__name__)
+        log.warning("broker.unavailable", error=redis_access.describe(error))
         self._quiet_until = time.monotonic() + _QUIET_AFTER_FAILURE
         self._drop()
 

@@ -18,13 +18,16 @@ from psycopg2.extensions import parse_dsn
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledgerq_shared import redis_access
+
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://")
+_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_access.SENTINEL)
 #: What other clients of Redis take and Celery or LedgerQ does not, and what to do.
 _OTHER_SCHEMES = {
     "unix": "write a Unix socket as 'redis+socket:///path/to/socket?virtual_host=0'",
-    "sentinel": "Redis Sentinel is not supported; name the primary, or a proxy that follows it",
-    "redis+sentinel": "Redis Sentinel is not supported; name the primary, or a proxy that follows it",
+    "redis+sentinel": "write 'sentinel://host:26379;sentinel://other:26379/0?master_name=NAME'",
+    "rediss+sentinel": "Sentinel by TLS; use a tunnel, or a proxy by rediss://",
+    "sentinels": "Sentinel by TLS; use a tunnel, or a proxy by rediss://",
 }
 
 
@@ -38,7 +41,11 @@ class StoreSettings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False)
 
     database_url: str = Field(description="PostgreSQL, the ledger: `postgresql://user:password@host:port/name`.")
-    redis_url: str | None = Field(None, description="Redis or Valkey; fills both Celery URLs where they are not set.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis or Valkey; fills both Celery URLs where they are not set. By Sentinel: "
+        "`sentinel://:password@host:26379;sentinel://other:26379/0?master_name=NAME`.",
+    )
     celery_broker_url: str | None = Field(None, description="Celery's broker; `REDIS_URL` unless set.")
     celery_result_backend: str | None = Field(None, description="Celery's result backend; `REDIS_URL` unless set.")
 
@@ -68,6 +75,7 @@ class StoreSettings(BaseSettings):
         for spelling, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
             if url.startswith(spelling):
                 url = known + url.removeprefix(spelling)
+        redis_access.access(url)  # says what is wrong with Sentinel's
         _check_port(url)
         return _verified(url)
 

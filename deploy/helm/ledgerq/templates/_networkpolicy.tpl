@@ -38,6 +38,9 @@ spec:
     {{- $embedded := get $.root.Values.embedded (eq . "database" | ternary "postgresql" "redis") }}
     - ports:
         - port: {{ $embedded.enabled | ternary (eq . "database" | ternary 5432 6379) (get $policy (printf "%sPort" .)) }}
+        {{- if and (eq . "redis") (not $embedded.enabled) $policy.sentinelPort }}
+        - port: {{ $policy.sentinelPort }}
+        {{- end }}
       {{- if $embedded.enabled }}
       to:
         - podSelector:

@@ -21,6 +21,7 @@ from ledgerq_monitor.collectors.collector import Ledger
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared.database import Database
 from ledgerq_shared.logging import configure
+from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, is_loopback, load
 
 if TYPE_CHECKING:
@@ -185,8 +186,9 @@ def _set_options(options: Any, settings: FlowerSettings) -> None:
 
 
 def _celery(stores: StoreSettings) -> Celery:
-    app = Celery("ledgerq-flower", broker=stores.broker_url, backend=stores.result_backend, set_as_current=False)
+    app = Celery("ledgerq-flower", set_as_current=False)
     app.conf.update(
+        celery_broker(stores.broker_url) | celery_result_backend(stores.result_backend),
         accept_content=["json"],
         result_accept_content=["json"],
         # What it sends goes where workers take it up; Celery's own default is a queue that nobody serves.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from kombu.connection import Connection
+
+from ledgerq_shared import redis_access
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,15 +38,8 @@ def ask_redis(url: str) -> Answer:
 
 @contextlib.contextmanager
 def redis_client(url: str, *, timeout: float) -> Iterator[Any]:
-    """A client of Redis on a connection of its own, by any kind of URL that Celery takes."""
-    options = {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "client_name": "ledgerq-monitor",
-        "max_retries": 0,  # kombu's default blocks for six seconds when Redis refuses connections
-    }
-    connection: Any = Connection
-    with connection(url, transport_options=options) as opened:
+    """A client of Redis on a connection of its own, by any kind of URL that the settings take."""
+    with redis_access.connection(url, client_name="ledgerq-monitor", timeout=timeout) as opened:
         yield opened.default_channel.client
 
 

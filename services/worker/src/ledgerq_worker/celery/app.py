@@ -11,6 +11,7 @@ from pathlib import Path
 
 from celery import Celery
 
+from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_worker.catalogue.task_modules import load_task_modules, make_importable, module_names
 
@@ -37,8 +38,10 @@ def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: st
             result_extended=False,
         )
         app.set_default()
+    broker = celery_broker(stores.broker_url)
     app.conf.update(
-        broker_url=stores.broker_url,
+        broker_url=broker["broker_url"],
+        broker_transport_options=(app.conf.broker_transport_options or {}) | broker["broker_transport_options"],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_serializer="json",
@@ -47,7 +50,11 @@ def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: st
         result_serializer="json",
     )
     if not celery_app or app.conf.result_backend is None:
-        app.conf.result_backend = stores.result_backend
+        backend = celery_result_backend(stores.result_backend)
+        app.conf.result_backend = backend["result_backend"]
+        app.conf.result_backend_transport_options = (app.conf.result_backend_transport_options or {}) | backend[
+            "result_backend_transport_options"
+        ]
     app.set_current()
     load_task_modules(module_names(task_modules), examples=True)
     app.loader.import_default_modules()

@@ -140,8 +140,10 @@ class ControlPanel:
         return found
 
     def _stats(self, state: Any, **more: Any) -> Any:
-        """Celery's own, without the drains: it counts messages."""
+        """Celery's own, without the drains: it counts messages. And without what Celery hides but here: passwords."""
         stats = self._celerys["stats"](state, **more)
+        if isinstance(stats.get("broker"), dict):
+            stats["broker"].pop("transport_options", None)  # with Sentinel they have the sentinels' password
         stats["total"] = {name: count for name, count in stats.get("total", {}).items() if name != DRAIN_TASK}
         return stats
 

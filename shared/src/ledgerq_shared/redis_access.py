@@ -1,0 +1,160 @@
+"""How Redis is reached: the only place that makes a client of a Redis URL, or tells Celery what the URL means.
+
+Celery spells Sentinel as ``sentinel://host:26379;sentinel://other:26379/0`` and takes the rest from options beside the
+URL. Ours has everything in itself, so that one setting, one Secret or one file is enough::
+
+    sentinel://:password@host:26379;sentinel://other:26379/0?master_name=mymaster&sentinel_password=secret
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from redis.sentinel import MasterNotFoundError
+
+SENTINEL = "sentinel://"
+
+_SENTINEL_PORT = 26379
+#: How long one sentinel may take for anything, in seconds; then the next is asked.
+_SENTINEL_SECONDS = 1.0
+_PARAMETERS = ("master_name", "sentinel_username", "sentinel_password")
+
+_AWAY = "sentinels do not answer, or the ones that do know no such master that is up"
+_UNKNOWN = "all sentinels answer, and know no such master that is up"
+
+#: What a client may raise when Redis does not answer.
+REDIS_ERRORS = (RedisError, OperationalError, OSError)
+
+
+@dataclass(frozen=True)
+class Access:
+    """A Redis URL as Celery and kombu take it. Both parts may hold passwords.
+
+    Attributes:
+        options: for ``broker_transport_options`` and ``result_backend_transport_options``; empty without Sentinel.
+    """
+
+    url: str = field(repr=False)
+    options: dict[str, Any] = field(repr=False, default_factory=dict)
+
+
+def access(url: str) -> Access:
+    """What Celery and kombu are to be told.
+
+    Raises:
+        ValueError: a ``sentinel://`` URL is malformed. The text says what is wrong, and repeats nothing of the URL.
+    """
+    return _by_sentinel(url) if url.startswith(SENTINEL) else Access(url)
+
+
+def connection(url: str, *, client_name: str, timeout: float) -> Any:
+    """A kombu connection, not yet opened: ``default_channel.client`` is redis-py's client of the present master.
+
+    Release it and make another after an error. Without Sentinel the master is the server that the URL names.
+
+    Args:
+        client_name: shown in ``CLIENT LIST``: which process holds a connection.
+        timeout: seconds for any command.
+    """
+    place = access(url)
+    options = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "client_name": client_name.replace(" ", "-"),  # Redis takes no spaces
+        "max_retries": 0,  # kombu's default blocks for six seconds when Redis refuses connections
+        **place.options,
+    }
+    make: Any = Connection
+    return make(place.url, transport_options=options)
+
+
+def celery_broker(url: str) -> dict[str, Any]:
+    """Celery's settings for this broker."""
+    place = access(url)
+    return {"broker_url": place.url, "broker_transport_options": place.options}
+
+
+def celery_result_backend(url: str) -> dict[str, Any]:
+    """Celery's settings for this result backend."""
+    place = access(url)
+    return {"result_backend": place.url, "result_backend_transport_options": place.options}
+
+
+def describe(error: BaseException) -> str:
+    """Why Redis does not answer, in one line. redis-py's own words for a missing master run over several clients."""
+    cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(cause, MasterNotFoundError):
+        found, _, failures = text.partition(" : ")
+        return f"{found}: {_AWAY if failures else _UNKNOWN}"
+    return text
+
+
+def _by_sentinel(url: str) -> Access:
+    addresses, _, query = url.partition("?")
+    options = _options(query)
+    hosts: list[str] = []
+    credentials: set[str] = set()
+    databases: set[str] = set()
+    written = addresses.split(";")
+    if not all(one.startswith(SENTINEL) for one in written):
+        raise ValueError("has a sentinel that does not begin with 'sentinel://'; in a password write ';' as %3B")
+    for one in written:
+        hosts.append(_host(one))
+        credentials.add(urlsplit(one).netloc.rpartition("@")[0])
+        databases.add(urlsplit(one).path.strip("/"))
+    credential, database = _only(credentials, "user and password"), _only(databases, "number of a database") or "0"
+    if not (database.isascii() and database.isdigit()):
+        raise ValueError("has something after its last '/' that is not the number of a database")
+    user = f"{credential}@" if credential else ""
+    # To each of them, for Celery looks at the first, and kombu at the one that it has turned to.
+    return Access(";".join(f"{SENTINEL}{user}{host}/{database}" for host in hosts), options)
+
+
+def _host(url: str) -> str:
+    host: str | None
+    port: int | None
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, _SENTINEL_PORT if parts.port is None else parts.port
+        if parts.fragment:
+            host = None
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise ValueError(
+            "has a sentinel whose host or port cannot be read; in a password write '@', '/', '?' and '#' as %XX"
+        )
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _only(found: set[str], what: str) -> str:
+    given = found - {""}
+    if len(given) > 1:
+        raise ValueError(f"gives more than one {what}: it is the master's, and the same by every sentinel")
+    return given.pop() if given else ""
+
+
+def _options(query: str) -> dict[str, Any]:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    if any(name.startswith("ssl") for name in given):
+        raise ValueError("asks for TLS, which is not supported with Sentinel; use a tunnel, or a proxy by rediss://")
+    if any(name not in _PARAMETERS for name in given) or SENTINEL in query:
+        raise ValueError(f"has something else after '?' than {', '.join(_PARAMETERS)}, which stand once, at the end")
+    if not given.get("master_name"):
+        raise ValueError("does not name the master that the sentinels watch; add '?master_name=NAME'")
+    # redis-py's own patience with a sentinel that is away is several seconds, and Celery's is without end.
+    sentinel: dict[str, Any] = {
+        "socket_timeout": _SENTINEL_SECONDS,
+        "socket_connect_timeout": _SENTINEL_SECONDS,
+        "retry": None,
+    }
+    for name in ("username", "password"):
+        if value := given.get(f"sentinel_{name}"):
+            sentinel[name] = value
+    return {"master_name": given["master_name"], "sentinel_kwargs": sentinel}
