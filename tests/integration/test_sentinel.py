@@ -104,11 +104,13 @@ def test_when_the_master_changes_everybody_follows_and_every_task_ends_once(
     wait.until(lambda: "ledgerq_redis_up 1.0" in metrics(monitor), 60, what=lambda: metrics(monitor))
     assert http.request("GET", f"{monitor.url}/readyz").status == 200
 
-    def names_of_clients() -> set[str]:
+    def is_followed() -> bool:
+        accepted.append(submit(api, len(accepted)))  # whose connection broke while it was idle notices on its next use
         with watched.client() as client:
-            return {one["name"] for one in client.client_list()}
+            return {"ledgerq-api", "ledgerq-agent"} <= {one["name"] for one in client.client_list()}
 
-    wait.until(lambda: {"ledgerq-api", "ledgerq-agent"} <= names_of_clients(), 60, what=lambda: str(names_of_clients()))
+    wait.until(is_followed, 60, interval=0.5, what="API and agent on the new master")
+    wait.until(lambda: all(map(has_succeeded, accepted)), 60, what=stack.logs)
     texts = [seen_by_flower(flower), inspected(plain), stack.logs()]
     plain.close()
     assert not [text for text in texts if PASSWORD in text or SENTINEL_PASSWORD in text]
