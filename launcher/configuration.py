@@ -30,6 +30,8 @@ class Configuration:
     api_port: int
     monitor_port: int
     flower_port: int
+    #: The worker's metrics; maintenance has the next port. None: neither is scraped.
+    metrics_port: int | None
     grace_seconds: float
 
 
@@ -54,6 +56,7 @@ def configure(environment: Mapping[str, str], options: Options) -> Configuration
         api_port=options.api_port or _port(environment, "LEDGERQ_API_PORT", 8000),
         monitor_port=_port(environment, "LEDGERQ_MONITOR_PORT", 8001),
         flower_port=_port(environment, "LEDGERQ_FLOWER_PORT", 5555),
+        metrics_port=_metrics_port(environment, options),
         grace_seconds=_seconds(environment, "LEDGERQ_GRACE_SECONDS", 30.0),
     )
 
@@ -78,9 +81,11 @@ def service_environment(
     return {**environment, **told}
 
 
-def worker_environment(environment: Mapping[str, str], options: Options) -> dict[str, str]:
-    """Return the worker's environment: the services' and the worker's own flags."""
-    told = {}
+def worker_environment(
+    environment: Mapping[str, str], options: Options, configuration: Configuration
+) -> dict[str, str]:
+    """Return the worker's environment: the services', the worker's own flags, and where it is scraped."""
+    told = {"LEDGERQ_METRICS_PORT": str(configuration.metrics_port or 0)}
     if options.worker_concurrency is not None:
         told["LEDGERQ_WORKER_CONCURRENCY"] = str(options.worker_concurrency)
     if options.worker_loglevel is not None:
@@ -88,12 +93,10 @@ def worker_environment(environment: Mapping[str, str], options: Options) -> dict
     return {**environment, **told}
 
 
-def maintenance_environment(workers: Mapping[str, str]) -> dict[str, str]:
+def maintenance_environment(workers: Mapping[str, str], configuration: Configuration) -> dict[str, str]:
     """Return maintenance's environment: the worker's, with the next port for its metrics, if there are to be any."""
-    port = workers.get("LEDGERQ_METRICS_PORT") or "0"
-    if not port.isdecimal() or int(port) == 0:
-        return dict(workers)  # none; or the worker says what is wrong with it
-    return {**workers, "LEDGERQ_METRICS_PORT": str(int(port) + 1)}
+    port = configuration.metrics_port
+    return {**workers, "LEDGERQ_METRICS_PORT": str(0 if port is None else port + 1)}
 
 
 def _stores(environment: Mapping[str, str]) -> StoreSettings | None:
@@ -117,6 +120,16 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise UsageError(f"{name}: {text!r} is not a port between 1 and 65535")
     return int(text)
+
+
+def _metrics_port(environment: Mapping[str, str], options: Options) -> int | None:
+    """Whoever starts the monitor wants to see the worker's figures, too."""
+    if environment.get("LEDGERQ_METRICS_PORT") == "0":
+        return None
+    port = _port(environment, "LEDGERQ_METRICS_PORT", 8002)
+    if port == 65535:
+        raise UsageError("LEDGERQ_METRICS_PORT: maintenance takes the port after it: set 65534 at most")
+    return port if options.monitor or environment.get("LEDGERQ_METRICS_PORT") else None
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -81,6 +81,9 @@ def _check(options: Options, configuration: Configuration) -> None:
     if options.monitor:
         checks.port_is_free("127.0.0.1", configuration.monitor_port, change="LEDGERQ_MONITOR_PORT")
         checks.port_is_free("127.0.0.1", configuration.flower_port, change="LEDGERQ_FLOWER_PORT")
+    if options.worker and configuration.metrics_port is not None:
+        for port in (configuration.metrics_port, configuration.metrics_port + 1):
+            checks.port_is_free("127.0.0.1", port, change="LEDGERQ_METRICS_PORT")
     if configuration.stores is not None:
         checks.postgres_answers(configuration.stores.database_url)
         checks.redis_answers(configuration.stores)
@@ -117,12 +120,11 @@ def _services(options: Options, configuration: Configuration, environment: dict[
     if options.api:
         yield Service("API", ("-m", "ledgerq_api"), environment, _STOP_SECONDS)
     if options.worker:
-        workers = worker_environment(environment, options)
+        workers = worker_environment(environment, options, configuration)
         patience = configuration.grace_seconds + _STOP_SECONDS
         yield Service("worker", ("-m", "ledgerq_worker", "run"), workers, patience)
-        yield Service(
-            "maintenance", ("-m", "ledgerq_worker", "maintenance"), maintenance_environment(workers), _STOP_SECONDS
-        )
+        maintenance = maintenance_environment(workers, configuration)
+        yield Service("maintenance", ("-m", "ledgerq_worker", "maintenance"), maintenance, _STOP_SECONDS)
     if options.monitor:
         yield Service("monitor", ("-m", "ledgerq_monitor"), environment, _STOP_SECONDS)
         yield Service("Flower", ("-m", "ledgerq_monitor.flower"), environment, _STOP_SECONDS)

@@ -50,6 +50,11 @@ def _places(configuration: Configuration, options: Options, base: str) -> Iterat
     if options.monitor:
         yield "monitor", f"http://127.0.0.1:{configuration.monitor_port}/health"
         yield "metrics", f"http://127.0.0.1:{configuration.monitor_port}/metrics"
+        if options.api:
+            yield "of the API", f"{base}/metrics"
+    if options.worker and (port := configuration.metrics_port) is not None:
+        yield "of the worker", f"http://127.0.0.1:{port}/metrics; of maintenance: port {port + 1}"
+    if options.monitor:
         yield "Flower", f"http://127.0.0.1:{configuration.flower_port}"
     if configuration.stores is None:
         folder = configuration.data_folder.resolve()

@@ -52,12 +52,16 @@ def test_a_second_ctrl_c_does_not_wait_for_a_stubborn_worker(bare_stack, stores)
 
 def test_the_screen_says_where_everything_is_and_what_to_try(bare_stack, stores):
     port = str(free_port())
-    running = launch(bare_stack, "--run-monitor", LEDGERQ_MONITOR_PORT=port, **stores)
+    metrics = free_port()
+    running = launch(
+        bare_stack, "--run-monitor", LEDGERQ_MONITOR_PORT=port, LEDGERQ_METRICS_PORT=str(metrics), **stores
+    )
     text = running.says("Stop with Ctrl-C")
     assert f"{running.url}/docs" in text
     assert f"curl -s {running.url}/tasks/submit" in text
     assert "process_document" in text
     assert f"http://127.0.0.1:{port}/health" in text
+    assert f"http://127.0.0.1:{metrics}/metrics; of maintenance: port {metrics + 1}" in text
     assert stores["DATABASE_URL"].split(":")[2].split("@")[0] not in text
 
 

@@ -26,6 +26,7 @@ def launch(stack: Stack, *flags: str, standins: bool = True, **environment: str)
         environment["PYTHONPATH"] = str(STANDINS)
     environment.setdefault("LEDGERQ_MONITOR_PORT", str(free_port()))
     environment.setdefault("LEDGERQ_FLOWER_PORT", str(free_port()))
+    environment.setdefault("LEDGERQ_METRICS_PORT", "0")
     running = stack.start("launcher", str(MAIN), "--api-port", str(port), *flags, **environment)
     running.url = f"http://127.0.0.1:{port}"
     return running

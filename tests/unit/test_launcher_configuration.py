@@ -75,7 +75,7 @@ def test_only_the_worker_is_told_the_workers_flags():
     assert told["LEDGERQ_DEBUG"] == "true"
     assert "LEDGERQ_WORKER_CONCURRENCY" not in told
     assert "LEDGERQ_LOG_LEVEL" not in told
-    worker = worker_environment(told, options)
+    worker = worker_environment(told, options, configure({}, options))
     assert (worker["LEDGERQ_WORKER_CONCURRENCY"], worker["LEDGERQ_LOG_LEVEL"]) == ("3", "error")
 
 
@@ -116,13 +116,28 @@ def test_the_screen_shows_a_host_that_a_browser_reaches(host, visible):
     assert visible_host(host) == visible
 
 
-@pytest.mark.parametrize(("port", "next_one"), [("8002", "8003"), ("0", "0"), ("", ""), ("many", "many")])
-def test_maintenance_has_the_next_port_for_its_metrics(port, next_one):
-    assert maintenance_environment({"LEDGERQ_METRICS_PORT": port, "X": "y"}) == {
-        "LEDGERQ_METRICS_PORT": next_one,
-        "X": "y",
-    }
+@pytest.mark.parametrize(
+    ("flags", "port", "ports"),
+    [
+        (["--run-monitor"], None, ("8002", "8003")),
+        (["--run-monitor"], "", ("8002", "8003")),
+        (["--run-monitor"], "9100", ("9100", "9101")),
+        (["--run-monitor"], "0", ("0", "0")),
+        ([], None, ("0", "0")),
+        ([], "9100", ("9100", "9101")),
+    ],
+)
+def test_with_the_monitor_the_worker_and_maintenance_are_scraped_too(flags, port, ports):
+    environment = {"X": "y"} if port is None else {"X": "y", "LEDGERQ_METRICS_PORT": port}
+    options = parse(flags)
+    configuration = configure(environment, options)
+    worker = worker_environment(environment, options, configuration)
+    maintenance = maintenance_environment(worker, configuration)
+    assert (worker["LEDGERQ_METRICS_PORT"], maintenance["LEDGERQ_METRICS_PORT"]) == ports
+    assert maintenance["X"] == "y"
 
 
-def test_without_a_port_for_metrics_maintenance_gets_none():
-    assert maintenance_environment({"X": "y"}) == {"X": "y"}
+@pytest.mark.parametrize("port", ["65535", "many"])
+def test_a_port_for_metrics_must_leave_the_next_one_to_maintenance(port):
+    with pytest.raises(UsageError, match="LEDGERQ_METRICS_PORT"):
+        configure({"LEDGERQ_METRICS_PORT": port}, parse([]))
