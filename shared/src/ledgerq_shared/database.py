@@ -28,9 +28,9 @@ _OUTAGES = ("25006", "25P03")
 #: Sent data that the server's host does not acknowledge for this long means a lost connection, in milliseconds.
 _UNANSWERED_AFTER = 15_000
 #: PostgreSQL notices only by the kernel's keepalives, after two hours, that a client's host has vanished in the middle of
-#: a transaction. Until then its locks would hold up whoever goes on with the same tasks. (One round trip, like a bare
-#: BEGIN, and good behind PgBouncer: the setting ends with the transaction.)
-_BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'"
+#: a transaction. Until then its locks would hold up whoever goes on with the same tasks. (It goes with the first
+#: statement, so it costs no round trip, and is good behind PgBouncer: the setting ends with the transaction.)
+_BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'; "
 
 
 class Database:
@@ -57,7 +57,8 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, timeout: float = 30.0) -> Iterator[type_cursor]:
-        """A cursor in a transaction that is committed at the end, or rolled back by an exception.
+        """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
+        with the first statement.
 
         Args:
             timeout: seconds to wait for a free connection.
@@ -66,18 +67,26 @@ class Database:
             LedgerUnavailable: PostgreSQL is away; nothing was recorded.
             OutcomeUnknown: the connection was lost during COMMIT.
         """
-        if not self._slots.acquire(timeout=timeout):
-            raise LedgerUnavailable("All connections to PostgreSQL are busy; try again.")
-        try:
-            connection = self._connection()
+        with self._pooled(timeout) as connection:
+            yield from self._in_transaction(connection)
+
+    def fetch(self, statement: Statement, timeout: float = 30.0) -> list[tuple[Any, ...]]:
+        """The rows of one statement that only reads: a transaction by itself, in one round trip.
+
+        Args:
+            timeout: seconds to wait for a free connection.
+
+        Raises:
+            LedgerUnavailable: PostgreSQL is away.
+        """
+        with self._pooled(timeout) as connection:
             try:
-                yield from self._in_transaction(connection)
-            except BaseException:
-                self._give_back(connection)
+                return execute(connection.cursor(cursor_factory=_LoggingCursor if self._debug else None), statement)
+            except psycopg2.Error as error:
+                _close_if_lost(connection)
+                if is_outage(error):
+                    raise LedgerUnavailable(_reason(error)) from error
                 raise
-            self._give_back(connection)
-        finally:
-            self._slots.release()
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -86,10 +95,22 @@ class Database:
         for connection in free:
             connection.close()
 
+    @contextlib.contextmanager
+    def _pooled(self, timeout: float) -> Iterator[psycopg2.extensions.connection]:
+        if not self._slots.acquire(timeout=timeout):
+            raise LedgerUnavailable("All connections to PostgreSQL are busy; try again.")
+        try:
+            connection = self._connection()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        finally:
+            self._slots.release()
+
     def _in_transaction(self, connection: psycopg2.extensions.connection) -> Iterator[type_cursor]:
         try:
-            cursor = connection.cursor(cursor_factory=_LoggingCursor if self._debug else None)
-            cursor.execute(_BEGIN)
+            cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
             yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)
@@ -99,6 +120,8 @@ class Database:
         except BaseException:
             _roll_back(connection)
             raise
+        if not cursor.has_begun:
+            return
         try:
             cursor.execute("COMMIT")
         except psycopg2.Error as error:
@@ -167,6 +190,10 @@ def is_passing(error: psycopg2.Error) -> bool:
 def _roll_back(connection: psycopg2.extensions.connection) -> None:
     with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
         cursor.execute("ROLLBACK")
+    _close_if_lost(connection)
+
+
+def _close_if_lost(connection: psycopg2.extensions.connection) -> None:
     if connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_UNKNOWN:
         connection.close()
 
@@ -175,3 +202,19 @@ class _LoggingCursor(psycopg2.extensions.cursor):
     def execute(self, query: Any, params: Any = None) -> None:
         log.debug("database.statement", sql=" ".join(str(query).split())[:2000])
         super().execute(query, params)
+
+
+class _Transaction(psycopg2.extensions.cursor):
+    """Begins with its first statement, in the same round trip."""
+
+    has_begun = False
+
+    def execute(self, query: Any, params: Any = None) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            query = _BEGIN + query
+        super().execute(query, params)
+
+
+class _LoggingTransaction(_Transaction, _LoggingCursor):
+    pass

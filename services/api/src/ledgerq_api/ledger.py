@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Database, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.sql import Statement
 
@@ -32,33 +32,46 @@ class Ledger:
 
     async def run(self, work: Callable[[type_cursor], T]) -> T:
         """What ``work`` returns, done in one transaction that only reads, or may be repeated."""
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._readers, self.repeatable, work)
-        try:
-            return await asyncio.wait_for(future, self.timeout)
-        except TimeoutError:
-            raise no_answer(self.timeout) from None
+        return await self._in_time(self.repeatable, work)
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
-        """The rows of one statement."""
-        return await self.run(lambda cursor: execute(cursor, statement))
+        """The rows of one statement that only reads."""
+        return await self._in_time(self.rows, statement)
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """What ``work`` returns; for computing that would hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
     def repeatable(self, work: Callable[[type_cursor], T]) -> T:
-        """Run in the calling thread. A connection that died while idle costs a second try, not an error."""
-        try:
+        """As :meth:`run`, in the calling thread."""
+
+        def once() -> T:
             with self.database.transaction(timeout=self.timeout) as cursor:
                 return work(cursor)
-        except Unavailable:
-            with self.database.transaction(timeout=self.timeout) as cursor:
-                return work(cursor)
+
+        return _twice(once)
+
+    def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """As :meth:`fetch`, in the calling thread."""
+        return _twice(lambda: self.database.fetch(statement, self.timeout))
 
     def close(self) -> None:
         """Let the threads end when they are done."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_time(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await asyncio.wait_for(self.in_thread(work, *args), self.timeout)
+        except TimeoutError:
+            raise no_answer(self.timeout) from None
+
+
+def _twice(work: Callable[[], T]) -> T:
+    """A connection that died while idle costs a second try, not an error."""
+    try:
+        return work()
+    except Unavailable:
+        return work()
 
 
 def no_answer(timeout: float) -> LedgerUnavailable:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.dispatch import slots_by_queue
 
@@ -49,6 +48,6 @@ class Wakeups:
     def _known_slots(self) -> dict[str, int]:
         if time.monotonic() - self._slots_at > _SLOTS_ARE_FRESH:
             with contextlib.suppress(Unavailable):  # the last known numbers are near enough
-                self._slots = dict(self._ledger.repeatable(lambda cursor: execute(cursor, slots_by_queue())))
+                self._slots = dict(self._ledger.rows(slots_by_queue()))
             self._slots_at = time.monotonic()
         return self._slots

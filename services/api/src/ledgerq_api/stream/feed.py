@@ -17,7 +17,6 @@ from typing import Any
 import structlog
 
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.events import Event, StoredEvent, expand
 from ledgerq_shared.statements.read_stream import read_news
@@ -151,9 +150,7 @@ class Feed:
         statement = read_news([one.task_id for one in waiting], [one.seen for one in waiting], limit=_MOST_EVENTS)
         loop = asyncio.get_running_loop()
         try:
-            rows = await loop.run_in_executor(
-                self._thread, self._ledger.repeatable, lambda cursor: execute(cursor, statement)
-            )
+            rows = await loop.run_in_executor(self._thread, self._ledger.rows, statement)
         except Unavailable:
             return _TRY_AGAIN_AFTER  # the streams stay: what happens meanwhile is in the ledger afterwards
         except Exception:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from ledgerq_api import metrics
@@ -18,6 +19,7 @@ from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, TaskNotFound
 from ledgerq_shared.events import Event, StoredEvent, expand
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.read_task import (
     ATTEMPT_KINDS,
     DetailRow,
@@ -87,7 +89,7 @@ class TaskReader:
         """The task's own id, and the first ``limit`` events whose ``seq`` is above ``after``."""
 
         def work(cursor: type_cursor) -> tuple[str, list[Event]]:
-            status = _read(cursor, [task_id])[task_id]
+            status = _read(cursor, task_id)
             statement = read_events(status.id, submitted_at=status.submitted_at, after=after, limit=limit)
             steps = expand(StoredEvent(*event) for event in execute(cursor, statement))
             # A stored row may stand for steps that an earlier page has shown.
@@ -102,27 +104,26 @@ class TaskReader:
 
     def _read_statuses(self, ids: list[str]) -> list[StatusRow | LedgerQError]:
         with metrics.flush("status", len(ids)):
-            found = self._ledger.repeatable(lambda cursor: _find(cursor, set(ids)))
+            found = _find(self._ledger.rows, set(ids))
         return [found.get(task_id) or not_found(task_id) for task_id in ids]
 
 
-def _read(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
-    """As :func:`_find`, but all must be there."""
-    found = _find(cursor, ids)
-    for task_id in ids:
-        if task_id not in found:
-            raise not_found(task_id)
+def _read(cursor: type_cursor, task_id: str) -> StatusRow:
+    """As :func:`_find`, but it must be there."""
+    found = _find(partial(execute, cursor), [task_id]).get(task_id)
+    if found is None:
+        raise not_found(task_id)
     return found
 
 
-def _find(cursor: type_cursor, ids: Iterable[str]) -> dict[str, StatusRow]:
-    """Rows by the id that was asked for."""
+def _find(fetch: Callable[[Statement], list[tuple[Any, ...]]], ids: Collection[str]) -> dict[str, StatusRow]:
+    """Rows by the id that was asked for; ``fetch`` runs a statement."""
     own = {task_id: task_id.lower() for task_id in ids if _UUID.fullmatch(task_id)}
-    rows = {row[0]: StatusRow._make(row) for row in execute(cursor, read_statuses(set(own.values())))} if own else {}
+    rows = {row[0]: StatusRow._make(row) for row in fetch(read_statuses(set(own.values())))} if own else {}
     found = {task_id: rows[own_id] for task_id, own_id in own.items() if own_id in rows}
     others = [task_id for task_id in ids if task_id not in found and _may_be_celerys(task_id)]
     if others:
-        for celery_id, *row in execute(cursor, read_statuses_by_celery_id(others)):
+        for celery_id, *row in fetch(read_statuses_by_celery_id(others)):
             found[celery_id] = StatusRow._make(row)
     return found
 
