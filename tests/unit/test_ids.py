@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgerq_shared import ids
-from ledgerq_shared.ids import first_id_at, new_task_id, time_of
+from ledgerq_shared.ids import first_id_at, new_task_id, new_task_ids, time_of
 
 # 48 bits of milliseconds reach to the year 10889; Python's datetime ends before.
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
@@ -38,6 +38,15 @@ def test_ids_of_one_process_increase_strictly_also_from_many_threads():
     for one in made:
         assert one == sorted(one)
     assert len({task_id for one in made for task_id in one}) == 8000
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 511, 513, 10_000])
+def test_ids_made_together_are_as_good_as_ids_made_one_by_one(count: int):
+    made = [new_task_id(), *new_task_ids(count), new_task_id()]
+    assert len(made) == count + 2
+    assert made == sorted(made)
+    assert {(task_id.version, task_id.variant) for task_id in made} == {(7, uuid4().variant)}
+    assert len({task_id.int & (1 << 62) - 1 for task_id in made}) == len(made)  # what is random is never used twice
 
 
 def test_order_survives_as_text_and_as_bytes():

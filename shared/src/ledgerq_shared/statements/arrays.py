@@ -6,12 +6,22 @@ literal of the array's text form is parsed about ten times as fast.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from uuid import UUID
+
+import msgspec
 
 
 def text_array(values: Iterable[str | None]) -> str:
     """The literal of a ``text[]`` (cast it in the statement)."""
+    values = list(values)
+    if None not in values:
+        # All of them at once; a NUL, which psycopg2 refuses, is in none of them.
+        texts: list[str] = values  # type: ignore[assignment]
+        joined = "\0".join(texts).replace("\\", "\\\\").replace('"', '\\"')
+        if texts and joined.count("\0") == len(texts) - 1:
+            return '{"' + joined.replace("\0", '","') + '"}'
     return (
         "{"
         + ",".join(
@@ -24,6 +34,11 @@ def text_array(values: Iterable[str | None]) -> str:
 def plain_array(values: Iterable[object]) -> str:
     """The literal of an array whose elements need no quoting: numbers, UUIDs, booleans; ``None`` becomes NULL."""
     return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+def id_array(ids: Sequence[UUID]) -> str:
+    """The literal of a ``uuid[]``; a tenth of what :func:`plain_array` takes for it."""
+    return "{" + msgspec.json.encode(ids).decode()[1:-1] + "}"
 
 
 def time_array(values: Iterable[datetime | None]) -> str:

@@ -6,17 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.arrays import plain_array, text_array
+from ledgerq_shared.statements.arrays import id_array, plain_array, text_array
 
 DEFAULT_PRIORITY = 5
 
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+class NewTask(NamedTuple):
     """A task about to be accepted. JSON fields are already encoded texts: they are stored as they are."""
 
     id: UUID
@@ -34,8 +33,7 @@ class NewTask:
     trace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewTaskOptions:
+class NewTaskOptions(NamedTuple):
     """What most submits leave out. ``None`` means: not given."""
 
     #: Not before this moment (RFC 3339 where it is a text); or ``countdown`` seconds from now by the database's clock.
@@ -71,7 +69,7 @@ class NewTaskOptions:
         return json.dumps({name: value for name in _OPTION_NAMES if (value := _plain(getattr(self, name))) is not None})
 
 
-_OPTION_NAMES = tuple(NewTaskOptions.__dataclass_fields__)
+_OPTION_NAMES = NewTaskOptions._fields
 
 
 def _plain(value: Any) -> Any:
@@ -80,13 +78,19 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def submit_tasks(tasks: Sequence[NewTask]) -> Statement:
+def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statement:
     """Accept ``tasks``. Rows: ``(queue, ready)``: of those that were not there before, how many may run now.
 
     Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. An id
     that is there twice is taken once. A time that is already past counts as "at once". Unique keys are not looked at:
     see :func:`~ledgerq_shared.statements.unique.submit_unique_tasks`.
+
+    Args:
+        are_new: their ids are this process's own, each there once, and no statement with any of them was sent so far:
+            nothing can be in their way, so nothing is looked for. An id that is there all the same is an error.
     """
+    if are_new and all(task.options is None for task in tasks):
+        return Statement(_SUBMIT_PLAIN, _parameters(tasks))
     actors = {task.actor for task in tasks}
     return Statement(_SUBMIT if len(actors) == 1 else _SUBMIT_OF_SEVERAL, submit_parameters(tasks))
 
@@ -96,6 +100,10 @@ def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
     if len({task.id for task in tasks}) < len(tasks):
         # Each would write a first event, with one and the same number.
         tasks = list({task.id: task for task in tasks}.values())
+    return _parameters(tasks)
+
+
+def _parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
     # Few kinds of tasks make up a large batch: what they have in common is sent once, and each task has a number.
     kinds: dict[tuple[str, str, int, str], int] = {}
     numbers = [
@@ -103,7 +111,7 @@ def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
     ]
     has_options = any(task.options is not None for task in tasks)
     return {
-        "id": plain_array([task.id for task in tasks]),
+        "id": id_array([task.id for task in tasks]),
         "kind": plain_array(numbers),
         "task_type": text_array([kind[0] for kind in kinds]),
         "queue": text_array([kind[1] for kind in kinds]),
@@ -176,6 +184,27 @@ new AS (
 
 
 _ACCEPTED = "SELECT queue, count(*) FILTER (WHERE coalesce(run_at <= now(), true)) FROM new GROUP BY queue"
+# Most submits: new tasks that say nothing special, all of which become ready at once.
+_SUBMIT_PLAIN = """
+WITH input AS MATERIALIZED (
+  SELECT u.id, (%(task_type)s::text[])[u.kind] AS task_type, (%(queue)s::text[])[u.kind] AS queue,
+         (%(priority)s::smallint[])[u.kind] AS priority, (%(actor)s::text[])[u.kind] AS actor, u.parameters, u.trace
+  FROM unnest(%(id)s::uuid[], %(kind)s::integer[], %(parameters)s::text[], %(trace)s::text[])
+       AS u(id, kind, parameters, trace)
+), new AS (
+  INSERT INTO task (id, task_type, queue, priority, submitted_at, parameters, trace)
+  SELECT id, task_type, queue, priority, now(), parameters::json, trace FROM input
+), made_ready AS (
+  INSERT INTO ready (task_id, queue, priority, run_at, task_type)
+  SELECT id, queue, priority, now(), task_type FROM input
+), logged AS (
+  INSERT INTO task_event (task_id, seq, at, kind, actor) SELECT id, 1, now(), 'submitted', actor FROM input
+), counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, 'PENDING', count(*) FROM input GROUP BY task_type, queue
+)
+SELECT queue, count(*) FROM input GROUP BY queue
+"""
 _SUBMIT = f"WITH {INPUT}, {accepted_from('input', of_one=True)} {_ACCEPTED}"
 _SUBMIT_OF_SEVERAL = f"WITH {INPUT}, {accepted_from('input')} {_ACCEPTED}"
 

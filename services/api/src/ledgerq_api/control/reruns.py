@@ -36,14 +36,13 @@ def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catal
     if edits.task_parameters is not UNSET:
         fields["task_parameters"] = _merged(earlier.parameters, edits.task_parameters)
     task = draft(SubmitBody(**fields), _lenient(catalogue, earlier), actor, trace=origin().text())
-    options = dataclasses.replace(
-        task.options or NewTaskOptions(),
+    options = (task.options or NewTaskOptions())._replace(
         rerun_of=UUID(task_id),
         args=earlier.args,
         # Arguments in Celery's JSON are to be read as such; callbacks and chains are not run a second time.
         celery="{}" if earlier.is_from_celery else None,
     )
-    return dataclasses.replace(task, options=options)
+    return task._replace(options=options)
 
 
 def _fields(earlier: RepeatableTask) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -36,12 +37,21 @@ _decode = msgspec.json.Decoder().decode
 Body = TypeVar("Body")
 
 
-def draft(body: SubmitBody, catalogue: Catalogue, actor: str, place: str = "#", *, trace: str | None = None) -> NewTask:
-    """A new task with an id of its own.
+def draft(
+    body: SubmitBody,
+    catalogue: Catalogue,
+    actor: str,
+    place: str = "#",
+    *,
+    task_id: UUID | None = None,
+    trace: str | None = None,
+) -> NewTask:
+    """A new task.
 
     Args:
         actor: who submits it, for the event log.
         place: JSON pointer of the body within the request, for error messages.
+        task_id: its id, made just now; null: one is made.
         trace: which request it comes with.
 
     Raises:
@@ -49,7 +59,7 @@ def draft(body: SubmitBody, catalogue: Catalogue, actor: str, place: str = "#", 
     """
     task_type = catalogue.find(body.task_type, f"{place}/task_type")
     return NewTask(
-        new_task_id(),
+        task_id or new_task_id(),
         task_type.name,
         task_type.queue if body.queue is None else _queue(body.queue, place),
         _parameters(body, task_type, f"{place}/task_parameters"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -164,7 +165,7 @@ class Accepted(Struct, frozen=True):
 class BatchItem(Struct, frozen=True):
     """One accepted task of a batch, in the batch's order."""
 
-    task_id: _Uuid
+    task_id: UUID
     status: Annotated[State, Meta(description="PENDING; of a task that holds the unique key, its state.")] = (
         State.PENDING
     )

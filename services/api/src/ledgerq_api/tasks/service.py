@@ -25,6 +25,7 @@ from ledgerq_api.tasks.long_poll import LongPoll
 from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_shared.errors import InvalidRequest, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.events import Event
+from ledgerq_shared.ids import new_task_ids
 from ledgerq_shared.statements.read_list import SummaryRow
 from ledgerq_shared.statements.read_task import StatusRow
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
@@ -180,9 +181,7 @@ def matches(if_none_match: bytes, row: StatusRow) -> bool:
 
 def _batch_answer(outcomes: Sequence[Outcome]) -> str:
     items = [
-        schemas.BatchItem(str(outcome))
-        if isinstance(outcome, UUID)
-        else schemas.BatchItem(str(outcome.id), outcome.state)
+        schemas.BatchItem(outcome) if isinstance(outcome, UUID) else schemas.BatchItem(outcome.id, outcome.state)
         for outcome in outcomes
     ]
     return encode(schemas.BatchAccepted(items, len(items))).decode()
@@ -191,7 +190,10 @@ def _batch_answer(outcomes: Sequence[Outcome]) -> str:
 def _draft_all(
     bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, actor: str, trace: str | None
 ) -> list[NewTask]:
-    return [draft(body, catalogue, actor, f"#/tasks/{index}", trace=trace) for index, body in enumerate(bodies)]
+    return [
+        draft(body, catalogue, actor, f"#/tasks/{index}", task_id=task_id, trace=trace)
+        for index, (body, task_id) in enumerate(zip(bodies, new_task_ids(len(bodies)), strict=True))
+    ]
 
 
 def checked_key(key: str) -> str:

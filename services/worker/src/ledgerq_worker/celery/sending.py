@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import tzinfo
 from typing import Any
 
@@ -164,7 +163,7 @@ def _with_unique_key(task: NewTask, unique: dict[str, Any]) -> NewTask:
     if seconds is not None and not 0 < seconds <= LONGEST_TTL:
         raise ValueError(f"unique_ttl must be above 0 and at most {LONGEST_TTL} seconds")
     options = task.options or NewTaskOptions()
-    return replace(task, options=replace(options, unique_key=key, unique_policy=policy, unique_ttl=seconds))
+    return task._replace(options=options._replace(unique_key=key, unique_policy=policy, unique_ttl=seconds))
 
 
 def _next_leg(
