@@ -48,8 +48,8 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.settings import StoreSettings
 
-#: One for each thread that uses the database: submits, batch submits, statuses, streams, wake-ups, keys, four readers.
-_CONNECTIONS = 10
+#: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, four readers.
+_CONNECTIONS = 11
 
 _WIRE_TYPES = [
     *task_schemas.WIRE_TYPES,

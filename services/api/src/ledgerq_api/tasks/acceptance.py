@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 _MOST_ITEMS = 1000
 
+#: Batch submits that are written at the same time.
+_BATCHES = 2
+
 #: Parameters per statement, in characters: a thousand tasks with a megabyte each must not become one string.
 _MOST_CHARACTERS = 8 * 1024 * 1024
 
@@ -72,9 +75,10 @@ class Acceptance:
         self._wakeups = wakeups
         self._timeout = timeout
         self._lock = threading.Lock()
-        # A thread each: a large batch must not make single submits wait, nor the reverse.
+        # Threads of their own: a large batch must not make single submits wait, nor the reverse. Batches have two, so that
+        # PostgreSQL writes the one while the other's statement is being made.
         self._singles = ThreadPoolExecutor(1, thread_name_prefix="submit")
-        self._batches = ThreadPoolExecutor(1, thread_name_prefix="submit-batch")
+        self._batches = ThreadPoolExecutor(_BATCHES, thread_name_prefix="submit-batch")
         self._batcher: AsyncBatcher[Submission, Outcome] = AsyncBatcher(
             self._flush, max_items=_MOST_ITEMS, executor=self._singles
         )
@@ -107,7 +111,7 @@ class Acceptance:
 
         def work() -> str:
             with metrics.flush("batch", len(tasks)):
-                return self._until_known(lambda: self._commit_batch(tasks, key, answer))
+                return self._until_known(lambda are_new: self._commit_batch(tasks, key, answer, are_new=are_new))
 
         write = loop.run_in_executor(self._batches, work)
         try:
@@ -150,23 +154,26 @@ class Acceptance:
         the same ids, until the answer is known.
         """
         with self._lock:
+            # Of a flush that failed, a part may be committed before its rest comes here again.
+            are_new = not any(submission.is_begun for submission in submissions)
             for submission in submissions:
                 submission.is_begun = not submission.is_abandoned
         wanted = [submission for submission in submissions if submission.is_begun]
         outcomes: Mapping[UUID, Outcome | BaseException] = {}
         if wanted:
             with metrics.flush("submit", len(wanted)):
-                outcomes = self._until_known(lambda: self._commit(wanted))
+                outcomes = self._until_known(lambda is_first: self._commit(wanted, are_new=are_new and is_first))
         return [outcomes.get(submission.task.id, _ABANDONED) for submission in submissions]
 
-    def _until_known(self, commit: Callable[[], tuple[T, Counter[str]]]) -> T:
+    def _until_known(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
+        """What ``commit`` comes to; it is told whether it is called for the first time."""
         give_up_at = time.monotonic() + _RESEND_FOR
         is_unknown = False
         tries = 0
         while True:
             tries += 1
             try:
-                outcome, ready = commit()
+                outcome, ready = commit(tries == 1)
             except OutcomeUnknown:
                 is_unknown = True
             except LedgerUnavailable:
@@ -181,10 +188,13 @@ class Acceptance:
             if tries > 1:
                 time.sleep(_RESEND_PAUSE)
 
-    def _commit(self, submissions: Sequence[Submission]) -> tuple[dict[UUID, Outcome | BaseException], Counter[str]]:
+    def _commit(
+        self, submissions: Sequence[Submission], *, are_new: bool
+    ) -> tuple[dict[UUID, Outcome | BaseException], Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             outcomes = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
-            submitted = submit(cursor, [item.task for item in submissions if item.task.id not in outcomes])
+            tasks = [item.task for item in submissions if item.task.id not in outcomes]
+            submitted = submit(cursor, tasks, are_new=are_new)
             if submitted.others:
                 _redirect(cursor, submissions, submitted.others)
         final: dict[UUID, Outcome | BaseException] = {item.task.id: item.task.id for item in submissions}
@@ -197,7 +207,12 @@ class Acceptance:
         return final, +submitted.ready
 
     def _commit_batch(
-        self, tasks: Sequence[NewTask], key: KeyedSubmit | None, answer: Callable[[list[Outcome]], str]
+        self,
+        tasks: Sequence[NewTask],
+        key: KeyedSubmit | None,
+        answer: Callable[[list[Outcome]], str],
+        *,
+        are_new: bool,
     ) -> tuple[str, Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             if key is not None and not execute(cursor, reserve_keys([key])):
@@ -205,7 +220,7 @@ class Acceptance:
                 if bytes(sha) != key.body_sha256 or earlier is None:
                     raise IdempotencyKeyReused
                 return earlier, Counter()
-            submitted = submit(cursor, tasks)
+            submitted = submit(cursor, tasks, are_new=are_new)
             outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []
             for index, task in enumerate(tasks if submitted.others else ()):
                 other = submitted.others.get(task.id, task.id)
