@@ -50,6 +50,8 @@ _ROUNDS = 3
 _REQUESTS = 40
 _CLAIMERS = 200
 _CLAIM = 50
+#: How much longer the large ledger may take.
+_GOAL = 1.5
 #: A task is waiting for every ten that are finished.
 _WAITING_SHARE = 10
 
@@ -196,6 +198,8 @@ def _run(small: Side, big: Side, open_seconds: float) -> None:
         rows += _compare(f"transaction open for {open_seconds:g} s", figures, small, big)
     rows += _compare_claimers(small, big, {name: figures[name] for name in ("status", "list", "list status=SUCCESS")})
     report.write("scale", "ms, large ledger", "small ledger", rows)
+    slower = [f"{row.name} {row.ratio()}" for row in rows if statistics.median(row.ratios) > _GOAL]
+    print(f"More than {_GOAL} × the small ledger: {'; '.join(slower) or 'nothing'}.")
 
 
 def _figures(small: Side, big: Side) -> dict[str, Take]:
@@ -272,6 +276,8 @@ def _add_round(row: report.Row, small: list[float], big: list[float]) -> None:
     row.rounds.append(round(after, 3))
     row.ratios.append(round(after / before, 3))
     row.notes = f"small {before:.2f} ms"
+    if len(row.rounds) == _ROUNDS:
+        print(f"{row.name}: {row.middle()} ms, {row.ratio()} × {before:.2f} ms", flush=True)
 
 
 def _shown(title: str, rows: list[report.Row]) -> list[report.Row]:
