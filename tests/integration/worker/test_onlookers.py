@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -86,6 +87,54 @@ def test_whoever_listens_is_told_of_every_task_and_of_no_drain(work: Work, liste
     listener.stop()
     worker.says("worker.events.off")
     ledger_checks.assert_sound(work.database_url)
+
+
+class Wire:
+    """What of Celery's events goes to this test's Redis database."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._client = redis.Redis.from_url(redis_url, socket_timeout=None)  # nothing may be sent for a while
+        self._database = int(self._client.connection_pool.connection_kwargs["db"])
+        self._is_over = threading.Event()
+        self.published: list[str] = []
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        with self._client.monitor() as monitor:
+            for seen in monitor.listen():
+                command = seen["command"]
+                if seen["db"] == self._database and command.startswith("PUBLISH") and "celeryev" in command:
+                    self.published.append(command)
+                if self._is_over.is_set():
+                    return
+
+    def __enter__(self) -> Wire:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._client.ping()  # one more command to see
+        self._thread.join(10)
+
+    def beats(self) -> int:
+        return sum("worker.heartbeat" in one for one in self.published)
+
+
+def test_while_nobody_listens_no_task_sends_an_event(work: Work, listener: Listener, redis_database: str):
+    worker = work.start()
+    with Wire(redis_database) as wire:
+        wait.until(lambda: wire.beats() > 0, 20, what="the node asks whether anybody listens")
+        for task_id in [work.submit("echo", value=number) for number in range(300)]:
+            work.ended(task_id)
+        seen = wire.beats()
+        wait.until(lambda: wire.beats() > seen, 20, what="all of it was seen: the node has asked again")
+        assert len(wire.published) == wire.beats()
+        # The same wire sees the events of a single task, once somebody listens.
+        listener.start()
+        worker.says("worker.events.on")
+        work.ended(work.submit("echo", value="heard"))
+        wait.until(lambda: any("task.multi" in one for one in wire.published), 20, what=lambda: str(wire.published))
 
 
 def test_a_long_task_is_shown_while_it_runs(work: Work, listener: Listener):
