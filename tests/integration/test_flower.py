@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from urllib.parse import quote, urlencode
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 
@@ -208,3 +211,45 @@ def test_oauth_guards_the_pages_where_it_is_set(stack):
     assert answer.status == 302
     assert answer.headers["location"].startswith("/login")
     assert flower.stop() == 0
+
+
+@pytest.mark.parametrize(("email", "status"), [("ann@example.org", 200), ("eve@example.com", 403)])
+def test_who_logs_in_with_the_provider_is_let_in_by_the_address(stack, email, status):
+    answers = {"/v1/token": {"access_token": "t0ken"}, "/v1/userinfo": {"email": email, "email_verified": True}}
+
+    class Provider(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers[self.path]).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    provider = HTTPServer(("127.0.0.1", 0), Provider)
+    threading.Thread(target=provider.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{provider.server_port}"
+    flower = stack.flower(
+        LEDGERQ_FLOWER_OAUTH_PROVIDER="okta", LEDGERQ_FLOWER_OAUTH_KEY="k", LEDGERQ_FLOWER_OAUTH_SECRET="s",
+        LEDGERQ_FLOWER_OAUTH_REDIRECT_URI="http://127.0.0.1/login", LEDGERQ_FLOWER_OAUTH_EMAILS=".*@example.org",
+        FLOWER_OAUTH2_OKTA_BASE_URL=address,
+    )  # fmt: skip
+    sent = http.request("GET", f"{flower.url}/login")
+    assert sent.status == 302
+    assert sent.headers["location"].startswith(f"{address}/v1/authorize?")
+    [state] = parse_qs(urlsplit(sent.headers["location"]).query)["state"]
+    cookie = {"cookie": sent.headers["set-cookie"].partition(";")[0]}
+    assert http.request("GET", f"{flower.url}/login?code=c&state=forged", headers=cookie).status >= 400
+    back = http.request("GET", f"{flower.url}/login?code=c&state={state}", headers=cookie)
+    provider.shutdown()
+    provider.server_close()
+    if status == 403:
+        assert back.status == 403
+    else:
+        assert back.status == 302
+        [user] = re.findall(r"user=[^;]+", back.headers["set-cookie"])
+        assert http.request("GET", f"{flower.url}/tasks", headers={"cookie": user}).status == 200
