@@ -7,6 +7,7 @@ import importlib
 import signal
 import sys
 import time
+import traceback
 
 from benchmarks import page
 from benchmarks.bed import make_bed
@@ -33,13 +34,21 @@ def main() -> None:
     options = Options(max(1, asked.rounds), asked.number, tuple(name for name in asked.only if name))
     configure(LogSettings(log_level="error"), service="bench")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and deleted
+    done = []
     with make_bed() as bed:
         for name in asked.benchmark or ALL:
             begun = time.monotonic()
-            importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(bed, options)
+            try:
+                importlib.import_module(f"benchmarks.{name.replace('-', '_')}").run(bed, options)
+            except Exception:  # an hour of the others' figures shall not be lost
+                traceback.print_exc()
+            else:
+                done.append(name)
             print(f"{name} took {time.monotonic() - begun:.0f} s", flush=True)
     if asked.page:
-        page.write(asked.benchmark or ALL)
+        page.write(done)
+    if failed := [name for name in asked.benchmark or ALL if name not in done]:
+        sys.exit(f"Failed: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":
