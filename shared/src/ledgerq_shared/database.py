@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: a small pool, one way to open a transaction, one way to run a statement.
 
 All database code is synchronous psycopg2; the API runs it in its batchers' threads. Nothing here relies on session
-state, so a PgBouncer in transaction mode may stand between.
+state, so a PgBouncer in transaction mode may stand between; without one, sessions keep the busiest statements prepared.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import psycopg2.extensions
 import structlog
 
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.prepared import Session, run
 from ledgerq_shared.sql import Statement
 
 type_cursor = psycopg2.extensions.cursor
@@ -42,16 +43,26 @@ class Database:
         size: most connections kept open; a thread that finds none free waits for one.
         connect_timeout: seconds.
         debug: log every statement.
+        keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
+            processes that run the same few statements all day and read no table whole.
     """
 
     def __init__(
-        self, url: str, *, application_name: str, size: int = 4, connect_timeout: int = 5, debug: bool = False
+        self,
+        url: str,
+        *,
+        application_name: str,
+        size: int = 4,
+        connect_timeout: int = 5,
+        debug: bool = False,
+        keeps_statements: bool = False,
     ) -> None:
         self._url = url
         self._application_name = application_name
         self._connect_timeout = connect_timeout
         self._debug = debug
-        self._free: list[psycopg2.extensions.connection] = []
+        self._keeps_statements = keeps_statements
+        self._free: list[Session] = []
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(size)
 
@@ -84,7 +95,7 @@ class Database:
                 return execute(connection.cursor(cursor_factory=_LoggingCursor if self._debug else None), statement)
             except psycopg2.Error as error:
                 _close_if_lost(connection)
-                if is_outage(error):
+                if self._is_nothing_recorded(connection, error):
                     raise LedgerUnavailable(_reason(error)) from error
                 raise
 
@@ -96,7 +107,7 @@ class Database:
             connection.close()
 
     @contextlib.contextmanager
-    def _pooled(self, timeout: float) -> Iterator[psycopg2.extensions.connection]:
+    def _pooled(self, timeout: float) -> Iterator[Session]:
         if not self._slots.acquire(timeout=timeout):
             raise LedgerUnavailable("All connections to PostgreSQL are busy; try again.")
         try:
@@ -108,13 +119,13 @@ class Database:
         finally:
             self._slots.release()
 
-    def _in_transaction(self, connection: psycopg2.extensions.connection) -> Iterator[type_cursor]:
+    def _in_transaction(self, connection: Session) -> Iterator[type_cursor]:
         try:
             cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
             yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)
-            if is_outage(error):
+            if self._is_nothing_recorded(connection, error):
                 raise LedgerUnavailable(_reason(error)) from error
             raise
         except BaseException:
@@ -130,7 +141,16 @@ class Database:
                 raise OutcomeUnknown from error
             raise
 
-    def _connection(self) -> psycopg2.extensions.connection:
+    def _is_nothing_recorded(self, connection: Session, error: psycopg2.Error) -> bool:
+        """Whether the same work may just be tried again, on another connection."""
+        if connection.has_lost_statements(error):
+            # Something passes our sessions on to others and does not say so: from now on do without.
+            self._keeps_statements = False
+            connection.close()
+            return True
+        return is_outage(error)
+
+    def _connection(self) -> Session:
         with self._lock:
             while self._free:
                 connection = self._free.pop()
@@ -146,13 +166,16 @@ class Database:
                 keepalives_interval=2,
                 keepalives_count=3,
                 tcp_user_timeout=_UNANSWERED_AFTER,
+                connection_factory=Session,
             )
+            connection.autocommit = True  # BEGIN and COMMIT are ours: see _BEGIN
+            if self._keeps_statements:
+                connection.keep_statements_if_possible()
         except psycopg2.OperationalError as error:
             raise LedgerUnavailable(_reason(error)) from error
-        connection.autocommit = True  # BEGIN and COMMIT are ours: see _BEGIN
         return connection
 
-    def _give_back(self, connection: psycopg2.extensions.connection) -> None:
+    def _give_back(self, connection: Session) -> None:
         if connection.closed:
             # After a restart of PostgreSQL every pooled connection is dead: do not make each caller find one out.
             self.close()
@@ -163,7 +186,7 @@ class Database:
 
 def execute(cursor: type_cursor, statement: Statement) -> list[tuple[Any, ...]]:
     """Run a statement; its rows, or none where it returns none."""
-    cursor.execute(statement.sql, statement.params)
+    run(cursor, statement)
     return cursor.fetchall() if cursor.description is not None else []
 
 

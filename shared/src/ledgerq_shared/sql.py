@@ -10,3 +10,6 @@ class Statement(NamedTuple):
 
     sql: str
     params: dict[str, Any]
+    #: Under which a session that can keeps it prepared (:mod:`ledgerq_shared.prepared`): always the same SQL under the same
+    #: name, every parameter with its type, every row found by an index. Null: planned each time.
+    name: str | None = None

@@ -98,7 +98,9 @@ class Services:
 
 def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool = False) -> Services:
     """Wire the services to the stores."""
-    database = Database(stores.database_url, application_name="ledgerq-api", size=_CONNECTIONS, debug=debug)
+    database = Database(
+        stores.database_url, application_name="ledgerq-api", size=_CONNECTIONS, debug=debug, keeps_statements=True
+    )
     broker = Broker(stores.broker_url, client_name="ledgerq-api")
     ledger = Ledger(database, timeout=settings.ledger_timeout)
     wakeups = Wakeups(ledger, broker)

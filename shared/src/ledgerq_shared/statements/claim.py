@@ -86,6 +86,7 @@ def claim_tasks(
             "strange": text_array(strange_types),
             "floors": time_array(low_water.get(priority) for priority in PRIORITIES),
         },
+        "claim_tasks",
     )
 
 
@@ -94,15 +95,15 @@ WITH picked AS MATERIALIZED (
   SELECT r.* FROM unnest(%(priorities)s::smallint[], %(floors)s::timestamptz[]) AS m(priority, floor),
   LATERAL (
     SELECT task_id, task_type, priority, run_at, alone FROM ready
-    WHERE queue = %(queue)s AND priority = m.priority AND run_at >= m.floor
+    WHERE queue = %(queue)s::text AND priority = m.priority AND run_at >= m.floor
       AND task_type <> ALL (%(strange)s::text[])
-    ORDER BY run_at, task_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ORDER BY run_at, task_id LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
   ) r
   WHERE EXISTS (SELECT FROM worker WHERE id = %(worker_id)s::uuid AND ended_at IS NULL)
     AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)
-  LIMIT %(limit)s
+  LIMIT %(limit)s::integer
 ), costed AS (
-  SELECT p.*, CASE WHEN p.alone THEN 1e9 ELSE coalesce(c.cost, %(unknown_cost)s) END AS cost
+  SELECT p.*, CASE WHEN p.alone THEN 1e9 ELSE coalesce(c.cost, %(unknown_cost)s::float8) END AS cost
   FROM picked p LEFT JOIN unnest(%(types)s::text[], %(costs)s::float8[]) AS c(task_type, cost) USING (task_type)
 ), ranked AS (
   SELECT task_id, alone, row_number() OVER o AS n, sum(cost) OVER o - cost AS before FROM costed
@@ -110,11 +111,12 @@ WITH picked AS MATERIALIZED (
 ), taken AS (
   -- Through an array: for a sub-select the planner expects half of the table and scans all of `ready` and `task`.
   DELETE FROM ready WHERE task_id = ANY (ARRAY(
-    SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s AND NOT alone)))
+    SELECT task_id FROM ranked WHERE n = 1 OR (before < %(budget)s::float8 AND NOT alone)))
   RETURNING task_id, priority, run_at, alone
 ), made AS (
   INSERT INTO claim (worker_id, slot, queue, claimed_at, task_ids, alone)
-  SELECT %(worker_id)s::uuid, %(slot)s, %(queue)s, clock_timestamp(), array_agg(task_id), bool_or(alone) FROM taken
+  SELECT %(worker_id)s::uuid, %(slot)s::integer, %(queue)s::text, clock_timestamp(), array_agg(task_id), bool_or(alone)
+  FROM taken
   HAVING count(*) > 0
   RETURNING no
 )
@@ -134,9 +136,10 @@ def has_ready(queue: str, *, strange_types: Collection[str] = ()) -> Statement:
     take.
     """
     return Statement(
-        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s AND task_type <> ALL (%(strange)s::text[]))
+        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s::text AND task_type <> ALL (%(strange)s::text[]))
            AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)""",
         {"queue": queue, "strange": text_array(strange_types)},
+        "has_ready",
     )
 
 

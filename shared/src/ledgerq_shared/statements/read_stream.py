@@ -21,7 +21,8 @@ def read_news(task_ids: Iterable[str], seen: Iterable[int], *, limit: int) -> St
         seen: per follower, the number of the last event that it has.
         limit: most stored events for each follower.
     """
-    return Statement(_NEWS, {"ids": plain_array(task_ids), "seen": plain_array(seen), "limit": limit})
+    params = {"ids": plain_array(task_ids), "seen": plain_array(seen), "limit": limit}
+    return Statement(_NEWS, params, "read_news")
 
 
 _NEWS = """
@@ -38,7 +39,7 @@ FROM changed c LEFT JOIN LATERAL (
   SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text AS data FROM task_event
   WHERE task_id = c.id AND seq > c.seen
     AND at >= c.submitted_at - interval '1 day' AND at < now() + interval '1 day'
-  ORDER BY seq LIMIT %(limit)s
+  ORDER BY seq LIMIT %(limit)s::integer
 ) e ON true
 ORDER BY c.n, e.seq
 """

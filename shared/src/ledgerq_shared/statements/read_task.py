@@ -76,7 +76,9 @@ _DETAIL = f"""celery_id, priority, expires_at, retries, worker_deaths, time_limi
 
 def read_statuses(ids: Iterable[str]) -> Statement:
     """Rows of :class:`StatusRow` of the tasks that exist, in no order."""
-    return Statement(f"SELECT {_STATUS} FROM task WHERE id = ANY(%(ids)s::uuid[])", {"ids": plain_array(ids)})
+    return Statement(
+        f"SELECT {_STATUS} FROM task WHERE id = ANY(%(ids)s::uuid[])", {"ids": plain_array(ids)}, "read_statuses"
+    )
 
 
 def read_statuses_by_celery_id(celery_ids: Iterable[str]) -> Statement:

@@ -137,6 +137,7 @@ def record_begun(items: Sequence[Begun]) -> Statement:
             "begun_ago": plain_array(item.begun_ago for item in items),
             "runs_once": plain_array(item.runs_once for item in items),
         },
+        "record_begun",
     )
 
 
@@ -182,6 +183,7 @@ def record_ended(items: Sequence[Ended]) -> Statement:
             "error": text_array(item.error for item in items),
             "data": text_array(item.data for item in items),
         },
+        "record_ended",
     )
 
 
@@ -280,6 +282,7 @@ def record_progress(items: Sequence[Progress]) -> Statement:
             "status": text_array(item.status for item in items),
             "ago": plain_array(item.reported_ago for item in items),
         },
+        "record_progress",
     )
 
 

@@ -90,9 +90,13 @@ def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statemen
             nothing can be in their way, so nothing is looked for. An id that is there all the same is an error.
     """
     if are_new and all(task.options is None for task in tasks):
-        return Statement(_SUBMIT_PLAIN, _parameters(tasks))
+        return Statement(_SUBMIT_PLAIN, _parameters(tasks), "submit_plain_tasks")
     actors = {task.actor for task in tasks}
-    return Statement(_SUBMIT if len(actors) == 1 else _SUBMIT_OF_SEVERAL, submit_parameters(tasks))
+    return (
+        Statement(_SUBMIT, submit_parameters(tasks), "submit_tasks")
+        if len(actors) == 1
+        else Statement(_SUBMIT_OF_SEVERAL, submit_parameters(tasks), "submit_tasks_of_several")
+    )
 
 
 def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
@@ -237,6 +241,7 @@ def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
             "sha": text_array(key.body_sha256.hex() for key in keys),
             "task_id": plain_array(key.task_id for key in keys),
         },
+        "reserve_keys",
     )
 
 

@@ -51,7 +51,9 @@ class Stores:
 
     def connect(self, size: int = 2) -> tuple[Database, Broker]:
         """A database pool of ``size`` connections and a broker."""
-        database = Database(self.settings.database_url, application_name=self.name, size=size, debug=self.debug)
+        database = Database(
+            self.settings.database_url, application_name=self.name, size=size, debug=self.debug, keeps_statements=True
+        )
         return database, Broker(self.settings.broker_url, client_name=self.name)
 
 
