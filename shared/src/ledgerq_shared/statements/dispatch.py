@@ -24,6 +24,11 @@ def promote_due(*, limit: int) -> Statement:
     )
 
 
+def next_due() -> Statement:
+    """Row ``(seconds,)``: until the next held task is due, below 0 if one is overdue; null if none waits for a time."""
+    return Statement("SELECT extract(epoch FROM min(until) - clock_timestamp())::float8 FROM held", {})
+
+
 def expire(*, limit: int) -> Statement:
     """End what was not begun before its expiry as REVOKED, reason ``expired``. Rows: ``(id,)``."""
     return Statement(
@@ -55,12 +60,12 @@ def expire(*, limit: int) -> Statement:
     )
 
 
-def what_to_do(*, count_up_to: int) -> Statement:
+def what_to_do(*, count_up_to: int, ahead: float) -> Statement:
     """Rows ``(duty, queue, ready, slots)``: everything that maintenance looks for every moment, in one statement.
 
     ``wake``: a queue that is not paused and has ready tasks, how many of them (counted up to ``count_up_to``), and how
-    many slots of live workers serve it. The other duties come without a queue: ``promote``, ``expire``, ``reap`` and
-    ``outbox``, each only if it may find something.
+    many slots of live workers serve it. The other duties come without a queue: ``promote`` (something is due within
+    ``ahead`` seconds), ``expire``, ``reap`` and ``outbox``, each only if it may find something.
 
     Walks the index from one queue to the next, so that a million ready tasks cost no more than one.
     """
@@ -79,7 +84,8 @@ def what_to_do(*, count_up_to: int) -> Statement:
         FROM name n
         WHERE n.queue IS NOT NULL AND NOT EXISTS (SELECT FROM queue q WHERE q.name = n.queue AND q.paused)
         UNION ALL
-        SELECT 'promote', NULL, NULL, NULL WHERE EXISTS (SELECT FROM held WHERE until <= now())
+        SELECT 'promote', NULL, NULL, NULL
+        WHERE EXISTS (SELECT FROM held WHERE until <= now() + %(ahead)s * interval '1 second')
         UNION ALL
         SELECT 'expire', NULL, NULL, NULL WHERE EXISTS (SELECT FROM ready WHERE expires_at <= now())
                                              OR EXISTS (SELECT FROM held WHERE expires_at <= now())
@@ -90,7 +96,7 @@ def what_to_do(*, count_up_to: int) -> Statement:
         UNION ALL
         SELECT 'outbox', NULL, NULL, NULL WHERE EXISTS (SELECT FROM outbox)
         """,
-        {"limit": count_up_to},
+        {"limit": count_up_to, "ahead": ahead},
     )
 
 

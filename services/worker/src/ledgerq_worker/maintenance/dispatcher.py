@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.dispatch import expire, promote_due, what_to_do
+from ledgerq_shared.statements.dispatch import expire, next_due, promote_due, slots_by_queue, what_to_do
 from ledgerq_worker.maintenance.loop import Duty, Round
 
 _BATCH = 1000
+#: Shortest time between two rounds of promoting, in seconds: what comes due meanwhile goes together.
+_GATHER = 0.05
 #: Ready tasks are counted up to here: more than any number of slots needs.
 _COUNT_UP_TO = 1000
 
 
 class Promote:
-    """Makes ready what has waited long enough: an ETA, a retry's delay."""
+    """Makes ready what has waited long enough: an ETA, a retry's delay. Its next round is when the next task is due; what
+    comes to be held meanwhile and is due before, the sweep sees.
+    """
 
     name = "promote"
+    every = math.inf
 
-    def __init__(self, database: Database, broker: Broker, *, every: float) -> None:
+    def __init__(self, database: Database, broker: Broker) -> None:
         self._database = database
         self._broker = broker
-        self.every = every
 
     def run_once(self) -> int:
         """Promote one batch and wake its queues."""
+        slots: dict[str, int] = {}
         with self._database.transaction() as cursor:
             queues = [row[0] for row in execute(cursor, promote_due(limit=_BATCH))]
+            if queues:
+                slots.update(execute(cursor, slots_by_queue()))
+            else:
+                [(seconds,)] = execute(cursor, next_due())
+                self.every = math.inf if seconds is None else max(seconds, _GATHER)
         for queue in set(queues):
-            self._broker.wake(queue, queues.count(queue), 1)
+            self._broker.wake(queue, queues.count(queue), slots.get(queue, 0))
         return len(queues)
 
 
@@ -41,24 +52,30 @@ class Sweep:
     the other duties that would find something; each keeps its own time, and one that fails holds up no other.
 
     Args:
-        duties: by what the ledger calls them: ``promote``, ``expire``, ``reap``, ``outbox``.
+        duties: by what the ledger calls them: ``expire``, ``reap``, ``outbox``.
+        promote: brought forward when something is due before the next sweep.
     """
 
     name = "sweep"
 
-    def __init__(self, database: Database, broker: Broker, duties: Mapping[str, Duty], *, every: float) -> None:
+    def __init__(
+        self, database: Database, broker: Broker, duties: Mapping[str, Duty], promote: Round, *, every: float
+    ) -> None:
         self._database = database
         self._broker = broker
         self._rounds = {name: Round(duty) for name, duty in duties.items()}
+        self._promote = promote
         self.every = every
 
     def run_once(self) -> int:
         """One look at all queues. Tickets are no work done: there is no second batch."""
         with self._database.transaction() as cursor:
-            found = execute(cursor, what_to_do(count_up_to=_COUNT_UP_TO))
+            found = execute(cursor, what_to_do(count_up_to=_COUNT_UP_TO, ahead=self.every))
         for duty, queue, ready, slots in found:
             if duty == "wake":
                 self._broker.wake(queue, ready, slots)
+            elif duty == "promote":
+                self._promote.bring_forward()
         for duty, *_ in found:
             if duty in self._rounds:
                 self._rounds[duty].run_if_due(time.monotonic())

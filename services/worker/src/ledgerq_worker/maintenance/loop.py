@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,7 +21,7 @@ class Duty(Protocol):
     """Something that maintenance does again and again."""
 
     name: str
-    #: Time between two rounds, in seconds.
+    #: Time from one round to the next, in seconds; a duty may set it in each round. Infinite: until it is brought forward.
     every: float
 
     def run_once(self) -> int:
@@ -61,5 +60,8 @@ class Round:
         self._metrics.went_round(time.monotonic() - begun, done)
         if done:
             log.info(f"maintenance.{self.duty.name}", done=done)
-        # Jitter, so that several processes and duties do not fall into step.
-        self.due_at = time.monotonic() + self.duty.every * random.uniform(0.9, 1.1)
+        self.due_at = time.monotonic() + self.duty.every
+
+    def bring_forward(self) -> None:
+        """Somebody has seen work for the duty: it is due now."""
+        self.due_at = 0.0

@@ -52,10 +52,10 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     log.info("maintenance.started")
-    duties = _duties(database, broker, leadership, Departure(app, database), settings)
+    rounds = _rounds(database, broker, leadership, Departure(app, database), settings)
     progress = _Progress()
     Heartbeat(settings.heartbeat_file, progress.is_recent).start()
-    _run(leadership, [Round(duty) for duty in duties], settings.sweep_seconds, ended, progress)
+    _run(leadership, rounds, settings.sweep_seconds, ended, progress)
     try:
         leadership.give_up()
     except Unavailable as error:
@@ -81,6 +81,7 @@ def _run(
     led = False
     while not ended.is_set():
         progress.note()
+        pause = look_every / 2
         try:
             leads = leadership.leads()
             metrics.leads.set(leads)
@@ -89,17 +90,19 @@ def _run(
                 led = leads
             for one in rounds if leads else ():
                 one.run_if_due(time.monotonic())
+            if leads:
+                pause = min(pause, min(one.due_at for one in rounds) - time.monotonic())
         except Unavailable as error:
             log.warning("maintenance.ledger_unavailable", error=error.detail)
             leadership.lost_touch()
             metrics.leads.set(0)
-            ended.wait(_TRY_AGAIN_AFTER)
-        ended.wait(look_every / 2)
+            pause = _TRY_AGAIN_AFTER
+        ended.wait(max(pause, 0.0))
 
 
-def _duties(
+def _rounds(
     database: Database, broker: Broker, leadership: Leadership, departure: Departure, settings: MaintenanceSettings
-) -> list[Duty]:
+) -> list[Round]:
     reap = Reap(
         database,
         broker,
@@ -109,15 +112,16 @@ def _duties(
         quarantine_after=settings.quarantine_after,
     )
     found: dict[str, Duty] = {
-        "promote": Promote(database, broker, every=0.0),  # whenever something is due
         "expire": Expire(database, every=1.0),
         "reap": reap,
         "outbox": EmptyOutbox(departure, every=2.0),
     }
-    return [
-        Sweep(database, broker, found, every=settings.sweep_seconds),
+    promote = Round(Promote(database, broker))
+    others: list[Duty] = [
         FoldCounts(database),
         MakePartitions(database),
         ForgetWorkers(database),
         ForgetKeys(database, idempotency_hours=settings.idempotency_hours),
     ]
+    sweep = Round(Sweep(database, broker, found, promote, every=settings.sweep_seconds))
+    return [sweep, promote, *(Round(duty) for duty in others)]

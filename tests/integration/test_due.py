@@ -1,0 +1,93 @@
+"""What waits for a time becomes ready at that time, not with the next sweep, and wakes as many slots as there are."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+import redis
+
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
+from ledgerq_worker.maintenance.dispatcher import Promote, Sweep
+from ledgerq_worker.maintenance.loop import Round
+from tests.support import databases, wait
+from tests.support.lives import registration
+
+if TYPE_CHECKING:
+    from tests.support.stack import Stack
+
+Submit = Callable[[float], str]
+
+_READY = "SELECT task_id::text FROM ready ORDER BY run_at"
+
+
+@pytest.fixture
+def ledger(database: str) -> Iterator[Database]:
+    pool = Database(database, application_name="test")
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def submit(ledger: Database) -> Submit:
+    """Accept a task that is due in so many seconds; its id."""
+
+    def one(countdown: float) -> str:
+        task = NewTask(new_task_id(), "demo.anything", "default", "{}", options=NewTaskOptions(countdown=countdown))
+        with ledger.transaction() as cursor:
+            execute(cursor, submit_tasks([task]))
+        return str(task.id)
+
+    return one
+
+
+@pytest.fixture
+def promote(ledger: Database, redis_database: str) -> Round:
+    return Round(Promote(ledger, Broker(redis_database, client_name="test")))
+
+
+def test_each_task_is_promoted_when_it_is_due_however_far_the_next_sweep_is(
+    stack: Stack, database: str, submit: Submit
+):
+    due = [submit(countdown) for countdown in (8, 10)]
+    submit(3600)
+    maintenance = stack.maintenance(LEDGERQ_SWEEP_SECONDS="3600")
+    maintenance.says("maintenance.leads")
+    wait.until(lambda: [row[0] for row in databases.rows(database, _READY)] == due, 30, what=maintenance.log)
+
+
+def test_a_sweep_brings_promoting_forward_for_what_is_due_before_the_next_one(
+    ledger: Database, redis_database: str, submit: Submit, promote: Round
+):
+    sweep = Sweep(ledger, Broker(redis_database, client_name="test"), {}, promote, every=60)
+    promote.run_if_due(time.monotonic())
+    assert promote.due_at == math.inf  # nothing is held
+    submit(3600)
+    sweep.run_once()
+    assert promote.due_at == math.inf
+    submit(30)
+    sweep.run_once()
+    now = time.monotonic()
+    promote.run_if_due(now)
+    assert now < promote.due_at <= time.monotonic() + 30
+
+
+def test_what_is_due_together_gets_a_ticket_for_each_slot_and_not_more(
+    ledger: Database, redis_database: str, submit: Submit, promote: Round
+):
+    for _ in range(5):
+        submit(3600)
+    with ledger.transaction() as cursor:
+        for name in ("one", "other"):  # nodes of two slots
+            execute(cursor, registration(uuid4(), name))
+        cursor.execute("UPDATE held SET until = now()")
+    promote.run_if_due(time.monotonic())
+    with redis.Redis.from_url(redis_database) as client:
+        assert client.llen("default") == 4
