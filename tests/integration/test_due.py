@@ -14,6 +14,8 @@ import redis
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.dispatch import what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_worker.maintenance.dispatcher import Promote, Sweep
 from ledgerq_worker.maintenance.loop import Round
@@ -91,3 +93,15 @@ def test_what_is_due_together_gets_a_ticket_for_each_slot_and_not_more(
     promote.run_if_due(time.monotonic())
     with redis.Redis.from_url(redis_database) as client:
         assert client.llen("default") == 4
+
+
+def test_a_look_at_what_to_do_reads_no_table_of_waiting_tasks_whole_even_without_statistics(ledger: Database):
+    look = what_to_do(count_up_to=1000, ahead=0.5)
+    with ledger.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO held (task_id, queue, priority, task_type, reason, until)"
+            " SELECT md5(n::text)::uuid, 'default', 5, 'demo.anything', 'eta', now() + interval '1 hour'"
+            " FROM generate_series(1, 5000) AS n"
+        )
+        plan = execute(cursor, Statement(f"EXPLAIN {look.sql}", look.params))
+    assert not [line for (line,) in plan if "Seq Scan on held" in line]

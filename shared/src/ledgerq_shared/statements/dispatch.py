@@ -67,7 +67,8 @@ def what_to_do(*, count_up_to: int, ahead: float) -> Statement:
     many slots of live workers serve it. The other duties come without a queue: ``promote`` (something is due within
     ``ahead`` seconds), ``expire``, ``reap`` and ``outbox``, each only if it may find something.
 
-    Walks the index from one queue to the next, so that a million ready tasks cost no more than one.
+    Walks the index from one queue to the next, and asks for the least time instead of whether one is past: a million
+    tasks cost no more than one, also while PostgreSQL has no statistics of them and takes a third of them for past.
     """
     return Statement(
         """
@@ -85,10 +86,10 @@ def what_to_do(*, count_up_to: int, ahead: float) -> Statement:
         WHERE n.queue IS NOT NULL AND NOT EXISTS (SELECT FROM queue q WHERE q.name = n.queue AND q.paused)
         UNION ALL
         SELECT 'promote', NULL, NULL, NULL
-        WHERE EXISTS (SELECT FROM held WHERE until <= now() + %(ahead)s * interval '1 second')
+        WHERE (SELECT min(until) FROM held) <= now() + %(ahead)s * interval '1 second'
         UNION ALL
-        SELECT 'expire', NULL, NULL, NULL WHERE EXISTS (SELECT FROM ready WHERE expires_at <= now())
-                                             OR EXISTS (SELECT FROM held WHERE expires_at <= now())
+        SELECT 'expire', NULL, NULL, NULL
+        WHERE least((SELECT min(expires_at) FROM ready), (SELECT min(expires_at) FROM held)) <= now()
         UNION ALL
         SELECT 'reap', NULL, NULL, NULL
         WHERE EXISTS (SELECT FROM worker WHERE ended_at IS NULL AND lease_until < now())
