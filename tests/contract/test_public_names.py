@@ -24,7 +24,9 @@ PUBLIC = {
     "ledgerq_shared.settings": ["LogSettings", "SettingsError", "StoreSettings", "load"],
     "ledgerq_shared.states": ["FINAL", "STARTABLE", "TRANSITIONS", "State", "is_legal"],
     "ledgerq_shared.statements.claim": ["ClaimedTask", "claim_tasks", "hand_back", "has_ready"],
-    "ledgerq_shared.statements.dispatch": ["expire", "fold_counts", "next_due", "promote_due", "what_to_do"],
+    "ledgerq_shared.statements.dispatch": [
+        "count_ready", "expire", "fold_counts", "next_due", "promote_due", "what_to_do",
+    ],
     "ledgerq_shared.statements.record": [
         "end_from_outside", "record_begun", "record_ended", "record_log", "record_next_leg", "record_progress", "refuse",
     ],

@@ -96,7 +96,7 @@ def test_what_is_due_together_gets_a_ticket_for_each_slot_and_not_more(
 
 
 def test_a_look_at_what_to_do_reads_no_table_of_waiting_tasks_whole_even_without_statistics(ledger: Database):
-    look = what_to_do(count_up_to=1000, ahead=0.5)
+    look = what_to_do(ahead=0.5)
     with ledger.transaction() as cursor:
         cursor.execute(
             "INSERT INTO held (task_id, queue, priority, task_type, reason, until)"

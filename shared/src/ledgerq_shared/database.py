@@ -82,13 +82,13 @@ class Database:
             yield from self._in_transaction(connection)
 
     def fetch(self, statement: Statement, timeout: float = 30.0) -> list[tuple[Any, ...]]:
-        """The rows of one statement that only reads: a transaction by itself, in one round trip.
+        """The rows of one statement that does no harm when it is run twice: a transaction by itself, in one round trip.
 
         Args:
             timeout: seconds to wait for a free connection.
 
         Raises:
-            LedgerUnavailable: PostgreSQL is away.
+            LedgerUnavailable: PostgreSQL is away; what the statement writes may or may not have been recorded.
         """
         with self._pooled(timeout) as connection:
             try:

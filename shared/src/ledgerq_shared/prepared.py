@@ -79,4 +79,5 @@ def _as_prepared(name: str, sql: str) -> _Prepared:
         return "%" if parameter is None else f"${numbers.setdefault(parameter, len(numbers) + 1)}"
 
     body = _PARAMETER.sub(number, sql)
-    return _Prepared(f"PREPARE {name} AS {body}", f"EXECUTE {name} ({', '.join(f'%({p})s' for p in numbers)})")
+    values = ", ".join(f"%({parameter})s" for parameter in numbers)
+    return _Prepared(f"PREPARE {name} AS {body}", f"EXECUTE {name} ({values})" if values else f"EXECUTE {name}")

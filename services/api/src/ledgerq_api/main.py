@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -9,7 +10,10 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -29,6 +33,8 @@ from ledgerq_shared.tracing import flush_spans, start_tracing
 
 #: Seconds that open requests get after SIGTERM.
 _GRACE = 10
+#: How often the time that answers carry is renewed, in seconds; their header `date` has whole seconds.
+_DATE_EVERY = 1.0
 
 log = structlog.get_logger()
 
@@ -74,11 +80,27 @@ def reloaded_app() -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """Answers those who wait for news before it waits for them to go."""
+    """Answers those who wait for news before it waits for them to go. Sleeps while nothing happens."""
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+        self._wake: Callable[[], object] | None = None
+
+    async def main_loop(self) -> None:
+        """Until a signal asks for the end. Uvicorn looks for one ten times a second; here the signal tells."""
+        asked = asyncio.Event()
+        self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, asked.set)
+        while not await self.on_tick(0):  # also renews the header `date`
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_EVERY):
+                    await asked.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: note it, and do not wait for the next tick."""
+        super().handle_exit(sig, frame)
+        if self._wake is not None:
+            self._wake()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._services.stop_waiting()

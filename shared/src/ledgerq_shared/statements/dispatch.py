@@ -60,15 +60,37 @@ def expire(*, limit: int) -> Statement:
     )
 
 
-def what_to_do(*, count_up_to: int, ahead: float) -> Statement:
-    """Rows ``(duty, queue, ready, slots)``: everything that maintenance looks for every moment, in one statement.
+#: What maintenance looks for every moment, in the order in which :func:`what_to_do` tells of it.
+DUTIES = ("wake", "promote", "expire", "reap", "outbox")
 
-    ``wake``: a queue that is not paused and has ready tasks, how many of them (counted up to ``count_up_to``), and how
-    many slots of live workers serve it. The other duties come without a queue: ``promote`` (something is due within
-    ``ahead`` seconds), ``expire``, ``reap`` and ``outbox``, each only if it may find something.
 
-    Walks the index from one queue to the next, and asks for the least time instead of whether one is past: a million
-    tasks cost no more than one, also while PostgreSQL has no statistics of them and takes a third of them for past.
+def what_to_do(*, ahead: float) -> Statement:
+    """One row with a boolean (or null: no) for each of `DUTIES`: whether it may find something; ``promote``: something is
+    due within ``ahead`` seconds.
+
+    Asked twice a second for ever, so it is small, and planned once. Asks for the first in an index instead of whether there
+    is one: what was deleted, or a million tasks, cost no more than one, also while PostgreSQL has no statistics of them and
+    takes a third of them for past.
+    """
+    return Statement(
+        """
+        SELECT (SELECT queue FROM ready ORDER BY queue LIMIT 1) IS NOT NULL,
+               (SELECT min(until) FROM held) <= now() + %(ahead)s::float8 * interval '1 second',
+               least((SELECT min(expires_at) FROM ready), (SELECT min(expires_at) FROM held)) <= now(),
+               EXISTS (SELECT FROM worker WHERE ended_at IS NULL AND lease_until < now())
+               OR EXISTS (SELECT FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL),
+               EXISTS (SELECT FROM outbox)
+        """,
+        {"ahead": ahead},
+        "what_to_do",
+    )
+
+
+def count_ready(*, up_to: int) -> Statement:
+    """Rows ``(queue, ready, slots)``: each queue that is not paused and has ready tasks, how many of them (counted up to
+    ``up_to``), and how many slots of live workers serve it.
+
+    Walks the index from one queue to the next, so that a million ready tasks cost no more than one.
     """
     return Statement(
         """
@@ -78,26 +100,14 @@ def what_to_do(*, count_up_to: int, ahead: float) -> Statement:
           SELECT (SELECT r.queue FROM ready r WHERE r.queue > name.queue ORDER BY r.queue LIMIT 1)
           FROM name WHERE name.queue IS NOT NULL
         )
-        SELECT 'wake', n.queue,
+        SELECT n.queue,
                (SELECT count(*) FROM (SELECT FROM ready r WHERE r.queue = n.queue LIMIT %(limit)s) AS found),
                (SELECT coalesce(sum(w.slots), 0)::integer FROM worker w
                 WHERE w.ended_at IS NULL AND NOT w.stopping AND n.queue = ANY(w.queues))
         FROM name n
         WHERE n.queue IS NOT NULL AND NOT EXISTS (SELECT FROM queue q WHERE q.name = n.queue AND q.paused)
-        UNION ALL
-        SELECT 'promote', NULL, NULL, NULL
-        WHERE (SELECT min(until) FROM held) <= now() + %(ahead)s * interval '1 second'
-        UNION ALL
-        SELECT 'expire', NULL, NULL, NULL
-        WHERE least((SELECT min(expires_at) FROM ready), (SELECT min(expires_at) FROM held)) <= now()
-        UNION ALL
-        SELECT 'reap', NULL, NULL, NULL
-        WHERE EXISTS (SELECT FROM worker WHERE ended_at IS NULL AND lease_until < now())
-           OR EXISTS (SELECT FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL)
-        UNION ALL
-        SELECT 'outbox', NULL, NULL, NULL WHERE EXISTS (SELECT FROM outbox)
         """,
-        {"limit": count_up_to, "ahead": ahead},
+        {"limit": up_to},
     )
 
 

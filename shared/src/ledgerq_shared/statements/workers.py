@@ -65,8 +65,8 @@ def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
     return Statement(
         """
         WITH beat AS (
-          UPDATE worker SET beat_at = now(), lease_until = now() + %(lease)s * interval '1 second',
-                            stopping = %(stopping)s
+          UPDATE worker SET beat_at = now(), lease_until = now() + %(lease)s::float8 * interval '1 second',
+                            stopping = %(stopping)s::boolean
           WHERE id = %(id)s::uuid AND ended_at IS NULL RETURNING id
         )
         SELECT c.no, c.task_id, c.terminate FROM beat LEFT JOIN LATERAL (
@@ -77,6 +77,7 @@ def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
         ) c ON true
         """,
         {"id": str(worker_id), "lease": lease, "stopping": stopping},
+        "renew_lease",
     )
 
 
@@ -117,7 +118,7 @@ def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
         """
         WITH taken AS (
           INSERT INTO leader (name, holder, until)
-          VALUES (%(name)s, %(holder)s::uuid, now() + %(lease)s * interval '1 second')
+          VALUES (%(name)s::text, %(holder)s::uuid, now() + %(lease)s::float8 * interval '1 second')
           ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
           WHERE leader.holder = excluded.holder OR leader.until < now()
           RETURNING 1
@@ -125,6 +126,7 @@ def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
         SELECT EXISTS (SELECT FROM taken), extract(epoch FROM clock_timestamp())::float8
         """,
         {"name": name, "holder": str(holder), "lease": lease},
+        "take_leadership",
     )
 
 

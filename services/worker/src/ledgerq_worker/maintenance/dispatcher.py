@@ -8,7 +8,15 @@ from collections.abc import Mapping
 
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.dispatch import expire, next_due, promote_due, slots_by_queue, what_to_do
+from ledgerq_shared.statements.dispatch import (
+    DUTIES,
+    count_ready,
+    expire,
+    next_due,
+    promote_due,
+    slots_by_queue,
+    what_to_do,
+)
 from ledgerq_worker.maintenance.loop import Duty, Round
 
 _BATCH = 1000
@@ -46,7 +54,7 @@ class Promote:
 
 
 class Sweep:
-    """One look at everything that may be due, in one statement, so that an idle system costs next to nothing.
+    """One look at everything that may be due, in one small statement, so that an idle system costs next to nothing.
 
     Publishes the tickets that queues with ready tasks lack: Redis was emptied, a worker died, workers were added. Begins
     the other duties that would find something; each keeps its own time, and one that fails holds up no other.
@@ -68,17 +76,17 @@ class Sweep:
         self.every = every
 
     def run_once(self) -> int:
-        """One look at all queues. Tickets are no work done: there is no second batch."""
-        with self._database.transaction() as cursor:
-            found = execute(cursor, what_to_do(count_up_to=_COUNT_UP_TO, ahead=self.every))
-        for duty, queue, ready, slots in found:
-            if duty == "wake":
+        """One look. Tickets are no work done: there is no second batch."""
+        [found] = self._database.fetch(what_to_do(ahead=self.every))
+        is_due = dict(zip(DUTIES, found, strict=True))
+        if is_due["wake"]:
+            for queue, ready, slots in self._database.fetch(count_ready(up_to=_COUNT_UP_TO)):
                 self._broker.wake(queue, ready, slots)
-            elif duty == "promote":
-                self._promote.bring_forward()
-        for duty, *_ in found:
-            if duty in self._rounds:
-                self._rounds[duty].run_if_due(time.monotonic())
+        if is_due["promote"]:
+            self._promote.bring_forward()
+        for name, duty in self._rounds.items():
+            if is_due[name]:
+                duty.run_if_due(time.monotonic())
         return 0
 
 

@@ -55,7 +55,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     rounds = _rounds(database, broker, leadership, Departure(app, database), settings)
     progress = _Progress()
     Heartbeat(settings.heartbeat_file, progress.is_recent).start()
-    _run(leadership, rounds, settings.sweep_seconds, ended, progress)
+    _run(leadership, rounds, ended, progress)
     try:
         leadership.give_up()
     except Unavailable as error:
@@ -75,13 +75,10 @@ class _Progress:
         return time.monotonic() - self._at < _STUCK_AFTER
 
 
-def _run(
-    leadership: Leadership, rounds: list[Round], look_every: float, ended: threading.Event, progress: _Progress
-) -> None:
+def _run(leadership: Leadership, rounds: list[Round], ended: threading.Event, progress: _Progress) -> None:
     led = False
     while not ended.is_set():
         progress.note()
-        pause = look_every / 2
         try:
             leads = leadership.leads()
             metrics.leads.set(leads)
@@ -90,8 +87,8 @@ def _run(
                 led = leads
             for one in rounds if leads else ():
                 one.run_if_due(time.monotonic())
-            if leads:
-                pause = min(pause, min(one.due_at for one in rounds) - time.monotonic())
+            due_at = min([leadership.asks_at, *(one.due_at for one in rounds if leads)])
+            pause = due_at - time.monotonic()
         except Unavailable as error:
             log.warning("maintenance.ledger_unavailable", error=error.detail)
             leadership.lost_touch()

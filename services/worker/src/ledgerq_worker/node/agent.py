@@ -34,19 +34,21 @@ from ledgerq_shared.statements.workers import end_worker, register_worker, renew
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness
 from ledgerq_worker.node.heartbeat import Heartbeat
-from ledgerq_worker.node.killing import ENDED, is_alive, kill_if, kill_if_alive, resume
+from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, resume
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.slots import SlotRecord, SlotTable
 from ledgerq_worker.node.wishes import Wish, record_termination, running
 
 log = structlog.get_logger()
 
-#: How often the agent looks at the parent and at the slots, in seconds.
+#: How often the agent looks at the parent and at the slots while one of them works, in seconds.
 _LOOK_EVERY = 0.2
 #: How often it looks for dead pool processes of which it was not told, in seconds.
 _LOOK_FOR_DEAD_EVERY = 1.0
-#: The lease is renewed ten times before it would run out.
+#: How often the lease is renewed before it would run out: the answer tells of tasks that somebody asked to end, and of
+#: those an idle node has none.
 _RENEWALS_PER_LEASE = 10
+_IDLE_RENEWALS_PER_LEASE = 5
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
 _FAREWELL = 60.0
 
@@ -100,6 +102,8 @@ class Agent:
             resume(record.pid)  # an agent before this one may have died between the question and the kill
         while True:
             lines = read_lines(_LOOK_EVERY)
+            if lines == [] and not self._is_time_to_look():
+                continue
             # The pipe may stay open in a pool process that outlives the parent, so look at the parent too.
             if lines is None or (not lines and self._is_parent_gone()):
                 self._parent_died()
@@ -118,6 +122,18 @@ class Agent:
             except Unavailable as error:
                 log.warning("agent.ledger_unavailable", error=error.detail)
 
+    def _is_time_to_look(self) -> bool:
+        """Whether there may be something to do: on an idle node not before the lease is to be renewed."""
+        return bool(self._lost) or self._table.has_busy_slot or self._is_renewal_due() or self._is_look_for_dead_due()
+
+    def _is_look_for_dead_due(self) -> bool:
+        is_due = time.monotonic() - self._looked_at >= _LOOK_FOR_DEAD_EVERY
+        return is_due and self._config.pool == "prefork"
+
+    def _is_renewal_due(self) -> bool:
+        renewals = _RENEWALS_PER_LEASE if self._table.has_busy_slot else _IDLE_RENEWALS_PER_LEASE
+        return time.monotonic() - self._renewed_at >= self._config.lease / renewals
+
     def _obey(self, line: str) -> None:
         if line == "stopping":
             self._renewed_at = 0.0  # the table says so: tell the ledger at once
@@ -125,16 +141,16 @@ class Agent:
             self._lost.append(int(line.removeprefix("lost ")))
 
     def _keep_lease(self) -> None:
-        if time.monotonic() - self._renewed_at < self._config.lease / _RENEWALS_PER_LEASE or self._is_parent_stopped():
+        if not self._is_renewal_due() or self._is_parent_stopped():
             return
+        now = time.monotonic()
         if self._worker_id is not None:
-            with self._database.transaction(timeout=self._config.lease) as cursor:
-                rows = execute(
-                    cursor,
-                    renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._table.is_stopping),
-                )
+            rows = self._database.fetch(
+                renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._table.is_stopping),
+                timeout=self._config.lease,
+            )
             if rows:
-                self._renewed_at = time.monotonic()
+                self._renewed_at = now
                 self._cancel([Wish(*row) for row in rows if row[0] is not None])
                 self._listen()  # here, for while PostgreSQL is away slots stand still
                 return
@@ -204,9 +220,11 @@ class Agent:
         The parent's word is a hint that it is time to look. Looking decides: a word may come late, when the slot has a
         new process; or never, when it was said to an agent that died; and a drain may fail in a process that lives on.
         """
-        now = time.monotonic()
-        if self._config.pool != "prefork" or not (self._lost or now - self._looked_at >= _LOOK_FOR_DEAD_EVERY):
+        # With each renewal, too, so that there is one moment for both.
+        is_due = self._lost or self._is_look_for_dead_due() or self._is_renewal_due()
+        if self._config.pool != "prefork" or not is_due:
             return
+        now = time.monotonic()
         dead = {record.slot for record in self._table.read() if not self._is_ours(record.pid)}
         # Read once more: it may have begun another task between the first reading and its death.
         for record in self._table.read():
@@ -218,7 +236,10 @@ class Agent:
     def _is_ours(self, pid: int) -> bool:
         """Whether a pool process lives. While the parent lives, one with another parent was given a dead one's number."""
         try:
-            return is_alive(pid) and (psutil.Process(pid).ppid() == self._config.parent_pid or self._is_parent_gone())
+            process = psutil.Process(pid)
+            with process.oneshot():
+                is_alive = process.status() not in ENDED
+                return is_alive and (process.ppid() == self._config.parent_pid or self._is_parent_gone())
         except psutil.NoSuchProcess:
             return False
 
@@ -309,7 +330,7 @@ def main() -> None:
     name = f"ledgerq-agent {config.name}"
     Agent(
         config,
-        Database(config.database_url, application_name=name, size=1),
+        Database(config.database_url, application_name=name, size=1, keeps_statements=True),
         Broker(config.broker_url, client_name="ledgerq-agent"),
         SlotTable(Path(config.table), config.slots),
     ).run(Lines(sys.stdin.fileno()))

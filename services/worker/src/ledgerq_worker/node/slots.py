@@ -151,6 +151,11 @@ class SlotTable:
         """Whether a slot is ready for a ticket."""
         return not all(self._map[self._at(index) + _DRAINS_AT] for index in range(self.count))
 
+    @property
+    def has_busy_slot(self) -> bool:
+        """Whether a slot works on a ticket, or its process died over one and has not been cleared away."""
+        return any(self._map[self._at(index) + _DRAINS_AT] for index in range(self.count))
+
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:
         """A task's code begins."""
         task = bytes.fromhex(task_id.replace("-", ""))

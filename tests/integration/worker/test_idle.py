@@ -1,0 +1,203 @@
+"""An idle system is quiet: who has nothing to do does not wake up, look or ask, and still notices what it must."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ledgerq_shared.broker import Broker
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.dispatch import DUTIES, count_ready, what_to_do
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
+from ledgerq_worker.maintenance import leader, main
+from ledgerq_worker.maintenance.leader import Leadership
+from ledgerq_worker.maintenance.loop import Round
+from ledgerq_worker.node import agent
+from ledgerq_worker.node.agent import Agent, NodeConfig
+from ledgerq_worker.node.slots import SlotTable
+from tests.support import databases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ledgerq_shared.sql import Statement
+
+
+class _Clock:
+    """The monotonic clock of one module, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class _CountingDatabase(Database):
+    """Counts what is asked, by the statement's name."""
+
+    asked: Counter[str | None]
+
+    def fetch(self, statement: Statement, timeout: float = 30.0) -> list[tuple[Any, ...]]:
+        self.asked[statement.name] += 1
+        return super().fetch(statement, timeout)
+
+
+@pytest.fixture
+def ledger(database: str) -> Iterator[_CountingDatabase]:
+    made = _CountingDatabase(database, application_name="test-idle")
+    made.asked = Counter()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def table() -> Iterator[SlotTable]:
+    made = SlotTable.create(1)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def pool_process() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def let_the_agent_run(
+    monkeypatch: pytest.MonkeyPatch, ledger: Database, redis_url: str, table: SlotTable, *, seconds: float
+) -> None:
+    """An agent whose parent says nothing for ``seconds`` by the agent's clock, which pass at once."""
+    clock = _Clock()
+    monkeypatch.setattr(agent, "time", clock)
+    end = clock.now + seconds
+
+    def next_lines(timeout: float) -> list[str]:
+        assert timeout == 0.2  # however little there is to do: a task's hard limit may be as short as that
+        clock.now += 0.25  # a number whose sums are exact
+        return ["stopped"] if clock.now > end else []
+
+    config = NodeConfig(
+        database_url="", broker_url="", name="node-1:1", host="node-1", parent_pid=os.getpid(), pool="prefork",
+        slots=table.count, queues=["default"], task_types=["demo.anything"], lease=10.0, quarantine_after=3,
+        table=str(table.path),
+    )  # fmt: skip
+    Agent(config, ledger, Broker(redis_url, client_name="test-idle"), table).run(next_lines)
+
+
+@pytest.mark.parametrize(("is_busy", "renewals"), [(False, 5), (True, 10)], ids=["idle", "busy"])
+def test_an_idle_nodes_lease_is_renewed_half_as_often(
+    monkeypatch: pytest.MonkeyPatch,
+    ledger: _CountingDatabase,
+    redis_database: str,
+    table: SlotTable,
+    pool_process: subprocess.Popen[bytes],
+    is_busy: bool,
+    renewals: int,
+):
+    table.enter(0, pool_process.pid)
+    if not is_busy:
+        table.rest(0)
+    # The first look registers the node; a renewal is due when a tenth (a fifth) of the lease has passed.
+    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25)
+    assert ledger.asked == {"renew_lease": renewals}
+
+
+def test_an_idle_nodes_agent_looks_at_its_processes_once_a_second_and_finds_the_dead_one(
+    monkeypatch: pytest.MonkeyPatch,
+    ledger: _CountingDatabase,
+    redis_database: str,
+    table: SlotTable,
+    pool_process: subprocess.Popen[bytes],
+):
+    looks: list[int] = []
+    monkeypatch.setattr(Agent, "_is_parent_gone", lambda _: looks.append(1))
+    table.enter(0, pool_process.pid)
+    table.rest(0)
+    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25)
+    assert len(looks) == 11
+    pool_process.kill()
+    pool_process.wait(10)
+    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=1.25)
+    assert table.occupant(0) == 0
+
+
+def test_who_leads_asks_less_often_than_who_stands_by(monkeypatch: pytest.MonkeyPatch, ledger: _CountingDatabase):
+    clock = _Clock()
+    monkeypatch.setattr(leader, "time", clock)
+    leading, standing_by = Leadership(ledger, lease=6.0), Leadership(ledger, lease=6.0)
+    assert leading.asks_at == standing_by.asks_at == 0.0
+    assert leading.leads()
+    assert not standing_by.leads()
+    assert (leading.asks_at, standing_by.asks_at) == (clock.now + 2.0, clock.now + 1.5)
+    assert leading.leads()
+    assert ledger.asked == {"take_leadership": 2}
+    leading.lost_touch()
+    assert leading.asks_at == 0.0
+
+
+class _Ended(threading.Event):
+    """Ends the loop at its first pause, and notes how long that would have been."""
+
+    pause: float | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pause = timeout
+        self.set()
+        return True
+
+
+class _Rare:
+    name = "rare"
+    every = 60.0
+
+    def run_once(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("is_leader", [True, False])
+def test_maintenance_sleeps_until_something_is_due(ledger: _CountingDatabase, is_leader: bool):
+    leadership = Leadership(ledger, lease=400.0)
+    if not is_leader:
+        assert Leadership(ledger, lease=400.0).leads()
+    ended = _Ended()
+    main._run(leadership, [Round(_Rare())], ended, main._Progress())
+    assert ended.pause is not None
+    # The duty's next time; who stands by has none, and asks after a quarter of the lease.
+    assert 30 < ended.pause <= 60 if is_leader else 60 < ended.pause <= 100
+
+
+def test_what_maintenance_looks_for_is_one_row_and_each_queues_tasks_are_counted_when_there_are_some(
+    ledger: _CountingDatabase, database: str
+):
+    def found() -> set[str]:
+        [row] = ledger.fetch(what_to_do(ahead=0.0))
+        return {duty for duty, is_due in zip(DUTIES, row, strict=True) if is_due}
+
+    def submit(**options: Any) -> None:
+        with ledger.transaction() as cursor:
+            execute(
+                cursor,
+                submit_tasks(
+                    [NewTask(new_task_id(), "demo.anything", "default", "{}", options=NewTaskOptions(**options))]
+                ),
+            )
+
+    assert found() == set()
+    submit(countdown=0.01)
+    databases.rows(database, "SELECT pg_sleep(0.02)")
+    assert found() == {"promote"}
+    submit()
+    submit()
+    assert found() == {"wake", "promote"}
+    assert ledger.fetch(count_ready(up_to=1000)) == [("default", 2, 0)]
+    assert ledger.fetch(count_ready(up_to=1)) == [("default", 1, 0)]
