@@ -20,8 +20,10 @@ from ledgerq_shared.statements.dispatch import (
 from ledgerq_worker.maintenance.loop import Duty, Round
 
 _BATCH = 1000
-#: Shortest time between two rounds of promoting, in seconds: what comes due meanwhile goes together.
-_GATHER = 0.05
+#: Promoting rests for so many seconds after a round that found something: what comes due meanwhile goes together, for each
+#: round also wakes slots. After one that found nothing it is a moment, in case what is due was locked.
+_GATHER = 0.1
+_MOMENT = 0.005
 #: Ready tasks are counted up to here: more than any number of slots needs.
 _COUNT_UP_TO = 1000
 
@@ -37,6 +39,7 @@ class Promote:
     def __init__(self, database: Database, broker: Broker) -> None:
         self._database = database
         self._broker = broker
+        self._rest = _MOMENT
 
     def run_once(self) -> int:
         """Promote one batch and wake its queues."""
@@ -45,9 +48,11 @@ class Promote:
             queues = [row[0] for row in execute(cursor, promote_due(limit=_BATCH))]
             if queues:
                 slots.update(execute(cursor, slots_by_queue()))
+                self._rest = _GATHER
             else:
                 [(seconds,)] = execute(cursor, next_due())
-                self.every = math.inf if seconds is None else max(seconds, _GATHER)
+                self.every = math.inf if seconds is None else max(seconds, self._rest)
+                self._rest = _MOMENT
         for queue in set(queues):
             self._broker.wake(queue, queues.count(queue), slots.get(queue, 0))
         return len(queues)
