@@ -15,7 +15,7 @@ def my_custom_task(self, param1, param2):
 
 #: One task for each thing that Celery promises.
 CONTRACT = """
-import os, signal, time
+import gc, os, signal, time
 from datetime import datetime
 from celery import shared_task
 from celery.exceptions import Ignore, Reject, Retry
@@ -24,6 +24,10 @@ from clients.celery.base_tasks import DatabaseAwareTask
 @shared_task
 def add(x, y):
     return x + y
+
+@shared_task
+def objects_left_out_of_garbage_collection():
+    return gc.get_freeze_count()
 
 @shared_task
 def total(numbers):

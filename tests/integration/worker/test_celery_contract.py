@@ -31,6 +31,11 @@ def test_every_pool_runs_tasks_and_ends_on_a_signal(work: Work, pool: str):
     assert databases.rows(work.database_url, "SELECT ended_why FROM worker") == [("stopped",)]
 
 
+def test_no_pool_process_stands_still_to_search_celery_itself_for_garbage(work: Work):
+    work.start()
+    assert work.run("objects_left_out_of_garbage_collection").result > 50_000
+
+
 def test_values_errors_and_odd_ends_are_recorded_as_what_they_are(work: Work):
     work.start()
     for value in (None, True, 0, -(2**80), 1.5, "text \ud800 \x00 é", [], {"a": [1, {"b": None}]}):

@@ -23,6 +23,7 @@ from uvicorn.supervisors import ChangeReload
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.origin import log_fields
 from ledgerq_api.settings import ApiSettings
+from ledgerq_shared import heap
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
@@ -67,7 +68,9 @@ def main() -> None:
         _serve_with_reload(listener)
     else:
         services = build_services(stores, settings, debug=logs.debug)
-        _Server(_config(create_app(services, settings)), services).run(sockets=[listener])
+        app = create_app(services, settings)
+        heap.freeze()
+        _Server(_config(app), services).run(sockets=[listener])
 
 
 def reloaded_app() -> FastAPI:

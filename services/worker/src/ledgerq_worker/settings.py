@@ -36,7 +36,7 @@ class WorkerSettings(BaseSettings):
         30.0, ge=0, description="How long running tasks may go on after SIGTERM, in seconds."
     )
     claim_budget: FiniteFloat = Field(0.05, gt=0, description="Expected run time that one claim may hold, in seconds.")
-    claim_limit: int = Field(200, ge=1, le=1000, description="Most tasks that one claim may hold.")
+    claim_limit: int = Field(500, ge=1, le=1000, description="Most tasks that one claim may hold.")
     drain_seconds: FiniteFloat = Field(
         1.0, gt=0, description="After this long a drain passes its ticket on, in seconds."
     )

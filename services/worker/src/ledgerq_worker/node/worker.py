@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from celery import Celery, signals
 
+from ledgerq_shared import heap
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
@@ -85,6 +86,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
             without_heartbeat=True,
             quiet=True,
         )
+        heap.freeze()  # before the pool forks
         worker.start()
     finally:
         node.stopping()
