@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
@@ -74,16 +75,28 @@ def pool_process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def let_the_agent_run(
-    monkeypatch: pytest.MonkeyPatch, ledger: Database, redis_url: str, table: SlotTable, *, seconds: float
+    monkeypatch: pytest.MonkeyPatch,
+    ledger: Database,
+    redis_url: str,
+    table: SlotTable,
+    *,
+    seconds: float,
+    is_deaf: bool = False,
 ) -> None:
-    """An agent whose parent says nothing for ``seconds`` by the agent's clock, which pass at once."""
+    """An agent whose parent says nothing for ``seconds`` by the agent's clock, which pass at once.
+
+    ``is_deaf``: the ticket that it sends when it registers is not taken.
+    """
     clock = _Clock()
     monkeypatch.setattr(agent, "time", clock)
     end = clock.now + seconds
+    tickets = redis.Redis.from_url(redis_url)
 
     def next_lines(timeout: float) -> list[str]:
         assert timeout == 0.2  # however little there is to do: a task's hard limit may be as short as that
         clock.now += 0.25  # a number whose sums are exact
+        if not is_deaf:
+            tickets.delete("default")
         return ["stopped"] if clock.now > end else []
 
     config = NodeConfig(
@@ -92,9 +105,14 @@ def let_the_agent_run(
         table=str(table.path),
     )  # fmt: skip
     Agent(config, ledger, Broker(redis_url, client_name="test-idle"), table).run(next_lines)
+    tickets.close()
 
 
-@pytest.mark.parametrize(("is_busy", "renewals"), [(False, 5), (True, 10)], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    ("is_busy", "is_deaf", "renewals"),
+    [(False, False, 5), (True, False, 10), (False, True, 9)],
+    ids=["idle", "busy", "idle beside a ticket"],
+)
 def test_an_idle_nodes_lease_is_renewed_half_as_often(
     monkeypatch: pytest.MonkeyPatch,
     ledger: _CountingDatabase,
@@ -102,13 +120,14 @@ def test_an_idle_nodes_lease_is_renewed_half_as_often(
     table: SlotTable,
     pool_process: subprocess.Popen[bytes],
     is_busy: bool,
+    is_deaf: bool,
     renewals: int,
 ):
     table.enter(0, pool_process.pid)
     if not is_busy:
         table.rest(0)
     # The first look registers the node; a renewal is due when a tenth (a fifth) of the lease has passed.
-    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25)
+    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25, is_deaf=is_deaf)
     assert ledger.asked == {"renew_lease": renewals}
 
 

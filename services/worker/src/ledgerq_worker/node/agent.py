@@ -46,7 +46,7 @@ _LOOK_EVERY = 0.2
 #: How often it looks for dead pool processes of which it was not told, in seconds.
 _LOOK_FOR_DEAD_EVERY = 1.0
 #: How often the lease is renewed before it would run out: the answer tells of tasks that somebody asked to end, and of
-#: those an idle node has none.
+#: those an idle node has none. (One that is idle beside tickets is about to be found deaf.)
 _RENEWALS_PER_LEASE = 10
 _IDLE_RENEWALS_PER_LEASE = 5
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
@@ -131,7 +131,8 @@ class Agent:
         return is_due and self._config.pool == "prefork"
 
     def _is_renewal_due(self) -> bool:
-        renewals = _RENEWALS_PER_LEASE if self._table.has_busy_slot else _IDLE_RENEWALS_PER_LEASE
+        is_idle = not (self._table.has_busy_slot or self._deafness.is_in_doubt)
+        renewals = _IDLE_RENEWALS_PER_LEASE if is_idle else _RENEWALS_PER_LEASE
         return time.monotonic() - self._renewed_at >= self._config.lease / renewals
 
     def _obey(self, line: str) -> None:

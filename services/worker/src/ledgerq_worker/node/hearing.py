@@ -27,6 +27,11 @@ class Deafness:
         self._taken = -1
         self._since: float | None = None
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last look has found tickets that nobody took."""
+        return self._since is not None
+
     def look(self, now: float, *, taken: int, is_unheard: bool) -> bool:
         """Whether the node is deaf now. Once said, it is said again only after as long a while.
 
