@@ -12,7 +12,6 @@ from tests.support import databases, http, wait
 
 #: Long enough for the kernel's hundredths of a second, in which each process's time is told.
 _SECONDS = 60.0
-_STORES_SECONDS = 20.0
 #: An idle backend tells its last statistics after ten seconds.
 _SETTLED_AFTER = 12.0
 
@@ -23,7 +22,7 @@ def run(bed: Bed, options: Options) -> None:
     core = report.Row("% of a core, all processes")
     alone = report.Row("of this, the stores with nobody connected")
     each = {name: report.Row(f"% of a core, {name}") for name in ("api", "worker", "maintenance", *bed.stores)}
-    spent = _shares(bed.stores, _STORES_SECONDS)
+    spent = _shares(bed.stores)
     alone.rounds.append(round(sum(spent.values()), 2))
     alone.notes = ", ".join(f"{name} {share:.2f}" for name, share in spent.items())
     with bed.stack(LEDGERQ_TASK_MODULES="benchmarks.tasks") as stack:
@@ -36,7 +35,7 @@ def run(bed: Bed, options: Options) -> None:
         time.sleep(_SETTLED_AFTER)
         for _ in range(options.rounds):
             done, begun = _transactions(url), time.monotonic()
-            shares = _shares(roots, _SECONDS)
+            shares = _shares(roots)
             # our own question is one of them
             transactions.rounds.append(round((_transactions(url) - done - 1) / (time.monotonic() - begun), 2))
             core.rounds.append(round(sum(shares.values()), 2))
@@ -48,10 +47,10 @@ def run(bed: Bed, options: Options) -> None:
     report.write("idle", "figure", "", rows)
 
 
-def _shares(roots: Mapping[str, int], seconds: float) -> dict[str, float]:
-    """Per cent of a core that each process tree takes for so long."""
+def _shares(roots: Mapping[str, int]) -> dict[str, float]:
+    """Per cent of a core that each process tree takes over `_SECONDS`."""
     before, begun = cpu.spent(roots), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(_SECONDS)
     after, passed = cpu.spent(roots), time.monotonic() - begun
     return {name: (after[name] - before[name]) / passed * 100 for name in roots}
 
