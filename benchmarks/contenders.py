@@ -135,7 +135,7 @@ class LedgerQ:
     """Ours, with everything on: events, counts, claims, fencing, limits. Two plug tasks hold its two slots."""
 
     name: str = "LedgerQ"
-    keeps: str = "row, state, times, gapless history, exact counts"
+    keeps: str = "row, state, times, gapless history, exact counts; statements prepared"
     share: float = 1.0
     task: str = "benchmarks.tasks.noop"
     pgbouncer: bool = False
