@@ -33,6 +33,8 @@ def test_a_rule_has_a_runbook_and_uses_metrics_that_exist(path):
     [rule] = group["rules"]
     assert rule["annotations"]["runbook"] == f"docs/runbooks/{path.stem}.md"
     assert (ROOT / rule["annotations"]["runbook"]).read_text("utf-8").startswith(f"# {rule['alert']}\n")
+    guide = (ROOT / "docs" / "guides" / "observe.md").read_text("utf-8")
+    assert guide.count(f"\n| [{rule['alert']}](../runbooks/{path.stem}.md) | ") == 1, "how to cause it"
     assert rule["labels"]["severity"] in {"critical", "warning"}
     named = set(re.findall(r"ledgerq_\w+", rule["expr"]))
     assert named

@@ -108,6 +108,13 @@ def test_python_in_documents_is_python(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_a_command_leaves_the_lines_that_were_pasted_behind_it(path):
+    """`docker compose run` reads them, unless it is told not to."""
+    commands = re.findall(r"\$\(docker compose run .*", path.read_text(encoding="utf-8"))
+    assert not [command for command in commands if "--interactive=false" not in command]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_documents_name_no_machine(path):
     assert not re.search(r"/(?:work|home|root|tmp)/\w", path.read_text(encoding="utf-8"))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from ledgerq_shared.embedded.ports import free_port, is_free
 from ledgerq_shared.embedded.processes import of_launch
 from tests.support import http, wait
 from tests.support.launcher import MAIN, launch
@@ -141,6 +142,25 @@ def test_the_guide_to_the_api_works_as_written(bare_stack):
     assert running.stop() == 0
 
 
+def test_the_guide_to_observing_shows_the_task_at_every_port(bare_stack):
+    guide = "docs/guides/observe.md"
+    monitor, metrics = free_port(), wait.until(_two_free_ports, 10)
+    running = launch(
+        bare_stack, "--run-monitor", standins=False,
+        LEDGERQ_MONITOR_PORT=str(monitor), LEDGERQ_METRICS_PORT=str(metrics),
+    )  # fmt: skip
+    running.says(READY, timeout=90)
+    submit, *looks = block_with("ANSWER=", name=guide).splitlines()
+    printed = shell(f"{submit}; echo $ANSWER", running).strip()
+    assert len(looks) == 5
+    for look in looks:
+        for written, port in (("8001", monitor), ("8002", metrics), ("8003", metrics + 1)):
+            look = look.replace(f":{written}/", f":{port}/")  # noqa: PLW2901 - the line with this run's ports
+        # Nothing to be found is said by grep, too, until a figure is there.
+        wait.until(lambda look=look: shell(f"{look} || true", running, ANSWER=printed), 60, what=look)
+    assert running.stop() == 0
+
+
 def test_the_command_for_an_existing_application_works(bare_stack, empty_database, redis_database):
     (bare_stack.folder / "proj").mkdir()
     (bare_stack.folder / "proj" / "__init__.py").touch()
@@ -160,6 +180,12 @@ def test_the_command_for_an_existing_application_works(bare_stack, empty_databas
     ).json()
     assert when_final(f"curl -s {SERVER}/tasks/{answer['task_id']}/status", running)["result"] == 42
     assert running.stop() == 0
+
+
+def _two_free_ports() -> int | None:
+    """The first of two neighbours."""
+    port = free_port()
+    return port if is_free(port + 1) else None
 
 
 def _program(name: str) -> str:

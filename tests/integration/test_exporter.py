@@ -68,6 +68,19 @@ def test_the_figures_are_the_ledgers(stack, database):
     assert found["ledgerq_stuck_tasks"] == 0
 
 
+def test_slots_of_a_worker_whose_lease_is_over_serve_no_queue_though_nobody_declared_it_dead(stack, database):
+    databases.execute(
+        database,
+        "INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, started_at, beat_at, lease_until) "
+        "VALUES (gen_random_uuid(), 'w', 'h', 1, 'prefork', 2, '{default}', '{}', now(), now(), now() + interval '1 hour')",
+    )
+    submit(database, *some_tasks(1))
+    monitor = stack.monitor(**_AT_ONCE)
+    assert scraped(monitor.url)['ledgerq_queue_slots{queue="default"}'] == 2
+    databases.execute(database, "UPDATE worker SET lease_until = now() - interval '1 second'")
+    assert scraped(monitor.url)['ledgerq_queue_slots{queue="default"}'] == 0
+
+
 def test_what_ends_after_the_first_look_is_counted(stack, database):
     submit(database, *some_tasks(4))
     monitor = stack.monitor(**_AT_ONCE)

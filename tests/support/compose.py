@@ -175,7 +175,7 @@ class ComposeStack:
     def bearer(self) -> dict[str, str]:
         """The header with the first key; read as the guide says."""
         if not self.key:
-            shown = "docker compose run --rm --no-deps keys cat /run/ledgerq/access/api_key"
+            shown = "docker compose run --rm --no-deps --interactive=false keys cat /run/ledgerq/access/api_key"
             self.key = self.sh(shown).stdout.strip()
             assert len(self.key) >= 43, self.key
         return {"Authorization": f"Bearer {self.key}"}

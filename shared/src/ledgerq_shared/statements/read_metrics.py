@@ -21,7 +21,8 @@ def count_tasks() -> Statement:
 def read_queue_gauges() -> Statement:
     """Rows ``(queue, paused, slots, ready, oldest_ready_seconds, claimed, oldest_claim_seconds)`` of every queue.
 
-    ``slots``: of live workers that serve it. Ages are 0 where there is nothing.
+    ``slots``: of live workers that serve it; not of those whose lease is over and whom nobody has declared dead, for
+    nobody may be there to do so. Ages are 0 where there is nothing.
     """
     return Statement(_QUEUES, {"limit": COUNTED_UP_TO})
 
@@ -37,7 +38,7 @@ WITH waiting AS MATERIALIZED (
 )
 SELECT n.name, coalesce(q.paused, false),
        (SELECT coalesce(sum(w.slots), 0) FROM worker w
-        WHERE w.ended_at IS NULL AND NOT w.stopping AND n.name = ANY (w.queues))::integer,
+        WHERE w.ended_at IS NULL AND w.lease_until > now() AND NOT w.stopping AND n.name = ANY (w.queues))::integer,
        CASE WHEN r.n < %(limit)s THEN r.n ELSE greatest(r.n, coalesce(waiting.n, 0) - coalesce(c.n, 0)
          - (SELECT count(*) FROM (SELECT FROM held h WHERE h.queue = n.name LIMIT 100000) h)) END::bigint,
        greatest(coalesce(extract(epoch FROM clock_timestamp() - head.run_at), 0), 0)::float8,
