@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
+from ledgerq_worker.node.slots import SlotTable
 from tests.integration.worker import tasks_under_test
 from tests.support import databases, wait
 
@@ -76,6 +79,23 @@ class Work:
     def run(self, name: str, options: NewTaskOptions | None = None, **parameters: Any) -> Row:
         """Submit and wait."""
         return self.ended(self.submit(name, options, **parameters))
+
+
+@pytest.fixture
+def table() -> Iterator[SlotTable]:
+    """A node's slot table, with one slot."""
+    made = SlotTable.create(1)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def pool_process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing, to stand for one of the pool."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,14 +39,6 @@ def table() -> Iterator[_Table]:
     made = _Table.create(1)
     yield made
     made.remove()
-
-
-@pytest.fixture
-def pool_process() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield process
-    process.kill()
-    process.communicate()
 
 
 @pytest.mark.parametrize("ran_before", [False, True], ids=["between two tasks", "another task"])

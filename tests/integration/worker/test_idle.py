@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -57,21 +56,6 @@ def ledger(database: str) -> Iterator[_CountingDatabase]:
     made.asked = Counter()
     yield made
     made.close()
-
-
-@pytest.fixture
-def table() -> Iterator[SlotTable]:
-    made = SlotTable.create(1)
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def pool_process() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield process
-    process.kill()
-    process.communicate()
 
 
 def let_the_agent_run(

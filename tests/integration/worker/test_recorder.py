@@ -68,13 +68,6 @@ class _Slot:
 
 
 @pytest.fixture
-def table() -> Iterator[SlotTable]:
-    made = SlotTable.create(1)
-    yield made
-    made.remove()
-
-
-@pytest.fixture
 def node(database: str) -> Iterator[Worker]:
     with Worker(database) as worker:
         yield worker
