@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
@@ -18,12 +18,21 @@ from ledgerq_shared.tracing import Origin
 from ledgerq_worker.drain.encoding import describe_error, encode_result, to_json
 
 if TYPE_CHECKING:
-    from ledgerq_worker.drain.recorder import Recorder
     from ledgerq_worker.node.slots import SlotTable
 
 
 class TaskCancelled(Exception):
     """Raised inside a task by ``raise_if_cancelled`` when its cancellation was requested."""
+
+
+class Reports(Protocol):
+    """Where a leg tells of itself while it runs: the recorder of its slot."""
+
+    def progressed(self, leg: Leg, percent: float, status: str | None) -> None:
+        """How far it is, in percent, and what it does."""
+
+    def logged(self, leg: Leg, data: str) -> None:
+        """A line for its history, as JSON."""
 
 
 @dataclass(slots=True)
@@ -34,8 +43,7 @@ class Leg:
     #: Slot that runs it; the lease agent raises the cancel flag there.
     slot: int
     table: SlotTable
-    #: Writes progress and log lines.
-    recorder: Recorder
+    recorder: Reports
     #: What the ledger has at the moment; changed when a flush has written STARTED.
     recorded: State
     begun_at: float = 0.0
