@@ -32,7 +32,10 @@ class Row:
 
     def middle(self) -> str:
         """The median."""
-        return f"{statistics.median(self.rounds):,.5g}" if self.rounds else "not run"
+        if not self.rounds:
+            return "not run"
+        median = statistics.median(self.rounds)
+        return f"{median:,.0f}" if median >= 10_000 else f"{median:,.5g}"
 
     def ratio(self) -> str:
         """The median ratio with its spread."""
