@@ -185,9 +185,11 @@ def _use(side: Side) -> None:
         next(turns)
     found = databases.rows(
         side.ledger.url,
-        "SELECT t.id::text FROM generate_series(1, 500) AS n CROSS JOIN LATERAL (SELECT id FROM task WHERE id >= "
-        "(lpad(to_hex((extract(epoch FROM now() - random() * n * interval '20 minutes') * 1000)::bigint), 12, '0') "
-        "|| repeat('0', 20))::uuid ORDER BY id LIMIT 1) AS t",
+        # (Each moment is drawn before it is looked for: with random() in the condition no index would serve.)
+        "WITH drawn AS MATERIALIZED (SELECT (lpad(to_hex((extract(epoch FROM now() - random() * n * interval '20 minutes') "
+        "* 1000)::bigint), 12, '0') || repeat('0', 20))::uuid AS id FROM generate_series(1, 500) AS n) "
+        "SELECT t.id::text FROM drawn CROSS JOIN LATERAL "
+        "(SELECT id FROM task WHERE id >= drawn.id ORDER BY id LIMIT 1) AS t",
     )
     side.ids = [str(row[0]) for row in found]
 

@@ -95,7 +95,7 @@ class Ledger:
 
     def database(self, size: int = 4) -> Database:
         """Connections of the benchmark's own."""
-        return Database(self.url, application_name="bench", size=size)
+        return Database(self.url, application_name="bench", size=size, keeps_statements=True)
 
 
 def build(ledger: Ledger) -> None:

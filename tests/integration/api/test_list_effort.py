@@ -72,3 +72,36 @@ def test_successes_of_a_queue_are_found_without_walking_what_waits_there(behind_
 def test_a_tag_is_counted_without_its_tasks(behind_many):
     statement = count_tasks(TaskFilter(tag="wanted"), limit=10_001, retrying=0)
     assert pages_touched(behind_many.database_url, statement) < 20
+
+
+@pytest.fixture
+def resting(api):
+    """A type and a queue that one task in ten had while statistics were taken, and none of those that came since."""
+    made = (
+        "INSERT INTO task (id, task_type, queue, submitted_at, parameters) "
+        "SELECT ('fffffff{series}-7a52-7d31-9b64-' || lpad(n::text, 12, '0'))::uuid, "
+        f"CASE WHEN n %% {{one_in}} = 0 THEN 'demo.rare' ELSE '{ANYTHING}' END, "
+        "CASE WHEN n %% {one_in} = 0 THEN 'rare' ELSE 'default' END, now(), '{{}}' FROM generate_series(1, {number}) n"
+    ).replace("%%", "%")
+    databases.execute(api.database_url, "ALTER TABLE task SET (autovacuum_enabled = off)")
+    databases.execute(api.database_url, made.format(series=0, one_in=10, number=10_000))
+    databases.execute(api.database_url, "ANALYZE task")
+    databases.execute(api.database_url, made.format(series=1, one_in=10**9, number=WAITING))
+    return api
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        TaskFilter(task_types=["demo.rare"]),
+        TaskFilter(task_types=["demo.rare", "other.rare"]),
+        TaskFilter(queue="rare"),
+    ],
+    ids=["a type", "types of one short name", "a queue"],
+)
+def test_what_rests_is_found_without_walking_past_all_that_came_since(resting, filter_):
+    rows = databases.rows(resting.database_url, "SELECT max(id::text) FROM task WHERE queue = 'rare'")
+    page = list_tasks(filter_, limit=11, offset=0, retrying=0)
+    assert pages_touched(resting.database_url, page) < 150
+    below = TaskFilter(task_types=filter_.task_types, queue=filter_.queue, before_id=str(rows[0][0]))
+    assert pages_touched(resting.database_url, list_tasks(below, limit=11, offset=0, retrying=0)) < 150

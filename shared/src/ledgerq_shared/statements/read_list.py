@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from ledgerq_shared.ids import first_id_at
 from ledgerq_shared.sql import Statement
@@ -145,24 +146,71 @@ def _source(filter_: TaskFilter, *, most: int, retrying: int, along_successes: b
         return _along("task_tag", ["d.tag = %(tag)s"], filter_, where, params)
     if filter_.state is State.SUCCESS and (along_successes or (filter_.task_types, filter_.queue) == (None, None)):
         return _along("task_success", ["true"], filter_, where, params)
+    own = _own_index(filter_)
     if filter_.task_types is not None and len(filter_.task_types) > 1:
         # One ordered index scan a type; `task_type = ANY(…)` would read and sort all of them.
-        where = " AND ".join([condition for condition in conditions if condition != _OF_TYPES])
+        others = [condition for condition in conditions if condition != _OF_TYPES]
+        of_type = _along_index(filter_, params, own, "n.name") if own else "t.task_type = n.name"
+        newest = "t.task_type DESC, t.id" if own else "t.id"
         return (
             (
                 "FROM unnest(%(types)s::text[]) AS n(name) CROSS JOIN LATERAL (SELECT * FROM task AS t "
-                f"WHERE t.task_type = n.name AND {where} ORDER BY t.id DESC LIMIT %(most)s) AS t"
+                f"WHERE {' AND '.join([of_type, *others])} ORDER BY {newest} DESC LIMIT %(most)s) AS t"
             ),
             "t.id",
             params,
         )
-    if filter_.task_types is not None:
-        where = where.replace(_OF_TYPES, "t.task_type = (%(types)s::text[])[1]")
+    if own is not None:
+        equation, value = _EQUATIONS[own]
+        others = [condition for condition in conditions if condition != equation]
+        where = " AND ".join([_along_index(filter_, params, own, value), *others])
+        return f"FROM task AS t WHERE {where}", f"{own} DESC, t.id", params
+    where = where.replace(_OF_TYPES, f"t.task_type = {_FIRST_TYPE}")
     return f"FROM task AS t WHERE {where}", "t.id", params
+
+
+def _own_index(filter_: TaskFilter) -> str | None:
+    """The first column of the index ``(…, id)`` that serves a filter by one thing; null: it is by several, or by none."""
+    columns = {
+        "t.task_type": filter_.task_types is not None,
+        "t.queue": filter_.queue is not None,
+        "t.exception_state": filter_.state is not None,
+    }
+    asked = [column for column, is_asked in columns.items() if is_asked]
+    return asked[0] if len(asked) == 1 else None
+
+
+def _along_index(filter_: TaskFilter, params: dict[str, Any], column: str, value: str) -> str:
+    """``column`` is ``value``, said so that only the index by both columns has the order wanted.
+
+    Said as an equation, the planner may walk the primary key past tasks of other types or queues instead, because it takes
+    them to be mixed evenly: of a rare one that has rested for minutes, that is a walk past all that came since.
+    """
+    least = first_id_at(filter_.submitted_after - _CLOCK_SLACK) if filter_.submitted_after else UUID(int=0)
+    most = [UUID(int=2**128 - 1)]
+    if filter_.before_id is not None:
+        most.append(UUID(filter_.before_id))
+    if filter_.submitted_before is not None:
+        most.append(first_id_at(filter_.submitted_before + _CLOCK_SLACK))
+    params |= {"least_id": str(least), "most_id": str(min(most))}
+    return (
+        f"{column} IS NOT NULL AND ({column}, t.id) >= ({value}::text, %(least_id)s::uuid) "
+        f"AND ({column}, t.id) <= ({value}::text, %(most_id)s::uuid)"
+    )
 
 
 #: Types of which there may be several.
 _OF_TYPES = "t.task_type = ANY(%(types)s::text[])"
+_FIRST_TYPE = "(%(types)s::text[])[1]"
+_IN_STATE = "t.exception_state = %(state)s"
+_IN_QUEUE = "t.queue = %(queue)s"
+
+#: By the first column of an index ``(…, id)``: the condition that asks for it, and what it asks for.
+_EQUATIONS = {
+    "t.task_type": (_OF_TYPES, _FIRST_TYPE),
+    "t.queue": (_IN_QUEUE, "%(queue)s"),
+    "t.exception_state": (_IN_STATE, "%(state)s"),
+}
 
 
 def _each(where: str) -> str:
@@ -204,13 +252,13 @@ def _conditions(filter_: TaskFilter) -> tuple[list[str], dict[str, Any]]:
     params["state"] = None if filter_.state is None else str(filter_.state)
     conditions = ["true"]
     if filter_.state in {State.RETRY, State.FAILURE, State.REVOKED}:
-        conditions.append("t.exception_state = %(state)s")
+        conditions.append(_IN_STATE)
     elif filter_.state is not None:
         conditions.append("t.state = %(state)s")
     if filter_.task_types is not None:
         conditions.append(_OF_TYPES)
     if filter_.queue is not None:
-        conditions.append("t.queue = %(queue)s")
+        conditions.append(_IN_QUEUE)
     if filter_.tag is not None:
         conditions.append("t.tags @> ARRAY[%(tag)s::text]")
     conditions += _bounds(filter_, params, "t.id")
