@@ -77,16 +77,21 @@ def test_a_tag_is_counted_without_its_tasks(behind_many):
 @pytest.fixture
 def resting(api):
     """A type and a queue that one task in ten had while statistics were taken, and none of those that came since."""
-    made = (
-        "INSERT INTO task (id, task_type, queue, submitted_at, parameters) "
-        "SELECT ('fffffff{series}-7a52-7d31-9b64-' || lpad(n::text, 12, '0'))::uuid, "
-        f"CASE WHEN n %% {{one_in}} = 0 THEN 'demo.rare' ELSE '{ANYTHING}' END, "
-        "CASE WHEN n %% {one_in} = 0 THEN 'rare' ELSE 'default' END, now(), '{{}}' FROM generate_series(1, {number}) n"
-    ).replace("%%", "%")
+
+    def make(series: int, number: int, *, one_in: int) -> None:
+        databases.execute(
+            api.database_url,
+            "INSERT INTO task (id, task_type, queue, submitted_at, parameters) "
+            f"SELECT ('fffffff{series}-7a52-7d31-9b64-' || lpad(n::text, 12, '0'))::uuid, "
+            f"CASE WHEN n % {one_in} = 0 THEN 'demo.rare' ELSE '{ANYTHING}' END, "
+            f"CASE WHEN n % {one_in} = 0 THEN 'rare' ELSE 'default' END, now(), '{{}}' "
+            f"FROM generate_series(1, {number}) n",
+        )
+
     databases.execute(api.database_url, "ALTER TABLE task SET (autovacuum_enabled = off)")
-    databases.execute(api.database_url, made.format(series=0, one_in=10, number=10_000))
+    make(0, 10_000, one_in=10)
     databases.execute(api.database_url, "ANALYZE task")
-    databases.execute(api.database_url, made.format(series=1, one_in=10**9, number=WAITING))
+    make(1, WAITING, one_in=WAITING + 1)
     return api
 
 

@@ -146,11 +146,12 @@ def _source(filter_: TaskFilter, *, most: int, retrying: int, along_successes: b
         return _along("task_tag", ["d.tag = %(tag)s"], filter_, where, params)
     if filter_.state is State.SUCCESS and (along_successes or (filter_.task_types, filter_.queue) == (None, None)):
         return _along("task_success", ["true"], filter_, where, params)
-    own = _own_index(filter_)
+    asked = [column for column, (equation, _) in _EQUATIONS.items() if equation in conditions]
+    own = asked[0] if len(asked) == 1 and filter_.state is not State.SUCCESS else None
     if filter_.task_types is not None and len(filter_.task_types) > 1:
         # One ordered index scan a type; `task_type = ANY(…)` would read and sort all of them.
         others = [condition for condition in conditions if condition != _OF_TYPES]
-        of_type = _along_index(filter_, params, own, "n.name") if own else "t.task_type = n.name"
+        of_type = _along_index(own, "n.name", params) if own else "t.task_type = n.name"
         newest = "t.task_type DESC, t.id" if own else "t.id"
         return (
             (
@@ -163,41 +164,31 @@ def _source(filter_: TaskFilter, *, most: int, retrying: int, along_successes: b
     if own is not None:
         equation, value = _EQUATIONS[own]
         others = [condition for condition in conditions if condition != equation]
-        where = " AND ".join([_along_index(filter_, params, own, value), *others])
+        where = " AND ".join([_along_index(own, value, params), *others])
         return f"FROM task AS t WHERE {where}", f"{own} DESC, t.id", params
     where = where.replace(_OF_TYPES, f"t.task_type = {_FIRST_TYPE}")
     return f"FROM task AS t WHERE {where}", "t.id", params
 
 
-def _own_index(filter_: TaskFilter) -> str | None:
-    """The first column of the index ``(…, id)`` that serves a filter by one thing; null: it is by several, or by none."""
-    columns = {
-        "t.task_type": filter_.task_types is not None,
-        "t.queue": filter_.queue is not None,
-        "t.exception_state": filter_.state is not None,
-    }
-    asked = [column for column, is_asked in columns.items() if is_asked]
-    return asked[0] if len(asked) == 1 else None
-
-
-def _along_index(filter_: TaskFilter, params: dict[str, Any], column: str, value: str) -> str:
-    """``column`` is ``value``, said so that only the index by both columns has the order wanted.
+def _along_index(column: str, value: str, params: dict[str, Any]) -> str:
+    """``column`` is ``value``, said so that only the index by it and the id has the order wanted.
 
     Said as an equation, the planner may walk the primary key past tasks of other types or queues instead, because it takes
     them to be mixed evenly: of a rare one that has rested for minutes, that is a walk past all that came since.
+
+    Args:
+        params: of :func:`_conditions`, with the bounds of the ids; both ends of the walk are added.
     """
-    least = first_id_at(filter_.submitted_after - _CLOCK_SLACK) if filter_.submitted_after else UUID(int=0)
-    most = [UUID(int=2**128 - 1)]
-    if filter_.before_id is not None:
-        most.append(UUID(filter_.before_id))
-    if filter_.submitted_before is not None:
-        most.append(first_id_at(filter_.submitted_before + _CLOCK_SLACK))
-    params |= {"least_id": str(least), "most_id": str(min(most))}
+    upper = [UUID(params[name]) for name in ("before_id", "to_id") if params.get(name)]
+    params["first_id"] = params.get("from_id", str(_LEAST_ID))
+    params["last_id"] = str(min([_GREATEST_ID, *upper]))
     return (
-        f"{column} IS NOT NULL AND ({column}, t.id) >= ({value}::text, %(least_id)s::uuid) "
-        f"AND ({column}, t.id) <= ({value}::text, %(most_id)s::uuid)"
+        f"{column} IS NOT NULL AND ({column}, t.id) >= ({value}::text, %(first_id)s::uuid) "
+        f"AND ({column}, t.id) <= ({value}::text, %(last_id)s::uuid)"
     )
 
+
+_LEAST_ID, _GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 #: Types of which there may be several.
 _OF_TYPES = "t.task_type = ANY(%(types)s::text[])"
@@ -205,7 +196,7 @@ _FIRST_TYPE = "(%(types)s::text[])[1]"
 _IN_STATE = "t.exception_state = %(state)s"
 _IN_QUEUE = "t.queue = %(queue)s"
 
-#: By the first column of an index ``(…, id)``: the condition that asks for it, and what it asks for.
+#: By the first column of an index ``(…, id)``: the condition that it serves, and the value that it asks for.
 _EQUATIONS = {
     "t.task_type": (_OF_TYPES, _FIRST_TYPE),
     "t.queue": (_IN_QUEUE, "%(queue)s"),
