@@ -11,6 +11,7 @@ import pytest
 from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.states import State
 from tests.support import api as api_support
+from tests.support import databases
 from tests.support import http as client
 from tests.support.api import ANYTHING, CATALOGUE, PROCESS_DOCUMENT
 from tests.support.lives import Worker
@@ -68,6 +69,27 @@ def test_workers_show_what_they_run(api):
     assert (entry["name"], entry["slots"], entry["pool"]) == ("node-1:1", 2, "prefork")
     assert [task["task_id"] for task in entry["running"]] == [ids[0]]
     assert entry["heartbeat_age_seconds"] >= 0
+
+
+def test_a_worker_whose_lease_is_over_is_not_live_though_nobody_declared_it_dead(api):
+    """Where no maintenance runs, nobody does; what people are told must be true then too."""
+
+    def seen():
+        queues = {queue["name"]: queue for queue in api.get("/queues").json()["queues"]}
+        return (
+            queues["default"]["worker_slots"],
+            api.get("/workers").json()["total_count"],
+            api.get(f"/task-types/{ANYTHING}").json()["live_workers"],
+            (health := api.get("/health").json())["live_workers"],
+            health["worker_slots"],
+            [finding["code"] for finding in api.get(f"/tasks/{task_id}/explain").json()["findings"]],
+        )
+
+    task_id = api.submit()
+    with Worker(api.database_url):
+        assert seen() == (2, 1, ["node-1:1"], 1, 2, ["next"])
+        databases.execute(api.database_url, "UPDATE worker SET lease_until = now() - interval '1 second'")
+        assert seen() == (0, 0, [], 0, 0, ["no_worker_for_queue"])
 
 
 def test_with_both_stores_it_is_alive_ready_and_healthy(api):

@@ -60,6 +60,15 @@ def test_run_times_are_those_of_the_queues_tasks(api):
         assert (body["backlog"], body["running"]) == (150, 100)
 
 
+def test_the_slots_of_a_worker_whose_lease_is_over_drain_nothing(api):
+    for _ in range(6):
+        api.submit()
+    with Worker(api.database_url):
+        assert scaling(api)["drain_seconds"] == 3.0
+        databases.execute(api.database_url, "UPDATE worker SET lease_until = now() - interval '1 s'")
+        assert scaling(api)["drain_seconds"] == 6.0  # as if by one slot: none is live
+
+
 def test_a_paused_queue_wants_no_worker(api):
     api.submit()
     assert scaling(api)["desired_workers"] == 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
+from ledgerq_shared.statements.workers import IS_LIVE
 
 
 class CatalogueEntry(NamedTuple):
@@ -63,9 +64,9 @@ def catalogue_version() -> Statement:
 def live_workers_by_type() -> Statement:
     """Rows ``(task_type, [worker names])`` of the live workers."""
     return Statement(
-        """
+        f"""
         SELECT t, array_agg(name ORDER BY name) FROM worker w, unnest(w.task_types) AS t
-        WHERE w.ended_at IS NULL GROUP BY t
+        WHERE {IS_LIVE} GROUP BY t
         """,
         {},
     )

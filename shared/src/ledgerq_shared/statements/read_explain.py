@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.workers import IS_LIVE
 
 #: Tasks ahead of one are counted no further than this.
 AHEAD_UP_TO = 10_000
@@ -51,7 +52,7 @@ def read_circumstances(task_id: str) -> Statement:
     return Statement(_CIRCUMSTANCES, {"id": task_id, "up_to": AHEAD_UP_TO + 1})
 
 
-_CIRCUMSTANCES = """
+_CIRCUMSTANCES = f"""
 SELECT t.state, t.queue, t.task_type, now(), t.started_at, t.completed_at, t.expires_at, t.cancel_requested_at,
        t.error->>'type', r.alone,
        CASE WHEN r.task_id IS NOT NULL THEN (
@@ -64,7 +65,7 @@ SELECT t.state, t.queue, t.task_type, now(), t.started_at, t.completed_at, t.exp
        EXISTS (SELECT FROM queue q WHERE q.name = t.queue AND q.paused),
        w.workers, w.slots,
        (SELECT count(DISTINCT (b.worker_id, b.slot)) FROM claim b JOIN worker v ON v.id = b.worker_id
-        WHERE v.ended_at IS NULL AND t.queue = ANY (v.queues)),
+        WHERE {IS_LIVE} AND t.queue = ANY (v.queues)),
        w.able, EXISTS (SELECT FROM leader WHERE name = 'maintenance' AND until > now())
 FROM task t
 LEFT JOIN ready r ON r.task_id = t.id
@@ -76,7 +77,7 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
   SELECT count(*) AS workers, coalesce(sum(v.slots), 0)::integer AS slots,
          count(*) FILTER (WHERE t.task_type = ANY (v.task_types)) AS able
-  FROM worker v WHERE v.ended_at IS NULL AND NOT v.stopping AND t.queue = ANY (v.queues)
+  FROM worker v WHERE {IS_LIVE} AND NOT v.stopping AND t.queue = ANY (v.queues)
 ) w
 WHERE t.id = %(id)s::uuid
 """

@@ -5,6 +5,7 @@ counted by the counters, entries of ``ready``, ``held`` and ``outbox`` up to a l
 from __future__ import annotations
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.workers import IS_LIVE
 
 #: Entries of one queue in ``ready`` are counted up to here; beyond it the counters know, minus what waits or is held.
 COUNTED_UP_TO = 10_000
@@ -27,7 +28,7 @@ def read_queue_gauges() -> Statement:
     return Statement(_QUEUES, {"limit": COUNTED_UP_TO})
 
 
-_QUEUES = """
+_QUEUES = f"""
 WITH waiting AS MATERIALIZED (
   SELECT queue, sum(delta)::bigint AS n FROM task_count WHERE state IN ('PENDING', 'RETRY', 'STARTED') GROUP BY queue
 ), name AS (
@@ -38,7 +39,7 @@ WITH waiting AS MATERIALIZED (
 )
 SELECT n.name, coalesce(q.paused, false),
        (SELECT coalesce(sum(w.slots), 0) FROM worker w
-        WHERE w.ended_at IS NULL AND w.lease_until > now() AND NOT w.stopping AND n.name = ANY (w.queues))::integer,
+        WHERE {IS_LIVE} AND NOT w.stopping AND n.name = ANY (w.queues))::integer,
        CASE WHEN r.n < %(limit)s THEN r.n ELSE greatest(r.n, coalesce(waiting.n, 0) - coalesce(c.n, 0)
          - (SELECT count(*) FROM (SELECT FROM held h WHERE h.queue = n.name LIMIT 100000) h)) END::bigint,
        greatest(coalesce(extract(epoch FROM clock_timestamp() - head.run_at), 0), 0)::float8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.workers import IS_LIVE
 
 
 def read_queues() -> Statement:
@@ -11,10 +12,10 @@ def read_queues() -> Statement:
     ``slots``: of live workers that serve it. ``oldest_ready_seconds``: null if nothing is ready.
     """
     return Statement(
-        """
+        f"""
         SELECT n.name, coalesce(q.paused, false),
                (SELECT coalesce(sum(w.slots), 0)::integer FROM worker w
-                WHERE w.ended_at IS NULL AND n.name = ANY(w.queues)),
+                WHERE {IS_LIVE} AND n.name = ANY(w.queues)),
                (SELECT extract(epoch FROM now() - min(r.run_at))::float8
                 FROM generate_series(0, 9) AS p(priority), LATERAL (
                   SELECT run_at FROM ready WHERE queue = n.name AND ready.priority = p.priority
@@ -42,10 +43,20 @@ def read_live_workers() -> Statement:
     The live ones, by name; ages in seconds.
     """
     return Statement(
-        """
+        f"""
         SELECT id::text, name, host, pid, pool, slots, queues, task_types, started_at,
                extract(epoch FROM clock_timestamp() - beat_at)::float8, stopping
-        FROM worker WHERE ended_at IS NULL ORDER BY name, id
+        FROM worker WHERE {IS_LIVE} ORDER BY name, id
+        """,
+        {},
+    )
+
+
+def count_workers() -> Statement:
+    """Row ``(known task types, live workers, slots)``."""
+    return Statement(
+        f"""
+        SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint FROM worker WHERE {IS_LIVE}
         """,
         {},
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
+from ledgerq_shared.statements.workers import IS_LIVE
 
 #: The backlog is counted up to here; beyond it the counters know it, minus what waits for a time or is in workers' hands.
 COUNTED_UP_TO = 10_000
@@ -44,7 +45,7 @@ def read_load(queues: Collection[str]) -> Statement:
     return Statement(_LOAD, {"queues": text_array(queues), "limit": COUNTED_UP_TO, "sample": _SAMPLE})
 
 
-_LOAD = """
+_LOAD = f"""
 WITH wanted AS MATERIALIZED (SELECT DISTINCT unnest(%(queues)s::text[]) COLLATE "C" AS queue)
 SELECT w.queue, coalesce((SELECT q.paused FROM queue q WHERE q.name = w.queue), false),
        CASE WHEN r.n < %(limit)s THEN r.n ELSE greatest(%(limit)s,
@@ -53,7 +54,7 @@ SELECT w.queue, coalesce((SELECT q.paused FROM queue q WHERE q.name = w.queue), 
          - (SELECT count(*) FROM held h WHERE h.queue = w.queue) - k.running) END::bigint,
        k.running, k.slots, coalesce(extract(epoch FROM clock_timestamp() - head.run_at), 0)::float8, s.seconds,
        (SELECT coalesce(sum(n.slots), 0) FROM worker n
-        WHERE n.ended_at IS NULL AND NOT n.stopping AND w.queue = ANY (n.queues))::integer,
+        WHERE {IS_LIVE} AND NOT n.stopping AND w.queue = ANY (n.queues))::integer,
        (SELECT n.slots FROM worker n WHERE w.queue = ANY (n.queues)
         ORDER BY n.ended_at IS NULL DESC, n.started_at DESC LIMIT 1)
 FROM wanted w

@@ -8,6 +8,10 @@ from uuid import UUID
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
 
+#: Condition on a row of ``worker``: it is live. Its lease counts by itself: where no maintenance runs, nobody declares
+#: those dead whose lease is over.
+IS_LIVE = "ended_at IS NULL AND lease_until > now()"
+
 
 def register_worker(
     *,

@@ -12,16 +12,10 @@ from ledgerq_api.health.schemas import Check, Health, Ready
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.read_queues import count_workers
 
 #: Seconds for any check: orchestrators give up soon after.
 _PATIENCE = 3.0
-
-_COUNTS = Statement(
-    "SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint "
-    "FROM worker WHERE ended_at IS NULL",
-    {},
-)
 
 
 class HealthService:
@@ -62,7 +56,7 @@ class HealthService:
     async def _look_at_ledger(self) -> tuple[Check, tuple[int, int, int] | None]:
         begun_at = time.perf_counter()
         try:
-            rows = await asyncio.wait_for(self._ledger.fetch(_COUNTS), _PATIENCE)
+            rows = await asyncio.wait_for(self._ledger.fetch(count_workers()), _PATIENCE)
         except (Unavailable, TimeoutError) as error:
             detail = error.detail if isinstance(error, Unavailable) else "PostgreSQL does not answer."
             return Check(status="unavailable", detail=detail), None
