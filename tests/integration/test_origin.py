@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from tests.support import http, wait
+from tests.support.lines import whole_lines
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -46,7 +47,7 @@ def submit(api, name: str, headers: dict[str, str] | None = None, **parameters: 
 
 
 def lines(running) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in running.log().splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in whole_lines(running.log()) if line.startswith("{")]
 
 
 def line(running, **fields: Any) -> dict[str, Any]:

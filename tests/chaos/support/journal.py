@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.support.lines import whole_lines
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,7 +34,7 @@ class Journal:
         """All executions by task id, in the order in which they began."""
         found: dict[str, list[Run]] = defaultdict(list)
         text = self._path.read_text() if self._path.exists() else ""
-        for line in text.splitlines():
+        for line in whole_lines(text):
             note = json.loads(line)
             runs = found[note["task"]]
             if note["what"] == "begin":
