@@ -83,8 +83,8 @@ def test_redis_wants_its_password_and_evicts_nothing(stack: ComposeStack):
 def test_the_users_smoke_script_finds_no_difference_from_outside(stack: ComposeStack):
     key = stack.bearer["Authorization"].removeprefix("Bearer ")
     done = subprocess.run(
-        [sys.executable, "test_task_api.py", "--base-url", stack.url, "--api-key", key],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "test_task_api.py", "--base-url", stack.url, "--api-key", key, "--timeout", "300"],
+        cwd=ROOT, capture_output=True, text=True, timeout=800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert ", 0 differences" in done.stdout
@@ -97,21 +97,21 @@ def test_a_module_of_the_users_own_is_mounted_from_a_folder(stack: ComposeStack)
 
 def test_prometheus_is_provisioned_and_reaches_every_target(stack: ComposeStack, prometheus_image: str):
     stack.compose("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
-    ask = "http://127.0.0.1:9090/api/v1/targets"
-
-    def jobs() -> dict[str, str]:
-        network = stack.container("prometheus")["NetworkSettings"]["Networks"][f"{stack.project}_services"]
-        answer = http.request("GET", ask.replace("127.0.0.1", network["IPAddress"]))
-        return {one["labels"]["job"]: one["health"] for one in answer.json()["data"]["activeTargets"]}
+    found: dict[str, str] = {}
 
     def all_up() -> bool:
+        network = stack.container("prometheus")["NetworkSettings"]["Networks"][f"{stack.project}_services"]
         try:
-            found = jobs()
-        except OSError:
+            answer = http.request("GET", f"http://{network['IPAddress']}:9090/api/v1/targets")
+        except (OSError, HTTPException):
             return False
+        if answer.status != 200:  # it listens before it has read its configuration
+            return False
+        found.clear()
+        found.update((one["labels"]["job"], one["health"]) for one in answer.json()["data"]["activeTargets"])
         return len(found) >= 4 and set(found.values()) == {"up"}
 
-    wait.until(all_up, 90, interval=0.5, what=lambda: f"{jobs()} {stack.logs()}")
+    wait.until(all_up, 90, interval=0.5, what=lambda: f"{found} {stack.logs()}")
     stack.compose("--profile", "monitoring", "rm", "--stop", "--force", "prometheus")
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from ledgerq_shared.embedded.ports import free_port, is_free
+from ledgerq_shared.embedded.ports import is_free
 from ledgerq_shared.embedded.processes import of_launch
 from tests.support import http, wait
 from tests.support.launcher import MAIN, launch
+from tests.support.ports import free_port
 from tests.support.stack import Running, clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +145,7 @@ def test_the_guide_to_the_api_works_as_written(bare_stack):
 
 def test_the_guide_to_observing_shows_the_task_at_every_port(bare_stack):
     guide = "docs/guides/observe.md"
-    monitor, metrics = free_port(), wait.until(_two_free_ports, 10)
+    monitor, metrics = free_port(), wait.until(_two_free_ports, 30)
     running = launch(
         bare_stack, "--run-monitor", standins=False,
         LEDGERQ_MONITOR_PORT=str(monitor), LEDGERQ_METRICS_PORT=str(metrics),

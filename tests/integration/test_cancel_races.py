@@ -72,7 +72,7 @@ class Bench:
     def cancel_beside(self, task_id: str) -> Future[Cancelled]:
         """A cancel that meets the open transaction: returns once it waits for it."""
         future = self._threads.submit(self.cancel, task_id)
-        wait.until(self._is_waiting, 10, what="the cancel waits for the open transaction's lock")
+        wait.until(self._is_waiting, 30, what="the cancel waits for the open transaction's lock")
         assert not future.done()
         return future
 

@@ -13,7 +13,6 @@ import pytest
 from ledgerq_monitor.collectors.collector import Names
 from ledgerq_monitor.exporter import METRICS, Exporter
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.metrics import Metric
 from ledgerq_shared.statements import read_metrics
@@ -21,6 +20,7 @@ from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tas
 from ledgerq_worker.maintenance import metrics as maintenance_metrics
 from tests.support import databases, http, wait
 from tests.support.databases import on_server
+from tests.support.ports import free_port
 from tests.support.prometheus import promtool
 
 _AT_ONCE = {"LEDGERQ_MONITOR_CACHE_SECONDS": "0"}

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from ledgerq_api.auth.keys import digest_of, is_key
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import databases
+from tests.support.ports import free_port
 
 
 @pytest.fixture

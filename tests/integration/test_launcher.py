@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.embedded.processes import of_launch
 from tests.support import http, wait
 from tests.support.launcher import launch, recorded
+from tests.support.ports import free_port
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.support.launcher import MAIN, fails
+from tests.support.ports import free_port
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import http
+from tests.support.ports import free_port
 
 
 def test_a_monitor_with_both_stores_is_ready_and_says_so(stack):

@@ -10,11 +10,11 @@ import pytest
 from celery import Celery
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from tests.support import http, wait
 from tests.support.launcher import fails
 from tests.support.ledger_checks import assert_all_ended
+from tests.support.ports import free_port
 from tests.support.sentinel import PASSWORD, SENTINEL_PASSWORD, WatchedRedis
 from tests.support.servers import token_of
 

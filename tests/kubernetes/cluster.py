@@ -39,7 +39,7 @@ class Namespace:
         """Run kubectl in the namespace."""
         return run("kubectl", "-n", self.name, *words, timeout=timeout)
 
-    def helm(self, verb: str, *words: str, timeout: float = 300) -> str:
+    def helm(self, verb: str, *words: str, timeout: float = 400) -> str:
         """Run a command of helm on the release."""
         return run("helm", "-n", self.name, verb, self.release, *words, timeout=timeout)
 
@@ -52,13 +52,23 @@ class Namespace:
 
     def objects(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         """Objects of a kind, by labels."""
-        found = json.loads(self.kubectl("get", kind, "-o", "json", *(["-l", selector] if selector else [])))
-        return list(found["items"])
+        return list(self._got(kind, *(["-l", selector] if selector else []))["items"])
 
     def one(self, kind: str, name: str) -> dict[str, Any]:
         """One object."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return found
+        return self._got(kind, name)
+
+    def _got(self, *words: str) -> dict[str, Any]:
+        """What ``kubectl get`` says; a busy API server may not answer at once."""
+
+        def got() -> dict[str, Any] | None:
+            try:
+                found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json"))
+            except AssertionError:
+                return None
+            return found
+
+        return wait.until(got, 60, interval=1, what=f"kubectl get {' '.join(words)}") or {}
 
     def secret(self, name: str, key: str) -> str:
         """A value of a Secret."""
@@ -89,7 +99,16 @@ class Namespace:
             "print(a.status, a.read().decode())"
         )
         words = ("exec", "deployment/ledgerq-api", "-c", "api", "--", "python", "-c", script, url, json.dumps(headers))
-        status, _, body = self.kubectl(*words, timeout=60).partition(" ")
+
+        def answer() -> str | None:
+            # Ready pods are known everywhere a moment later.
+            try:
+                return self.kubectl(*words, timeout=60)
+            except AssertionError:
+                return None
+
+        said = wait.until(answer, 60, interval=1, what=lambda: f"an answer of {url}; {self.picture()}") or ""
+        status, _, body = said.partition(" ")
         return int(status), body
 
     def until_ready(self, timeout: float = 180) -> None:

@@ -12,7 +12,7 @@ from tests.kubernetes.cluster import CHART, Namespace, run
 from tests.kubernetes.guide import block, follow
 from tests.kubernetes.load import Api, Load
 
-pytestmark = [pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.timeout(1200)]
 
 _PASSWORD = "not-a-secret-here"
 

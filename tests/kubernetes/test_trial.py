@@ -12,13 +12,13 @@ import random
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.kubernetes.cluster import CHART, Namespace, run
 from tests.kubernetes.guide import block, follow
 from tests.kubernetes.load import LONG, Api, Load
 from tests.support import wait
+from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.timeout(1200)]
 
 #: A port for the tests, and pools: one that people scale, one that KEDA does, an API that an HPA does.
 _MORE = {
@@ -68,6 +68,11 @@ def api(trial: Namespace) -> Api:
     return Api(trial.node_port("ledgerq-api"), key)
 
 
+def _replicas(trial: Namespace, pool: str) -> int:
+    """How many pods of a worker pool there are to be."""
+    return int(trial.one("deployment", f"ledgerq-worker-{pool}")["spec"]["replicas"])
+
+
 def test_the_guides_trial_is_installed_and_answers(trial):
     follow(block("embedded.postgresql.enabled=true"))
     trial.until_ready()
@@ -92,7 +97,8 @@ def test_an_upgrade_adds_a_pool_and_autoscalers(trial, tmp_path):
     values.write_text(json.dumps(_MORE))
     trial.helm("upgrade", str(CHART), "--reuse-values", "--values", str(values), "--wait", "--timeout", "5m")
     trial.until_ready()
-    assert trial.one("deployment", "ledgerq-worker-burst")["spec"]["replicas"] == 0
+    for pool in ("burst", "batch"):
+        wait.until(lambda name=pool: _replicas(trial, name) == 0, 60, interval=1, what=trial.picture)
 
 
 def test_every_component_is_scraped(trial, api):
@@ -124,7 +130,7 @@ def test_keda_scales_pools_from_0_to_3_to_0_by_scaling_and_from_0_to_1_to_0_by_s
 
     def reached(burst: int, batch: int) -> bool:
         for name, number in (("burst", burst), ("batch", batch)):
-            now = int(trial.one("deployment", f"ledgerq-worker-{name}")["spec"]["replicas"])
+            now = _replicas(trial, name)
             most[name] = max(most[name], now)
             wanted[name] = (now == number) or (number > 0 and most[name] == number)
         return all(wanted.values())
@@ -152,8 +158,12 @@ def test_an_hpa_scales_the_api_by_cpu(trial, api):
     wait.until(lambda: replicas() == 2, 120, interval=1, what=picture)
     with Load(api, clients=6, every=0.05) as load:
         wait.until(lambda: replicas() == 3, 150, interval=0.5, what=picture)
-    conditions = {one["type"]: one["status"] for one in trial.one("hpa", "ledgerq-api")["status"]["conditions"]}
-    assert (conditions["AbleToScale"], conditions["ScalingActive"]) == ("True", "True")
+
+    def conditions() -> tuple[str, str]:
+        found = {one["type"]: one["status"] for one in trial.one("hpa", "ledgerq-api")["status"]["conditions"]}
+        return found["AbleToScale"], found["ScalingActive"]
+
+    wait.until(lambda: conditions() == ("True", "True"), 60, interval=1, what=picture)
     api.check(load.ids)
     _PROMISED.extend(load.ids)
 

@@ -162,6 +162,8 @@ if SCENARIO == "burst":
 @events.quitting.add_listener
 def judge(environment: Environment, **_: object) -> None:
     """After the last request: is everything that was accepted done, and was it quick enough?"""
+    if environment.runner:
+        environment.runner.quit()  # told to end by a signal, its clients would go on while the end is waited for
     wanted = thresholds()
     wrong = [*_unfinished(str(environment.host), wanted["all_ended_within"]), *_too_slow(environment, wanted)]
     if not Accepted.count:
@@ -177,7 +179,7 @@ def _unfinished(host: str, seconds: float) -> list[str]:
     deadline = time.monotonic() + seconds
     while any(left := {state: _count(host, status=state) for state in UNFINISHED}.values()):
         if time.monotonic() > deadline:
-            return [f"{sum(left)} accepted tasks have not ended within {seconds:g} s"]
+            return [f"{sum(left.values())} accepted tasks have not ended within {seconds:g} s"]
         gevent.sleep(0.5)
     known = _count(host)
     if known < min(Accepted.count, EXACT):  # more: a client was stopped before it had read the answer

@@ -13,8 +13,8 @@ import pytest
 from psycopg2 import errors as pg
 
 from ledgerq_shared import migrate
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import databases
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

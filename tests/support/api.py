@@ -101,7 +101,7 @@ def serve(database_url: str, redis_url: str, **settings: object) -> Iterator[Api
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        wait.until(lambda: server.started, 10, what="the API has started")
+        wait.until(lambda: server.started, 30, what="the API has started")
         yield Api(f"http://127.0.0.1:{listener.getsockname()[1]}", database_url, app, services)
     finally:
         server.should_exit = True

@@ -12,8 +12,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import databases, http, ledger_checks, wait
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,7 +276,11 @@ class Load:
             return {str(state): int(str(count)) for state, count in found}
 
         wanted = {"SUCCESS": len(self.accepted)}
-        wait.until(lambda: states() == wanted, 120, interval=0.5, what=lambda: f"{states()}\n{self.stack.logs()}")
+        done = states()
+        while done != wanted:  # more may wait than is done in any fixed time; but something must go on
+            before = done
+            wait.until(lambda: states() != before, 120, interval=0.5, what=lambda: f"{states()}\n{self.stack.logs()}")  # noqa: B023
+            done = states()
         ledger_checks.assert_sound(url)
 
     def _run(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.embedded.processes import Process, read_record
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from tests.support.stack import Running, Stack

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import http
+from tests.support.ports import free_port
 from tests.support.prometheus import Prometheus
 
 if TYPE_CHECKING:

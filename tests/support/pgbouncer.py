@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import psycopg2
 
 from ledgerq_shared.embedded.account import Account
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import wait
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE
 from tests.support import http, wait
+from tests.support.ports import free_port
 from tests.support.servers import locked
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy" / "helm" / "ledgerq" / "files" / "alerts"
 DASHBOARDS = ROOT / "deploy" / "helm" / "ledgerq" / "files" / "dashboards"
 _UNPACKED = ROOT / ".tools" / "prometheus"
+_DOWNLOADS = ROOT / ".tools" / "prometheus.new"
 
 
 @cache
@@ -46,28 +47,31 @@ def program(name: str) -> str:
 def _unpack() -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("Prometheus is not installed, and this system has no apt to get it with")
-    _UNPACKED.mkdir(parents=True, exist_ok=True)
-    with locked(_UNPACKED / "lock"):
-        if (_UNPACKED / "usr" / "bin" / "promtool").exists():
+    _UNPACKED.parent.mkdir(parents=True, exist_ok=True)
+    with locked(_UNPACKED.with_suffix(".lock")):
+        if _UNPACKED.exists():
             return
+        _DOWNLOADS.mkdir(exist_ok=True)
         if not _downloaded():
             # The lists may be missing or old.
             subprocess.run(["apt-get", "update"], check=False, capture_output=True)  # noqa: S607
             if not _downloaded():
                 pytest.skip("Prometheus is not installed, and apt does not find it")
-        [package] = _UNPACKED.glob("prometheus_*.deb")
-        subprocess.run(["dpkg-deb", "-x", str(package), str(_UNPACKED)], check=True)  # noqa: S607
-        package.unlink()
+        package, *_ = _DOWNLOADS.glob("prometheus_*.deb")
+        unpacked = _DOWNLOADS / "unpacked"
+        subprocess.run(["dpkg-deb", "-x", str(package), str(unpacked)], check=True)  # noqa: S607
+        unpacked.rename(_UNPACKED)  # whole: others look without the lock
+        shutil.rmtree(_DOWNLOADS)
 
 
 def _downloaded() -> bool:
     done = subprocess.run(
         ["apt-get", "download", "prometheus"],  # noqa: S607
-        cwd=_UNPACKED,
+        cwd=_DOWNLOADS,
         check=False,
         capture_output=True,
     )
-    return done.returncode == 0 and bool(list(_UNPACKED.glob("prometheus_*.deb")))
+    return done.returncode == 0 and bool(list(_DOWNLOADS.glob("prometheus_*.deb")))
 
 
 def promtool(*arguments: str | Path, told: bytes | None = None) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from ledgerq_shared.embedded.ports import LOOPBACK, free_port
+from ledgerq_shared.embedded.ports import LOOPBACK
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE
 from ledgerq_shared.embedded.valkey import server_program
 from tests.support import wait
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, of_launch
 from tests.support import http, wait
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -31,7 +31,7 @@ from tests.support.claimed import claimed_task
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 BUDGET, LIMIT = 0.05, 200
 
-run_seconds = st.floats(0, 1e5)
+run_seconds = st.floats(0, 1e5, allow_subnormal=False)
 counts = st.integers(0, 2_000_000)
 
 
@@ -173,7 +173,8 @@ def test_a_time_of_a_message_is_the_same_moment_whatever_its_zone(written: datet
     meant = written.replace(tzinfo=zone or UTC)
     said = moment(meant.isoformat() if zone else written.isoformat(), UTC)
     assert said is not None
-    assert datetime.fromisoformat(said) == meant
+    # In UTC: two zones never agree on a time that one of them has twice, or not at all.
+    assert datetime.fromisoformat(said).astimezone(UTC) == meant.astimezone(UTC)
 
 
 def _next_leg_of(**message: Any) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_shared.states import State
 from tests.support import api as api_support
 from tests.support import databases
 from tests.support import http as client
 from tests.support.api import ANYTHING, CATALOGUE, PROCESS_DOCUMENT
 from tests.support.lives import Worker
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 

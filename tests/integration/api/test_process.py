@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import api as api_support
 from tests.support import http, wait
 from tests.support.api import ANYTHING
+from tests.support.ports import free_port
 
 
 def one_line(running, code):

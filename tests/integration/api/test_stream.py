@@ -40,7 +40,7 @@ def test_a_stream_of_a_final_task_is_its_history_and_ends(api):
         client.until_over()
     assert [data for *_, data in client.events] == entries(api, task_id)
     assert [(number, kind) for number, kind, _ in client.events] == list(enumerate(WHOLE, 1))
-    wait.until(lambda: followers(api) == 0, 10, what="nobody follows any more")
+    wait.until(lambda: followers(api) == 0, 30, what="nobody follows any more")
 
 
 def test_every_step_is_seen_live_and_the_stream_ends_after_the_last(api):

@@ -6,10 +6,10 @@ import uuid
 
 import redis
 
-from ledgerq_shared.embedded.ports import free_port
 from tests.support import api as api_support
 from tests.support import databases, wait
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
+from tests.support.ports import free_port
 
 USERS_BODY = {
     "task_type": PROCESS_DOCUMENT,
@@ -311,14 +311,14 @@ def test_concurrent_submits_are_all_committed(api):
 def test_a_ticket_is_in_the_broker_after_a_submit(api, redis_database):
     api.submit()
     with redis.Redis.from_url(redis_database) as client:
-        wait.until(lambda: client.llen("default") == 1, 10, what="one ticket")
+        wait.until(lambda: client.llen("default") == 1, 30, what="one ticket")
 
 
 def test_a_future_task_sends_no_ticket(api, redis_database):
     api.submit(countdown=60)
     api.submit(PROCESS_DOCUMENT, {"document_id": "x"})
     with redis.Redis.from_url(redis_database) as client:
-        wait.until(lambda: client.llen("documents") == 1, 10, what="the other task's ticket")
+        wait.until(lambda: client.llen("documents") == 1, 30, what="the other task's ticket")
         assert client.llen("default") == 0
 
 

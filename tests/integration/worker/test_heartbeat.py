@@ -96,7 +96,7 @@ def test_maintenance_that_stands_by_beats_too(beating, stack: Stack):
 def test_a_process_that_is_not_well_does_not_beat_until_it_is(workspace: Path):
     well, path = [True], workspace / "heartbeat"
     Heartbeat(path, lambda: well[0]).start()
-    wait.until(path.exists, 10)
+    wait.until(path.exists, 30)
     well[0] = False
     grows_old(path)
     well[0] = True

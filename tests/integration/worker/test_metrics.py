@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from ledgerq_shared.embedded.ports import free_port
 from ledgerq_worker.node.metrics import METRICS
 from tests.support import http, wait
+from tests.support.ports import free_port
 from tests.support.prometheus import promtool
 
 RUNS = 'ledgerq_task_run_seconds_count{{outcome="{}",queue="default",task_type="contract_tasks.{}"}}'
@@ -34,8 +34,8 @@ def test_what_the_slots_did_is_in_the_parents_answer(work, pool):
     failed = work.submit("fails", text="no")
     for task_id in [*tasks, failed]:
         work.ended(task_id)
-    wait.until(lambda: series(url).get(RUNS.format("failed", "fails")) == 1, 10, what=lambda: str(series(url)))
-    wait.until(lambda: series(url).get(RUNS.format("succeeded", "add")) == 20, 10, what=lambda: str(series(url)))
+    wait.until(lambda: series(url).get(RUNS.format("failed", "fails")) == 1, 30, what=lambda: str(series(url)))
+    wait.until(lambda: series(url).get(RUNS.format("succeeded", "add")) == 20, 30, what=lambda: str(series(url)))
     found = series(url)
     assert found["ledgerq_worker_flush_tasks_sum"] == 21
     assert found['ledgerq_worker_claim_tasks_sum{queue="default"}'] >= 21
@@ -53,8 +53,8 @@ def test_a_killed_pool_process_is_counted_and_takes_no_count_along(work):
     url = f"http://127.0.0.1:{port}/metrics"
     for number in range(5):
         work.ended(work.submit("add", x=1, y=number))
-    wait.until(lambda: series(url).get(RUNS.format("succeeded", "add")) == 5, 10, what=lambda: str(series(url)))
+    wait.until(lambda: series(url).get(RUNS.format("succeeded", "add")) == 5, 30, what=lambda: str(series(url)))
     work.ended(work.submit("kills_its_process"), timeout=60)
-    wait.until(lambda: series(url)["ledgerq_worker_lost_processes_total"] >= 1, 10, what="the death is counted")
+    wait.until(lambda: series(url)["ledgerq_worker_lost_processes_total"] >= 1, 30, what="the death is counted")
     work.ended(work.submit("add", x=1, y=1))
-    wait.until(lambda: series(url).get(RUNS.format("succeeded", "add")) == 6, 10, what=lambda: str(series(url)))
+    wait.until(lambda: series(url).get(RUNS.format("succeeded", "add")) == 6, 30, what=lambda: str(series(url)))

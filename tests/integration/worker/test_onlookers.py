@@ -69,8 +69,8 @@ def test_whoever_listens_is_told_of_every_task_and_of_no_drain(work: Work, liste
     again = work.submit("retried_by_celery")
     for task_id in (done, failed, again):
         work.ended(task_id)
-    wait.until(lambda: listener.kinds(again).count("task-succeeded") == 1, 10, what=lambda: str(listener.events))
-    wait.until(lambda: "task-failed" in listener.kinds(failed), 10, what=lambda: str(listener.events))
+    wait.until(lambda: listener.kinds(again).count("task-succeeded") == 1, 30, what=lambda: str(listener.events))
+    wait.until(lambda: "task-failed" in listener.kinds(failed), 30, what=lambda: str(listener.events))
     assert listener.kinds(done) == WHOLE
     received, _, succeeded = listener.of(done)
     assert (received["name"], received["kwargs"]) == ("contract_tasks.echo", '{"value": [1, "two"]}')
@@ -168,7 +168,7 @@ def test_above_a_rate_only_some_are_shown_and_failures_first(work: Work, listene
     )  # fmt: skip
     unfinished = "SELECT FROM task WHERE completed_at IS NULL"
     wait.until(lambda: not databases.rows(work.database_url, unfinished), 60, what="all have ended")
-    wait.until(lambda: "task-failed" in listener.kinds(failing), 10, what="the failure is shown")
+    wait.until(lambda: "task-failed" in listener.kinds(failing), 30, what="the failure is shown")
     shown = {event["uuid"] for event in listener.events if event["type"] == "task-succeeded"}
     assert len(shown & set(ids)) < 60
     assert all(listener.kinds(task_id) in ([], WHOLE) for task_id in ids)

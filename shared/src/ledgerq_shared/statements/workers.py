@@ -86,13 +86,26 @@ def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
 
 
 def end_worker(*, worker_id: UUID, why: str) -> Statement:
-    """A worker has stopped (``stopped``) or is declared dead (``lost``). Row ``(id,)`` if it had not ended before."""
+    """A worker has stopped (``stopped``) or died (``lost``), says its own node. Row ``(id,)`` if it had not ended before."""
     return Statement(
         """
         UPDATE worker SET ended_at = now(), ended_why = %(why)s WHERE id = %(id)s::uuid AND ended_at IS NULL
         RETURNING id
         """,
         {"id": str(worker_id), "why": why},
+    )
+
+
+def declare_dead(*, worker_id: UUID) -> Statement:
+    """A worker is ``lost``, says somebody else. Row ``(id,)`` if it is, or had ended before; none if its lease holds: who
+    renewed it after :func:`find_lost_workers` has looked is alive.
+    """
+    return Statement(
+        """
+        UPDATE worker SET ended_at = coalesce(ended_at, now()), ended_why = coalesce(ended_why, 'lost')
+        WHERE id = %(id)s::uuid AND (ended_at IS NOT NULL OR lease_until < now()) RETURNING id
+        """,
+        {"id": str(worker_id)},
     )
 
 

@@ -7,7 +7,7 @@ import structlog
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_shared.statements.workers import end_worker, find_lost_workers, prune_workers
+from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
 from ledgerq_worker.maintenance.leader import Leadership
 
 log = structlog.get_logger()
@@ -50,7 +50,9 @@ class Reap:
             lost = execute(cursor, find_lost_workers())
         for worker_id, name in lost:
             with self._database.transaction() as cursor:
-                execute(cursor, end_worker(worker_id=worker_id, why="lost"))
+                is_dead = bool(execute(cursor, declare_dead(worker_id=worker_id)))
+            if not is_dead:
+                continue
             # A statement of its own after the commit: it sees every claim that the worker made before it was dead.
             with self._database.transaction() as cursor:
                 rows = execute(
