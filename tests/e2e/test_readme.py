@@ -96,7 +96,7 @@ def test_make_run_and_what_the_readme_does_with_it(bare_stack):
     assert http.answers(f"{running.url}/docs")
     assert block_with("test_task_api.py") == "python test_task_api.py\n"
     smoke = subprocess.run(
-        [sys.executable, str(ROOT / "test_task_api.py"), "--base-url", running.url],
+        [sys.executable, str(ROOT / "test_task_api.py"), "--base-url", running.url, "--timeout", "300"],
         env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     wrong = [line for line in smoke.stdout.splitlines() if "DIFFERENT" in line]

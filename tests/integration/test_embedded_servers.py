@@ -108,8 +108,10 @@ def test_a_killed_postgresql_starts_again_with_its_data(own_servers):
     urls = own_servers.start()
     databases.execute(urls.database_url, "CREATE TABLE kept (n int)")
     server = own_servers.postgres.processes()[0]
+    children = psutil.Process(server.pid).children()
     server.send(signal.SIGKILL)
     server.wait(5)
+    assert not psutil.wait_procs(children, 30)[1]  # they hold its shared memory until they have noticed
     assert own_servers.postgres.start() == urls.database_url
     assert databases.rows(urls.database_url, "SELECT count(*) FROM kept") == [(0,)]
 

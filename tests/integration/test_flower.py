@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
@@ -79,8 +80,13 @@ def test_workers_tell_all_that_flower_shows_of_tasks_even_if_it_cannot_ask_the_l
     assert "seen in Flower" in wait.until(lambda: shown(flower, failed, "FAILURE"), 30)["exception"]
     assert "ledgerq.drain" not in get(flower, "/api/tasks").body.decode()
 
-    workers = wait.until(lambda: get(flower, "/api/workers?refresh=1").json(), 30, what=flower.log)
-    [(name, told)] = workers.items()
+    def whole() -> dict[str, Any] | None:
+        """What is told of the worker, once it has answered every question of Flower's."""
+        found = get(flower, "/api/workers?refresh=1").json()
+        answered = [told.keys() >= {"active_queues", "stats", "registered"} for told in found.values()]
+        return found if answered and all(answered) else None
+
+    [(name, told)] = wait.until(whole, 30, what=flower.log).items()
     assert name == task["worker"]
     assert [queue["name"] for queue in told["active_queues"]] == ["default"]
     assert told["stats"]["pool"]["max-concurrency"] == 2

@@ -24,7 +24,8 @@ def pids(running):
 def test_a_signal_stops_everything_and_leaves_no_process(bare_stack, stores, number):
     running = launch(bare_stack, "--run-monitor", **stores)
     running.says("LedgerQ is running.")
-    assert len(running.descendants()) == 6  # API, worker, its pool child, maintenance, monitor
+    # API, worker, its pool child, maintenance, monitor, Flower
+    wait.until(lambda: len(running.descendants()) == 6, what=running.log)
     running.send(number)
     assert running.wait() == 0
     assert pids(running) == []

@@ -116,7 +116,7 @@ def test_when_the_master_changes_everybody_follows_and_every_task_ends_once(
     assert not [text for text in texts if PASSWORD in text or SENTINEL_PASSWORD in text]
     assert worker.alive()
     assert maintenance.alive()
-    assert "deaf" not in worker.log()
+    assert "worker.deaf_for_good" not in worker.log()
     assert_all_ended(database, accepted)
     notes = Counter((stack.folder / "notes").read_text().split())
     assert notes == Counter(str(number) for number in range(len(accepted)))

@@ -7,14 +7,16 @@ import random
 
 from ledgerq_shared.embedded.ports import is_free
 
-_FIRST, _LAST = 20000, 32768
+# Below what the product's embedded servers choose from.
+_FIRST, _LAST = 11000, 20000
 
 
 def _all() -> list[int]:
     """Those of this process of pytest-xdist, in any order."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ports = list(range(_FIRST + own, _LAST, processes))
+    share = (_LAST - _FIRST) // processes
+    ports = list(range(_FIRST + own * share, _FIRST + (own + 1) * share))
     random.shuffle(ports)
     return ports
 

@@ -182,7 +182,7 @@ def test_a_new_key_works_at_once_and_a_revoked_one_only_for_seconds(keyed):
 
 
 def test_a_key_ends_at_its_time(keyed):
-    _, key = keys.make(keyed.api.database_url, KeyScope.READ, expires_in=1.5)
+    _, key = keys.make(keyed.api.database_url, KeyScope.READ, expires_in=4.0)
     assert keyed.api.get("/queues", headers=keys.bearer(key)).status == 200
     wait.until(lambda: refused(keyed.api, keys.bearer(key)), 30, what="the key is refused")
 

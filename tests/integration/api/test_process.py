@@ -79,8 +79,8 @@ def test_sigterm_answers_those_who_wait_and_ends(stack, database):
     path = f"{api.url}/tasks/{task_id}/status"
     with concurrent.futures.ThreadPoolExecutor(1) as client:
         waiting = client.submit(http.request, "GET", path, headers={"Prefer": "wait=60"}, timeout=60)
-        # The wait has begun when the status has been read at least once more after ours.
-        wait.until(lambda: http.request("GET", path).status == 200)
+        in_progress = "ledgerq_api_requests_in_progress 2"  # the long poll, and the one that asks
+        wait.until(lambda: in_progress in http.request("GET", f"{api.url}/metrics").body.decode())
         api.send(signal.SIGTERM)
         assert api.wait(30) == 0
         answer = waiting.result(5)

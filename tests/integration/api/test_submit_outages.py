@@ -17,7 +17,7 @@ BODY = {"task_type": ANYTHING, "task_parameters": {}}
 @pytest.fixture
 def impatient(database, redis_database):
     api_support.register(database, *api_support.CATALOGUE)
-    with api_support.serve(database, redis_database, ledger_timeout=1.0) as api:
+    with api_support.serve(database, redis_database, ledger_timeout=3.0) as api:
         assert api.post("/tasks/submit", BODY).status == 202
         yield api
 

@@ -46,7 +46,7 @@ def kills():
 @shared_task
 def kills_beside(others):
     # A killer that waits for its neighbours to be running.
-    while not all(os.path.exists(other) for other in others):
+    while not all(os.path.exists(other) and os.path.getsize(other) for other in others):
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 

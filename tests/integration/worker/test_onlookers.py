@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.worker.conftest import Work
+    from tests.support.stack import Running
 
 WHOLE = ["task-received", "task-started", "task-succeeded"]
 
@@ -71,7 +72,7 @@ def test_whoever_listens_is_told_of_every_task_and_of_no_drain(work: Work, liste
         work.ended(task_id)
     wait.until(lambda: listener.kinds(again).count("task-succeeded") == 1, 30, what=lambda: str(listener.events))
     wait.until(lambda: "task-failed" in listener.kinds(failed), 30, what=lambda: str(listener.events))
-    assert listener.kinds(done) == WHOLE
+    wait.until(lambda: listener.kinds(done) == WHOLE, 30, what=lambda: str(listener.events))
     received, _, succeeded = listener.of(done)
     assert (received["name"], received["kwargs"]) == ("contract_tasks.echo", '{"value": [1, "two"]}')
     assert (succeeded["result"], received["retries"]) == ('[1,"two"]', 0)
@@ -175,8 +176,13 @@ def test_above_a_rate_only_some_are_shown_and_failures_first(work: Work, listene
     ledger_checks.assert_sound(work.database_url)
 
 
+def _until_it_hears(worker: Running, listener: Listener) -> None:
+    """Its agent registers it a moment before it listens to remote control."""
+    wait.until(lambda: listener.app.control.ping(timeout=1, limit=1), 60, what=worker.log)
+
+
 def test_a_revoke_by_remote_control_is_a_cancel_in_the_ledger(work: Work, listener: Listener):
-    work.start().says("worker.registered")
+    _until_it_hears(work.start(), listener)
     task_id = work.submit("echo", queue="nobody-serves-it", value=1)
     [(_, said)] = listener.app.control.revoke(task_id, reply=True, timeout=10, limit=1)[0].items()
     assert "REVOKED" in said["ok"]
@@ -194,7 +200,7 @@ def test_a_revoke_by_remote_control_is_a_cancel_in_the_ledger(work: Work, listen
 
 def test_control_that_would_go_around_the_ledger_is_refused_with_a_reason(work: Work, listener: Listener):
     worker = work.start()
-    worker.says("worker.registered")
+    _until_it_hears(worker, listener)
     control = listener.app.control
 
     def says(command: str, **arguments: Any) -> str:

@@ -25,7 +25,7 @@ def _command(process: Process) -> str:
 
 def test_a_task_whose_worker_is_killed_finishes_on_another_without_any_manual_step(work: Work):
     first = work.start()
-    task_id = work.submit("steps", count=20, pause=0.1)
+    task_id = work.submit("steps", count=40, pause=0.1)
     wait.until(lambda: _is_running(work, task_id), 30, what=first.log)
     first.kill()
     work.start()
@@ -37,7 +37,7 @@ def test_a_task_whose_worker_is_killed_finishes_on_another_without_any_manual_st
 
 def test_a_killed_pool_process_costs_one_attempt_of_the_task_that_ran(work: Work):
     worker = work.start(LEDGERQ_WORKER_CONCURRENCY="1")
-    task_id = work.submit("steps", count=20, pause=0.1)
+    task_id = work.submit("steps", count=40, pause=0.1)
     wait.until(lambda: _is_running(work, task_id), 30, what=worker.log)
     waiting = [work.submit("add", x=1, y=number) for number in range(20)]
     [child] = [process for process in worker.descendants() if "agent" not in _command(process)]
@@ -59,7 +59,7 @@ def test_an_agent_that_dies_is_replaced_and_no_task_starts_twice(work: Work):
 
 def test_sigterm_lets_the_running_task_end_and_hands_back_the_rest(work: Work):
     worker = work.start(LEDGERQ_WORKER_CONCURRENCY="1")
-    running = work.submit("steps", count=10, pause=0.1)
+    running = work.submit("steps", count=30, pause=0.1)
     wait.until(lambda: _is_running(work, running), 30, what=worker.log)
     waiting = [work.submit("add", x=1, y=number) for number in range(50)]
     assert worker.stop() == 0
