@@ -11,27 +11,17 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.statements.workers import renew_lease
-from ledgerq_worker.maintenance.reaper import Reap
 from tests.support import databases, wait
 from tests.support.lives import Worker
+from tests.support.reaping import reaper
 
 REAPER = "reaper"
-
-
-class _Reachable:
-    def reachable_for(self) -> float:
-        return 3600.0
-
-
-class _NoTickets:
-    def wake(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def reap(database):
     connections = Database(database, application_name=REAPER)
-    yield Reap(connections, _NoTickets(), _Reachable(), every=1.0, lease=10.0, quarantine_after=3)  # type: ignore[arg-type]
+    yield reaper(connections)
     connections.close()
 
 

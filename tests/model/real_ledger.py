@@ -13,10 +13,10 @@ from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.states import State
-from ledgerq_worker.maintenance.reaper import Reap
 from tests.model.expected import QUARANTINE_AFTER
 from tests.support import ledger_checks
 from tests.support.lives import claiming, registration
+from tests.support.reaping import reaper
 
 if TYPE_CHECKING:
     from ledgerq_shared.sql import Statement
@@ -46,21 +46,6 @@ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT re
 """
 
 
-class _NoTickets:
-    """Stands for Redis: whether anybody is woken does not change the ledger."""
-
-    def wake(self, queue: str, ready: int, slots: int) -> None:
-        """Nobody sleeps."""
-
-
-class _Reachable:
-    """PostgreSQL has answered for ever."""
-
-    def reachable_for(self) -> float:
-        """Seconds."""
-        return float("inf")
-
-
 class RealLedger:
     """One database, the API on it, and workers that exist only in it."""
 
@@ -71,9 +56,7 @@ class RealLedger:
         self._database = Database(quick, application_name="test-model")
         self._checks = psycopg2.connect(quick)
         self._checks.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        self.reap = Reap(
-            self._database, _NoTickets(), _Reachable(), every=1.0, lease=10.0, quarantine_after=QUARANTINE_AFTER  # type: ignore[arg-type]
-        ).run_once  # fmt: skip
+        self.reap = reaper(self._database, quarantine_after=QUARANTINE_AFTER).run_once
 
     def close(self) -> None:
         """Disconnect."""
