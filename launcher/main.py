@@ -23,6 +23,7 @@ from launcher.leftovers import end_leftovers
 from launcher.options import Options, parse
 from launcher.signals import StopRequest
 from launcher.supervisor import Service, Supervisor
+from ledgerq_shared import output
 from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
 from ledgerq_shared.settings import StoreSettings
 
@@ -36,6 +37,7 @@ _LOOK_SECONDS = 0.2
 
 def run(arguments: list[str]) -> int:
     """Run the launcher until it is told to stop; return the exit code."""
+    output.guard()
     try:
         options = parse(arguments)
         read_environment(Path.cwd())

@@ -100,6 +100,8 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
     started: list[Running] = field(default_factory=list)
     python: str = sys.executable
+    #: What services write goes there, if it is set, and not into their logs.
+    log_device: Path | None = None
 
     def api(self, **extra: str) -> Running:
         """Start the API on a free port; return when it is ready."""
@@ -138,7 +140,8 @@ class Stack:
         """Start ``python <arguments>`` in `folder` with this stack's environment."""
         path = self.folder / f"{len(self.started):02d}-{name}.log"
         token = f"{self.token}/{self.folder.name}-{len(self.started)}"
-        with path.open("wb") as log:
+        path.touch()
+        with (self.log_device or path).open("wb") as log:
             popen = subprocess.Popen(
                 [self.python, *arguments],
                 cwd=self.folder,

@@ -1,13 +1,20 @@
-"""Structured logs: structlog in front, console lines for people or JSON for collectors behind."""
+"""Structured logs: structlog in front, console lines for people or JSON for collectors behind.
+
+To log never raises: a line that cannot be made or written is lost (:mod:`ledgerq_shared.output`), and the next one that
+can be written says how many were.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging as stdlib_logging
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
+from ledgerq_shared import output
 from ledgerq_shared.settings import LogSettings
 
 
@@ -21,6 +28,7 @@ def configure(
         service: ``api``, ``worker``, ``maintenance`` or ``monitor``; stands in every line.
         context: asked for each line, for what is being done: a request's id, a task's.
     """
+    output.guard()
     level = stdlib_logging.getLevelNamesMapping()[("debug" if settings.debug else settings.log_level).upper()]
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -35,10 +43,11 @@ def configure(
     )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        wrapper_class=_unfailing(structlog.make_filtering_bound_logger(level)),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
+    stdlib_logging.raiseExceptions = False  # it would print what went wrong, and fail at that
     handler = stdlib_logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -53,6 +62,35 @@ def configure(
     root = stdlib_logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+def _unfailing(logger: type[Any]) -> type[Any]:
+    """The same kind of logger, which loses a line rather than raise, and says so with the next one it can write."""
+
+    class Unfailing(logger):  # type: ignore[misc]
+        told = 0
+
+        def _proxy_to_logger(self, method: str, event: str | None = None, **fields: Any) -> None:
+            lost = output.lost_writes()
+            with contextlib.suppress(Exception):
+                super()._proxy_to_logger(method, event, **fields)
+                if lost != Unfailing.told and lost == output.lost_writes():
+                    lines, Unfailing.told = lost - Unfailing.told, lost
+                    super()._proxy_to_logger("warning", "log.lines_lost", lines=lines)
+
+    return Unfailing
+
+
+class _Lines:
+    """Writes each line at once. Without a lock, which a fork or a signal's handler could find taken."""
+
+    def __init__(self, *_: Any) -> None:
+        self._write = sys.stderr.write
+
+    def msg(self, line: str) -> None:
+        self._write(line + "\n")
+
+    log = debug = info = warning = error = exception = critical = msg
 
 
 class _Service:

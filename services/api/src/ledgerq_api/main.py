@@ -23,7 +23,7 @@ from uvicorn.supervisors import ChangeReload
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.origin import log_fields
 from ledgerq_api.settings import ApiSettings
-from ledgerq_shared import heap
+from ledgerq_shared import heap, output
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 def main() -> None:
     """Run until SIGTERM or Ctrl-C. Whatever prevents that is one line and a non-zero exit."""
+    output.guard()
     try:
         settings = load(ApiSettings)
         logs = load(LogSettings)

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledgerq_monitor.collectors.collector import Ledger
 from ledgerq_monitor.flower_tasks import LedgerTasks
+from ledgerq_shared import output
 from ledgerq_shared.database import Database
 from ledgerq_shared.logging import configure
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
@@ -109,6 +110,7 @@ class FlowerSettings(BaseSettings):
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; what prevents it is one line and exit 2."""
+    output.guard()
     try:
         settings, stores, logs = load(FlowerSettings), load(FlowerStores), load(LogSettings)
         rate = load(EventSettings).events_per_second

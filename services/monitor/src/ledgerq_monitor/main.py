@@ -6,12 +6,13 @@ import uvicorn
 
 from ledgerq_monitor.app import build
 from ledgerq_monitor.settings import MonitorSettings
-from ledgerq_shared import logging
+from ledgerq_shared import logging, output
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; a bad setting is one line and exit 2."""
+    output.guard()
     try:
         settings, stores, logs = load(MonitorSettings), load(StoreSettings), load(LogSettings)
     except SettingsError as error:

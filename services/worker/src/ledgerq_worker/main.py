@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from ledgerq_shared import output
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
@@ -100,6 +101,7 @@ def load_or_exit(action: Callable[[], Outcome]) -> Outcome:
 
 def main() -> None:
     """Entry point of ``ledgerq-worker``."""
+    output.guard()
     cli()
 
 

@@ -108,15 +108,21 @@ class Node:
             log.warning("worker.agent.gone", unsaid=line)
 
     def _keep(self) -> None:
-        """An agent that died is replaced; the new one goes on under the node's id."""
         while not self._is_ended.wait(_LOOK_EVERY):
-            with self._lock:
-                if self._agent is not None and self._agent.poll() is not None and not self._is_ended.is_set():
-                    log.warning("worker.agent.restarted", exit_code=self._agent.returncode)
-                    self._spawn()
-            if self.table.is_deaf:
-                self.table.is_deaf = False
-                self.ears.cure(self.table.tickets)
+            try:
+                self._look()
+            except Exception:  # no memory, no process or no file to be had just now: nobody else would do it
+                log.exception("worker.agent_keeper.failed")
+
+    def _look(self) -> None:
+        """An agent that died is replaced; the new one goes on under the node's id."""
+        with self._lock:
+            if self._agent is not None and self._agent.poll() is not None and not self._is_ended.is_set():
+                log.warning("worker.agent.restarted", exit_code=self._agent.returncode)
+                self._spawn()
+        if self.table.is_deaf:
+            self.table.is_deaf = False
+            self.ears.cure(self.table.tickets)
 
 
 def hostname() -> str:

@@ -1,0 +1,117 @@
+"""Standard output and error of a service, for lines that may get lost: writing one never raises, and never waits for long.
+
+A log is the least of what a service does. Its reader may have died (EPIPE), its disk may be full (ENOSPC), somebody may
+have closed it, or read nothing any more: then lines are lost, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import sys
+from typing import Any, TextIO
+
+#: So long one write may wait for whoever reads the log, in seconds. Who does not read is not waited for again.
+_PATIENCE = 1.0
+#: A pipe that has room at all has room for this many bytes.
+_PIECE = select.PIPE_BUF
+
+
+class Output(io.RawIOBase):
+    """A file descriptor to which writing always succeeds.
+
+    Args:
+        handle: the descriptor. Whatever it stands for now is written to, and nothing else: a task may close it behind our
+            back, and the next connection to PostgreSQL gets its number.
+    """
+
+    def __init__(self, handle: int) -> None:
+        super().__init__()
+        #: Writes that were lost so far.
+        self.lost = 0
+        self._handle = handle
+        self._file = _identity(handle)
+        self._patience = _PATIENCE
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it, or lose it."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self._is_ready():
+                rest = rest[os.write(self._handle, rest[:_PIECE]) :]
+        except OSError:
+            pass
+        if rest:
+            self.lost += 1
+        return size
+
+    def _is_ready(self) -> bool:
+        if self._file is None or _identity(self._handle) != self._file:
+            return False
+        poll = select.poll()
+        poll.register(self._handle, select.POLLOUT)
+        is_ready = bool(poll.poll(self._patience * 1000))
+        self._patience = _PATIENCE if is_ready else 0.0
+        return is_ready
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._handle
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self._handle)
+
+    def close(self) -> None:
+        """Leave the descriptor open: it is the process's, not this object's."""
+
+
+def guard() -> None:
+    """Let nothing fail in this process because its output cannot be written, not even a task that prints."""
+    for handle in (0, 1, 2):
+        _make_sure_it_is_open(handle)
+    sys.stdout = sys.__stdout__ = _guarded(sys.stdout, 1)  # type: ignore[assignment,misc]
+    sys.stderr = sys.__stderr__ = _guarded(sys.stderr, 2)  # type: ignore[assignment,misc]
+
+
+def lost_writes() -> int:
+    """How many writes to standard error have been lost so far."""
+    raw: object = getattr(sys.stderr, "buffer", None)
+    return raw.lost if isinstance(raw, Output) else 0
+
+
+def _guarded(stream: TextIO | None, handle: int) -> TextIO:
+    """``stream`` itself where it is none of the process's own (a test's), or guarded already."""
+    if stream is not None:
+        try:
+            is_own = stream.fileno() == handle
+        except (OSError, ValueError):  # it is in memory, or closed
+            is_own = stream.closed
+        if not is_own or isinstance(stream.buffer, Output):
+            return stream
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    encoding = "utf-8" if stream is None else stream.encoding
+    return io.TextIOWrapper(Output(handle), encoding=encoding, errors="backslashreplace", line_buffering=True)  # type: ignore[type-var]
+
+
+def _make_sure_it_is_open(handle: int) -> None:
+    """Else the next file or connection that is opened gets the number, and with it what is printed."""
+    if _identity(handle) is None and os.open(os.devnull, os.O_RDWR) == handle:
+        os.set_inheritable(handle, True)
+
+
+def _identity(handle: int) -> tuple[int, int] | None:
+    """Which file a descriptor stands for; null: none, it is closed."""
+    try:
+        status = os.fstat(handle)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
