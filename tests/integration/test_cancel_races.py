@@ -6,7 +6,7 @@ import json
 import random
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 import pytest
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CANCELLER = "canceller"
+
+T = TypeVar("T")
 
 
 class Bench:
@@ -71,8 +73,15 @@ class Bench:
 
     def cancel_beside(self, task_id: str) -> Future[Cancelled]:
         """A cancel that meets the open transaction: returns once it waits for it."""
-        future = self._threads.submit(self.cancel, task_id)
-        wait.until(self._is_waiting, 30, what="the cancel waits for the open transaction's lock")
+        return self._beside(lambda: self.cancel(task_id))
+
+    def beside(self, statement: Statement) -> Future[list[tuple[Any, ...]]]:
+        """A statement that meets the open transaction: returns once it waits for it."""
+        return self._beside(lambda: self.do(statement))
+
+    def _beside(self, work: Callable[[], T]) -> Future[T]:
+        future = self._threads.submit(work)
+        wait.until(self._is_waiting, 30, what="it waits for the open transaction's lock")
         assert not future.done()
         return future
 
@@ -279,6 +288,16 @@ def test_a_cancelled_task_on_its_way_back_is_named_to_be_revoked_with_it(bench: 
     bench.open.commit()
     assert bench.row(task_id)[0] == "REVOKED"
     assert bench.reason(task_id) == "cancelled"
+
+
+def test_a_hand_back_that_waits_for_a_cancel_names_the_task_to_be_revoked(bench: Bench):
+    task_id = bench.submit()
+    task = bench.claimed()
+    with bench.open.cursor() as cursor:
+        cancel(cursor, task_id, actor="test")
+    handing_back = bench.beside(hand_back({task_id: task.claim_no}))
+    bench.open.commit()
+    assert handing_back.result(10) == [(task_id, "default", True)]
 
 
 def test_a_cancelled_task_whose_worker_dies_is_revoked(bench: Bench):

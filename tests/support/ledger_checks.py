@@ -6,6 +6,7 @@ names the task; an empty list means that the ledger is sound.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from ledgerq_shared.states import FINAL, TRANSITIONS, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from ledgerq_shared.events import Event
 
@@ -48,6 +50,8 @@ class Ledger:
     keys: list[tuple[str, str]] = field(default_factory=list)
     #: What lists of SUCCESS are read from.
     successes: set[str] = field(default_factory=set)
+    #: ``(submitted_at, started_at, completed_at)`` by task id.
+    times: dict[str, tuple[datetime, datetime | None, datetime | None]] = field(default_factory=dict)
 
 
 def read(database_url: str) -> Ledger:
@@ -91,6 +95,9 @@ def read_on(connection: psycopg2.extensions.connection) -> Ledger:
             counters=_counter(rows("SELECT task_type, queue, state, sum(delta) FROM task_count GROUP BY 1, 2, 3")),
             keys=[(row[0], row[1]) for row in rows("SELECT key, task_id::text FROM unique_key WHERE until IS NULL")],
             successes={row[0] for row in rows("SELECT task_id::text FROM task_success")},
+            times={
+                row[0]: row[1:] for row in rows("SELECT id::text, submitted_at, started_at, completed_at FROM task")
+            },
         )
 
 
@@ -106,6 +113,7 @@ def problems_of(ledger: Ledger) -> list[str]:
         *_problems_with_counters(ledger),
         *_problems_with_keys(ledger),
         *_problems_with_successes(ledger),
+        *_problems_with_times(ledger),
         *(
             f"task {task_id}: {problem}"
             for task_id, (state, seq, attempt, _) in ledger.tasks.items()
@@ -171,6 +179,25 @@ def _problems_with_successes(ledger: Ledger) -> Iterable[str]:
     succeeded = {task_id for task_id, row in ledger.tasks.items() if row[0] is State.SUCCESS}
     for task_id in sorted(succeeded ^ ledger.successes):
         yield f"task {task_id} is {'not ' if task_id in succeeded else ''}among the successes but {ledger.tasks[task_id][0]}"
+
+
+def _problems_with_times(ledger: Ledger) -> Iterable[str]:
+    """No history runs backwards, and a row says the same as its history."""
+    for task_id, (submitted_at, started_at, completed_at) in ledger.times.items():
+        history = ledger.events.get(task_id, [])
+        for before, event in itertools.pairwise(history):
+            if event.at < before.at:
+                yield f"task {task_id}: `{event.kind}` at {event.at}, `{before.kind}` before it at {before.at}"
+        if completed_at is not None and completed_at < (started_at or submitted_at):
+            yield f"task {task_id} was completed at {completed_at} and begun at {started_at or submitted_at}"
+        if started_at is not None and started_at < submitted_at:
+            yield f"task {task_id} was begun at {started_at} and submitted at {submitted_at}"
+        begun = [event.at for event in history if event.kind == "started"]
+        if begun and begun[-1] != started_at:
+            yield f"task {task_id}: its row says that it began at {started_at}, its history {begun[-1]}"
+        ended = [event.at for event in history if STATE_AFTER.get(event.kind) in FINAL]
+        if completed_at is not None and ended and ended[-1] != completed_at:
+            yield f"task {task_id}: its row says that it ended at {completed_at}, its history {ended[-1]}"
 
 
 def _problems_with_keys(ledger: Ledger) -> Iterable[str]:

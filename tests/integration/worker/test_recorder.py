@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,18 @@ def test_an_outcome_that_postgresql_refuses_fails_its_task_and_no_other(database
     assert databases.rows(database, "SELECT DISTINCT error->>'type' FROM task WHERE error IS NOT NULL") == [
         ("OutcomeNotRecordable",)
     ]
+    ledger_checks.assert_all_ended(database, ids)
+
+
+def test_the_end_of_a_task_that_takes_no_time_is_not_before_its_beginning(
+    database: str, node: Worker, table: SlotTable
+):
+    ids = _submit(database, 100)
+    slot = _Slot(database, node.id, table)
+    for leg in slot.claim():
+        leg.begun_at = leg.ended_at = time.monotonic()
+        _succeed(leg)
+    slot.recorder.flush()
     ledger_checks.assert_all_ended(database, ids)
 
 

@@ -59,7 +59,9 @@ class Task(LedgerTable, table=True):
         description="`state` where it is RETRY, FAILURE or REVOKED, which have an index; else null.",
     )
     submitted_at: datetime = Field(sa_type=Moment, description="When it was accepted.")
-    run_at: datetime | None = Field(sa_type=Moment, description="ETA, or when its next retry is due; null: at once.")
+    run_at: datetime | None = Field(
+        sa_type=Moment, description="ETA, when its next retry is due, or since when it may run again; null: at once."
+    )
     expires_at: datetime | None = Field(sa_type=Moment, description="Not to be begun after this; null: never expires.")
     started_at: datetime | None = Field(
         sa_type=Moment,
@@ -122,4 +124,8 @@ class Task(LedgerTable, table=True):
     trace: str | None = Field(
         sa_type=PlainText,
         description="Id of the request that it came with and, after a blank, its W3C `traceparent`; null: no request.",
+    )
+    noted_at: datetime | None = Field(
+        sa_type=Moment,
+        description="When the latest of its events happened that no other column tells the time of; null: none did.",
     )

@@ -14,6 +14,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import FOUND, TOLD
+from ledgerq_shared.statements.times import LATEST
 from ledgerq_shared.statements.unique import FREED
 
 
@@ -37,7 +38,7 @@ WITH unready AS (
 ), unheld AS (
   DELETE FROM held WHERE task_id = ANY (%(ids)s::uuid[]) RETURNING task_id
 ), {FOUND}, done AS (
-  UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1,
+  UPDATE task t SET state = 'REVOKED', completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1,
     cancel_requested_at = coalesce(t.cancel_requested_at, clock_timestamp()), terminate = t.terminate OR %(terminate)s
   FROM found f WHERE t.id = f.id
   RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, t.unique_key,
@@ -64,7 +65,7 @@ def request_cancel(task_id: str, *, actor: str, message: str | None = None, term
     return Statement(_REQUEST_CANCEL, params)
 
 
-_REQUEST_CANCEL = """
+_REQUEST_CANCEL = f"""
 WITH holder AS MATERIALIZED (
   SELECT no FROM claim WHERE task_ids @> ARRAY[%(id)s::uuid] FOR UPDATE
 ), found AS MATERIALIZED (
@@ -75,12 +76,12 @@ WITH holder AS MATERIALIZED (
   UPDATE claim c SET cancelled = c.cancelled || f.id FROM found f WHERE c.no = f.no AND NOT c.cancelled @> ARRAY[f.id]
 ), done AS (
   UPDATE task t SET cancel_requested_at = coalesce(t.cancel_requested_at, clock_timestamp()), terminate = f.terminate,
-    seq = t.seq + 1
+    noted_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1
   FROM found f WHERE t.id = f.id AND f.is_news
-  RETURNING t.id, t.seq, t.attempt, t.terminate
+  RETURNING t.id, t.seq, t.noted_at, t.attempt, t.terminate
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-  SELECT id, seq, clock_timestamp(), 'cancel_requested', attempt, %(actor)s,
+  SELECT id, seq, noted_at, 'cancel_requested', attempt, %(actor)s,
          json_build_object('message', %(message)s::text, 'terminate', terminate)
   FROM done
 )

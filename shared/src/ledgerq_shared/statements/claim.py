@@ -9,6 +9,7 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array, time_array
+from ledgerq_shared.statements.times import PLACE
 
 PRIORITIES = range(9, -1, -1)
 
@@ -162,14 +163,18 @@ def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statem
     return Statement(_HAND_BACK, params)
 
 
-_HAND_BACK = """
+_HAND_BACK = f"""
 WITH input AS (SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[]) AS i(id, no)),
-owner AS MATERIALIZED (SELECT no, task_ids, alone FROM claim WHERE no = ANY(%(nos)s::bigint[]) ORDER BY no FOR UPDATE),
+owner AS MATERIALIZED (
+  SELECT no, task_ids, alone, cancelled FROM claim WHERE no = ANY(%(nos)s::bigint[]) ORDER BY no FOR UPDATE
+),
 valid AS MATERIALIZED (
-  SELECT i.id, i.no, h.alone FROM input i
-  JOIN (SELECT no, unnest(task_ids) AS id, alone FROM owner) h ON h.no = i.no AND h.id = i.id
+  -- Of a cancel that this statement has waited for, only the claim tells: it is locked, the task is as it was before.
+  SELECT i.id, i.no, h.alone, i.id = ANY (h.cancelled) AS is_cancelled FROM input i
+  JOIN (SELECT no, unnest(task_ids) AS id, alone, cancelled FROM owner) h ON h.no = i.no AND h.id = i.id
 ), returned AS MATERIALIZED (
-  SELECT t.*, v.alone OR t.worker_deaths > 0 AS alone, coalesce(%(reason)s::text = 'no_worker' AND NOT EXISTS (
+  SELECT t.*, v.alone OR t.worker_deaths > 0 AS alone, v.is_cancelled OR t.cancel_requested_at IS NOT NULL AS is_cancelled,
+         coalesce(%(reason)s::text = 'no_worker' AND NOT EXISTS (
            SELECT FROM worker w WHERE w.ended_at IS NULL AND t.task_type = ANY (w.task_types)
              AND t.queue = ANY (w.queues)), false) AS is_held
   FROM valid v JOIN task t ON t.id = v.id
@@ -181,12 +186,12 @@ valid AS MATERIALIZED (
   UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
 ), made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-  SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, t.alone, t.expires_at
+  SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type, t.alone, t.expires_at
   FROM returned t WHERE NOT t.is_held
 ), made_held AS (
   INSERT INTO held (task_id, queue, priority, task_type, reason, alone, expires_at)
   SELECT t.id, t.queue, t.priority, t.task_type, %(reason)s::text, t.alone, t.expires_at
   FROM returned t WHERE t.is_held
 )
-SELECT id, queue, cancel_requested_at IS NOT NULL FROM returned
+SELECT id, queue, is_cancelled FROM returned
 """

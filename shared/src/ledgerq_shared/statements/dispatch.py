@@ -5,6 +5,7 @@ from __future__ import annotations
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import FOUND, TOLD
+from ledgerq_shared.statements.times import LATEST
 from ledgerq_shared.statements.unique import FREED
 
 
@@ -45,7 +46,7 @@ def expire(*, limit: int) -> Statement:
             SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED))
           RETURNING task_id
         ), {FOUND}, done AS (
-          UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
+          UPDATE task t SET state = 'REVOKED', completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1
           FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
           RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, t.unique_key,
                     f.before

@@ -5,7 +5,8 @@ its list: a superseded claim, or one whose task was handed back, changes nothing
 among the rows" and is written down by :func:`refuse`.
 
 Times are passed as ages in seconds ("ended 0.2 s ago"): the worker measures them with a monotonic clock, and the
-database subtracts them from its own. No worker's wall clock ever gets into the ledger.
+database subtracts them from its own. No worker's wall clock ever gets into the ledger. No time is before that of the
+task's event before (``statements.times``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import TOLD
+from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START
 from ledgerq_shared.statements.unique import FREED
 from ledgerq_shared.states import State
 
@@ -103,13 +105,14 @@ class LogLine:
     logged_ago: float
 
 
-# Which inputs a claim still holds. `owner` locks the claims' rows, always in the order of their numbers.
+# Which inputs a claim still holds, and one time for all that is written of each. `owner` locks the claims' rows, always
+# in the order of their numbers.
 _GUARD = """
 owner AS MATERIALIZED (
   SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
   FROM claim c JOIN worker w ON w.id = c.worker_id WHERE c.no = ANY(%(nos)s::bigint[]) ORDER BY c.no FOR UPDATE OF c
 ), valid AS MATERIALIZED (
-  SELECT i.*, h.claimed_at, h.worker FROM input i
+  SELECT i.*, h.claimed_at, h.worker, clock_timestamp() AS now FROM input i
   JOIN (SELECT no, unnest(task_ids) AS id, claimed_at, worker FROM owner) h ON h.no = i.claim_no AND h.id = i.id
 )"""
 
@@ -148,12 +151,12 @@ WITH input AS (
     AS i(id, claim_no, attempt, before, begun_ago, runs_once)
 ), {_GUARD}, done AS (
   UPDATE task t SET state = 'STARTED', attempt = v.attempt, worker = v.worker, seq = t.seq + 2,
-    started_at = greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at),
+    started_at = greatest(v.now - v.begun_ago * interval '1 second', v.claimed_at, {LATEST}),
     completed_at = NULL, progress = NULL, progress_status = NULL, progress_at = NULL,
     on_worker_lost = CASE WHEN v.runs_once THEN 'fail' ELSE t.on_worker_lost END
   FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.cancel_requested_at,
-            v.before, v.attempt, v.worker, v.claimed_at
+            v.before, v.attempt, v.worker, greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at)
   SELECT id, seq, started_at, 'started', attempt, 'worker:' || worker, claimed_at FROM done
@@ -197,12 +200,13 @@ WITH input AS (
   UPDATE task t SET state = v.state, attempt = v.attempt, worker = v.worker,
     seq = t.seq + CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN 1 ELSE 3 END,
     started_at = CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN t.started_at ELSE
-      greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at) END,
-    completed_at = greatest(clock_timestamp() - v.ended_ago * interval '1 second', v.claimed_at),
+      greatest(v.now - v.begun_ago * interval '1 second', v.claimed_at, {LATEST}) END,
+    completed_at = greatest(v.now - least(v.ended_ago, v.begun_ago) * interval '1 second', v.claimed_at, {LATEST}),
     result = v.result::json, error = v.error::json
   FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.completed_at,
-            t.unique_key, v.before, v.attempt, v.worker, v.data, v.claimed_at,
+            t.unique_key, v.before, v.attempt, v.worker, v.data,
+            greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at,
             v.before <> 'STARTED' AND v.begun_ago IS NOT NULL AS with_start
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
@@ -233,23 +237,27 @@ _NEXT_LEG = f"""
 WITH input AS (
   SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no, %(attempt)s::integer AS attempt,
          %(before)s::text AS before, %(begun_ago)s::float8 AS begun_ago,
-         coalesce(%(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second') AS run_at
-), {_GUARD}, done AS (
-  UPDATE task t SET state = %(state)s, attempt = v.attempt, worker = v.worker, task_type = %(task_type)s,
-    queue = %(queue)s, priority = %(priority)s, retries = %(retries)s, run_at = v.run_at,
+         greatest(now(), %(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second') AS run_at
+), {_GUARD}, found AS MATERIALIZED (
+  SELECT v.*, t.task_type AS old_type, t.queue AS old_queue,
+         greatest(v.claimed_at, {LATEST_BEFORE_START}) AS dispatched_at
+  FROM valid v JOIN task t ON t.id = v.id WHERE (t.state = v.before) IS TRUE FOR UPDATE OF t
+), done AS (
+  UPDATE task t SET state = %(state)s, attempt = f.attempt, worker = f.worker, task_type = %(task_type)s,
+    queue = %(queue)s, priority = %(priority)s, retries = %(retries)s, run_at = f.run_at,
     args = %(args)s::json, parameters = %(parameters)s::json, celery = %(celery)s::json,
-    seq = t.seq + CASE WHEN v.before = 'STARTED' THEN 1 ELSE 3 END,
-    started_at = CASE WHEN v.before = 'STARTED' THEN t.started_at ELSE
-      greatest(clock_timestamp() - v.begun_ago * interval '1 second', v.claimed_at) END
-  FROM valid v, (SELECT id, task_type, queue FROM task WHERE id = %(task_id)s::uuid) old
-  WHERE t.id = v.id AND old.id = v.id AND (t.state = v.before) IS TRUE
-  RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.state, t.run_at, t.submitted_at, t.started_at,
-            t.expires_at, t.worker_deaths, t.cancel_requested_at, v.before, v.attempt, v.worker, v.claimed_at,
-            old.task_type AS old_type, old.queue AS old_queue
+    seq = t.seq + CASE WHEN f.before = 'STARTED' THEN 1 ELSE 3 END,
+    started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE
+      greatest(f.now - f.begun_ago * interval '1 second', f.claimed_at, {LATEST}) END,
+    noted_at = greatest(f.now, f.claimed_at, {LATEST})
+  FROM found f WHERE t.id = f.id
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.state, t.run_at, t.started_at, t.noted_at,
+            t.expires_at, t.worker_deaths, t.cancel_requested_at, f.before, f.attempt, f.worker, f.dispatched_at,
+            f.old_type, f.old_queue
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
-  SELECT id, seq, clock_timestamp(), CASE state WHEN 'RETRY' THEN 'retried' ELSE 'replaced' END, attempt,
-         'worker:' || worker, CASE WHEN before <> 'STARTED' THEN claimed_at END,
+  SELECT id, seq, noted_at, CASE state WHEN 'RETRY' THEN 'retried' ELSE 'replaced' END, attempt,
+         'worker:' || worker, CASE WHEN before <> 'STARTED' THEN dispatched_at END,
          CASE WHEN before <> 'STARTED' THEN started_at END, %(data)s::json
   FROM done
 ), counted AS (
@@ -257,8 +265,7 @@ WITH input AS (
   SELECT old_type, old_queue, before, -1 FROM done UNION ALL SELECT task_type, queue, state, 1 FROM done
 ), made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-  SELECT id, queue, priority, coalesce(run_at, now()), task_type, worker_deaths > 0, expires_at FROM done
-  WHERE run_at IS NULL OR run_at <= now()
+  SELECT id, queue, priority, run_at, task_type, worker_deaths > 0, expires_at FROM done WHERE run_at <= now()
 ), made_held AS (
   INSERT INTO held (task_id, queue, priority, task_type, reason, until, alone, expires_at)
   SELECT id, queue, priority, task_type, CASE state WHEN 'RETRY' THEN 'retry' ELSE 'eta' END, run_at,
@@ -292,7 +299,7 @@ WITH input AS (
                        %(status)s::text[], %(ago)s::float8[]) AS i(id, claim_no, attempt, percent, status, ago)
 ), {_GUARD}, done AS (
   UPDATE task t SET seq = t.seq + 1, progress = v.percent, progress_status = v.status,
-    progress_at = clock_timestamp() - v.ago * interval '1 second'
+    progress_at = greatest(v.now - v.ago * interval '1 second', {LATEST})
   FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
   RETURNING t.id, t.seq, t.progress_at, t.cancel_requested_at, v.attempt, v.percent, v.status, v.worker
 ), logged AS (
@@ -322,12 +329,12 @@ def record_log(item: LogLine) -> Statement:
 
 _LOG = f"""
 WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, done AS (
-  UPDATE task t SET seq = t.seq + 1 FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
-  RETURNING t.id, t.seq, v.worker
+  UPDATE task t SET seq = t.seq + 1, noted_at = greatest(v.now - %(ago)s * interval '1 second', {LATEST})
+  FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
+  RETURNING t.id, t.seq, t.noted_at, v.worker
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-  SELECT id, seq, clock_timestamp() - %(ago)s * interval '1 second', 'log', %(attempt)s, 'worker:' || worker,
-         %(data)s::json
+  SELECT id, seq, noted_at, 'log', %(attempt)s, 'worker:' || worker, %(data)s::json
   FROM done
 )
 SELECT id FROM done
@@ -357,12 +364,14 @@ def end_from_outside(
 
 _END_FROM_OUTSIDE = f"""
 WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, found AS MATERIALIZED (
-  SELECT t.id, t.state AS before, v.claimed_at, v.worker FROM valid v JOIN task t ON t.id = v.id FOR UPDATE OF t
+  SELECT t.id, t.state AS before, v.now, v.worker, greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
+  FROM valid v JOIN task t ON t.id = v.id FOR UPDATE OF t
 ), done AS (
-  UPDATE task t SET state = %(state)s, worker = f.worker, error = %(error)s::json, completed_at = clock_timestamp(),
+  UPDATE task t SET state = %(state)s, worker = f.worker, error = %(error)s::json,
+    completed_at = greatest(f.now, f.claimed_at, {LATEST}),
     attempt = t.attempt + (f.before <> 'STARTED')::integer,
     seq = t.seq + CASE WHEN f.before = 'STARTED' THEN 1 ELSE 3 END,
-    started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE f.claimed_at END
+    started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE greatest(f.claimed_at, {LATEST}) END
   FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, t.completed_at, t.unique_key,
             f.before, f.claimed_at
@@ -380,16 +389,17 @@ SELECT id FROM done
 def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement:
     """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. Rows: ``(id,)``."""
     return Statement(
-        """
+        f"""
         WITH input AS (
           SELECT id, min(no) AS no, min(what) AS what
           FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(what)s::text[]) AS i(id, no, what) GROUP BY id
         ), done AS (
-          UPDATE task t SET seq = t.seq + 1 FROM input i WHERE t.id = i.id
-          RETURNING t.id, t.seq, t.attempt, i.no, i.what
+          UPDATE task t SET seq = t.seq + 1, noted_at = greatest(clock_timestamp(), {LATEST})
+          FROM input i WHERE t.id = i.id
+          RETURNING t.id, t.seq, t.noted_at, t.attempt, i.no, i.what
         )
         INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-        SELECT id, seq, clock_timestamp(), 'late_write_refused', attempt, 'worker:' || %(worker)s,
+        SELECT id, seq, noted_at, 'late_write_refused', attempt, 'worker:' || %(worker)s,
                json_build_object('claim', no, 'write', what)
         FROM done RETURNING task_id
         """,

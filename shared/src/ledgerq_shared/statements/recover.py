@@ -9,6 +9,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import TOLD
+from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START, PLACE
 from ledgerq_shared.statements.unique import FREED
 
 
@@ -60,7 +61,8 @@ WITH taken AS (
 ), lost AS (
   SELECT unnest(task_ids) AS id, no, claimed_at, cardinality(task_ids) = 1 AS single, alone FROM taken
 ), found AS MATERIALIZED (
-  SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no, l.claimed_at,
+  SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no,
+         greatest(l.claimed_at, {LATEST_BEFORE_START}) AS claimed_at,
          t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) OR (NOT %(known)s AND l.single) AS had_begun,
          (NOT %(known)s AND NOT l.single) OR l.alone AS is_uncertain,
          coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy
@@ -78,8 +80,11 @@ WITH taken AS (
   UPDATE task t SET state = d.state, worker_deaths = t.worker_deaths + d.is_charged::integer,
     attempt = t.attempt + (d.had_begun AND d.before <> 'STARTED')::integer,
     seq = t.seq + CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN 3 ELSE 1 END,
-    started_at = CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN d.claimed_at ELSE t.started_at END,
-    completed_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN clock_timestamp() END,
+    started_at = CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN greatest(d.claimed_at, {LATEST})
+      ELSE t.started_at END,
+    completed_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN greatest(clock_timestamp(), d.claimed_at, {LATEST}) END,
+    noted_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN t.noted_at
+      ELSE greatest(clock_timestamp(), d.claimed_at, {LATEST}) END,
     error = CASE WHEN d.state = 'FAILURE' THEN json_build_object(
       'type', CASE WHEN d.policy = 'fail' THEN 'WorkerLost' ELSE 'TaskQuarantined' END,
       'message', CASE WHEN d.policy = 'fail'
@@ -89,10 +94,10 @@ WITH taken AS (
       'traceback', NULL, 'retryable', false) ELSE t.error END
   FROM decided d WHERE t.id = d.id AND (d.had_begun OR d.state <> d.before)
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, d.before, d.had_begun, d.is_charged,
-            t.worker_deaths, t.unique_key, t.completed_at, d.no, d.claimed_at, d.cancel_requested_at
+            t.worker_deaths, t.unique_key, t.completed_at, t.noted_at, d.no, d.claimed_at, d.cancel_requested_at
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
-  SELECT id, seq, clock_timestamp(),
+  SELECT id, seq, coalesce(completed_at, noted_at),
          CASE state WHEN 'PENDING' THEN 'recovered' WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END, attempt, %(actor)s,
          CASE WHEN had_begun AND before <> 'STARTED' THEN claimed_at END,
          CASE WHEN had_begun AND before <> 'STARTED' THEN started_at END,
@@ -101,7 +106,7 @@ WITH taken AS (
   FROM done
 ), {COUNTED}, {FREED}, {TOLD}, made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-  SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type,
+  SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type,
          d.is_charged OR d.is_uncertain OR t.worker_deaths > 0, t.expires_at
   FROM decided d JOIN task t ON t.id = d.id WHERE d.state IN ('PENDING', 'RETRY')
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.times import LATEST
 
 
 def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Statement:
@@ -20,20 +21,22 @@ def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Stateme
     return Statement(_RESUBMIT, {"id": task_id, "actor": actor, "message": message})
 
 
-_RESUBMIT = """
+_RESUBMIT = f"""
 WITH found AS MATERIALIZED (
   SELECT id, state AS before, worker_deaths > 0 AS is_suspect FROM task
   WHERE id = %(id)s::uuid AND state IN ('FAILURE', 'REVOKED') FOR UPDATE
 ), done AS (
-  UPDATE task t SET state = 'PENDING', completed_at = NULL, seq = t.seq + 1, run_at = NULL, retries = 0,
+  UPDATE task t SET state = 'PENDING', completed_at = NULL, seq = t.seq + 1, run_at = now(), retries = 0,
+    noted_at = greatest(clock_timestamp(), {LATEST}),
     worker_deaths = 0, cancel_requested_at = NULL, terminate = false, result = NULL, error = NULL,
     progress = NULL, progress_status = NULL, progress_at = NULL,
     expires_at = CASE WHEN t.expires_at > now() THEN t.expires_at END
   FROM found f WHERE t.id = f.id
-  RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.attempt, t.expires_at, f.before, f.is_suspect
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.attempt, t.run_at, t.noted_at, t.expires_at, f.before,
+            f.is_suspect
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-  SELECT id, seq, clock_timestamp(), 'resubmitted', attempt, %(actor)s,
+  SELECT id, seq, noted_at, 'resubmitted', attempt, %(actor)s,
          json_build_object('before', before, 'message', %(message)s::text)
   FROM done
 ), counted AS (
@@ -41,7 +44,7 @@ WITH found AS MATERIALIZED (
   SELECT task_type, queue, before, -1 FROM done UNION ALL SELECT task_type, queue, 'PENDING', 1 FROM done
 ), made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-  SELECT id, queue, priority, now(), task_type, is_suspect, expires_at FROM done
+  SELECT id, queue, priority, run_at, task_type, is_suspect, expires_at FROM done
 )
 SELECT queue FROM done
 """

@@ -18,6 +18,7 @@ from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import FOUND, TOLD
 from ledgerq_shared.statements.submit import INPUT, NewTask, accepted_from, submit_parameters
+from ledgerq_shared.statements.times import LATEST
 
 #: A CTE for statements whose CTE `done` has tasks that may have ended: ``id, unique_key, completed_at``.
 FREED = """
@@ -116,7 +117,7 @@ WITH input AS MATERIALIZED (
     SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT holder FROM input)) FOR UPDATE SKIP LOCKED))
   RETURNING task_id
 ), {FOUND}, done AS (
-  UPDATE task t SET state = 'REVOKED', completed_at = clock_timestamp(), seq = t.seq + 1
+  UPDATE task t SET state = 'REVOKED', completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1
   FROM found f WHERE t.id = f.id
   RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, f.before
 ), logged AS (

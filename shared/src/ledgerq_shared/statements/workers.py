@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
+from ledgerq_shared.statements.times import PLACE
 
 #: Condition on a row of ``worker``: it is live. Its lease counts by itself: where no maintenance runs, nobody declares
 #: those dead whose lease is over.
@@ -30,7 +31,7 @@ def register_worker(
     Rows: ``(queue,)`` of what became ready.
     """
     return Statement(
-        """
+        f"""
         WITH made AS (
           INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, started_at, beat_at, lease_until)
           VALUES (%(id)s::uuid, %(name)s, %(host)s, %(pid)s, %(pool)s, %(slots)s, %(queues)s::text[],
@@ -43,7 +44,7 @@ def register_worker(
           RETURNING task_id, alone
         )
         INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-        SELECT t.id, t.queue, t.priority, coalesce(t.run_at, t.submitted_at), t.task_type, freed.alone, t.expires_at
+        SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type, freed.alone, t.expires_at
         FROM freed JOIN task t ON t.id = freed.task_id RETURNING queue
         """,
         {

@@ -215,7 +215,10 @@ class TaskStatus(Struct, kw_only=True, frozen=True):
     queue: str
     attempt: Annotated[int, Meta(description="Executions begun so far.")]
     max_attempts: Annotated[int | None, Meta(description="Executions allowed, retries included; null: no limit.")]
-    run_at: Annotated[_Time | None, Meta(description="ETA, or when the next retry is due; null: at once.")]
+    run_at: Annotated[
+        _Time | None,
+        Meta(description="ETA, when the next retry is due, or since when it may run again; null: at once."),
+    ]
     worker: Annotated[str | None, Meta(description="The worker of the latest attempt.")]
     cancel_requested: bool
 

@@ -357,14 +357,15 @@ def has_listeners(leg: Leg) -> bool:
 
 def _ended(leg: Leg, before: State) -> record.Ended:
     assert leg.state is not None
+    now = time.monotonic()  # one time for both ages: the end is not before the beginning
     return record.Ended(
         leg.task.id,
         leg.task.claim_no,
         _ended_attempt(leg),
         before,
         leg.state,
-        leg.begun_ago if leg.begun_at else None,
-        leg.ended_ago,
+        now - leg.begun_at if leg.begun_at else None,
+        now - leg.ended_at,
         leg.result,
         leg.error,
         leg.data,
