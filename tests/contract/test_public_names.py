@@ -38,13 +38,18 @@ PUBLIC = {
 
 CODES = {
     "DuplicateTask": ("duplicate_task", 409, False),
+    "HeadTooLarge": ("head_too_large", 431, False),
     "IdempotencyKeyReused": ("idempotency_key_reused", 422, False),
     "InvalidParameters": ("invalid_parameters", 422, False),
     "InvalidRequest": ("invalid_request", 422, False),
     "LedgerUnavailable": ("ledger_unavailable", 503, True),
     "NoTaskTypes": ("no_task_types", 503, True),
+    "NotHttp": ("not_http", 400, False),
     "OutcomeUnknown": ("outcome_unknown", 503, True),
     "QueueNotFound": ("queue_not_found", 404, False),
+    "RequestTimedOut": ("request_timed_out", 408, True),
+    "ServerBusy": ("server_busy", 503, True),
+    "TargetTooLong": ("target_too_long", 414, False),
     "TaskIsFinal": ("task_is_final", 409, False),
     "TaskIsNotFinal": ("task_is_not_final", 409, False),
     "TaskNotFound": ("task_not_found", 404, False),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from ledgerq_api import main
+from ledgerq_api.settings import ApiSettings
+from ledgerq_shared.front_door import Guard, Limits
 
 if TYPE_CHECKING:
     import pytest
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 def test_a_signal_ends_a_server_that_would_not_have_looked_for_an_hour(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(main, "_DATE_EVERY", 3600.0)
-    server = main._Server(main._config(FastAPI()), services=None)  # type: ignore[arg-type]
+    guard = Guard(Limits(), lambda _error, _address: None)
+    server = main._Server(main._config(FastAPI(), ApiSettings()), services=None, guard=guard)  # type: ignore[arg-type]
 
     async def serve() -> None:
         serving = asyncio.create_task(server.main_loop())

@@ -11,10 +11,15 @@
     ├── TaskIsFinal                 409
     ├── TaskIsNotFinal              409
     ├── DuplicateTask               409
+    ├── NotHttp                     400  refused before anybody looked at it
+    ├── RequestTimedOut             408
+    ├── TargetTooLong               414
+    ├── HeadTooLarge                431
     └── Unavailable                 503  try again later
         ├── LedgerUnavailable       503
         ├── OutcomeUnknown          503
-        └── NoTaskTypes             503
+        ├── NoTaskTypes             503
+        └── ServerBusy              503
 
 The class says the code, the HTTP status and whether a retry can help; the instance says what was wrong, where, and
 what to do. Rendering as ``application/problem+json`` happens in one place, in the API.
@@ -133,3 +138,38 @@ class NoTaskTypes(Unavailable):
     """No task type is registered yet; run `ledgerq-worker register`."""
 
     code = "no_task_types"
+
+
+class NotHttp(LedgerQError):
+    """What arrived is not an HTTP request."""
+
+    code = "not_http"
+    status = 400
+
+
+class RequestTimedOut(LedgerQError):
+    """The request did not arrive in time."""
+
+    code = "request_timed_out"
+    status = 408
+    retryable = True
+
+
+class TargetTooLong(LedgerQError):
+    """The request's path and query are too long."""
+
+    code = "target_too_long"
+    status = 414
+
+
+class HeadTooLarge(LedgerQError):
+    """The request's headers are too large."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class ServerBusy(Unavailable):
+    """The server holds as much of others' requests and answers as it may; try again."""
+
+    code = "server_busy"

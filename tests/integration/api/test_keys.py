@@ -68,7 +68,7 @@ def refused(api, key_headers):
 def test_every_route_of_the_application_has_its_scope(api):
     routes = set()
     for context in iter_route_contexts(api.app.router.routes):
-        path = context.path
+        path = context.path.replace(":path}", "}")
         methods = getattr(context.original_route, "answered", None) or context.methods
         assert methods, f"{path}: a kind of route whose methods nobody knows"
         routes |= {(method, path) for method in methods if method != "HEAD"}

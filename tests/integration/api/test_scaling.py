@@ -99,7 +99,6 @@ def test_several_queues_are_one_demand(api):
 def test_odd_questions_are_refused(api):
     for query in (
         "queue=",
-        "queue=a%20b",
         "slots_per_worker=0",
         "target_seconds=0",
         "target_seconds=nan",

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 
 import ledgerq_api.control.endpoints
@@ -17,8 +17,9 @@ import ledgerq_api.stream.endpoints
 import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
-from ledgerq_api import __version__, documentation, metrics, problems
+from ledgerq_api import __version__, documentation, metrics, problems, query
 from ledgerq_api.auth.gate import Gate
+from ledgerq_api.auth.hosts import Hosts
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.control import schemas as control_schemas
@@ -137,6 +138,9 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         version=__version__,
         lifespan=lifespan,
         redoc_url=None,
+        # Starlette would make an absolute address of the caller's `Host`, and of http: a key might travel in clear.
+        redirect_slashes=False,
+        dependencies=[Depends(query.check)],
         # Asked for on every request; our metrics are Prometheus's, our logs structlog's.
         telemetry={"metrics": False, "logs": False},
     )
@@ -158,7 +162,13 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.include_router(ledgerq_api.workers.endpoints.router(services.workers))
     app.include_router(ledgerq_api.health.endpoints.router(services.health))
     app.add_api_route("/", _to_docs, include_in_schema=False)
-    app.add_middleware(Gate, keyring=services.keyring, rate=settings.key_rate, burst=settings.key_burst)
+    app.add_middleware(
+        Gate,
+        keyring=services.keyring,
+        hosts=Hosts(settings.allowed_hosts.split(",")),
+        rate=settings.key_rate,
+        burst=settings.key_burst,
+    )
     app.add_middleware(Edge)  # outside of the gate: a refusal has a request id, too
     metrics.streams.set_function(lambda: services.streams.feed.streams)
     problems.install(app)
@@ -167,4 +177,4 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
 
 
 async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("/docs")
+    return RedirectResponse("docs")  # relative: it stays under the prefix of a proxy

@@ -5,6 +5,8 @@ LedgerQError
 ├── ApiKeyMissing          401
 ├── ApiKeyInvalid          401  unknown, revoked or expired
 ├── ScopeMissing           403
+├── HostNotAllowed         403
+├── OriginNotAllowed       403
 ├── RouteNotFound          404
 ├── MethodNotAllowed       405
 ├── BodyTooLarge           413
@@ -43,6 +45,20 @@ class ScopeMissing(LedgerQError):
     """The API key does not have the scope that this call needs."""
 
     code = "scope_missing"
+    status = 403
+
+
+class HostNotAllowed(LedgerQError):
+    """No API key is needed here, so the server answers to loopback names and addresses only."""
+
+    code = "host_not_allowed"
+    status = 403
+
+
+class OriginNotAllowed(LedgerQError):
+    """Pages of other sites may not change anything."""
+
+    code = "origin_not_allowed"
     status = 403
 
 

@@ -14,9 +14,17 @@ EXISTS: dict[Locale, str] = {
 }
 
 
-@functools.lru_cache(maxsize=256)
+#: Browsers send some dozens of bytes. What is longer is not read to its end, and never kept.
+_LONGEST = 256
+
+
 def choose(accept_language: bytes, default: Locale) -> Locale:
     """The language that an ``Accept-Language`` header prefers among ours; ``default`` if it names neither."""
+    return _chosen(accept_language[:_LONGEST], default)
+
+
+@functools.lru_cache(maxsize=256)
+def _chosen(accept_language: bytes, default: Locale) -> Locale:
     best: Locale = default
     best_quality = 0.0
     for entry in accept_language.decode("latin-1").lower().split(","):

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.errors import BodyTooLarge, UnsupportedMediaType
+from ledgerq_api.query import check_names
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -46,6 +47,8 @@ class _OneMethod:
         scope["route"] = self._route  # FastAPI notes its own routes only; the metrics want to know
         if scope["method"] not in self._methods:
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._methods))})
+        if scope["query_string"]:
+            check_names(scope["query_string"], {})
         await self._handler(scope, receive, send)
 
 

@@ -18,14 +18,17 @@ from types import FrameType
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload
 
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.origin import log_fields
+from ledgerq_api.refusals import note_refusal
 from ledgerq_api.settings import ApiSettings
 from ledgerq_shared import heap, output
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
@@ -55,8 +58,7 @@ def main() -> None:
     except (SettingsError, LedgerQError) as error:
         sys.stderr.write(f"ledgerq-api: {error}\n")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
-    # problems.py has logged it already, with the request's id.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: "Exception in ASGI" not in record.getMessage())
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     host, port = listener.getsockname()[:2]
     if not has_keys and not is_loopback(settings.api_host):
         log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")
@@ -66,12 +68,15 @@ def main() -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log.info("api.listening", url=url, pid=os.getpid(), keys="required" if has_keys else "none")
     if settings.api_reload:
-        _serve_with_reload(listener)
+        _serve_with_reload(listener, settings)
     else:
         services = build_services(stores, settings, debug=logs.debug)
         app = create_app(services, settings)
         heap.freeze()
-        _Server(_config(app), services).run(sockets=[listener])
+        limits = Limits(connections=settings.api_connections, held_bytes=settings.api_memory_budget * 1024 * 1024)
+        guard = Guard(limits, note_refusal)
+        config = _config(app, settings, http=type("Connection", (Guarded, HttpToolsProtocol), {"guard": guard}))
+        _Server(config, services, guard).run(sockets=[listener])
 
 
 def reloaded_app() -> FastAPI:
@@ -86,9 +91,10 @@ def reloaded_app() -> FastAPI:
 class _Server(uvicorn.Server):
     """Answers those who wait for news before it waits for them to go. Sleeps while nothing happens."""
 
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, guard: Guard) -> None:
         super().__init__(config)
         self._services = services
+        self._guard = guard
         self._wake: Callable[[], object] | None = None
 
     async def main_loop(self) -> None:
@@ -96,6 +102,7 @@ class _Server(uvicorn.Server):
         asked = asyncio.Event()
         self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, asked.set)
         while not await self.on_tick(0):  # also renews the header `date`
+            self._guard.sweep(self.server_state.connections)  # type: ignore[arg-type]  # they are of our class
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_DATE_EVERY):
                     await asked.wait()
@@ -112,10 +119,15 @@ class _Server(uvicorn.Server):
         flush_spans()
 
 
-def _config(app: FastAPI | str, **options: object) -> uvicorn.Config:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what has a line of our own already: problems.py's with the request's id, the front door's for many refusals."""
+    text = record.getMessage()
+    return not ("Exception in ASGI" in text or text.startswith(("Invalid HTTP request", "Unsupported upgrade")))
+
+
+def _config(app: FastAPI | str, settings: ApiSettings, **options: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
         ws="none",
         access_log=False,
         log_config=None,
@@ -123,13 +135,16 @@ def _config(app: FastAPI | str, **options: object) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=settings.api_keep_alive,
         **options,  # type: ignore[arg-type]
     )
 
 
-def _serve_with_reload(listener: socket.socket) -> None:
+def _serve_with_reload(listener: socket.socket, settings: ApiSettings) -> None:
     config = _config(
         "ledgerq_api.main:reloaded_app",
+        settings,
+        http="httptools",
         factory=True,
         reload=True,
         reload_dirs=[str(path) for path in _watched()],

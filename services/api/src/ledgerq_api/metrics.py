@@ -31,14 +31,23 @@ _FLUSH_SECONDS = Metric(
     SHORT_SECONDS,
 )
 _FLUSH_TASKS = Metric("ledgerq_api_flush_tasks", "histogram", "Tasks in such a flush.", ("kind",), BATCH_SIZES)
+_REFUSED = Metric(
+    "ledgerq_api_refused_total",
+    "counter",
+    "Requests that were refused before anything looked into them, by the error's code: bad or missing keys, missing "
+    "scopes, too many requests, too large or too slow, too many at a time.",
+    ("code",),
+)
 
-METRICS = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS)
+METRICS = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS, _REFUSED)
 
 #: What `GET /metrics` answers with.
 registry = CollectorRegistry()
 for _own in (ProcessCollector, PlatformCollector, GCCollector):
     _own(registry=registry)
-_requests, _in_progress, streams, _flush_seconds, _flush_tasks = (metric.instrument(registry) for metric in METRICS)
+_requests, _in_progress, streams, _flush_seconds, _flush_tasks, refused = (
+    metric.instrument(registry) for metric in METRICS
+)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _KINDS = ("submit", "batch", "status")
@@ -56,7 +65,12 @@ class RequestMetrics:
     def answered(self, scope: Scope, status: int, seconds: float) -> None:
         """An answer has begun."""
         route = scope.get("route")
-        key = ("unmatched" if route is None else route.path, scope["method"], status, "waits" in scope)
+        key = (
+            "unmatched" if route is None else getattr(route, "path_format", route.path),
+            scope["method"],
+            status,
+            "waits" in scope,
+        )
         observe = self._observe.get(key)
         if observe is None:
             observe = self._observe[key] = _requests.labels(*_labels(*key)).observe

@@ -17,11 +17,28 @@ class ApiSettings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address to listen on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    api_keep_alive: int = Field(
+        75, ge=1, le=3600, description="Seconds that a connection may be idle; longer than the proxy in front keeps it."
+    )
+    api_connections: int = Field(10_000, ge=10, le=1_000_000, description="Open connections of one API process.")
+    api_memory_budget: int = Field(
+        48,
+        ge=18,
+        le=65_536,
+        description="MiB of request bodies, and of answers that nobody has read yet, which one API process holds at a "
+        "time; what would be more is answered 503. It takes about five times as much memory.",
+    )
     api_reload: bool = Field(False, description="Restart on an edit of the services' or the task modules' code.")
     allow_anonymous: bool = Field(
         False,
         description="Listen on an address other than loopback although no API key was ever made, so that anybody may "
         "call it. Once one was made, keys are needed whatever this says.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names under which this server may be called while no API key is needed, beside loopback names and "
+        "addresses, comma separated; pages of these hosts may also change something. `.example.org`: every name below "
+        "it; `*`: any, for a network without browsers.",
     )
     key_rate: float = Field(
         0.0, ge=0, le=1_000_000, description="Requests a second that each API key may make to one API process; 0: any."

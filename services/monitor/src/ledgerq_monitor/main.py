@@ -3,11 +3,17 @@
 import sys
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledgerq_monitor.app import build
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared import logging, output
+from ledgerq_shared.front_door import Guard, Guarded, Limits
+from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+
+#: Nobody sends the monitor a body, and few ask it.
+_LIMITS = Limits(connections=1000, held_bytes=4 * 1024 * 1024)
 
 
 def main() -> None:
@@ -20,5 +26,32 @@ def main() -> None:
         sys.exit(2)
     logging.configure(logs, service="monitor")
     app = build(database_url=stores.database_url, broker_url=stores.broker_url, settings=settings)
-    # Probes ask every few seconds: an access log of them would bury everything else.
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False)
+    sampled = SampledLog()
+    guard = Guard(_LIMITS, lambda error, address: sampled.note("monitor.refused", error.code, address=address))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=type("Connection", (Guarded, HttpToolsProtocol), {"guard": guard}),
+        ws="none",
+        log_config=None,
+        # Probes ask every few seconds: an access log of them would bury everything else.
+        access_log=False,
+    )
+    server = _Server(config, guard)
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Keeps time for the connections."""
+
+    def __init__(self, config: uvicorn.Config, guard: Guard) -> None:
+        super().__init__(config)
+        self._guard = guard
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self._guard.sweep(self.server_state.connections)  # type: ignore[arg-type]  # they are of our class
+        return await super().on_tick(counter)

@@ -10,11 +10,13 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api import problems
+from ledgerq_api.auth.hosts import Hosts
 from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
 from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited, ScopeMissing
 from ledgerq_api.lean import LeanRoute
+from ledgerq_api.refusals import note_refusal
 from ledgerq_shared.errors import LedgerQError
 
 #: What stands in the event log for somebody who needs no key.
@@ -30,11 +32,13 @@ class Gate:
     Args:
         rate: requests a second that each key may make to this process; 0: any number.
         burst: requests that a key may make at once.
+        hosts: the names under which the server may be called.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, *, rate: float = 0.0, burst: float = 0.0) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, *, hosts: Hosts, rate: float = 0.0, burst: float = 0.0) -> None:
         self._app = app
         self._keyring = keyring
+        self._hosts = hosts
         self._rate = rate
         self._burst = max(burst or rate, 1.0)
         self._buckets: dict[str, Bucket] = {}
@@ -48,7 +52,13 @@ class Gate:
                     await self._keyring.refreshed()
                 if self._keyring.is_required:
                     await self._check(scope, now)
+                else:
+                    self._hosts.check_host(scope["headers"])
+                self._hosts.check_origin(scope["method"], scope["headers"])
             except LedgerQError as error:
+                if error.status < 500:
+                    client = scope.get("client")
+                    note_refusal(error, client[0] if client else "", path=scope["path"][:200])
                 answer = problems.render(error, scope["path"], _headers(error))
                 await answer(scope, receive, send)
                 return

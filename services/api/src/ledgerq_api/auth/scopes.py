@@ -58,11 +58,19 @@ def known_need(method: str, path: str) -> KeyScope | None:
         method = "GET"
     found = NEEDS.get((method, path))
     if found is None:
-        # All templates have one parameter, in the second place, where a router lets it be anything without a slash.
-        parts = path.split("/", 3)
-        if len(parts) > 2 and parts[2]:
-            found = _BY_SHAPE.get((method, parts[1], parts[3] if len(parts) > 3 else None))
+        # All templates have one parameter, in the second place. Names of queues and task types may have slashes in them.
+        _, first, *rest = path.split("/", 2 if path.startswith(_WITH_SLASHES) else 3)
+        if rest and first in _NAMES:
+            name, _, last = rest[0].rpartition("/")
+            found = _BY_SHAPE.get((method, first, last)) if name else None
+            rest = rest[:1]
+        if found is None and rest and rest[0]:
+            found = _BY_SHAPE.get((method, first, rest[1] if len(rest) > 1 else None))
     return found
+
+
+_NAMES = ("queues", "task-types")
+_WITH_SLASHES = tuple(f"/{first}/" for first in _NAMES)
 
 
 def _shape(path: str) -> tuple[str, str | None]:

@@ -15,12 +15,24 @@ from ledgerq_api.languages import Locale, choose
 from ledgerq_api.lean import encode, header, read_json_body, text_of
 from ledgerq_api.tasks.drafts import Body, decoded
 from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId
-from ledgerq_api.tasks.schemas import QUEUE_PATTERN
+from ledgerq_api.tasks.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN, is_queue_name
+from ledgerq_shared.errors import InvalidRequest, QueueNotFound
 
 _MAX_BODY = 16 * 1024
 _BAD_BODY = (400, 413, 415, 422, 503)
 
-QueueName = Annotated[str, Path(description="The queue's name.", min_length=1, max_length=128, pattern=QUEUE_PATTERN)]
+#: Any queue that exists can be addressed: Celery allows every name. A new one has to keep to the pattern.
+QueueName = Annotated[str, Path(description="The queue's name.", min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+
+_SetQueueName = Annotated[
+    str,
+    Path(
+        description="The queue's name; that of a new one keeps to the pattern.",
+        min_length=1,
+        max_length=255,
+        json_schema_extra={"pattern": QUEUE_PATTERN, "maxLength": LONGEST_QUEUE_NAME},
+    ),
+]
 
 
 def router(service: ControlService, *, locale: Locale) -> APIRouter:
@@ -130,7 +142,7 @@ def _add_explain(routes: APIRouter, service: ControlService, locale: Locale) -> 
 def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
     documented = answers(200, "QueueState", "How the queue is now.", examples.QUEUE, errors=(404, *_BAD_BODY))
 
-    @routes.post("/queues/{name}/pause", tags=["queues"], summary="Pause a queue", responses=documented)
+    @routes.post("/queues/{name:path}/pause", tags=["queues"], summary="Pause a queue", responses=documented)
     async def pause(name: QueueName, request: Request) -> Response:
         """Nothing is begun from it until it is resumed. What runs goes on, and tasks are accepted as before.
 
@@ -139,24 +151,29 @@ def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
         await _read(request, schemas.decode_nothing)
         return _json(200, await service.pause(name, actor=actor_of(request.scope)))
 
-    @routes.post("/queues/{name}/resume", tags=["queues"], summary="Resume a queue", responses=documented)
+    @routes.post("/queues/{name:path}/resume", tags=["queues"], summary="Resume a queue", responses=documented)
     async def resume(name: QueueName, request: Request) -> Response:
         """Its tasks are begun again, at once. Takes no body."""
         await _read(request, schemas.decode_nothing)
         return _json(200, await service.resume(name, actor=actor_of(request.scope)))
 
     @routes.put(
-        "/queues/{name}",
+        "/queues/{name:path}",
         tags=["queues"],
         summary="Set a queue up",
         openapi_extra={"requestBody": json_body("QueueBody", examples.QUEUE_BODY, required=True)},
         responses=answers(200, "QueueState", "How the queue is now.", examples.QUEUE, errors=_BAD_BODY),
     )
-    async def put(name: QueueName, request: Request) -> Response:
+    async def put(name: _SetQueueName, request: Request) -> Response:
         """Makes the queue if it was never used, so that it can be paused before its first task."""
         body = await _read(request, schemas.decode_queue)
         change = service.pause if body.paused else service.resume
-        return _json(200, await change(name, actor=actor_of(request.scope), make=True))
+        may_be_made = is_queue_name(name)
+        try:
+            return _json(200, await change(name, actor=actor_of(request.scope), make=may_be_made))
+        except QueueNotFound:
+            reason = "a new queue's name has up to 128 letters, digits and _.:@-, and is not . or .."
+            raise InvalidRequest(f"name: {reason}.", errors=[{"detail": reason, "parameter": "name"}]) from None
 
 
 async def _read(request: Request, decode: Callable[[bytes], Body]) -> Body:

@@ -90,7 +90,7 @@ class NoBody(Struct, forbid_unknown_fields=True, frozen=True):
 class QueueBody(Struct, forbid_unknown_fields=True, frozen=True):
     """How a queue is to be."""
 
-    paused: Annotated[bool, Meta(description="Whether nothing is begun from it. What runs goes on.")] = False
+    paused: Annotated[bool, Meta(description="Whether nothing is begun from it. What runs goes on.")]
 
 
 class QueueState(Struct, kw_only=True, frozen=True):

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Response
 from ledgerq_api.documentation import answers
 from ledgerq_api.lean import encode
 from ledgerq_api.scaling.service import ScalingService, Target
-from ledgerq_api.tasks.schemas import QUEUE_PATTERN
 
 _EXAMPLE: dict[str, Any] = {
     "backlog": 1200,
@@ -19,7 +18,7 @@ _EXAMPLE: dict[str, Any] = {
     "desired_workers": 3,
 }
 
-_Queue = Annotated[str, Query(min_length=1, max_length=128, pattern=QUEUE_PATTERN)]
+_Queue = Annotated[str, Query(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
 
 
 def router(service: ScalingService, *, drain_seconds: float, run_seconds: float) -> APIRouter:

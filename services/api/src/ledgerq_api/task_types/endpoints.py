@@ -43,7 +43,7 @@ def router(service: TaskTypeService) -> APIRouter:
         return _json(await service.list_all())
 
     @routes.get(
-        "/task-types/{name}",
+        "/task-types/{name:path}",
         summary="One task type",
         responses=answers(200, "TaskTypeEntry", "The task type.", _EXAMPLE, errors=(404, 503)),
     )

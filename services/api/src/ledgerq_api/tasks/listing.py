@@ -49,7 +49,8 @@ class ListQuery(BaseModel):
     @field_validator("submitted_after", "submitted_before")
     @classmethod
     def _within_reason(cls, moment: datetime | None) -> datetime | None:
-        return None if moment is None else min(max(moment, _EPOCH), _LAST)
+        # In UTC: PostgreSQL knows no offset beyond 15:59.
+        return None if moment is None else min(max(moment, _EPOCH), _LAST).astimezone(UTC)
 
     @model_validator(mode="after")
     def _is_reachable(self) -> Self:

@@ -6,6 +6,7 @@ byte.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -19,7 +20,10 @@ from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
 #: Longest time that a task may wait or run: ten years, in seconds.
 LONGEST = 315_360_000
 
-QUEUE_PATTERN = r"^[A-Za-z0-9_.:@-]+$"
+#: Not `.` and `..`: in an address these lead elsewhere.
+QUEUE_PATTERN = r"^(\.{0,2}[A-Za-z0-9_:@-]|\.{3})[A-Za-z0-9_.:@-]*$"
+
+LONGEST_QUEUE_NAME = 128
 
 _Object = Meta(extra_json_schema={"type": "object", "additionalProperties": True})
 _Time = Annotated[datetime, Meta(tz=True)]
@@ -28,6 +32,11 @@ _Limit = Annotated[float, Meta(gt=0, le=LONGEST)]
 _EMPTY = Raw(b"{}")
 _NULL = Raw(b"null")
 _Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+
+
+def is_queue_name(name: str) -> bool:
+    """Whether a new queue may have this name."""
+    return len(name) <= LONGEST_QUEUE_NAME and re.match(QUEUE_PATTERN, name) is not None
 
 
 def _no_parameters() -> Raw:
@@ -54,7 +63,7 @@ class SubmitBody(Struct, forbid_unknown_fields=True, frozen=True):
             Meta(
                 pattern=QUEUE_PATTERN,
                 min_length=1,
-                max_length=128,
+                max_length=LONGEST_QUEUE_NAME,
                 description="Queue; the type's own unless given.",
             ),
         ]

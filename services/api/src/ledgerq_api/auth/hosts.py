@@ -1,0 +1,97 @@
+"""Whom a browser may be speaking for: names that lead to us, and pages that may change something.
+
+A page of somebody else's can make a browser call us. It cannot send a key, but where no key is needed it may have its own
+name lead to our address (DNS rebinding), and read our answers. So while no key is needed, the host that a request names must
+be one that no stranger can have chosen; and with or without keys, only our own pages change anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ledgerq_api.errors import HostNotAllowed, OriginNotAllowed
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Longer ones are no names, and a cache must not keep them.
+_LONGEST = 300
+
+
+class Hosts:
+    """Knows the names under which this server may be called.
+
+    Args:
+        allowed: beside loopback names and addresses; ``.example.org`` means every name below it, ``*`` any name.
+    """
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        names = {name.strip().lower() for name in allowed if name.strip()}
+        self._is_any = "*" in names
+        self._names = frozenset(names)
+        self._endings = tuple(name for name in names if name.startswith("."))
+        self._is_ours = lru_cache(maxsize=64)(self._look_up)
+
+    def check_host(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Refuse a request that names a host which strangers may have chosen.
+
+        Raises:
+            HostNotAllowed
+        """
+        host = _header(headers, b"host")
+        if host is not None and not self._is_known(host):
+            raise HostNotAllowed(
+                f"No API key is needed here, so the host must be a loopback name or an address, not "
+                f"'{host[:100].decode('latin-1')}': add it to LEDGERQ_ALLOWED_HOSTS, or make an API key."
+            )
+
+    def check_origin(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Refuse a change that a page of another site asks for.
+
+        Raises:
+            OriginNotAllowed
+        """
+        if method in _SAFE_METHODS:
+            return
+        origin = _header(headers, b"origin")
+        if origin is None:
+            return
+        _, _, named = origin.partition(b"://")
+        if named and (named.lower() == (_header(headers, b"host") or b"").lower() or self._is_listed(named)):
+            return
+        raise OriginNotAllowed(
+            f"A page of '{origin[:100].decode('latin-1')}' may not change anything here; LEDGERQ_ALLOWED_HOSTS names the "
+            "hosts whose pages may."
+        )
+
+    def _is_known(self, host: bytes) -> bool:
+        return self._is_any or (len(host) <= _LONGEST and self._is_ours(host))
+
+    def _is_listed(self, host: bytes) -> bool:
+        name = _name_of(host)
+        return self._is_any or name in self._names or name.endswith(self._endings or ("\0",))
+
+    def _look_up(self, host: bytes) -> bool:
+        name = _name_of(host)
+        if name == "localhost" or name.endswith(".localhost") or self._is_listed(host):
+            return True
+        try:
+            ipaddress.ip_address(name)  # an address cannot be made to lead elsewhere
+        except ValueError:
+            return False
+        return True
+
+
+def _name_of(host: bytes) -> str:
+    """Without the port, and without the brackets of an IPv6 address."""
+    text = host.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].rstrip(".")
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    for key, value in headers:
+        if key == name:
+            return value
+    return None

@@ -1,0 +1,61 @@
+"""Query parameters that no call knows, or that stand there twice, are refused: a typing error must not change an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from ledgerq_shared.errors import InvalidRequest
+
+
+def check(request: Request) -> None:
+    """For every call that FastAPI routes. What a call knows is what its documentation says.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    encoded: bytes = request.scope["query_string"]
+    if encoded:
+        known = _known(request)
+        if known is not None:
+            check_names(encoded, known)
+
+
+def check_names(encoded: bytes, known: dict[str, bool]) -> None:
+    """Look at a query string.
+
+    Args:
+        known: parameters, and whether each may stand there several times.
+
+    Raises:
+        InvalidRequest: it names the parameter.
+    """
+    seen: set[str] = set()
+    for name, _ in parse_qsl(encoded.decode("latin-1"), keep_blank_values=True, max_num_fields=None):
+        if name not in known:
+            told = ", ".join(sorted(known)) or "none"
+            _refuse(name, f"there is no such parameter here (known: {told})")
+        if name in seen and not known[name]:
+            _refuse(name, "it stands there more than once")
+        seen.add(name)
+
+
+def _refuse(name: str, reason: str) -> None:
+    name = name[:100]
+    raise InvalidRequest(f"{name}: {reason}.", errors=[{"detail": reason, "parameter": name}])
+
+
+def _known(request: Request) -> dict[str, bool] | None:
+    """By the documentation; ``None`` for what is not documented."""
+    path = getattr(request.scope["route"], "path_format", "")
+    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower().replace("head", "get"))
+    if operation is None:
+        return None
+    parameters = operation.get("parameters", [])
+    return {each["name"]: _is_list(each["schema"]) for each in parameters if each["in"] == "query"}
+
+
+def _is_list(schema: dict[str, Any]) -> bool:
+    return schema.get("type") == "array" or any(_is_list(choice) for choice in schema.get("anyOf", ()))

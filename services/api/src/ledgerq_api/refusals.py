@@ -1,0 +1,21 @@
+"""Who was turned away, and why: a metric, and a line now and then that names an address."""
+
+from __future__ import annotations
+
+from ledgerq_api import metrics
+from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.sampling import SampledLog
+
+_sampled = SampledLog()
+
+
+def note_refusal(error: LedgerQError, address: str, **fields: object) -> None:
+    """Count a refusal, and log it unless the same kind was logged just now.
+
+    Args:
+        error: what the client is told.
+        address: the client's; empty where it is not known.
+        fields: for the line, such as the id of the key. Never a key.
+    """
+    metrics.refused.labels(error.code).inc()
+    _sampled.note("api.refused", error.code, address=address, **fields)

@@ -1,0 +1,354 @@
+"""What a connection may cost a server: bytes of a head, time for each part of a request, memory of all together.
+
+uvicorn parses HTTP; this stands between it and the socket. A client without a key may open connections, send a head that
+never ends, stall in a body, or read no answer: each of that has a bound here, and an answer that says which one it was.
+
+``Guarded`` is mixed into uvicorn's protocol class, one object a connection; ``Guard`` is what the connections of one
+process share. Nothing here knows the web framework, so API and monitor use the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ledgerq_shared.errors import (
+    HeadTooLarge,
+    LedgerQError,
+    NotHttp,
+    RequestTimedOut,
+    ServerBusy,
+    TargetTooLong,
+)
+
+#: Seconds after which a client that was refused for want of room may try again.
+_RETRY_AFTER = 2
+#: Between two sweeps so many seconds lie only if this process stood still: what its clients sent meanwhile is not read yet.
+_STANDSTILL = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What connections may cost. Times are seconds, sizes bytes."""
+
+    #: Open connections of the process; one more is answered 503.
+    connections: int = 10_000
+    #: Bodies that are being read or worked on, and answers that nobody has read yet, of all connections together.
+    held_bytes: int = 64 * 1024 * 1024
+    #: Request line and headers.
+    head_bytes: int = 64 * 1024
+    #: Path and query.
+    target_bytes: int = 16 * 1024
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    #: How long an answer may lie there without its client reading any of it.
+    write_seconds: float = 30.0
+    #: How long a client may go on sending what nobody wants, so that it comes to reading why.
+    linger_seconds: float = 5.0
+
+
+class _Part(Enum):
+    """What a connection waits for from its client."""
+
+    HEAD = auto()
+    BODY = auto()
+    #: The rest of a body that was answered without it.
+    REST = auto()
+    NOTHING = auto()
+
+
+class Guard:
+    """What the connections of one process share.
+
+    Args:
+        limits: what they may cost.
+        note: told of each refusal: the error, and the client's address.
+    """
+
+    def __init__(self, limits: Limits, note: Callable[[LedgerQError, str], object]) -> None:
+        self.limits = limits
+        self.note = note
+        #: Bytes of bodies whose requests are not answered yet.
+        self.bodies = 0
+        #: Connections whose clients do not read as fast as they are answered.
+        self.unread: set[Guarded] = set()
+        #: The monotonic clock, as often as somebody sweeps: exact enough for deadlines, and costs a request nothing.
+        self.now = time.monotonic()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may be taken in."""
+        if not self.unread:
+            return self.bodies <= self.limits.held_bytes
+        return self.bodies + sum(one.unread_bytes for one in self.unread) <= self.limits.held_bytes
+
+    def sweep(self, connections: Iterable[Guarded]) -> None:
+        """End what is over its time. To be called about once a second, in the event loop's thread."""
+        before, self.now = self.now, time.monotonic()
+        stood_still = self.now - before > _STANDSTILL
+        for connection in list(connections):
+            if stood_still:
+                connection.give_time(self.now)
+            else:
+                connection.check_time(self.now)
+
+
+if TYPE_CHECKING:
+
+    class _Protocol(asyncio.Protocol):
+        """What uvicorn's protocol has, as far as it is used here."""
+
+        transport: asyncio.Transport
+        connections: set[Any]
+        server_state: Any
+        parser: Any
+        cycle: Any
+        flow: Any
+        client: tuple[str, int] | None
+        url: bytes
+        headers: list[tuple[bytes, bytes]]
+
+        def on_message_begin(self) -> None: ...
+        def on_headers_complete(self) -> None: ...
+        def on_body(self, body: bytes) -> None: ...
+        def on_message_complete(self) -> None: ...
+        def on_response_complete(self) -> None: ...
+
+else:
+    _Protocol = object
+
+
+class Guarded(_Protocol):
+    """To be mixed in before uvicorn's ``HttpToolsProtocol``, with a ``guard`` of the process."""
+
+    guard: ClassVar[Guard]
+
+    _part = _Part.HEAD
+    #: When the client was first waited for, by the guard's clock.
+    _since = 0.0
+    _head_bytes = 0
+    #: Bytes of this request's body that the guard counts.
+    _held = 0
+    #: Whether what has arrived of the head is worth measuring.
+    _may_be_large = False
+    #: Why a callback ended the parsing; ``None``: the parser did.
+    _refused_by_us: LedgerQError | None = None
+    _is_refused = False
+    _is_closing = False
+    _unread_at_last = -1
+    _unread_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        self._since = self.guard.now
+        if len(self.connections) > self.guard.limits.connections:
+            self._refuse(ServerBusy("Too many connections are open; try again."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        self._release()
+        self.guard.unread.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request, or of several."""
+        if self._is_refused:
+            return
+        part = self._part
+        if part is _Part.NOTHING:
+            self._await(_Part.HEAD)
+            self._head_bytes = 0
+        elif part is _Part.HEAD:
+            self._head_bytes += len(data)
+        self._may_be_large = self._head_bytes + len(data) > self.guard.limits.target_bytes
+        super().data_received(data)
+        if self._part is _Part.HEAD and self._head_bytes > self.guard.limits.head_bytes and not self._is_refused:
+            self._refuse(HeadTooLarge() if self.headers else TargetTooLong())
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        if self._part is _Part.NOTHING:  # one after another in the same piece
+            self._await(_Part.HEAD)
+            self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """The whole head is there."""
+        if self._may_be_large:
+            self._check_head()
+        if not self.guard.has_room:
+            raise self._refusal(ServerBusy())
+        super().on_headers_complete()
+        self._await(_Part.BODY)
+        if self.cycle is not None and not self.cycle.keep_alive:
+            self.cycle.transport = _Lingering(self)
+
+    def on_body(self, body: bytes) -> None:
+        """Some of a body."""
+        if self._part is _Part.BODY:
+            self._held += len(body)
+            self.guard.bodies += len(body)
+            if not self.guard.has_room:
+                raise self._refusal(ServerBusy())
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The whole request is there."""
+        self._part = _Part.NOTHING
+        super().on_message_complete()
+        if self._is_closing:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """The answer is written, perhaps before all of the request was read."""
+        self._release()
+        if self._part is _Part.BODY:
+            self._await(_Part.REST)
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than it is answered."""
+        self.guard.unread.add(self)
+        self._unread_at_last = -1
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self.guard.unread.discard(self)
+        super().resume_writing()
+
+    def send_400_response(self, _msg: str) -> None:
+        """What uvicorn says when it cannot parse, or when one of the callbacks above has refused."""
+        self._refuse(self._refused_by_us or NotHttp())
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of answers that lie here until the client reads."""
+        return 0 if self.transport.is_closing() else int(self.transport.get_write_buffer_size())
+
+    def check_time(self, now: float) -> None:
+        """End the connection if its client has had its time."""
+        limits = self.guard.limits
+        waited = now - self._since
+        if self in self.guard.unread:
+            self._check_reader(now)
+        if self._part is _Part.HEAD:
+            if waited > limits.head_seconds:
+                if self._head_bytes:
+                    self._refuse(
+                        RequestTimedOut(f"The request's head did not arrive within {limits.head_seconds:g} s.")
+                    )
+                else:
+                    self.transport.close()
+        elif self._part is _Part.BODY:
+            if self.flow.read_paused:  # it is us who do not read
+                self._since = now
+            elif waited > limits.body_seconds:
+                self._refuse(RequestTimedOut(f"The request's body did not arrive within {limits.body_seconds:g} s."))
+        elif self._part is _Part.REST and waited > limits.linger_seconds:
+            self.transport.abort()
+
+    def linger(self) -> None:
+        """Close as soon as the client has sent what it wants to send, or after a while.
+
+        To close at once would reset the connection while the client sends, and it would never read its answer.
+        """
+        if self._part is _Part.NOTHING:
+            self.transport.close()
+            return
+        self._is_closing = True
+        self._await(_Part.REST)
+        if not self.transport.is_closing() and self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def give_time(self, now: float) -> None:
+        """Begin to wait anew."""
+        self._since = self._unread_since = now
+
+    def _check_head(self) -> None:
+        limits = self.guard.limits
+        if len(self.url) > limits.target_bytes:
+            raise self._refusal(TargetTooLong())
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > limits.head_bytes:
+            raise self._refusal(HeadTooLarge())
+
+    def _refusal(self, error: LedgerQError) -> Exception:
+        """What a callback of the parser raises; the parser passes on only that it failed."""
+        self._refused_by_us = error
+        return error
+
+    def _check_reader(self, now: float) -> None:
+        unread = self.unread_bytes
+        if unread != self._unread_at_last:
+            self._unread_at_last, self._unread_since = unread, now
+        elif now - self._unread_since > self.guard.limits.write_seconds:
+            self.transport.abort()
+
+    def _await(self, part: _Part) -> None:
+        self._part = part
+        self._since = self.guard.now
+
+    def _release(self) -> None:
+        if self._held:
+            self.guard.bodies -= self._held
+            self._held = 0
+
+    def _refuse(self, error: LedgerQError) -> None:
+        """Answer in the place of the application, and close."""
+        self._is_refused = True
+        self._release()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started:  # in the middle of an answer there is no place for another
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.guard.note(error, self.client[0] if self.client else "")
+        self.flow.resume_reading()
+        self.transport.write(_answer(error, self.server_state.default_headers))
+        self._await(_Part.REST)
+        self.linger()
+
+
+class _Lingering:
+    """A transport for an answer after which the connection is closed."""
+
+    def __init__(self, connection: Guarded) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        """Not before the client has had the chance to read."""
+        self._connection.linger()
+
+
+def _answer(error: LedgerQError, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A whole HTTP answer with a problem document (RFC 9457)."""
+    title = (type(error).__doc__ or error.code).strip().splitlines()[0]
+    problem = {
+        "type": f"urn:ledgerq:problem:{error.code}",
+        "title": title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+    }
+    body = json.dumps(problem, separators=(",", ":")).encode()
+    lines = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode(),
+        *(name + b": " + value for name, value in headers),
+        b"content-type: application/problem+json",
+        b"content-length: %d" % len(body),
+        b"connection: close",
+    ]
+    if error.retryable:
+        lines.append(b"retry-after: %d" % _RETRY_AFTER)
+    return b"\r\n".join([*lines, b"", body])
