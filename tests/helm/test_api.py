@@ -43,6 +43,10 @@ def test_existing_keys_are_taken_and_none_is_made():
 def test_without_keys_it_serves_everybody_and_knows_of_no_key():
     found = render(api={"allowAnonymous": True})
     assert found.env("api")["LEDGERQ_ALLOW_ANONYMOUS"] == "true"
+    assert "ledgerq-api," in found.env("api")["LEDGERQ_ALLOWED_HOSTS"]
+    ingress = {"enabled": True, "hosts": ["queue.example.org"]}
+    known = render(api={"allowAnonymous": True, "ingress": ingress}).env("api")["LEDGERQ_ALLOWED_HOSTS"]
+    assert known.endswith(",queue.example.org")
     assert [one["name"] for one in found.pod("api")["spec"]["initContainers"]] == ["wait-for-migrations"]
     assert found.all("Secret") == []
     assert "LEDGERQ_ALLOW_ANONYMOUS" not in render().env("api")

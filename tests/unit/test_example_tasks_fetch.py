@@ -148,6 +148,12 @@ def test_what_is_not_a_web_address_is_refused(url: str, get: Callable[..., dict[
         ("::ffff:127.0.0.1", False),
         ("::ffff:169.254.169.254", False),
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::808:808", False),
+        ("64:ff9b::a83f:8110", False),
+        ("168.63.129.16", False),
+        ("::ffff:168.63.129.16", False),
+        ("192.0.0.192", False),
+        ("fec0::1", False),
         ("2002:7f00:1::", False),
     ],
 )

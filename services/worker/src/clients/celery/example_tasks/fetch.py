@@ -30,6 +30,9 @@ _CHUNK = 64 * 1024
 _TEXT_CHARACTERS = 50_000  # of the body in the result
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: Called global by some Pythons or by all, and yet inside: protocol assignments, the metadata service of a cloud that
+#: has it on a public address, translation for local use, site-local addresses.
+_INSIDE = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32", "64:ff9b:1::/48", "fec0::/10")))
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def is_public(address: str) -> bool:
         if inner is None and ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         ip = inner or ip
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _INSIDE)
 
 
 @contextmanager
