@@ -17,7 +17,7 @@ import ledgerq_api.stream.endpoints
 import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
-from ledgerq_api import __version__, documentation, metrics, problems, query
+from ledgerq_api import __version__, docs_page, documentation, metrics, problems, query
 from ledgerq_api.auth.gate import Gate
 from ledgerq_api.auth.hosts import Hosts
 from ledgerq_api.auth.keyring import Keyring
@@ -137,6 +137,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         title="LedgerQ",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's page runs a script from a server of others
         redoc_url=None,
         # Starlette would make an absolute address of the caller's `Host`, and of http: a key might travel in clear.
         redirect_slashes=False,
@@ -162,6 +163,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.include_router(ledgerq_api.workers.endpoints.router(services.workers))
     app.include_router(ledgerq_api.health.endpoints.router(services.health))
     app.add_api_route("/", _to_docs, include_in_schema=False)
+    docs_page.install(app)
     app.add_middleware(
         Gate,
         keyring=services.keyring,

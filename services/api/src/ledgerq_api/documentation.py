@@ -61,6 +61,9 @@ _SECURITY_SCHEMES = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key: `X-API-Key: lq_…`."},
 }
 
+#: Groups of calls, in the order in which somebody comes to need them.
+_GROUPS = ("tasks", "task types", "queues", "workers", "health")
+
 
 class ProblemEntry(Struct, kw_only=True, omit_defaults=True):
     """One of several things that are wrong."""
@@ -145,6 +148,7 @@ def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callab
             _drop_fastapis_errors(made)
             for path, operations in paths.items():
                 made["paths"].setdefault(path, {}).update(operations)
+            made["tags"] = [{"name": name} for name in _GROUPS]
             _add_security(made)
             made["paths"] = _with_nulls(dict(sorted(made["paths"].items())))
         return made

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from ledgerq_api import docs_page
+
 
 class KeyScope(StrEnum):
     """A permission of an API key."""
@@ -16,7 +18,7 @@ class KeyScope(StrEnum):
 
 
 #: Anybody may call these. They tell nothing about tasks, and orchestrators and people without a key need them.
-OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN = frozenset({"/", "/livez", "/readyz", "/docs", *(f"/docs/{name}" for name in docs_page.FILES), "/openapi.json"})
 
 #: Call → scope. HEAD needs what GET needs.
 NEEDS: dict[tuple[str, str], KeyScope] = {
