@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ledgerq_shared.statements.submit import NewTaskOptions
+from tests.support import databases, wait
+
 if TYPE_CHECKING:
     from tests.chaos.support.plant import Plant
 
@@ -49,6 +52,35 @@ def test_promise_4_a_task_that_kills_its_process_is_quarantined_and_its_neighbou
         ("SUCCESS", 1, 0)
     }
     assert worker.alive()
+    plant.assert_sound()
+
+
+def test_on_threads_what_has_ended_is_recorded_while_a_suspect_runs_alone_and_nothing_is_held_back_for_it(plant: Plant):
+    plant.maintenance()
+    plant.worker(slots=3, LEDGERQ_WORKER_POOL="threads", LEDGERQ_CLAIM_BUDGET="2")
+    plant.submit_all("slow", [{"seconds": 0.02}] * 200)  # claims grow
+    plant.all_ended()
+    plant.submit_all("slow", [{"seconds": 0.02}] * 300)
+    wait.until(lambda: plant.scalar("SELECT max(cardinality(task_ids)) FROM claim") or 0, 30)
+    suspect = plant.submit("gated", NewTaskOptions(countdown=3600), gate="gate")
+    databases.execute(plant.database_url, "UPDATE held SET alone = true, priority = 9, until = now()")
+    plant.begun(suspect)
+
+    def unrecorded() -> set[str]:
+        """What has ended by its own account and not by the ledger's."""
+        ended = {task_id for task_id, runs in plant.journal.runs().items() if runs[-1].ended_at}
+        rows = databases.rows(plant.database_url, "SELECT id::text FROM task WHERE completed_at IS NULL")
+        return ended & {task_id for (task_id,) in rows}
+
+    wait.until(lambda: not unrecorded(), 10, what=lambda: f"{len(unrecorded())} ended tasks are recorded")
+    claims = "SELECT c.task_ids::text[] FROM claim c"
+    wait.until(
+        lambda: databases.rows(plant.database_url, claims) == [([suspect],)], 10, what="only the suspect is held"
+    )
+    assert plant.row(suspect).state != "SUCCESS"
+    plant.open("gate")
+    plant.all_ended()
+    assert {plant.row(task_id).attempt for task_id in plant.accepted} == {1}
     plant.assert_sound()
 
 

@@ -75,6 +75,19 @@ def test_a_full_look_is_taken_every_half_second_even_while_claims_succeed(marks:
     assert max(later - earlier for earlier, later in itertools.pairwise(full)) <= 6
 
 
+@pytest.mark.parametrize(("takes", "at_least", "at_most"), [(0.0, 0.5, 0.5), (1.0, 4.0, 4.0), (60.0, 5.0, 5.0)])
+def test_a_full_look_that_takes_long_is_not_followed_by_another_at_once(
+    marks: LowWater, clock: Clock, takes: float, at_least: float, at_most: float
+):
+    clock.now += takes  # beside millions of dead entries, say
+    marks.claimed("q", [claimed(1)])
+    ended = clock.now
+    while marks.marks("q"):
+        marks.claimed("q", [claimed(2)])
+        clock.now += 0.1
+    assert at_least <= clock.now - ended <= at_most + 0.2
+
+
 def test_after_an_empty_claim_the_head_is_looked_at_once_more(marks: LowWater):
     marks.claimed("q", [claimed(1)])
     assert marks.forget("q")

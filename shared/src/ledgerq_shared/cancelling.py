@@ -16,8 +16,9 @@ _LOOKS = 50
 class Cancelled(NamedTuple):
     """What a cancel has come to."""
 
-    #: REVOKED: it will never run. Any other: a worker has it and was asked to end it.
-    state: State
+    #: REVOKED: it will never run. STARTED: it runs, and was asked to end. Null: a worker has claimed it and is asked not to
+    #: begin it; whether it has begun is not known yet (:func:`~ledgerq_shared.statements.cancel.read_told`).
+    state: State | None
     terminate: bool
 
 
@@ -44,7 +45,7 @@ def cancel(
         rows = execute(cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate))
         if rows:
             state, may_terminate = rows[0]
-            return Cancelled(State(state), may_terminate)
+            return Cancelled(State.STARTED if state == State.STARTED else None, may_terminate)
         rows = execute(cursor, read_end(task_id))
         if not rows:
             raise TaskNotFound(f"No task has the id {task_id}.")

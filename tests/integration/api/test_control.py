@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
 
+from ledgerq_api.control import service
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.cancel import revoke_waiting
+from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
+from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_shared.states import State
-from tests.support import databases, http, ledger_checks
+from tests.support import databases, http, ledger_checks, wait
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
 from tests.support.lives import Worker
 
@@ -50,6 +56,62 @@ def test_a_claimed_task_is_asked_to_end_and_the_wish_is_a_fact(api):
         worker.end(task, State.SUCCESS, result="1", before=State.STARTED)
     assert api.status(task_id)["status"] == "SUCCESS"
     assert api.post(f"/tasks/{task_id}/cancel", {}).status == 409
+
+
+def _is_asked(api, task_id: str) -> bool:
+    return bool(api.status(task_id)["cancel_requested"])
+
+
+def _hands_back(database: Database, worker: Worker, task: ClaimedTask) -> None:
+    with database.transaction() as cursor:
+        execute(cursor, hand_back({str(task.id): task.claim_no}))
+        execute(cursor, revoke_waiting([str(task.id)], actor="worker:test"))
+
+
+def _begins(database: Database, worker: Worker, task: ClaimedTask) -> None:
+    worker.begin(task)
+
+
+def _ends(database: Database, worker: Worker, task: ClaimedTask) -> None:
+    worker.end(task, State.SUCCESS, result="1")
+
+
+def _renews(database: Database, worker: Worker, task: ClaimedTask) -> None:
+    """And so it hears what it is not to begin."""
+    with database.transaction() as cursor:
+        rows = execute(cursor, renew_lease(worker_id=worker.id, lease=60, stopping=False))
+    assert [row[1] for row in rows] == [str(task.id)]
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        (_hands_back, (202, "REVOKED")),
+        (_begins, (202, "STARTED")),
+        (_ends, (409, "SUCCESS")),
+        (_renews, (202, "PENDING")),
+        (None, (202, "PENDING")),
+    ],
+)
+def test_a_cancel_of_a_claimed_task_is_answered_when_it_is_known_whether_it_has_begun(
+    api, monkeypatch: pytest.MonkeyPatch, does: Callable[..., None] | None, told: tuple[int, str]
+):
+    if does is not None:
+        monkeypatch.setattr(service, "TOLD_WITHIN", 60.0)
+    task_id = api.submit(ANYTHING)
+    database = Database(api.database_url, application_name="test")
+    with Worker(api.database_url) as worker, ThreadPoolExecutor(1) as threads:
+        task = worker.claim()[task_id]
+        answering = threads.submit(api.post, f"/tasks/{task_id}/cancel", {})
+        wait.until(lambda: _is_asked(api, task_id), 30)
+        if does is not None:
+            assert not answering.done()
+            does(database, worker, task)
+            # What was renewed before the first look of whoever waits does not count.
+            wait.until(lambda: answering.done() or (does is _renews and _renews(database, worker, task)), 30)
+        answer = answering.result(30)
+    database.close()
+    assert (answer.status, answer.json()["status" if answer.status == 202 else "task_status"]) == told
 
 
 def test_cancelling_nothing_and_nonsense_is_said(api):

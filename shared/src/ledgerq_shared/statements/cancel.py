@@ -9,6 +9,7 @@ whoever finds it in neither looks again in new statements of the same transactio
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
@@ -87,6 +88,27 @@ WITH holder AS MATERIALIZED (
 )
 SELECT state, terminate FROM found
 """
+
+
+def read_told(task_id: str, *, since: datetime | None) -> Statement:
+    """What a claimed task whose cancellation was requested has come to; for one who asks again until that is known.
+
+    Row ``(state, is_final, has_heard, clock)``; none if there is no such task. ``has_heard``: the node that holds it has
+    renewed its lease after ``since``, and with the answer to that it hears what it must not begin.
+
+    Args:
+        since: a ``clock`` (the database's) of an earlier answer; null: this is the first.
+    """
+    return Statement(
+        """
+        SELECT t.state, t.completed_at IS NOT NULL, EXISTS (
+                 SELECT FROM claim c JOIN worker w ON w.id = c.worker_id
+                 WHERE c.task_ids @> ARRAY[t.id] AND w.beat_at > %(since)s::timestamptz),
+               clock_timestamp()
+        FROM task t WHERE t.id = %(id)s::uuid
+        """,
+        {"id": task_id, "since": since},
+    )
 
 
 def read_end(task_id: str) -> Statement:

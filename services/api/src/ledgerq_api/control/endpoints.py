@@ -59,9 +59,10 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
     async def cancel(task_id: TaskId, request: Request) -> Response:
         """A waiting task (also one with an ETA, or between two tries) is REVOKED at once and never begins.
 
-        A running one is asked to end: `cancel_requested` is true, and `status` becomes REVOKED when it does so. It may
-        also end by itself first; then that is its outcome, and the only one. Cancelling survives restarts of
-        everything. A task that has ended is answered 409 `task_is_final`.
+        One that a worker has just claimed is begun or REVOKED within moments; the answer waits, up to two seconds, until
+        it is known which. A running one is asked to end: `cancel_requested` is true, and `status` becomes REVOKED when
+        it does so. It may also end by itself first; then that is its outcome, and the only one. Cancelling survives
+        restarts of everything. A task that has ended is answered 409 `task_is_final`.
         """
         body = await _read(request, schemas.decode_cancel)
         return _json(202, await service.cancel(task_id, body, actor=actor_of(request.scope)))

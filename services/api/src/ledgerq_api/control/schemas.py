@@ -43,7 +43,10 @@ class CancelAnswer(Struct, kw_only=True, frozen=True):
     task_id: _Uuid
     status: Annotated[
         State,
-        Meta(description="REVOKED: it will never run. Any other: a worker has it and was asked to end it."),
+        Meta(
+            description="REVOKED: it will never run. STARTED: it runs, and was asked to end. PENDING, RETRY: a worker "
+            "has claimed it and has heard that it is not to begin it, or has been silent for two seconds."
+        ),
     ]
     cancel_requested: bool
     terminate: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,13 +32,13 @@ from ledgerq_shared.errors import (
     TaskIsNotFinal,
     UnknownTaskType,
 )
-from ledgerq_shared.statements.cancel import read_end
+from ledgerq_shared.statements.cancel import read_end, read_told
 from ledgerq_shared.statements.queues import count_ready, set_paused
 from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
 from ledgerq_shared.statements.resubmit import RepeatableTask, read_repeatable, resubmit
 from ledgerq_shared.statements.submit import KeyedSubmit
 from ledgerq_shared.statements.unique import retake_key
-from ledgerq_shared.states import State
+from ledgerq_shared.states import STARTABLE, State
 from ledgerq_shared.submitting import Existing
 
 log = structlog.get_logger()
@@ -46,6 +47,12 @@ T = TypeVar("T")
 
 #: A change whose connection was lost is tried again this often; every one of them can be repeated.
 _TRIES = 3
+#: How long a cancel waits for the worker that has claimed the task, in seconds: its node renews its lease every second.
+TOLD_WITHIN = 2.0
+#: How long it waits between two looks, and for what may have begun just before its node has heard, in seconds.
+_FIRST_LOOK = 0.01
+_LAST_LOOK = 0.1
+_BEGUN_WITHIN = 0.1
 #: Ready tasks of a resumed queue are counted up to here: more than any number of slots needs.
 _MOST_READY = 1000
 
@@ -78,7 +85,34 @@ class ControlService:
             )
 
         done = await self._change(work)
-        return schemas.CancelAnswer(task_id=task_id, status=done.state, cancel_requested=True, terminate=done.terminate)
+        state = done.state or await self._told(task_id)
+        return schemas.CancelAnswer(task_id=task_id, status=state, cancel_requested=True, terminate=done.terminate)
+
+    async def _told(self, task_id: str) -> State:
+        """The state of a cancelled task that a worker had claimed, once it is known whether it has begun.
+
+        What a claim holds is begun, or handed back and so revoked, within about a tenth of a second. A worker that begins
+        it later has heard of the cancel by then, with its lease. PENDING or RETRY: it has heard, and has not begun it; or
+        it has not been heard of for so long that nobody can tell.
+
+        Raises:
+            TaskIsFinal: it ended by itself meanwhile.
+        """
+        deadline = time.monotonic() + TOLD_WITHIN
+        since, pause, has_heard = None, _FIRST_LOOK, False
+        while True:
+            rows = await self._ledger.fetch(read_told(task_id, since=since))
+            if not rows:
+                raise not_found(task_id)
+            state, is_final, hears, clock = rows[0]
+            if is_final and state != State.REVOKED:
+                raise TaskIsFinal(f"The task has already ended as {state}.", task_status=state)
+            if state not in STARTABLE or has_heard or time.monotonic() > deadline:
+                return State(state)
+            since, has_heard = since or clock, hears
+            # Who has heard just now may have begun it just before, and tell of that a moment later.
+            await asyncio.sleep(_BEGUN_WITHIN if has_heard else pause)
+            pause = min(2 * pause, _LAST_LOOK)
 
     async def retry(self, task_id: str, body: schemas.RetryBody, *, actor: str) -> schemas.RetryAnswer:
         """Run a failed or revoked task again, under its id.

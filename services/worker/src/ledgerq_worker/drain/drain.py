@@ -139,8 +139,8 @@ class Drain:
                 continue
             count += 1
             leg = self._run(task)
-            if leg.state is None:
-                continue  # its claim was superseded before it began
+            if leg is None or leg.state is None:
+                continue  # it was handed back, or its claim was superseded before it began
             if leg.begun_at:
                 self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
             self._recorder.ended(leg)
@@ -155,11 +155,20 @@ class Drain:
         if count:
             self._claim_size.claim_ran(queue, count, time.monotonic() - began)
 
-    def _run(self, task: ClaimedTask) -> Leg:
+    def _run(self, task: ClaimedTask) -> Leg | None:
         if self._solitude is None:
             return self._runner.run(task)
-        with self._solitude.entered(is_suspect=task.is_alone, before_waiting=self._hand_back_waiting):
-            return self._runner.run(task)
+
+        def before_waiting() -> bool:
+            """Nothing is kept meanwhile: neither what has ended nor what others could begin. A suspect keeps its place."""
+            if not task.is_alone:
+                self._waiting.appendleft(task)
+            self._hand_back_waiting()
+            self._recorder.flush()
+            return task.is_alone
+
+        with self._solitude.entered(is_suspect=task.is_alone, before_waiting=before_waiting) as is_kept:
+            return self._runner.run(task) if is_kept else None
 
     def _hand_back_waiting(self) -> None:
         """Return what has not begun: the task that runs takes long, or the node is stopping."""

@@ -16,22 +16,33 @@ class Solitude:
         self._suspects = 0
 
     @contextlib.contextmanager
-    def entered(self, *, is_suspect: bool, before_waiting: Callable[[], None]) -> Iterator[None]:
-        """Run a task inside; ``before_waiting`` is called if it cannot begin at once."""
+    def entered(self, *, is_suspect: bool, before_waiting: Callable[[], bool]) -> Iterator[bool]:
+        """Run a task inside. False: it is not to be run, for it has been given away.
+
+        Args:
+            before_waiting: called, once, if it cannot begin at once, for the wait may be long; false: it is not to begin
+                afterwards, and the place is only waited for.
+        """
 
         def can_begin() -> bool:
             return not (self._running if is_suspect else self._suspects)
 
-        if not can_begin():
-            before_waiting()
+        is_kept, is_inside = True, False
         with self._changed:
             self._suspects += is_suspect
-            self._changed.wait_for(can_begin)
-            self._running += 1
+            if can_begin():
+                self._running += 1
+                is_inside = True
         try:
-            yield
+            if not is_inside:
+                is_kept = before_waiting()
+                with self._changed:
+                    self._changed.wait_for(can_begin)
+                    self._running += 1
+                    is_inside = True
+            yield is_kept
         finally:
             with self._changed:
-                self._running -= 1
+                self._running -= is_inside
                 self._suspects -= is_suspect
                 self._changed.notify_all()
