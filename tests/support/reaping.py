@@ -1,4 +1,4 @@
-"""The reaper by itself: no maintenance process, no Redis, a PostgreSQL that has answered for ever."""
+"""The reaper by itself: no maintenance process, a PostgreSQL that has answered for ever."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from ledgerq_worker.maintenance.reaper import Reap
 
 if TYPE_CHECKING:
     from ledgerq_shared.database import Database
-
-
-class _NoTickets:
-    """Stands for Redis: whether anybody is woken does not change the ledger."""
-
-    def wake(self, queue: str, ready: int, slots: int) -> None:
-        """Nobody sleeps."""
 
 
 class _Reachable:
@@ -28,5 +21,5 @@ class _Reachable:
 def reaper(database: Database, *, quarantine_after: int = 3) -> Reap:
     """A reaper that looks when it is told to."""
     return Reap(
-        database, _NoTickets(), _Reachable(), every=1.0, lease=10.0, quarantine_after=quarantine_after  # type: ignore[arg-type]
+        database, _Reachable(), every=1.0, lease=10.0, quarantine_after=quarantine_after  # type: ignore[arg-type]
     )  # fmt: skip

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 import redis
@@ -23,6 +24,7 @@ from ledgerq_worker.node import agent
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.node.slots import SlotTable
 from tests.support import databases
+from tests.support.lives import registration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,5 +204,10 @@ def test_what_maintenance_looks_for_is_one_row_and_each_queues_tasks_are_counted
     submit()
     submit()
     assert found() == {"wake", "promote"}
-    assert ledger.fetch(count_ready(up_to=1000)) == [("default", 2, 0)]
-    assert ledger.fetch(count_ready(up_to=1)) == [("default", 1, 0)]
+    assert ledger.fetch(count_ready(up_to=1000)) == [], (
+        "nobody serves the queue, and who comes to serve it wakes itself"
+    )
+    with ledger.transaction() as cursor:
+        execute(cursor, registration(uuid4(), "node"))
+    assert ledger.fetch(count_ready(up_to=1000)) == [("default", 2, 2)]
+    assert ledger.fetch(count_ready(up_to=1)) == [("default", 1, 2)]

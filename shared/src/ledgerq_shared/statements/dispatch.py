@@ -31,19 +31,23 @@ def next_due() -> Statement:
 
 
 def expire(*, limit: int) -> Statement:
-    """End what was not begun before its expiry as REVOKED, reason ``expired``. Rows: ``(id,)``."""
+    """End what was not begun before its expiry as REVOKED, reason ``expired``. Rows: ``(id,)``. What somebody has locked is
+    left for the next time, so that it holds up no other.
+    """
     return Statement(
         f"""
         WITH late AS (
           SELECT task_id FROM ready WHERE expires_at <= now()
           UNION ALL SELECT task_id FROM held WHERE expires_at <= now() LIMIT %(limit)s
+        ), free AS MATERIALIZED (
+          SELECT id FROM task WHERE id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED
         ), unready AS (
           DELETE FROM ready WHERE task_id = ANY (ARRAY(
-            SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED))
+            SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT id FROM free)) FOR UPDATE SKIP LOCKED))
           RETURNING task_id
         ), unheld AS (
           DELETE FROM held WHERE task_id = ANY (ARRAY(
-            SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED))
+            SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT id FROM free)) FOR UPDATE SKIP LOCKED))
           RETURNING task_id
         ), {FOUND}, done AS (
           UPDATE task t SET state = 'REVOKED', completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1
@@ -62,7 +66,7 @@ def expire(*, limit: int) -> Statement:
 
 
 #: What maintenance looks for every moment, in the order in which :func:`what_to_do` tells of it.
-DUTIES = ("wake", "promote", "expire", "reap", "outbox")
+DUTIES = ("wake", "promote", "expire", "outbox")
 
 
 def what_to_do(*, ahead: float) -> Statement:
@@ -78,8 +82,6 @@ def what_to_do(*, ahead: float) -> Statement:
         SELECT (SELECT queue FROM ready ORDER BY queue LIMIT 1) IS NOT NULL,
                (SELECT min(until) FROM held) <= now() + %(ahead)s::float8 * interval '1 second',
                least((SELECT min(expires_at) FROM ready), (SELECT min(expires_at) FROM held)) <= now(),
-               EXISTS (SELECT FROM worker WHERE ended_at IS NULL AND lease_until < now())
-               OR EXISTS (SELECT FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL),
                EXISTS (SELECT FROM outbox)
         """,
         {"ahead": ahead},
@@ -88,25 +90,19 @@ def what_to_do(*, ahead: float) -> Statement:
 
 
 def count_ready(*, up_to: int) -> Statement:
-    """Rows ``(queue, ready, slots)``: each queue that is not paused and has ready tasks, how many of them (counted up to
-    ``up_to``), and how many slots of live workers serve it.
+    """Rows ``(queue, ready, slots)``: each queue that live workers serve, is not paused and has ready tasks, how many of
+    them (counted up to ``up_to``), and how many slots of live workers serve it.
 
-    Walks the index from one queue to the next, so that a million ready tasks cost no more than one.
+    Goes by who serves, for anybody may submit to as many queues as there are names. A worker that comes wakes its own.
     """
     return Statement(
         """
-        WITH RECURSIVE name(queue) AS (
-          (SELECT queue FROM ready ORDER BY queue LIMIT 1)
-          UNION ALL
-          SELECT (SELECT r.queue FROM ready r WHERE r.queue > name.queue ORDER BY r.queue LIMIT 1)
-          FROM name WHERE name.queue IS NOT NULL
-        )
-        SELECT n.queue,
-               (SELECT count(*) FROM (SELECT FROM ready r WHERE r.queue = n.queue LIMIT %(limit)s) AS found),
-               (SELECT coalesce(sum(w.slots), 0)::integer FROM worker w
-                WHERE w.ended_at IS NULL AND NOT w.stopping AND n.queue = ANY(w.queues))
-        FROM name n
-        WHERE n.queue IS NOT NULL AND NOT EXISTS (SELECT FROM queue q WHERE q.name = n.queue AND q.paused)
+        SELECT s.queue, r.ready, s.slots
+        FROM (SELECT q AS queue, sum(w.slots)::integer AS slots FROM worker w, unnest(w.queues) AS q
+              WHERE w.ended_at IS NULL AND NOT w.stopping GROUP BY q) AS s
+        CROSS JOIN LATERAL (
+          SELECT count(*) AS ready FROM (SELECT FROM ready WHERE ready.queue = s.queue LIMIT %(limit)s) AS found) AS r
+        WHERE r.ready > 0 AND NOT EXISTS (SELECT FROM queue WHERE queue.name = s.queue AND queue.paused)
         """,
         {"limit": up_to},
     )
@@ -123,19 +119,33 @@ def slots_by_queue() -> Statement:
     )
 
 
-def fold_counts(*, at_least: int) -> Statement:
-    """Replace the deltas of ``task_count`` by their sums once there are ``at_least`` rows. Rows: none or ``(rows,)``.
+def fold_counts(*, at_least: int, at_most: int = 50_000) -> Statement:
+    """Replace the deltas of ``task_count`` by their sums once there are ``at_least`` rows. Row ``(rows,)``: how many of them
+    were replaced.
 
-    Readers see either all of the old rows or all of the new ones. Deltas that commit meanwhile are not touched.
+    Readers see either all of the old rows or all of the new ones. Deltas that commit meanwhile are not touched, nor are
+    sums that stand alone.
+
+    Args:
+        at_most: rows to replace at once.
     """
     return Statement(
         """
         WITH enough AS (SELECT FROM (SELECT FROM task_count LIMIT %(n)s) AS found HAVING count(*) >= %(n)s),
-        old AS (DELETE FROM task_count WHERE EXISTS (SELECT FROM enough) RETURNING *)
-        INSERT INTO task_count (task_type, queue, state, delta)
-        SELECT task_type, queue, state, sum(delta) FROM old GROUP BY task_type, queue, state HAVING sum(delta) <> 0
+        several AS MATERIALIZED (
+          SELECT task_type, queue, state FROM task_count WHERE EXISTS (SELECT FROM enough)
+          GROUP BY task_type, queue, state HAVING count(*) > 1
+        ), old AS (
+          DELETE FROM task_count WHERE ctid = ANY (ARRAY(
+            SELECT c.ctid FROM task_count c JOIN several USING (task_type, queue, state) LIMIT %(most)s))
+          RETURNING *
+        ), new AS (
+          INSERT INTO task_count (task_type, queue, state, delta)
+          SELECT task_type, queue, state, sum(delta) FROM old GROUP BY task_type, queue, state HAVING sum(delta) <> 0
+        )
+        SELECT count(*) FROM old
         """,
-        {"n": at_least},
+        {"n": at_least, "most": at_most},
     )
 
 

@@ -13,6 +13,11 @@ from ledgerq_shared.statements.times import PLACE
 #: those dead whose lease is over.
 IS_LIVE = "ended_at IS NULL AND lease_until > now()"
 
+#: Condition on a row of ``worker`` that has not ended: its lease is over. Or it was renewed in the future, by more than a
+#: lease: since then the database's clock was set back, and who lives has renewed it anew. (By the clock, not by ``now()``:
+#: a renewal that commits while this is asked is not in the future.)
+_IS_OVER = "(lease_until < now() OR beat_at - (lease_until - beat_at) > clock_timestamp())"
+
 
 def register_worker(
     *,
@@ -102,9 +107,9 @@ def declare_dead(*, worker_id: UUID) -> Statement:
     renewed it after :func:`find_lost_workers` has looked is alive.
     """
     return Statement(
-        """
+        f"""
         UPDATE worker SET ended_at = coalesce(ended_at, now()), ended_why = coalesce(ended_why, 'lost')
-        WHERE id = %(id)s::uuid AND (ended_at IS NOT NULL OR lease_until < now()) RETURNING id
+        WHERE id = %(id)s::uuid AND (ended_at IS NOT NULL OR {_IS_OVER}) RETURNING id
         """,
         {"id": str(worker_id)},
     )
@@ -115,8 +120,8 @@ def find_lost_workers() -> Statement:
     of theirs became visible only after that.
     """
     return Statement(
-        """
-        SELECT id, name FROM worker WHERE ended_at IS NULL AND lease_until < now()
+        f"""
+        SELECT id, name FROM worker WHERE ended_at IS NULL AND {_IS_OVER}
         UNION SELECT w.id, w.name FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL
         """,
         {},
@@ -131,6 +136,8 @@ def prune_workers(*, older_than: float) -> Statement:
 def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
     """Become or stay the leader of ``name``. Row ``(leads, clock)``: whether ``holder`` leads now or somebody else does,
     and the database's clock, in seconds.
+
+    A lease that lasts for longer than two is one from before the database's clock was set back: it is over.
     """
     return Statement(
         """
@@ -139,6 +146,7 @@ def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
           VALUES (%(name)s::text, %(holder)s::uuid, now() + %(lease)s::float8 * interval '1 second')
           ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
           WHERE leader.holder = excluded.holder OR leader.until < now()
+             OR leader.until > now() + 2 * %(lease)s::float8 * interval '1 second'
           RETURNING 1
         )
         SELECT EXISTS (SELECT FROM taken), extract(epoch FROM clock_timestamp())::float8

@@ -53,8 +53,8 @@ class Promote:
                 [(seconds,)] = execute(cursor, next_due())
                 self.every = math.inf if seconds is None else max(seconds, self._rest)
                 self._rest = _MOMENT
-        for queue in set(queues):
-            self._broker.wake(queue, queues.count(queue), slots.get(queue, 0))
+        for queue in set(queues) & slots.keys():
+            self._broker.wake(queue, queues.count(queue), slots[queue])
         return len(queues)
 
 
@@ -65,7 +65,7 @@ class Sweep:
     the other duties that would find something; each keeps its own time, and one that fails holds up no other.
 
     Args:
-        duties: by what the ledger calls them: ``expire``, ``reap``, ``outbox``.
+        duties: by what the ledger calls them: ``expire``, ``outbox``.
         promote: brought forward when something is due before the next sweep.
     """
 

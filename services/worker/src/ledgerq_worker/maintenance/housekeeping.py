@@ -11,6 +11,7 @@ from ledgerq_shared.statements.unique import forget_keys
 from ledgerq_worker.celery.results import Departure
 
 _FOLD_AT = 2000
+_FOLD_AT_ONCE = 50_000
 _DAYS_AHEAD = 7
 #: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
 _LEFT_BEHIND_AFTER = 2.0
@@ -27,10 +28,10 @@ class FoldCounts:
         self._database = database
 
     def run_once(self) -> int:
-        """Fold if it is worth it."""
+        """Fold if it is worth it. What fewer rows than make it worth it are left is no work."""
         with self._database.transaction() as cursor:
-            execute(cursor, fold_counts(at_least=_FOLD_AT))
-        return 0
+            [(rows,)] = execute(cursor, fold_counts(at_least=_FOLD_AT, at_most=_FOLD_AT_ONCE))
+        return int(rows) if rows == _FOLD_AT_ONCE else 0
 
 
 class MakePartitions:

@@ -9,6 +9,7 @@ import structlog
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
+from ledgerq_worker.maintenance.pulse import Pulse
 
 log = structlog.get_logger()
 
@@ -20,17 +21,18 @@ class Leadership:
 
     Args:
         lease: seconds.
+        pulse: knows whether this process stood still.
     """
 
-    def __init__(self, database: Database, *, lease: float) -> None:
+    def __init__(self, database: Database, *, lease: float, pulse: Pulse | None = None) -> None:
         self._database = database
         self._lease = lease
+        self._pulse = pulse or Pulse()
         self._holder = uuid4()
         self._asked_at: float | None = None
         self._reachable_since: float | None = None
         self._leads_until = 0.0
-        self._clock = 0.0
-        self._looked_at: float | None = None
+        self._answered_at = self._clock = 0.0
 
     def leads(self) -> bool:
         """Whether this process leads now. Asks the ledger as often as the lease needs it.
@@ -38,51 +40,59 @@ class Leadership:
         Raises:
             LedgerUnavailable: PostgreSQL is away; the leadership may be somebody else's by the time it answers.
         """
-        self._notice_standstill()
-        now = time.monotonic()
-        if now >= self.asks_at:
-            statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
-            [(is_leader, clock)] = self._database.fetch(statement)
-            self._has_answered(now, clock)
-            self._leads_until = now + self._lease if is_leader else 0.0
-        return now < self._leads_until
+        if time.monotonic() >= self.asks_at:
+            self._ask()
+        return self.is_leading
+
+    def _ask(self) -> None:
+        began = time.monotonic()
+        statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
+        [(is_leader, clock)] = self._database.fetch(statement)
+        self._has_answered(began, time.monotonic(), clock)
+        self._leads_until = began + self._lease if is_leader else 0.0
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process leads, by what it knows; asks nobody, so any thread may look."""
+        return time.monotonic() < self._leads_until
 
     @property
     def asks_at(self) -> float:
         """When the ledger is to be asked next, by the monotonic clock; 0: at once."""
         if self._asked_at is None:
             return 0.0
-        # Who leads has to be in time only for its own lease; who stands by, for the end of somebody else's. (To sleep for
-        # half of a lease would look like a standstill.)
+        # Who leads has to be in time only for its own lease; who stands by, for the end of somebody else's.
         return self._asked_at + self._lease / (3 if self._leads_until else 4)
 
-    def _has_answered(self, now: float, clock: float) -> None:
-        """Note the answer, and begin anew if the database's clock has jumped: a suspended machine's does not stand still."""
-        if self._reachable_since is None or self._asked_at is None:
-            self._reachable_since = now
-        elif abs((clock - self._clock) - (now - self._asked_at)) > self._lease / 2:
-            log.warning("maintenance.time_was_lost", seconds=round(clock - self._clock - now + self._asked_at, 1))
-            self._reachable_since = now
-        self._asked_at, self._clock = now, clock
+    def _has_answered(self, began: float, ended: float, clock: float) -> None:
+        """Note the answer, and begin anew if the database's clock has jumped: a suspended machine's does not stand still.
 
-    def _notice_standstill(self) -> None:
-        """Begin anew if this process stood still: whatever froze it (a stopped container) may have frozen workers, too.
-
-        They are to have a chance to renew their leases before anybody looks at them.
+        The clock was read at some moment from ``began`` to ``ended``: to wait for the answer is no jump.
         """
-        now = time.monotonic()
-        if self._looked_at is not None and now - self._looked_at > self._lease / 2:
-            log.warning("maintenance.time_was_lost", seconds=round(now - self._looked_at, 1))
-            self.lost_touch()
-        self._looked_at = now
+        if self._reachable_since is None or self._asked_at is None:
+            self._reachable_since = ended
+        else:
+            passed = clock - self._clock
+            lost = max(passed - (ended - self._asked_at), (began - self._answered_at) - passed)
+            if lost > self._pulse.patience:
+                log.warning("maintenance.time_was_lost", seconds=round(lost, 1))
+                self._reachable_since = ended
+        self._asked_at, self._answered_at, self._clock = began, ended, clock
 
     def reachable_for(self) -> float:
-        """For how many seconds PostgreSQL has answered this process without an interruption or a lost moment."""
-        self._notice_standstill()
-        return 0.0 if self._reachable_since is None else time.monotonic() - self._reachable_since
+        """For how many seconds PostgreSQL has answered this process without an interruption or a lost moment, up to now: its
+        clock is asked once more.
+
+        Raises:
+            LedgerUnavailable: it does not answer.
+        """
+        self._ask()
+        if self._reachable_since is None or not self.is_leading:
+            return 0.0
+        return time.monotonic() - max(self._reachable_since, self._pulse.awake_since())
 
     def lost_touch(self) -> None:
-        """PostgreSQL did not answer, or nobody asked: what happened meanwhile is not known."""
+        """PostgreSQL did not answer: what happened meanwhile is not known."""
         self._asked_at = self._reachable_since = None
         self._leads_until = 0.0
 

@@ -13,8 +13,8 @@ from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 log = structlog.get_logger()
 
-#: A duty that always finds more makes room for the others after so many batches.
-_MOST_BATCHES = 50
+#: A duty that always finds more makes room for the others after this long, in seconds, and goes on when they had their turn.
+_TURN = 0.5
 
 
 class Duty(Protocol):
@@ -40,27 +40,28 @@ class Round:
         self._metrics = DutyMetrics(self.duty.name)
 
     def run_if_due(self, now: float) -> None:
-        """Run the duty until a batch does nothing. A failure is logged and tried again at its next time."""
+        """Run the duty until a batch does nothing or its turn is over. A failure is logged and tried again in time."""
         if now < self.due_at:
             return
-        done, begun = 0, time.monotonic()
+        done, batch, begun = 0, 0, time.monotonic()
         try:
-            for _ in range(_MOST_BATCHES):
+            while True:
                 batch = self.duty.run_once()
                 done += batch
-                if not batch:
+                if not batch or time.monotonic() - begun > _TURN:
                     break
             self.failures = 0
         except Unavailable:
             raise
         except Exception:
+            batch = 0
             self.failures += 1
             self._metrics.failed()
             log.exception(f"maintenance.{self.duty.name}.failed", failures=self.failures)
         self._metrics.went_round(time.monotonic() - begun, done)
         if done:
             log.info(f"maintenance.{self.duty.name}", done=done)
-        self.due_at = time.monotonic() + self.duty.every
+        self.due_at = time.monotonic() + (0.0 if batch else self.duty.every)
 
     def bring_forward(self) -> None:
         """Somebody has seen work for the duty: it is due now."""

@@ -1,10 +1,14 @@
-"""The maintenance process: one loop, all duties, as long as it leads."""
+"""The maintenance process, as long as it leads: recovery in one thread, all other duties in another.
+
+Recovery has a connection of its own and asks nobody but PostgreSQL, so nothing else can hold it up.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -23,13 +27,17 @@ from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
 from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Duty, Round
+from ledgerq_worker.maintenance.pulse import Pulse
 from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
+from ledgerq_worker.maintenance.work import Work
 from ledgerq_worker.node.heartbeat import Heartbeat, first_beat
 from ledgerq_worker.settings import MaintenanceSettings
 
 log = structlog.get_logger()
 
 _TRY_AGAIN_AFTER = 0.5
+#: How long the end waits for the duty that runs, in seconds.
+_FAREWELL = 2.0
 #: A round may have much to do, and a PostgreSQL that hangs holds one up for a while; one that takes longer than this, in
 #: seconds, never ends, and the heartbeat stops.
 _STUCK_AFTER = 300.0
@@ -39,8 +47,10 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     """Until SIGTERM or SIGINT."""
     first_beat(settings.heartbeat_file)
     connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug)
+    recovery, _ = connections.connect(1)
     database, broker = connections.connect(2)
-    leadership = Leadership(database, lease=settings.leader_seconds)
+    pulse = Pulse(settings.lease_seconds / 2)
+    leadership = Leadership(recovery, lease=settings.leader_seconds, pulse=pulse)
     app = build_app(stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default")
     sender = LedgerSender(
         app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
@@ -52,10 +62,21 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     log.info("maintenance.started")
-    rounds = _rounds(database, broker, leadership, Departure(app, database), settings)
-    progress = _Progress()
+    work = Work(leadership, _rounds(database, broker, Departure(app, database), settings))
+    reap = Reap(
+        recovery,
+        leadership,
+        every=1.0,
+        lease=settings.lease_seconds,
+        quarantine_after=settings.quarantine_after,
+        taken_back=lambda: work.nudge(first=True),
+    )
+    progress = _Progress(work)
     Heartbeat(settings.heartbeat_file, progress.is_recent).start()
-    _run(leadership, rounds, ended, progress)
+    pulse.start()
+    work.start()
+    _run(leadership, [Round(reap)], ended, progress, leads_on=work.nudge)
+    work.stop(_FAREWELL)
     try:
         leadership.give_up()
     except Unavailable as error:
@@ -63,19 +84,27 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
 
 
 class _Progress:
-    """When the loop last began a round."""
+    """When recovery and work last got on."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Work | None = None) -> None:
         self._at = time.monotonic()
+        self._work = work
 
     def note(self) -> None:
         self._at = time.monotonic()
 
     def is_recent(self) -> bool:
-        return time.monotonic() - self._at < _STUCK_AFTER
+        work_since = self._work.busy_since if self._work is not None else None
+        return time.monotonic() - min(self._at, work_since or self._at) < _STUCK_AFTER
 
 
-def _run(leadership: Leadership, rounds: list[Round], ended: threading.Event, progress: _Progress) -> None:
+def _run(
+    leadership: Leadership,
+    rounds: list[Round],
+    ended: threading.Event,
+    progress: _Progress,
+    leads_on: Callable[[], None] = lambda: None,
+) -> None:
     led = False
     while not ended.is_set():
         progress.note()
@@ -85,6 +114,8 @@ def _run(leadership: Leadership, rounds: list[Round], ended: threading.Event, pr
             if leads != led:
                 log.info("maintenance.leads" if leads else "maintenance.stands_by")
                 led = leads
+            if leads:
+                leads_on()
             for one in rounds if leads else ():
                 one.run_if_due(time.monotonic())
             due_at = min([leadership.asks_at, *(one.due_at for one in rounds if leads)])
@@ -97,22 +128,9 @@ def _run(leadership: Leadership, rounds: list[Round], ended: threading.Event, pr
         ended.wait(max(pause, 0.0))
 
 
-def _rounds(
-    database: Database, broker: Broker, leadership: Leadership, departure: Departure, settings: MaintenanceSettings
-) -> list[Round]:
-    reap = Reap(
-        database,
-        broker,
-        leadership,
-        every=1.0,
-        lease=settings.lease_seconds,
-        quarantine_after=settings.quarantine_after,
-    )
-    found: dict[str, Duty] = {
-        "expire": Expire(database, every=1.0),
-        "reap": reap,
-        "outbox": EmptyOutbox(departure, every=2.0),
-    }
+def _rounds(database: Database, broker: Broker, departure: Departure, settings: MaintenanceSettings) -> list[Round]:
+    """The sweep first."""
+    found: dict[str, Duty] = {"expire": Expire(database, every=1.0), "outbox": EmptyOutbox(departure, every=2.0)}
     promote = Round(Promote(database, broker))
     others: list[Duty] = [
         FoldCounts(database),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg2
 import structlog
 
-from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
@@ -19,8 +22,10 @@ class Reap:
     """Declares nodes dead and returns what they held.
 
     Args:
+        database: its own, so that it waits for no other duty.
         leadership: knows for how long PostgreSQL has answered. After an outage nobody is declared dead before one full
             lease has passed, for in the outage nobody could renew one.
+        taken_back: called when tasks wait again; their tickets are the sweep's.
     """
 
     name = "reap"
@@ -28,31 +33,39 @@ class Reap:
     def __init__(
         self,
         database: Database,
-        broker: Broker,
         leadership: Leadership,
         *,
         every: float,
         lease: float,
         quarantine_after: int,
+        taken_back: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
-        self._broker = broker
         self._leadership = leadership
         self._lease = lease
         self._quarantine_after = quarantine_after
+        self._taken_back = taken_back
         self.every = every
 
     def run_once(self) -> int:
-        """Declare dead whose lease is over; one transaction for each, so that one failure holds up no other."""
-        if self._leadership.reachable_for() < self._lease:
+        """Declare dead whose lease is over; one transaction for each, so that one failure holds up no other.
+
+        Returns:
+            How many tasks were taken back.
+        """
+        lost = self._database.fetch(find_lost_workers())
+        if not lost or self._leadership.reachable_for() < self._lease:
             return 0
-        with self._database.transaction() as cursor:
-            lost = execute(cursor, find_lost_workers())
-        for worker_id, name in lost:
+        tasks = sum(self._take_back(worker_id, name) for worker_id, name in lost)
+        if tasks:
+            self._taken_back()
+        return tasks
+
+    def _take_back(self, worker_id: UUID, name: str) -> int:
+        try:
             with self._database.transaction() as cursor:
-                is_dead = bool(execute(cursor, declare_dead(worker_id=worker_id)))
-            if not is_dead:
-                continue
+                if not execute(cursor, declare_dead(worker_id=worker_id)):
+                    return 0
             # A statement of its own after the commit: it sees every claim that the worker made before it was dead.
             with self._database.transaction() as cursor:
                 rows = execute(
@@ -65,10 +78,11 @@ class Reap:
                         actor="maintenance",
                     ),
                 )
-            log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
-            for queue in {queue for _, queue, _ in rows}:
-                self._broker.wake(queue, len(rows), len(rows))
-        return 0
+        except psycopg2.Error as error:
+            log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
+            return 0
+        log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
+        return len(rows)
 
 
 class ForgetWorkers:
