@@ -21,7 +21,7 @@ from ledgerq_shared.statements import record
 from ledgerq_shared.statements.claim import claim_tasks, has_ready
 from ledgerq_shared.statements.dispatch import what_to_do
 from ledgerq_shared.statements.read_stream import read_news
-from ledgerq_shared.statements.read_task import read_statuses
+from ledgerq_shared.statements.read_task import read_events, read_statuses
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, reserve_keys, submit_tasks
 from ledgerq_shared.statements.workers import renew_lease, take_leadership
 from ledgerq_shared.states import State
@@ -55,6 +55,7 @@ def named() -> list[Statement]:
         submit_tasks([task("key:1", tags=["a"]), task("key:2")]),
         reserve_keys([KeyedSubmit("key", b"\0" * 32, ID)]),
         read_statuses([str(ID)]),
+        read_events(str(ID), submitted_at=dt.datetime.now(dt.UTC), after=0, limit=10),
         read_news([str(ID)], [0], limit=10),
         renew_lease(worker_id=uuid.uuid4(), lease=10.0, stopping=False),
         take_leadership(name="maintenance", holder=uuid.uuid4(), lease=4.0),

@@ -147,16 +147,3 @@ def fold_counts(*, at_least: int, at_most: int = 50_000) -> Statement:
         """,
         {"n": at_least, "most": at_most},
     )
-
-
-def missing_event_partitions(*, days_ahead: int) -> Statement:
-    """Rows ``(day,)``: days from today on whose partition of ``task_event`` does not exist."""
-    return Statement(
-        """
-        SELECT d::date FROM generate_series(date_trunc('day', now() AT TIME ZONE 'UTC'),
-                                            date_trunc('day', now() AT TIME ZONE 'UTC') + %(n)s * interval '1 day',
-                                            interval '1 day') AS d
-        WHERE to_regclass('task_event_' || to_char(d, 'YYYYMMDD')) IS NULL
-        """,
-        {"n": days_ahead},
-    )

@@ -123,22 +123,22 @@ def read_events(
     :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text.
 
     Args:
-        submitted_at: the task's. No event of it is older, so older partitions are not looked at (a day is
-            allowed for a database clock that was set back).
+        submitted_at: the task's. No event of it is older, and none is of the future, so other partitions are not looked
+            at (some days are allowed for a database clock that was set back).
         limit: most stored rows; each may stand for up to three events.
         kinds: only these.
     """
-    condition = "" if kinds is None else "AND kind = ANY(%(kinds)s::text[]) "
     return Statement(
         "SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM task_event "
-        "WHERE task_id = %(id)s::uuid AND seq > %(after)s "
-        "AND at >= %(since)s::timestamptz - interval '1 day' "
-        f"{condition}ORDER BY seq LIMIT %(limit)s",
+        "WHERE task_id = %(id)s::uuid AND seq > %(after)s::integer "
+        "AND at >= %(since)s::timestamptz - interval '1 day' AND at < now() + interval '8 days' "
+        "AND (%(kinds)s::text[] IS NULL OR kind = ANY(%(kinds)s::text[])) ORDER BY seq LIMIT %(limit)s::integer",
         {
             "id": task_id,
             "after": after,
             "since": submitted_at.isoformat(),
             "limit": limit,
-            "kinds": plain_array(kinds or ()),
+            "kinds": None if kinds is None else plain_array(kinds),
         },
+        "read_events",
     )

@@ -5,14 +5,16 @@ forget old keys.
 from __future__ import annotations
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.dispatch import fold_counts, missing_event_partitions
+from ledgerq_shared.partitions import make_next_partition
+from ledgerq_shared.statements.dispatch import fold_counts
 from ledgerq_shared.statements.unique import forget_keys
 from ledgerq_worker.celery.results import Departure
 
 _FOLD_AT = 2000
 _FOLD_AT_ONCE = 50_000
-_DAYS_AHEAD = 7
+_DAYS_AHEAD = 62
+#: Seconds until partitions are made again: after somebody who reads the log was in the way, and otherwise.
+_AFTER_A_FAILURE, _COMPLETE = 60.0, 3600.0
 #: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
 _LEFT_BEHIND_AFTER = 2.0
 _FORGET_AT_ONCE = 5000
@@ -35,20 +37,22 @@ class FoldCounts:
 
 
 class MakePartitions:
-    """Makes the event log's partitions a week ahead."""
+    """Makes the event log's partitions two months ahead: so neither a month without maintenance nor a reader that is in the
+    way for as long does any harm.
+    """
 
     name = "make_partitions"
-    every = 3600.0
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.every = 0.0
 
     def run_once(self) -> int:
-        """Make what is missing."""
-        with self._database.transaction() as cursor:
-            days = execute(cursor, missing_event_partitions(days_ahead=_DAYS_AHEAD))
-            for (day,) in days:
-                execute(cursor, Statement("SELECT ledgerq_make_event_partition(%(day)s)", {"day": day}))
+        """Make what is missing, each in its own transaction."""
+        self.every = _AFTER_A_FAILURE
+        while make_next_partition(self._database, days_ahead=_DAYS_AHEAD):
+            pass
+        self.every = _COMPLETE
         return 0
 
 

@@ -1,0 +1,54 @@
+"""Keeps the event log's partitions ahead of the events. No step waits for a strong lock for longer than a moment, or holds
+one while it reads.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import structlog
+
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.partitions import (
+    check_event_default,
+    default_event_partition,
+    make_event_partition,
+    missing_event_days,
+    replace_event_default,
+    seal_event_default,
+)
+
+log = structlog.get_logger()
+
+
+def make_next_partition(database: Database, *, days_ahead: int) -> bool:
+    """One step towards a partition for each day of so many from today on; returns whether there may be another.
+
+    Raises:
+        psycopg2.errors.LockNotAvailable: somebody reads the event log; try again later.
+        LedgerUnavailable: PostgreSQL is away.
+    """
+    days = database.fetch(missing_event_days(days_ahead=days_ahead))
+    if not days:
+        return False
+    for seal, is_checked, since, until in database.fetch(default_event_partition()):
+        if seal is None and since is None:
+            log.error("partitions.default_is_in_between", what="no partition of the event log can be made: other partitions"
+                      " lie between the days of task_event_default, which is large")  # fmt: skip
+            return False
+        _run(database, _replacing(seal, is_checked, since, until))
+        return True
+    _run(database, make_event_partition(days[0][0]))
+    return len(days) > 1
+
+
+def _replacing(seal: str | None, is_checked: bool | None, since: date, until: date) -> Statement:
+    if seal is None:
+        return seal_event_default(since, until)
+    return replace_event_default(seal) if is_checked else check_event_default(seal)
+
+
+def _run(database: Database, statement: Statement) -> None:
+    with database.transaction() as cursor:
+        execute(cursor, statement)

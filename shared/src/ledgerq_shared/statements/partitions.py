@@ -1,0 +1,105 @@
+"""The partitions of ``task_event``: one a UTC day, made far ahead, and one for whatever has none.
+
+PostgreSQL attaches a partition only after it has read all of the default one, which nobody may touch meanwhile. While it
+is small that is a moment. A large one is *replaced*: a rule says which days it holds (its *seal*), is checked beside
+everybody's work, and then it is itself the partition of these days and an empty one takes its place. No row moves.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from ledgerq_shared.sql import Statement
+
+#: A default partition of so many bytes is read in a few hundredths of a second.
+_SMALL = 16_000_000
+#: Nobody waits longer for a strong lock, for everybody else waits behind it; then it is tried again, later.
+_BRIEFLY = "SET LOCAL lock_timeout = '500ms'; "
+#: A rule that is not made use of for so many days would refuse events, so that it is far ahead.
+_SEALED_AHEAD = 32
+
+
+def missing_event_days(*, days_ahead: int) -> Statement:
+    """Rows ``(day,)``: from today on, the first first, days that no partition covers and of which the default one has no
+    rows. (Those stay where they are: a day is skipped rather than moved.)
+    """
+    return Statement(
+        """
+        SELECT d::date FROM generate_series(date_trunc('day', now() AT TIME ZONE 'UTC'),
+                                            date_trunc('day', now() AT TIME ZONE 'UTC') + %(n)s * interval '1 day',
+                                            interval '1 day') AS d
+        WHERE NOT EXISTS (SELECT FROM ledgerq_event_ranges() r
+                          WHERE r.since <= d AT TIME ZONE 'UTC' AND r.until > d AT TIME ZONE 'UTC')
+          AND d::date NOT IN (SELECT (at AT TIME ZONE 'UTC')::date FROM task_event_default
+                              WHERE at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')
+        ORDER BY d
+        """,
+        {"n": days_ahead},
+    )
+
+
+def make_event_partition(day: date) -> Statement:
+    """Make the partition of one day. Row ``(made,)``; false: there is one that covers it."""
+    return Statement("SELECT ledgerq_make_event_partition(%(day)s)", {"day": day})
+
+
+def default_event_partition() -> Statement:
+    """Row ``(seal, is_checked, since, until)`` if the default partition is not small, none if it is: its seal and whether
+    all rows have been checked, both null if it has none; and for which days (``until`` is the first that is not its own) it
+    can be sealed, both null if other partitions lie between its rows.
+    """
+    return Statement(
+        """
+        WITH found AS MATERIALIZED (
+          SELECT min(at) AS since, max(at) AS latest FROM task_event_default
+          WHERE pg_relation_size('task_event_default') > %(small)s HAVING count(*) > 0
+        ), sealed AS (
+          SELECT (since AT TIME ZONE 'UTC')::date AS since, (least(
+            (SELECT min(r.since) FROM ledgerq_event_ranges() r WHERE r.since > latest),
+            date_trunc('day', greatest(latest, now()) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+              + %(ahead)s * interval '1 day') AT TIME ZONE 'UTC')::date AS until
+          FROM found
+        )
+        SELECT c.conname, c.convalidated, s.since, s.until
+        FROM found LEFT JOIN pg_constraint c
+          ON c.conrelid = 'task_event_default'::regclass AND c.conname LIKE 'ck\\_sealed\\_%%'
+        LEFT JOIN sealed s ON NOT EXISTS (
+          SELECT FROM ledgerq_event_ranges() r
+          WHERE r.since < s.until::timestamp AT TIME ZONE 'UTC' AND r.until > s.since::timestamp AT TIME ZONE 'UTC')
+        """,
+        {"small": _SMALL, "ahead": _SEALED_AHEAD},
+    )
+
+
+def seal_event_default(since: date, until: date) -> Statement:
+    """Say which days the default partition holds; its rows are checked afterwards."""
+    return Statement(
+        f"""{_BRIEFLY}ALTER TABLE task_event_default ADD CONSTRAINT ck_sealed_{since:%Y%m%d}_{until:%Y%m%d}
+            CHECK (at >= '{since} 00:00:00+00' AND at < '{until} 00:00:00+00') NOT VALID""",
+        {},
+    )
+
+
+def check_event_default(seal: str) -> Statement:
+    """Check all of its rows by its seal. Nobody has to wait for that."""
+    return Statement(f"{_BRIEFLY}ALTER TABLE task_event_default VALIDATE CONSTRAINT {seal}", {})
+
+
+def replace_event_default(seal: str) -> Statement:
+    """Make the sealed default partition the one of its days, and an empty one the default. Nothing is read."""
+    since, until = (date.fromisoformat(text) for text in seal.split("_")[2:])
+    name = f"task_event_until_{until:%Y%m%d}"
+    return Statement(
+        f"""{_BRIEFLY}
+        ALTER TABLE task_event DETACH PARTITION task_event_default;
+        ALTER TABLE task_event_default RENAME TO {name};
+        ALTER INDEX task_event_default_pkey RENAME TO {name}_pkey;
+        ALTER TABLE task_event ATTACH PARTITION {name}
+          FOR VALUES FROM ('{since} 00:00:00+00') TO ('{until} 00:00:00+00');
+        ALTER TABLE {name} DROP CONSTRAINT {seal};
+        CREATE TABLE task_event_default (LIKE task_event INCLUDING DEFAULTS);
+        SELECT ledgerq_protect_events('task_event_default');
+        ALTER TABLE task_event ATTACH PARTITION task_event_default DEFAULT
+        """,
+        {},
+    )
