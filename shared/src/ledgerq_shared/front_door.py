@@ -29,6 +29,7 @@ from ledgerq_shared.errors import (
 
 #: Seconds after which a client that was refused for want of room may try again.
 _RETRY_AFTER = 2
+_CHUNKED = b"transfer-encoding: chunked\r\n"
 #: Between two sweeps so many seconds lie only if this process stood still: what its clients sent meanwhile is not read yet.
 _STANDSTILL = 5.0
 
@@ -188,7 +189,8 @@ class Guarded(_Protocol):
         super().on_headers_complete()
         self._await(_Part.BODY)
         if self.cycle is not None and not self.cycle.keep_alive:
-            self.cycle.transport = _Lingering(self)
+            is_old = self.parser.get_http_version() == "1.0"
+            self.cycle.transport = _Unchunked(self) if is_old else _Lingering(self)
 
     def on_body(self, body: bytes) -> None:
         """Some of a body."""
@@ -323,12 +325,37 @@ class _Lingering:
 
     def __init__(self, connection: Guarded) -> None:
         self._connection = connection
-        self.write = connection.transport.write
         self.is_closing = connection.transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send some of the answer."""
+        self._connection.transport.write(data)
 
     def close(self) -> None:
         """Not before the client has had the chance to read."""
         self._connection.linger()
+
+
+class _Unchunked(_Lingering):
+    """For HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
+
+    def __init__(self, connection: Guarded) -> None:
+        super().__init__(connection)
+        self._is_head_sent = self._is_chunked = False
+
+    def write(self, data: bytes) -> None:
+        """Send some of the answer, without the lengths of chunks."""
+        if not self._is_head_sent:
+            self._is_head_sent = True
+            head = data.replace(_CHUNKED, b"", 1)
+            self._is_chunked = head != data
+            super().write(head)
+        elif not self._is_chunked:
+            super().write(data)
+        else:
+            size, _, rest = data.partition(b"\r\n")
+            if size:
+                super().write(rest[: int(size, 16)])
 
 
 def _answer(error: LedgerQError, headers: list[tuple[bytes, bytes]]) -> bytes:

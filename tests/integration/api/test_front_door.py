@@ -191,3 +191,47 @@ def test_the_monitor_has_the_same_door(stack):
         connection.sendall(f"GET /livez HTTP/1.1\r\nHost: x\r\nx-long: {'y' * 70_000}\r\n\r\n".encode())
         status, problem, _ = read_answer(connection)
     assert (status, problem["code"]) == (431, "head_too_large")
+
+
+def test_a_body_in_an_encoding_is_refused_by_its_name(server):
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = http.request("POST", f"{server.url}/tasks/submit", b"\x1f\x8b\x08", headers=headers)
+    assert answer.status == 415
+    assert "gzip" in answer.json()["detail"]
+
+
+def _submitted(server):
+    return http.request("POST", f"{server.url}/tasks/submit", {"task_type": ANYTHING}).json()["task_id"]
+
+
+def test_http_1_0_gets_no_chunks(server):
+    task_id = _submitted(server)
+    with connect(server) as connection:
+        connection.sendall(f"GET /tasks/{task_id}/stream HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        received = b""
+        while b"submitted" not in received:
+            received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert body.startswith(b"retry: 1000\n\nid: 1\n")
+    with connect(server) as connection:
+        connection.sendall(f"GET /tasks/{task_id}/status HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["status"] == "PENDING"
+
+
+def test_a_long_poll_whose_client_has_gone_ends_at_once(server):
+    task_id = _submitted(server)
+
+    def in_progress():
+        lines = http.request("GET", f"{server.url}/metrics").body.decode().splitlines()
+        return next(line for line in lines if line.startswith("ledgerq_api_requests_in_progress ")).split()[1]
+
+    with connect(server) as connection:
+        connection.sendall(
+            f"GET /tasks/{task_id}/status HTTP/1.1\r\nHost: 127.0.0.1\r\nPrefer: wait=60\r\n\r\n".encode()
+        )
+        wait.until(lambda: in_progress() == "2.0", 20)
+    wait.until(lambda: in_progress() == "1.0", 20, what="only the request that asks is in progress")

@@ -6,7 +6,9 @@ helpers read a body with a limit and send prepared bytes; everything else is Fas
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -17,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from ledgerq_api.errors import BodyTooLarge, UnsupportedMediaType
 from ledgerq_api.query import check_names
 
+T = TypeVar("T")
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
@@ -73,14 +76,19 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit: int) -> bytes
         limit: most bytes.
     """
     length: int | None = None
-    media_type = b""
+    media_type = encoding = b""
     for key, value in scope["headers"]:
         if key == b"content-type":
             media_type = value
         elif key == b"content-length":
             length = int(value)  # the server has checked that it is a number
+        elif key == b"content-encoding":
+            encoding = value
     if media_type != b"application/json":
         _check_media_type(media_type)
+    if encoding and encoding.lower() != b"identity":
+        said = encoding[:80].decode("latin-1")
+        raise UnsupportedMediaType(f"The body must be sent as it is, without `Content-Encoding: {said}`.")
     if length is not None and length > limit:
         raise _too_large(limit)
     message = await receive()
@@ -103,6 +111,29 @@ async def _read_on(receive: Receive, body: bytearray, limit: int) -> bytes:
     if len(body) > limit:
         raise _too_large(limit)
     return bytes(body)
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns, unless the client goes away before that.
+
+    Raises:
+        ClientDisconnect: nobody is there any more; the work was cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_gone(receive))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from ledgerq_api.auth.gate import actor_of, check_again
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of, unless_gone
 from ledgerq_api.tasks import examples
 from ledgerq_api.tasks.drafts import decoded
 from ledgerq_api.tasks.listing import ListQuery
@@ -70,15 +71,16 @@ class _LeanCalls:
         accepted = await self._service.submit_all(body.tasks, actor=actor_of(scope), key=key, encoded=encoded)
         await answer(send, 202, accepted, [JSON])
 
-    async def status(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def status(self, scope: Scope, receive: Receive, send: Send) -> None:
         task_id = scope["path_params"]["task_id"]
         known_tag = header(scope, b"if-none-match")
         wait = wait_of(header(scope, b"prefer"))
         if wait:
             scope["waits"] = True  # its time says nothing about ours
-        row = await self._service.status(task_id, known_tag=known_tag, wait=wait)
-        if wait:
-            await check_again(scope, self._keyring)
+            check = partial(check_again, scope, self._keyring)
+            row = await unless_gone(receive, self._service.news(task_id, known_tag, seconds=wait, check=check))
+        else:
+            row = await self._service.status(task_id)
         headers = [(b"etag", tag_of(row)), _REVALIDATE]
         if wait:
             headers.append((b"preference-applied", b"wait=%d" % wait))

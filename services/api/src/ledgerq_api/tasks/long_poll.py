@@ -21,6 +21,9 @@ _SHARE = 0.1
 _SHORTEST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
+#: Seconds after which it is asked again whether the client may wait: its key may have been revoked.
+_CHECK_EVERY = 3.0
+
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
 
 
@@ -46,14 +49,19 @@ class LongPoll:
         read: Callable[[], Awaitable[StatusRow]],
         *,
         seconds: float,
+        check: Callable[[], Awaitable[None]],
     ) -> StatusRow:
-        """The row once ``is_news``, or as it is after ``seconds``."""
+        """The row once ``is_news``, or as it is after ``seconds``. ``check`` ends the wait by raising."""
         loop = asyncio.get_running_loop()
-        begun_at = loop.time()
+        begun_at = checked_at = loop.time()
         while True:
             row = await read()
             waited = loop.time() - begun_at
-            if is_news(row) or waited >= seconds or self._stopping.is_set():
+            is_over = is_news(row) or waited >= seconds or self._stopping.is_set()
+            if is_over or loop.time() - checked_at >= _CHECK_EVERY:
+                await check()
+                checked_at = loop.time()
+            if is_over:
                 return row
             pause = min(max(waited * _SHARE, _SHORTEST_PAUSE), _LONGEST_PAUSE, seconds - waited)
             await self._pause(pause)

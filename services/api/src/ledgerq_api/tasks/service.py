@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -79,20 +79,25 @@ class TaskService:
         keyed = None if name is None else KeyedSubmit(name, hashlib.sha256(encoded).digest(), tasks[0].id)
         return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
-    async def status(self, task_id: str, *, known_tag: bytes | None = None, wait: float = 0.0) -> StatusRow:
-        """How the task stands.
+    async def status(self, task_id: str) -> StatusRow:
+        """How the task stands."""
+        return await self._reader.status(task_id)
+
+    async def news(
+        self, task_id: str, known_tag: bytes | None, *, seconds: float, check: Callable[[], Awaitable[None]]
+    ) -> StatusRow:
+        """How the task stands once it has ended, or there is news, or the time is over.
 
         Args:
-            known_tag: the client's ``If-None-Match``; while waiting, another tag is news.
-            wait: most seconds to wait for the end of the task, or for news.
+            known_tag: the client's ``If-None-Match``; another tag is news.
+            seconds: most to wait.
+            check: asked now and then whether the client may still wait; it raises if not.
         """
-        if not wait:
-            return await self._reader.status(task_id)
 
         def is_news(row: StatusRow) -> bool:
             return row.state in FINAL or (known_tag is not None and not matches(known_tag, row))
 
-        return await self._long_poll.until(is_news, lambda: self._reader.status(task_id), seconds=wait)
+        return await self._long_poll.until(is_news, lambda: self._reader.status(task_id), seconds=seconds, check=check)
 
     async def status_answer(self, row: StatusRow) -> schemas.TaskStatus:
         """A status row in the wire's words."""
