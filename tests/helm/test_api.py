@@ -90,3 +90,11 @@ def test_ways_in_lead_to_the_service():
     route = found.one("HTTPRoute", "api")["spec"]
     assert route["parentRefs"] == [{"name": "public"}]
     assert route["rules"][0]["backendRefs"] == [{"name": "lq-ledgerq-api", "port": 8000}]
+
+
+def test_below_a_path_of_the_ingress_the_api_knows_it():
+    ingress = {"enabled": True, "hosts": ["example.org"], "path": "/queue/"}
+    assert render(api={"ingress": ingress}).env("api")["LEDGERQ_ROOT_PATH"] == "/queue"
+    assert "LEDGERQ_ROOT_PATH" not in render().env("api")
+    own = render(api={"ingress": ingress}, config={"LEDGERQ_ROOT_PATH": "/other"})
+    assert "LEDGERQ_ROOT_PATH" not in own.env("api")

@@ -62,3 +62,17 @@ def test_the_notes_say_where_it_is_how_to_get_a_key_and_how_to_verify():
     assert f"helm test lq -n {NAMESPACE}" in shown
     taken = notes(apiKeys={"admin": {"existingSecret": "mine", "key": "a.b"}})
     assert "get secret mine -o jsonpath='{.data.a\\.b}'" in taken
+
+
+def test_pods_of_a_long_release_can_carry_its_name_in_a_label():
+    """Kubernetes adds a hash of ten characters, and a label has 63."""
+    embedded = {"postgresql": {"enabled": True}, "redis": {"enabled": True}}
+    none = {"existingSecret": ""}
+    found = render(fullnameOverride="x" * 53, database=none, redis=none, embedded=embedded)
+    [data] = [one["stringData"] for one in found.all("Secret")]
+    stores = found.all("StatefulSet")
+    assert len(stores) == 2
+    for store in stores:
+        name = store["metadata"]["name"]
+        assert len(name) <= 52
+        assert any(f"@{name}.{NAMESPACE}.svc:" in data[key] for key in ("database-url", "redis-url"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.helm.chart import render, scenario
@@ -69,9 +71,9 @@ def test_existing_secrets_are_not_copied():
 
 
 @pytest.mark.parametrize("name", ["existing-secrets", "embedded"])
-def test_without_hooks_it_is_an_object_of_the_release_named_after_the_revision(name):
+def test_without_hooks_it_is_an_object_of_the_release(name):
     found = job(scenario(name))
-    assert found["metadata"]["name"] == "lq-ledgerq-migrate-1"
+    assert re.fullmatch("lq-ledgerq-migrate-[0-9a-f]{8}", found["metadata"]["name"])
     assert HOOK not in (found["metadata"]["annotations"] or {})
     assert found["spec"]["template"]["spec"]["serviceAccountName"] == {"embedded": "lq-ledgerq"}.get(name, "default")
 
@@ -85,3 +87,21 @@ def test_every_pod_that_uses_the_ledger_waits_for_it():
             wait = pod["initContainers"][0]
             assert wait["command"][:2] == ["ledgerq-migrate", "wait"], component
             assert wait["image"] == pod["containers"][0]["image"]
+
+
+def test_without_hooks_its_name_follows_its_content_for_a_job_cannot_be_changed():
+    """Argo CD renders every release as revision 1."""
+
+    def name(**values):
+        return job(render(migrate={"useHelmHooks": False}, **values))["metadata"]["name"]
+
+    assert name() == name()
+    assert name() != name(image={"tag": "0.2.0"})
+    assert name() != name(worker={"taskModules": "my_tasks"})
+
+
+def test_a_queue_that_looks_like_a_number_is_text():
+    found = render(worker={"pools": {"default": {"queues": ["123"]}}})
+    assert found.env("worker-default")["LEDGERQ_WORKER_QUEUES"] == "123"
+    [register] = job(found)["spec"]["template"]["spec"]["containers"]
+    assert {"name": "LEDGERQ_WORKER_QUEUES", "value": "123"} in register["env"]

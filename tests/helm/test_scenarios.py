@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -55,9 +57,14 @@ def test_both_helms_make_the_same_objects(name):
         # What the chart makes up differs each time; that it is there does not.
         secret = f"{RELEASE}-ledgerq-secrets"
         return [
-            one | {"stringData": sorted(one["stringData"])} if one["metadata"]["name"] == secret else one
+            one | {"stringData": sorted(one["stringData"])} if one["metadata"]["name"] == secret else nameless(one)
             for one in scenario(name, helm).objects
         ]
+
+    def nameless(one: dict[str, Any]) -> dict[str, Any]:
+        """The plain Job's name is a hash of the values, which the two hold differently."""
+        name = re.sub("-migrate-[0-9a-f]{8}$", "-migrate", one["metadata"]["name"])
+        return one | {"metadata": one["metadata"] | {"name": name}}
 
     shapes = [shape(helm) for helm in HELMS]
     assert all(one == shapes[0] for one in shapes)

@@ -96,7 +96,9 @@ def serve(database_url: str, redis_url: str, **settings: object) -> Iterator[Api
     services = build_services(stores, ApiSettings(**settings), debug=False)  # type: ignore[arg-type]
     app = create_app(services, ApiSettings(**settings))  # type: ignore[arg-type]
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, access_log=False, log_config=None, ws="none", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, access_log=False, log_config=None, ws="none", proxy_headers=False, timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

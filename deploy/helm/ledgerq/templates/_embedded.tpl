@@ -3,7 +3,8 @@ One store of the embedded pair: a Service and a StatefulSet of one pod. Its volu
 is made anew by the next install would not fit data that stayed.
 */}}
 {{- define "ledgerq.embedded" -}}
-{{- $name := include "ledgerq.name" (list .root .component) -}}
+{{- /* Ten characters shorter than others: its pods carry its name and a hash in a label. */ -}}
+{{- $name := include "ledgerq.storeName" (list .root .component) -}}
 apiVersion: v1
 kind: Service
 metadata:

@@ -17,6 +17,13 @@
 {{- printf "%s-%s" (include "ledgerq.fullname" $root | trunc (int (sub 62 (len $suffix))) | trimSuffix "-") $suffix -}}
 {{- end -}}
 
+{{/* (list $ "suffix"), for a StatefulSet: at most 52 characters. */}}
+{{- define "ledgerq.storeName" -}}
+{{- $root := index . 0 -}}
+{{- $suffix := index . 1 -}}
+{{- printf "%s-%s" (include "ledgerq.fullname" $root | trunc (int (sub 51 (len $suffix))) | trimSuffix "-") $suffix -}}
+{{- end -}}
+
 {{- define "ledgerq.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "ledgerq.fullname" . | trunc 63 | trimSuffix "-") .Values.serviceAccount.name -}}

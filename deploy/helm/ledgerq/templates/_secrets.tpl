@@ -27,12 +27,12 @@ URLs name the namespace, because KEDA reads them elsewhere.
 {{- if .Values.embedded.postgresql.enabled }}
 {{- $password := include "ledgerq.made" (list $there "postgresql-password" 32) }}
 postgresql-password: {{ $password | quote }}
-database-url: {{ printf "postgresql://ledgerq:%s@%s.%s.svc:5432/ledgerq" $password (include "ledgerq.name" (list . "postgresql")) .Release.Namespace | quote }}
+database-url: {{ printf "postgresql://ledgerq:%s@%s.%s.svc:5432/ledgerq" $password (include "ledgerq.storeName" (list . "postgresql")) .Release.Namespace | quote }}
 {{- end }}
 {{- if .Values.embedded.redis.enabled }}
 {{- $password := include "ledgerq.made" (list $there "redis-password" 32) }}
 redis-password: {{ $password | quote }}
-redis-url: {{ printf "redis://:%s@%s.%s.svc:6379/0" $password (include "ledgerq.name" (list . "redis")) .Release.Namespace | quote }}
+redis-url: {{ printf "redis://:%s@%s.%s.svc:6379/0" $password (include "ledgerq.storeName" (list . "redis")) .Release.Namespace | quote }}
 {{- end }}
 {{- range $name, $own := .Values.apiKeys }}
 {{- if not (or $own.existingSecret $.Values.api.allowAnonymous) }}

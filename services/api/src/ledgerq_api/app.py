@@ -28,6 +28,7 @@ from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.middleware import Edge
+from ledgerq_api.prefix import Proxied
 from ledgerq_api.queues import schemas as queue_schemas
 from ledgerq_api.queues.service import QueueService
 from ledgerq_api.scaling import schemas as scaling_schemas
@@ -172,6 +173,8 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         burst=settings.key_burst,
     )
     app.add_middleware(Edge)  # outside of the gate: a refusal has a request id, too
+    if settings.root_path or settings.proxies:
+        app.add_middleware(Proxied, prefix=settings.root_path, proxies=settings.proxies)
     metrics.streams.set_function(lambda: services.streams.feed.streams)
     problems.install(app)
     documentation.install(app, paths=LEAN_PATHS, wire_types=_WIRE_TYPES)

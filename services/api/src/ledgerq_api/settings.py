@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledgerq_api.prefix import is_prefix
 from ledgerq_shared.settings import is_loopback
 
 
@@ -33,6 +35,15 @@ class ApiSettings(BaseSettings):
         False,
         description="Listen on an address other than loopback although no API key was ever made, so that anybody may "
         "call it. Once one was made, keys are needed whatever this says.",
+    )
+    root_path: str = Field(
+        "",
+        description="Path below which a proxy shows the API, such as `/queue`; whether the proxy takes it away or not.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies, comma separated, whose `X-Forwarded-For` and `X-Forwarded-Prefix` "
+        "are believed.",
     )
     allowed_hosts: str = Field(
         "",
@@ -69,7 +80,34 @@ class ApiSettings(BaseSettings):
         description="`GET /scaling`: run time that a task is taken to have where none has run yet, in seconds.",
     )
 
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, path: str) -> str:
+        if path.rstrip("/") and not is_prefix(path):
+            raise ValueError("a path such as /queue is expected")
+        return path.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, text: str) -> str:
+        networks_of(text)
+        return text
+
+    @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """``trusted_proxies`` as networks."""
+        return networks_of(self.trusted_proxies)
+
     @property
     def is_open(self) -> bool:
         """Whether nobody needs a key as long as none was ever made."""
         return self.allow_anonymous or is_loopback(self.api_host)
+
+
+def networks_of(text: str) -> list[IPv4Network | IPv6Network]:
+    """Networks of a comma separated list.
+
+    Raises:
+        ValueError: it names what is neither an address nor a network.
+    """
+    return [ip_network(one.strip(), strict=False) for one in text.split(",") if one.strip()]

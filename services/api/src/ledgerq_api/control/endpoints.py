@@ -13,6 +13,7 @@ from ledgerq_api.control.service import ControlService
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
 from ledgerq_api.languages import Locale, choose
 from ledgerq_api.lean import encode, header, read_json_body, text_of
+from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks.drafts import Body, decoded
 from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId
 from ledgerq_api.tasks.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN, is_queue_name
@@ -116,7 +117,7 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
         key = text_of(request.scope, b"idempotency-key")
         actor = actor_of(request.scope)
         made = await service.rerun(task_id, body, actor=actor, key=key, encoded=encoded)
-        location = f"{request.scope.get('root_path', '')}/tasks/{made.task_id}/status"
+        location = f"{prefix_of(request.scope)}/tasks/{made.task_id}/status"
         return _json(202, made, location=location)
 
 

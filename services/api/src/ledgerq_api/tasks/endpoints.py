@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +15,7 @@ from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of, unless_gone
+from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import examples
 from ledgerq_api.tasks.drafts import decoded
 from ledgerq_api.tasks.listing import ListQuery
@@ -59,7 +60,7 @@ class _LeanCalls:
         key = text_of(scope, b"idempotency-key")
         outcome = await self._service.submit(body, actor=actor_of(scope), key=key, encoded=encoded)
         text = str(outcome if isinstance(outcome, UUID) else outcome.id).encode()
-        location = scope.get("root_path", "").encode() + b"/tasks/" + text + b"/status"
+        location = prefix_of(scope).encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
         rest = _ACCEPTED[language] if isinstance(outcome, UUID) else _existing(outcome, language)
         await answer(send, 202, b'{"task_id":"' + text + rest, [JSON, (b"location", location)])
@@ -118,9 +119,9 @@ def router(service: TaskService) -> APIRouter:
         summary="Everything about a task",
         responses=answers(200, "TaskDetail", "The task.", examples.TASK_DETAIL, errors=(404, 503)),
     )
-    async def show_task(task_id: TaskId) -> Response:
+    async def show_task(task_id: TaskId, request: Request) -> Response:
         """Parameters, result, attempts, metadata, links."""
-        return _json(await service.everything(task_id))
+        return _json(await service.everything(task_id, prefix=prefix_of(request.scope)))
 
     @routes.get(
         "/tasks/{task_id}/events",

@@ -103,8 +103,12 @@ class TaskService:
         """A status row in the wire's words."""
         return schemas.TaskStatus(**_status_fields(row, await self._catalogue.current()))
 
-    async def everything(self, task_id: str) -> schemas.TaskDetail:
-        """All there is to know about one task."""
+    async def everything(self, task_id: str, *, prefix: str = "") -> schemas.TaskDetail:
+        """All there is to know about one task.
+
+        Args:
+            prefix: what its links begin with.
+        """
         status, detail, events = await self._reader.everything(task_id)
         origin = Origin.parse(detail.trace).log_fields()
         return schemas.TaskDetail(
@@ -130,13 +134,13 @@ class TaskService:
             trace_id=origin.get("trace_id"),
             attempts=attempts_of(events),
             links=schemas.Links(
-                self=f"/tasks/{status.id}",
-                status=f"/tasks/{status.id}/status",
-                events=f"/tasks/{status.id}/events",
-                stream=f"/tasks/{status.id}/stream",
-                task_type=f"/task-types/{status.task_type}",
-                rerun_of=detail.rerun_of and f"/tasks/{detail.rerun_of}",
-                reruns=[f"/tasks/{rerun}" for rerun in detail.reruns],
+                self=f"{prefix}/tasks/{status.id}",
+                status=f"{prefix}/tasks/{status.id}/status",
+                events=f"{prefix}/tasks/{status.id}/events",
+                stream=f"{prefix}/tasks/{status.id}/stream",
+                task_type=f"{prefix}/task-types/{status.task_type}",
+                rerun_of=detail.rerun_of and f"{prefix}/tasks/{detail.rerun_of}",
+                reruns=[f"{prefix}/tasks/{rerun}" for rerun in detail.reruns],
             ),
         )
 

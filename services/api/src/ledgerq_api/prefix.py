@@ -1,0 +1,74 @@
+"""The path below which a proxy shows the API: `https://example.org/queue/tasks/…` for `/queue`.
+
+Proxies that take the prefix away and proxies that pass it on are both served: a path that begins with it is shortened.
+What leaves (`Location`, links) begins with it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ledgerq_api.lean import header
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
+_KEY = "ledgerq_prefix"
+
+
+class Proxied:
+    """Understands what the proxies in front say. To be left out where there are none.
+
+    Args:
+        prefix: the setting ``LEDGERQ_ROOT_PATH``, such as ``/queue``; empty: none, unless a proxy says one.
+        proxies: networks whose ``X-Forwarded-For`` and ``X-Forwarded-Prefix`` are believed.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, prefix: str, proxies: list[ipaddress.IPv4Network | ipaddress.IPv6Network]
+    ) -> None:
+        self._app = app
+        self._prefix = prefix.rstrip("/")
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            prefix = self._prefix
+            if self._proxies and self._is_proxy(scope["client"][0] if scope.get("client") else ""):
+                prefix = self._believe(scope) or prefix
+            if prefix:
+                scope[_KEY] = prefix
+                path = scope["path"]
+                if path == prefix or path.startswith(prefix + "/"):
+                    scope["path"] = path[len(prefix) :] or "/"
+        await self._app(scope, receive, send)
+
+    def _believe(self, scope: Scope) -> str:
+        """Take the client's address from the proxy; its prefix, if it is one."""
+        forwarded = (header(scope, b"x-forwarded-for") or b"").decode("latin-1").split(",")
+        for address in reversed([one.strip() for one in forwarded if one.strip()]):
+            # The first from the right that is no proxy of ours: what stands left of it anybody may have written.
+            scope["client"] = (address[:100], 0)
+            if not self._is_proxy(address):
+                break
+        prefix = (header(scope, b"x-forwarded-prefix") or b"").decode("latin-1").strip().rstrip("/")
+        return prefix if _PREFIX.match(prefix) else ""
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(ip in network for network in self._proxies)
+
+
+def prefix_of(scope: Scope) -> str:
+    """What an address that leaves begins with; empty where nothing is in front."""
+    return str(scope.get(_KEY, ""))
+
+
+def is_prefix(text: str) -> bool:
+    """Whether it can be one: segments of plain characters, each after a slash."""
+    return _PREFIX.match(text.rstrip("/")) is not None
