@@ -17,7 +17,7 @@ PUBLIC = {
     "clients.celery.example_tasks": ["process_document"],
     "ledgerq_shared.batching": ["AsyncBatcher", "Batcher", "run_flush"],
     "ledgerq_shared.broker": ["DRAIN_TASK", "Broker", "ticket"],
-    "ledgerq_shared.database": ["Database", "Statement", "execute", "is_outage"],
+    "ledgerq_shared.database": ["Database", "Statement", "execute"],
     "ledgerq_shared.events": ["Event", "StoredEvent", "expand"],
     "ledgerq_shared.ids": ["first_id_at", "new_task_id", "time_of"],
     "ledgerq_shared.migrate": ["current", "head", "main", "upgrade"],

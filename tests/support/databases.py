@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 
 TEMPLATE = "ledgerq_template"
 
+#: What operators set for a role or a database, all at once: none of it may change anything.
+OPERATORS = {
+    "lock_timeout": "10ms",
+    "statement_timeout": "100ms",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+    "timezone": "Asia/Kathmandu",
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "sql_standard",
+    "bytea_output": "escape",
+    "client_encoding": "LATIN1",
+    "extra_float_digits": "-5",
+}
+#: The tests' own questions do not depend on it.
+_AS_EVER = "-c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c extra_float_digits=1"
+
 
 def on_server(url: str, database: str) -> str:
     """Return ``url`` with another database name or number."""
@@ -65,9 +82,15 @@ def drop(postgres_url: str, url: str) -> None:
         execute(postgres_url, f"DROP DATABASE {name}")  # waits for them, up to 5 s
 
 
+def set_for_all(url: str, **settings: str) -> None:
+    """What an operator has set for the database; from the next connection on."""
+    name = urlsplit(url).path[1:]
+    execute(url, "".join(f"ALTER DATABASE {name} SET {key} = '{value}'; " for key, value in settings.items()))
+
+
 def execute(url: str, sql: str) -> None:
     """Run one statement outside of a transaction."""
-    connection = psycopg2.connect(url)
+    connection = psycopg2.connect(url, options=_AS_EVER)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -78,7 +101,7 @@ def execute(url: str, sql: str) -> None:
 
 def rows(url: str, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     """Run one query; return its rows."""
-    connection = psycopg2.connect(url)
+    connection = psycopg2.connect(url, options=_AS_EVER)
     try:
         with connection.cursor() as cursor:
             cursor.execute(sql, parameters)

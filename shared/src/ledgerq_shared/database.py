@@ -2,6 +2,8 @@
 
 All database code is synchronous psycopg2; the API runs it in its batchers' threads. Nothing here relies on session
 state, so a PgBouncer in transaction mode may stand between; without one, sessions keep the busiest statements prepared.
+What an operator has set for the role or the database (time limits, isolation, read-only) changes nothing: each transaction
+says what it needs, in the round trip of its first statement.
 """
 
 from __future__ import annotations
@@ -16,22 +18,21 @@ import psycopg2.extensions
 import structlog
 
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.faults import Fault
 from ledgerq_shared.prepared import Session, run
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.sqlstates import fault_of
 
 type_cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
 
-#: SQLSTATE classes that mean "the server is not there for us now": connection, operator intervention, resources.
-_OUTAGE_CLASSES = ("08", "57", "53")
-#: Read-only (a standby, or a failing disk); a connection that was closed because its transaction stood still.
-_OUTAGES = ("25006", "25P03")
 #: Sent data that the server's host does not acknowledge for this long means a lost connection, in milliseconds.
 _UNANSWERED_AFTER = 15_000
 #: PostgreSQL notices only by the kernel's keepalives, after two hours, that a client's host has vanished in the middle of
-#: a transaction. Until then its locks would hold up whoever goes on with the same tasks. (It goes with the first
-#: statement, so it costs no round trip, and is good behind PgBouncer: the setting ends with the transaction.)
-_BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '20s'; "
+#: a transaction. Until then its locks would hold up whoever goes on with the same tasks. In milliseconds.
+_STANDS_STILL_FOR = 20_000
+#: Nobody waits longer for a lock, in seconds, and keeps others waiting for those that it has; then it tries again.
+_LOCK_TIMEOUT = 3.0
 
 
 class Database:
@@ -43,6 +44,8 @@ class Database:
         size: most connections kept open; a thread that finds none free waits for one.
         connect_timeout: seconds.
         debug: log every statement.
+        lock_timeout: seconds that a statement waits for a lock, whatever the operator has set; then PostgreSQL
+            refuses it, as one that may be tried again.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
     """
@@ -55,6 +58,7 @@ class Database:
         size: int = 4,
         connect_timeout: int = 5,
         debug: bool = False,
+        lock_timeout: float = _LOCK_TIMEOUT,
         keeps_statements: bool = False,
     ) -> None:
         self._url = url
@@ -62,41 +66,53 @@ class Database:
         self._connect_timeout = connect_timeout
         self._debug = debug
         self._keeps_statements = keeps_statements
+        limits = f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL statement_timeout = 0; "
+        stands_still = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_FOR}; "
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        self._begin = {True: f"{begin}, READ WRITE; {limits}{stands_still}", False: f"{begin}; {limits}{stands_still}"}
+        # Several statements in one message are a transaction by themselves.
+        alone = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+        self._alone = {True: f"{alone}, READ WRITE; {limits}", False: f"{alone}; {limits}"}
         self._free: list[Session] = []
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(size)
 
     @contextlib.contextmanager
-    def transaction(self, timeout: float = 30.0) -> Iterator[type_cursor]:
+    def transaction(self, timeout: float = 30.0, *, writes: bool = True) -> Iterator[type_cursor]:
         """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
         with the first statement.
 
         Args:
             timeout: seconds to wait for a free connection.
+            writes: false: a server that only reads (a standby) will do.
 
         Raises:
-            LedgerUnavailable: PostgreSQL is away; nothing was recorded.
+            LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); nothing was recorded.
             OutcomeUnknown: the connection was lost during COMMIT.
         """
         with self._pooled(timeout) as connection:
-            yield from self._in_transaction(connection)
+            yield from self._in_transaction(connection, self._begin[writes])
 
-    def fetch(self, statement: Statement, timeout: float = 30.0) -> list[tuple[Any, ...]]:
+    def fetch(self, statement: Statement, timeout: float = 30.0, *, writes: bool = False) -> list[tuple[Any, ...]]:
         """The rows of one statement that does no harm when it is run twice: a transaction by itself, in one round trip.
 
         Args:
             timeout: seconds to wait for a free connection.
+            writes: whether it does.
 
         Raises:
-            LedgerUnavailable: PostgreSQL is away; what the statement writes may or may not have been recorded.
+            LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); what the statement writes may or
+                may not have been recorded.
         """
         with self._pooled(timeout) as connection:
+            cursor = connection.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
+            cursor.first = self._alone[writes]
             try:
-                return execute(connection.cursor(cursor_factory=_LoggingCursor if self._debug else None), statement)
+                return execute(cursor, statement)
             except psycopg2.Error as error:
                 _close_if_lost(connection)
-                if self._is_nothing_recorded(connection, error):
-                    raise LedgerUnavailable(_reason(error)) from error
+                if unavailable := self._unavailable(connection, error):
+                    raise unavailable from error
                 raise
 
     def close(self) -> None:
@@ -119,36 +135,42 @@ class Database:
         finally:
             self._slots.release()
 
-    def _in_transaction(self, connection: Session) -> Iterator[type_cursor]:
+    def _in_transaction(self, connection: Session, begin: str) -> Iterator[type_cursor]:
         try:
             cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
+            cursor.first = begin
             yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)
-            if self._is_nothing_recorded(connection, error):
-                raise LedgerUnavailable(_reason(error)) from error
+            if unavailable := self._unavailable(connection, error):
+                raise unavailable from error
             raise
         except BaseException:
             _roll_back(connection)
             raise
-        if not cursor.has_begun:
-            return
+        if cursor.first:
+            return  # nothing was executed
         try:
             cursor.execute("COMMIT")
         except psycopg2.Error as error:
             _roll_back(connection)
-            if is_outage(error):
+            unavailable = self._unavailable(connection, error)
+            if unavailable and not is_rolled_back(error):
                 raise OutcomeUnknown from error
-            raise
+            raise unavailable or error from error
 
-    def _is_nothing_recorded(self, connection: Session, error: psycopg2.Error) -> bool:
-        """Whether the same work may just be tried again, on another connection."""
+    def _unavailable(self, connection: Session, error: psycopg2.Error) -> LedgerUnavailable | None:
+        """What to raise where the same work may just be done again; else null. Closes a connection whose state stays."""
+        fault = fault_of(error)
+        if fault is Fault.REPEAT:
+            return LedgerUnavailable(_reason(error), is_busy=True)
+        if fault is not Fault.RECONNECT:
+            return None
         if connection.has_lost_statements(error):
             # Something passes our sessions on to others and does not say so: from now on do without.
             self._keeps_statements = False
-            connection.close()
-            return True
-        return is_outage(error)
+        connection.close()
+        return LedgerUnavailable(_reason(error))
 
     def _connection(self) -> Session:
         with self._lock:
@@ -166,12 +188,13 @@ class Database:
                 keepalives_interval=2,
                 keepalives_count=3,
                 tcp_user_timeout=_UNANSWERED_AFTER,
+                client_encoding="UTF8",
                 connection_factory=Session,
             )
-            connection.autocommit = True  # BEGIN and COMMIT are ours: see _BEGIN
+            connection.autocommit = True  # BEGIN and COMMIT are ours
             if self._keeps_statements:
                 connection.keep_statements_if_possible()
-        except psycopg2.OperationalError as error:
+        except psycopg2.Error as error:
             raise LedgerUnavailable(_reason(error)) from error
         return connection
 
@@ -190,24 +213,17 @@ def execute(cursor: type_cursor, statement: Statement) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def is_outage(error: psycopg2.Error) -> bool:
-    """Whether the error means that PostgreSQL is away or refuses everybody, rather than that a statement is wrong."""
-    if isinstance(error, psycopg2.InterfaceError):
-        return True
-    code = error.pgcode
-    if code is None:
-        return isinstance(error, psycopg2.OperationalError)
-    return code.startswith(_OUTAGE_CLASSES) or code in _OUTAGES
+def is_rolled_back(error: psycopg2.Error) -> bool:
+    """Whether ``error``, the answer to a COMMIT, says that nothing was committed; else nobody knows."""
+    return str(error.pgcode or "").startswith("40") and error.pgcode != "40003"
 
 
 def _reason(error: psycopg2.Error) -> str:
     lines = str(error).strip().splitlines()
-    return f"PostgreSQL cannot be reached: {lines[0] if lines else type(error).__name__}"
-
-
-def is_passing(error: psycopg2.Error) -> bool:
-    """Whether the same transaction may well succeed when it is run again: a deadlock, a serialization failure."""
-    return str(error.pgcode or "").startswith("40")
+    what = lines[0] if lines else type(error).__name__
+    if error.pgcode is None:
+        return f"PostgreSQL cannot be reached: {what}"
+    return f"PostgreSQL does not take this now: {what} (SQLSTATE {error.pgcode})"
 
 
 def _roll_back(connection: psycopg2.extensions.connection) -> None:
@@ -230,14 +246,27 @@ class _LoggingCursor(psycopg2.extensions.cursor):
 class _Transaction(psycopg2.extensions.cursor):
     """Begins with its first statement, in the same round trip."""
 
-    has_begun = False
+    #: What goes before the next statement; empty once it was sent.
+    first = ""
 
     def execute(self, query: Any, params: Any = None) -> None:
-        if not self.has_begun:
-            self.has_begun = True
-            query = _BEGIN + query
-        super().execute(query, params)
+        first, self.first = self.first, ""
+        super().execute(first + query, params)
+
+
+class _Alone(psycopg2.extensions.cursor):
+    """Each statement is a transaction by itself."""
+
+    #: What goes before each statement.
+    first = ""
+
+    def execute(self, query: Any, params: Any = None) -> None:
+        super().execute(self.first + query, params)
 
 
 class _LoggingTransaction(_Transaction, _LoggingCursor):
+    pass
+
+
+class _LoggingAlone(_Alone, _LoggingCursor):
     pass

@@ -127,6 +127,11 @@ class LedgerUnavailable(Unavailable):
 
     code = "ledger_unavailable"
 
+    def __init__(self, detail: str | None = None, *, is_busy: bool = False, **extra: Any) -> None:
+        super().__init__(detail, **extra)
+        #: PostgreSQL answers, and has refused this just now: for a lock that somebody holds, say. Other work may go on.
+        self.is_busy = is_busy
+
 
 class OutcomeUnknown(Unavailable):
     """The connection was lost while PostgreSQL was committing: the task may or may not have been accepted."""

@@ -18,9 +18,8 @@ from ledgerq_shared.sql import Statement
 
 _PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
 
-#: SQLSTATEs of a session that is not what it was: no such prepared statement; one of that name is there already; its plan
-#: gives other columns than when it was made (a migration of another release).
-_LOST = ("26000", "42P05", "0A000")
+#: SQLSTATEs of a session that is not what it was: no such prepared statement; one of that name is there already.
+_LOST = ("26000", "42P05")
 
 #: A plan is made once and meets every size of every table. The claim's table is empty between two rushes: planned then, a
 #: sequential scan would be "cheapest", and stay so for a million rows. All kept statements find their rows by an index.

@@ -18,7 +18,7 @@ from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.tally import TallySheet
-from tests.support import databases, ledger_checks
+from tests.support import databases, ledger_checks, refusals
 from tests.support.lives import Worker
 from tests.support.proxy import CommitBreaker, Fate
 
@@ -147,6 +147,45 @@ def test_a_report_that_postgresql_refuses_is_dropped_and_the_end_is_recorded(
         (second.task.id, "half")
     ]
     ledger_checks.assert_all_ended(database, ids)
+
+
+@pytest.mark.parametrize("code", ["40P01", "55P03", "58030", "58P01", "XX000", "53100", "57014", "25006", "42501"])
+def test_a_refusal_that_is_no_outcomes_fault_ends_no_success_as_a_failure(
+    database: str, node: Worker, table: SlotTable, code: str
+):
+    """Each but the last passes by itself; that one somebody puts right."""
+    ids = _submit(database, 3)
+    slot = _Slot(database, node.id, table)
+    for leg in slot.claim():
+        _succeed(leg)
+    more = _submit(database, 1)
+    refusals.refuse(database, code, on="task", verb="UPDATE", times=2)
+    claimed = slot.recorder.flush(slot.claim_statement())
+    states = _states(database)
+    assert {states[task_id] for task_id in ids} == {"SUCCESS"}
+    assert [task.id for task in claimed] == ([] if code == "42501" else more)
+    refusals.allow(database)
+    for leg in map(slot.leg, claimed):
+        _succeed(leg)
+    slot.recorder.flush()
+    slot.database.close()
+    ledger_checks.assert_sound(database)
+
+
+def test_an_operators_settings_change_nothing_for_who_claims_and_records(database: str, node: Worker, table: SlotTable):
+    databases.set_for_all(database, **databases.OPERATORS)
+    ids = _submit(database, 2)
+    slot = _Slot(database, node.id, table)
+    first, second = slot.claim()
+    slot.recorder.begun(first)
+    slot.recorder.progressed(first, 12.5, "läuft")
+    slot.recorder.flush()
+    for leg in (first, second):
+        _succeed(leg)
+    slot.recorder.flush()
+    slot.database.close()
+    ledger_checks.assert_all_ended(database, ids)
+    assert set(_states(database).values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("fate", [Fate.UNANSWERED, Fate.UNSENT])

@@ -52,6 +52,8 @@ from ledgerq_shared.settings import StoreSettings
 
 #: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, four readers.
 _CONNECTIONS = 11
+#: Seconds: a request waits a few times as long, and those that share its commit wait with it.
+_LOCK_TIMEOUT = 1.0
 
 _WIRE_TYPES = [
     *task_schemas.WIRE_TYPES,
@@ -101,7 +103,12 @@ class Services:
 def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool = False) -> Services:
     """Wire the services to the stores."""
     database = Database(
-        stores.database_url, application_name="ledgerq-api", size=_CONNECTIONS, debug=debug, keeps_statements=True
+        stores.database_url,
+        application_name="ledgerq-api",
+        size=_CONNECTIONS,
+        debug=debug,
+        lock_timeout=_LOCK_TIMEOUT,
+        keeps_statements=True,
     )
     broker = Broker(stores.broker_url, client_name="ledgerq-api")
     ledger = Ledger(database, timeout=settings.ledger_timeout)

@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ledgerq_shared.database import Database, type_cursor
-from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.repeating import until_known
 from ledgerq_shared.sql import Statement
 
 T = TypeVar("T")
 
 #: Reads at the same time; more wait for a thread. Small, because they share the machine with PostgreSQL.
 _READERS = 4
+#: Seconds for which a read that PostgreSQL refuses for a while is tried again.
+_REPEAT_FOR = 1.0
 
 
 class Ledger:
@@ -31,7 +34,7 @@ class Ledger:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger")
 
     async def run(self, work: Callable[[type_cursor], T]) -> T:
-        """What ``work`` returns, done in one transaction that only reads, or may be repeated."""
+        """What ``work`` returns, done in one transaction that only reads."""
         return await self._in_time(self.repeatable, work)
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
@@ -42,18 +45,18 @@ class Ledger:
         """What ``work`` returns; for computing that would hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
-    def repeatable(self, work: Callable[[type_cursor], T]) -> T:
-        """As :meth:`run`, in the calling thread."""
+    def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
+        """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known."""
 
-        def once() -> T:
-            with self.database.transaction(timeout=self.timeout) as cursor:
+        def once(_: bool) -> T:
+            with self.database.transaction(timeout=self.timeout, writes=writes) as cursor:
                 return work(cursor)
 
-        return _twice(once)
+        return until_known(once, seconds=_REPEAT_FOR)
 
     def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
         """As :meth:`fetch`, in the calling thread."""
-        return _twice(lambda: self.database.fetch(statement, self.timeout))
+        return until_known(lambda _: self.database.fetch(statement, self.timeout), seconds=_REPEAT_FOR)
 
     def close(self) -> None:
         """Let the threads end when they are done."""
@@ -64,14 +67,6 @@ class Ledger:
             return await asyncio.wait_for(self.in_thread(work, *args), self.timeout)
         except TimeoutError:
             raise no_answer(self.timeout) from None
-
-
-def _twice(work: Callable[[], T]) -> T:
-    """A connection that died while idle costs a second try, not an error."""
-    try:
-        return work()
-    except Unavailable:
-        return work()
 
 
 def no_answer(timeout: float) -> LedgerUnavailable:

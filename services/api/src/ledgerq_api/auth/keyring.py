@@ -169,7 +169,7 @@ class Keyring:
                 execute(cursor, note_use(used))
             return [UsableKey(*row) for row in execute(cursor, read_usable_keys())]
 
-        return self._ledger.repeatable(work)
+        return self._ledger.repeatable(work, writes=bool(used))
 
     def _keep(self, rows: list[UsableKey], seen_at: float) -> None:
         keys = [

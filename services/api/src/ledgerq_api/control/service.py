@@ -24,7 +24,6 @@ from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import (
     DuplicateTask,
-    LedgerUnavailable,
     NoTaskTypes,
     OutcomeUnknown,
     QueueNotFound,
@@ -32,6 +31,7 @@ from ledgerq_shared.errors import (
     TaskIsNotFinal,
     UnknownTaskType,
 )
+from ledgerq_shared.repeating import until_known
 from ledgerq_shared.statements.cancel import read_end, read_told
 from ledgerq_shared.statements.queues import count_ready, set_paused
 from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
@@ -45,8 +45,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-#: A change whose connection was lost is tried again this often; every one of them can be repeated.
-_TRIES = 3
+#: Seconds for which a change is tried again while PostgreSQL refuses it, or nobody knows whether it was committed.
+_REPEAT_FOR = 4.0
 #: How long a cancel waits for the worker that has claimed the task, in seconds: its node renews its lease every second.
 TOLD_WITHIN = 2.0
 #: How long it waits between two looks, and for what may have begun just before its node has heard, in seconds.
@@ -222,24 +222,11 @@ class ControlService:
             raise OutcomeUnknown from None
 
     def _until_known(self, work: Callable[[type_cursor, bool], T]) -> T:
-        is_repeated = False
-        for _ in range(_TRIES - 1):
-            try:
-                return self._once(work, is_repeated)
-            except OutcomeUnknown:
-                is_repeated = True
-            except LedgerUnavailable:
-                log.debug("api.control.tried_again")  # perhaps just an idle connection that died
-        try:
-            return self._once(work, is_repeated)
-        except LedgerUnavailable:
-            if is_repeated:
-                raise OutcomeUnknown from None
-            raise
+        def once(is_repeated: bool) -> T:
+            with self._ledger.database.transaction(timeout=self._ledger.timeout) as cursor:
+                return work(cursor, is_repeated)
 
-    def _once(self, work: Callable[[type_cursor, bool], T], is_repeated: bool) -> T:
-        with self._ledger.database.transaction(timeout=self._ledger.timeout) as cursor:
-            return work(cursor, is_repeated)
+        return until_known(once, seconds=_REPEAT_FOR)
 
 
 def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bool) -> None:

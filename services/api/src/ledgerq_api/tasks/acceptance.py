@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,9 @@ from ledgerq_shared.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.repeating import until_known
+from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, find_keys, keep_answer, redirect_keys, reserve_keys
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import Existing, submit
@@ -41,9 +43,8 @@ _BATCHES = 2
 #: Parameters per statement, in characters: a thousand tasks with a megabyte each must not become one string.
 _MOST_CHARACTERS = 8 * 1024 * 1024
 
-#: Seconds for which a submit whose commit was interrupted is sent again, and the pause between two attempts.
+#: Seconds for which a submit that PostgreSQL refuses for a while, or whose commit was interrupted, is sent again.
 _RESEND_FOR = 4.0
-_RESEND_PAUSE = 0.2
 
 
 #: What a submit comes to: the id of its task, which is the first one's where its Idempotency-Key was known; or the task
@@ -111,12 +112,14 @@ class Acceptance:
 
         def work() -> str:
             with metrics.flush("batch", len(tasks)):
-                return self._until_known(lambda are_new: self._commit_batch(tasks, key, answer, are_new=are_new))
+                return self._committed(lambda are_new: self._commit_batch(tasks, key, answer, are_new=are_new))
 
         write = loop.run_in_executor(self._batches, work)
         try:
             return await asyncio.wait_for(asyncio.shield(write), self._timeout * 3)
-        except psycopg2.DataError as error:
+        except psycopg2.Error as error:
+            if fault_of(error) is not Fault.REFUSE:
+                raise
             raise _refused(error) from None
         except TimeoutError:
             write.add_done_callback(lambda done: done.exception())
@@ -143,10 +146,13 @@ class Acceptance:
             except Unavailable as error:
                 # Only this chunk's: those before it are committed.
                 outcomes += [error] * len(chunk)
-            except psycopg2.DataError as error:
-                if len(submissions) > 1:
+            except psycopg2.Error as error:
+                if fault_of(error) is not Fault.REFUSE:
+                    outcomes += [error] * len(chunk)  # it concerns all: there is nobody to find
+                elif len(submissions) > 1:
                     raise  # the batcher finds out whose fault it is; what is committed is not written again
-                outcomes.append(_refused(error))
+                else:
+                    outcomes.append(_refused(error))
         return outcomes
 
     def _write(self, submissions: Sequence[Submission]) -> list[Outcome | BaseException]:
@@ -162,31 +168,14 @@ class Acceptance:
         outcomes: Mapping[UUID, Outcome | BaseException] = {}
         if wanted:
             with metrics.flush("submit", len(wanted)):
-                outcomes = self._until_known(lambda is_first: self._commit(wanted, are_new=are_new and is_first))
+                outcomes = self._committed(lambda is_first: self._commit(wanted, are_new=are_new and is_first))
         return [outcomes.get(submission.task.id, _ABANDONED) for submission in submissions]
 
-    def _until_known(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
-        """What ``commit`` comes to; it is told whether it is called for the first time."""
-        give_up_at = time.monotonic() + _RESEND_FOR
-        is_unknown = False
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                outcome, ready = commit(tries == 1)
-            except OutcomeUnknown:
-                is_unknown = True
-            except LedgerUnavailable:
-                # The first failure may be an idle connection that died; a second one is an outage.
-                if not is_unknown and tries > 1:
-                    raise
-            else:
-                self._wakeups.send(ready)
-                return outcome
-            if time.monotonic() > give_up_at:
-                raise OutcomeUnknown
-            if tries > 1:
-                time.sleep(_RESEND_PAUSE)
+    def _committed(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
+        """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger."""
+        outcome, ready = until_known(lambda is_repeated: commit(not is_repeated), seconds=_RESEND_FOR)
+        self._wakeups.send(ready)
+        return outcome
 
     def _commit(
         self, submissions: Sequence[Submission], *, are_new: bool
@@ -254,7 +243,7 @@ def _placed(error: DuplicateTask, index: int) -> DuplicateTask:
     )
 
 
-def _refused(error: psycopg2.DataError) -> InvalidRequest:
+def _refused(error: psycopg2.Error) -> InvalidRequest:
     """What the checks at the edge let pass and PostgreSQL does not is still the client's to change."""
     return InvalidRequest(f"PostgreSQL cannot hold this task: {error.diag.message_primary}.")
 

@@ -39,7 +39,7 @@ class Ledger:
     def fetch(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
         """The rows of each statement, all in one transaction."""
         milliseconds = math.ceil(self._timeout * 1000)
-        with self._database.transaction(timeout=self._timeout) as cursor:
+        with self._database.transaction(timeout=self._timeout, writes=False) as cursor:
             cursor.execute("SET LOCAL statement_timeout = %s; SET TRANSACTION READ ONLY", (milliseconds,))
             return [execute(cursor, statement) for statement in statements]
 

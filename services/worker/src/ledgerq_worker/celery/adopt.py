@@ -14,6 +14,8 @@ from celery import Celery, Task
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import task_from_message
 from ledgerq_worker.celery.sending import Submitter
@@ -54,8 +56,12 @@ class Adoption:
             except Unavailable as error:
                 log.warning("worker.message.not_adopted_yet", task_type=task.name, error=error.detail)
                 consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack, reject))
-            except Exception as error:  # the ledger cannot hold it: it must not end the worker, again and again
-                refuse(error, reject)
+            except Exception as error:
+                if fault_of(error) is Fault.REFUSE:
+                    refuse(error, reject)  # the ledger cannot hold it: it must not end the worker, again and again
+                else:  # nothing that is in the message is to blame
+                    log.error("worker.message.not_adopted_yet", task_type=task.name, error=str(error).strip())
+                    consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack, reject))
             else:
                 ack(log, consumer.connection_errors)
 

@@ -15,15 +15,19 @@ from collections.abc import Callable
 from datetime import tzinfo
 from typing import Any
 
+import psycopg2
 import structlog
 from celery import Celery, signals
 
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import DRAIN_TASK, Broker
 from ledgerq_shared.database import Database
-from ledgerq_shared.errors import DuplicateTask, OutcomeUnknown
+from ledgerq_shared.errors import DuplicateTask
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.repeating import until_known
+from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, submit
+from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted, submit
 from ledgerq_worker.celery.messages import celery_part, moment, priority_of, task_from_message
 from ledgerq_worker.celery.seams import queue_of
 from ledgerq_worker.drain import legs
@@ -32,8 +36,9 @@ from ledgerq_worker.drain.encoding import celery_json, encode_arguments, encode_
 log = structlog.get_logger()
 
 _MAX_BATCH = 1000
-#: Submits whose commit was interrupted are sent again this often; the same ids change nothing.
-_RESENDS = 3
+#: Seconds for which submits that PostgreSQL refuses for a while, or whose commit was interrupted, are sent again; the same
+#: ids change nothing.
+_RESEND_FOR = 4.0
 
 #: Options of ``apply_async`` that Celery does not have; as the fields of a submit over HTTP.
 UNIQUE_OPTIONS = ("unique_key", "unique_policy", "unique_ttl")
@@ -55,7 +60,7 @@ class Submitter:
         """Accept one task; it is committed when this returns.
 
         Raises:
-            LedgerUnavailable: PostgreSQL is away; nothing was recorded.
+            LedgerUnavailable: PostgreSQL is away, or has refused it for a while; nothing was recorded.
             DuplicateTask: another task holds its unique key, and is named; whatever the policy.
         """
         with self._lock:
@@ -67,14 +72,16 @@ class Submitter:
         self._batcher.submit(task).result()
 
     def _flush(self, tasks: list[NewTask]) -> list[BaseException | None]:
-        for attempt in range(_RESENDS):
-            try:
-                with self._database.transaction() as cursor:
-                    ready, others = submit(cursor, tasks)
-                break
-            except OutcomeUnknown:
-                if attempt == _RESENDS - 1:
-                    raise
+        def once(_: bool) -> Submitted:
+            with self._database.transaction() as cursor:
+                return submit(cursor, tasks)
+
+        try:
+            ready, others = until_known(once, seconds=_RESEND_FOR)
+        except psycopg2.Error as error:
+            if fault_of(error) is Fault.REFUSE:
+                raise  # the batcher finds out whose fault it is
+            return [error] * len(tasks)
         for queue, number in (+ready).items():
             self._broker.wake(queue, number, 1)
         return [_refusal(others.get(task.id)) for task in tasks]

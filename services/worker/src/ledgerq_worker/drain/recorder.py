@@ -3,8 +3,9 @@
 Two threads use a recorder: the slot's own, at the end of a claim (recording and claiming are then one transaction), and
 the slot's watcher, while a task runs for long. One flush runs at a time.
 
-While PostgreSQL is away a flush is repeated until it succeeds. The slot stands still meanwhile, so nothing more is
-claimed and nothing piles up; a result is recorded late rather than its task being run a second time.
+While PostgreSQL is away, or refuses for a reason that is not in what is written, a flush is repeated until it succeeds.
+The slot stands still meanwhile, so nothing more is claimed and nothing piles up; a result is recorded late rather than its
+task being run a second time.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 import psycopg2
 import structlog
 
-from ledgerq_shared.database import Database, execute, is_passing, type_cursor
+from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.faults import Fault
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
@@ -169,10 +172,14 @@ class Recorder:
                 if not pending:
                     return []
             except Exception as error:
-                if not (isinstance(error, psycopg2.Error) and is_passing(error)):
+                if fault_of(error) is Fault.REFUSE:
                     self._record_apart(pending, claim, error)
                     return []
-                log.warning("worker.record.again", error=str(error).strip(), legs=len(pending.ended))
+                if not pending:
+                    raise
+                # No outcome is the reason of it, so none is given up: somebody must put it right, and until then it waits.
+                log.error("worker.record.not_possible", error=str(error).strip(), legs=len(pending.ended))
+                claim = None
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._tally.flushed(

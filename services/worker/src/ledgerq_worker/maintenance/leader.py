@@ -47,7 +47,7 @@ class Leadership:
     def _ask(self) -> None:
         began = time.monotonic()
         statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
-        [(is_leader, clock)] = self._database.fetch(statement)
+        [(is_leader, clock)] = self._database.fetch(statement, writes=True)
         self._has_answered(began, time.monotonic(), clock)
         self._leads_until = began + self._lease if is_leader else 0.0
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 log = structlog.get_logger()
@@ -51,8 +51,13 @@ class Round:
                 if not batch or time.monotonic() - begun > _TURN:
                     break
             self.failures = 0
-        except Unavailable:
-            raise
+        except Unavailable as error:
+            if not (isinstance(error, LedgerUnavailable) and error.is_busy):
+                raise
+            batch = 0
+            self.failures += 1  # for this duty's sake only: a lock that somebody holds, say
+            self._metrics.failed()
+            log.warning(f"maintenance.{self.duty.name}.busy", failures=self.failures, error=error.detail)
         except Exception:
             batch = 0
             self.failures += 1

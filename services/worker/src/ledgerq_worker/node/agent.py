@@ -149,6 +149,7 @@ class Agent:
             rows = self._database.fetch(
                 renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._table.is_stopping),
                 timeout=self._config.lease,
+                writes=True,
             )
             if rows:
                 self._renewed_at = now

@@ -1,0 +1,50 @@
+"""One way to do a transaction again: until it is known what became of it, or for long enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+
+T = TypeVar("T")
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.2
+
+
+def until_known(work: Callable[[bool], T], *, seconds: float) -> T:
+    """What ``work`` returns, once it was committed.
+
+    A connection that died while it was idle costs a second try at once; where the second finds PostgreSQL away, it is away.
+    A refusal that passes (a deadlock, a lock that somebody holds) and a commit of which nobody knows are tried again
+    for ``seconds``.
+
+    Args:
+        work: one transaction, which may be run again; it is told whether an earlier run may have been committed.
+
+    Raises:
+        LedgerUnavailable: nothing was recorded.
+        OutcomeUnknown: nobody knows whether it was.
+    """
+    give_up_at = time.monotonic() + seconds
+    is_unknown = False
+    failures, pause = 0, _FIRST_PAUSE
+    while True:
+        failure: LedgerUnavailable | OutcomeUnknown
+        try:
+            return work(is_unknown)
+        except OutcomeUnknown as error:
+            is_unknown, failure = True, error
+        except LedgerUnavailable as error:
+            failure = error
+            failures += not error.is_busy
+        is_away = failures > 1 and not is_unknown
+        if is_away or time.monotonic() > give_up_at:
+            if is_unknown and not isinstance(failure, OutcomeUnknown):
+                raise OutcomeUnknown from failure
+            raise failure
+        if failures != 1 or isinstance(failure, OutcomeUnknown) or failure.is_busy:
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,69 @@
+"""PostgreSQL's errors: what each SQLSTATE asks its caller to do, and why. The only place that decides it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import psycopg2
+
+from ledgerq_shared.faults import Fault
+
+REPEAT, RECONNECT, REFUSE, MISTAKE = Fault.REPEAT, Fault.RECONNECT, Fault.REFUSE, Fault.MISTAKE
+
+
+class Row(NamedTuple):
+    """One line of :data:`TABLE`."""
+
+    #: A SQLSTATE of five characters, or a class of two.
+    code: str
+    fault: Fault
+    reason: str
+
+
+#: A single SQLSTATE counts before its class. A code that is in neither is a mistake of ours.
+TABLE = (
+    Row("08", RECONNECT, "the connection is broken, or never was one"),
+    Row("0A", RECONNECT, "a standby that is to be written to; or a kept plan whose columns have changed since"),
+    Row("22", REFUSE, "a value that PostgreSQL cannot hold: a NUL, a number that is too large, broken JSON"),
+    Row("23", REFUSE, "a row that a constraint forbids, ours or one that was added"),
+    Row("25006", RECONNECT, "a server that only reads: it was demoted, and the writer is elsewhere by now"),
+    Row("25P03", RECONNECT, "closed because its transaction stood still"),
+    Row("25P04", RECONNECT, "closed because its transaction took longer than the operator allows"),
+    Row("25", MISTAKE, "a statement at the wrong place in a transaction"),
+    Row("26000", RECONNECT, "a kept statement is gone: the session is not the one that it was"),
+    Row("28", RECONNECT, "not let in: a password that is being changed, or a server that is not the right one"),
+    Row("38", REFUSE, "a trigger that somebody has added does not want this row"),
+    Row("39", REFUSE, "a trigger that somebody has added does not want this row"),
+    Row("3D", RECONNECT, "no such database: it is being replaced by another, or the server is the wrong one"),
+    Row("40", REPEAT, "a deadlock, or two transactions that cannot be put in one order"),
+    Row("42P05", RECONNECT, "a kept statement is there already: the session is not the one that it was"),
+    Row("42", MISTAKE, "SQL that does not fit the tables, or rights that are missing: whoever can must put it right"),
+    Row("44", REFUSE, "a row that a view's check forbids"),
+    Row("53", REPEAT, "a full disk, no memory, no connection left: for everybody, until there is room again"),
+    Row("54", REFUSE, "more than PostgreSQL can take at once, such as JSON that is nested too deeply"),
+    Row(
+        "55", REPEAT, "somebody else holds what is needed: a lock for longer than `lock_timeout`, a table that is moved"
+    ),
+    Row("57014", REPEAT, "the statement was cancelled: by a person, or by a time limit of a pooler's"),
+    Row("57", RECONNECT, "the server ends the session: it stops, starts, or an administrator says so"),
+    Row("58", REPEAT, "an I/O error, or a file that is missing, on the server or behind a pooler"),
+    Row("72", REPEAT, "what a long statement was reading has been cleared away"),
+    Row("F0", REPEAT, "the server's configuration is being changed"),
+    Row("P0", REFUSE, "a trigger that somebody has added does not want this row"),
+    Row("XX", REPEAT, "PostgreSQL's own fault, or a pooler's: nothing that an item could be the reason of"),
+)
+
+_FAULTS = {row.code: row.fault for row in TABLE}
+
+
+def fault_of(error: BaseException) -> Fault:
+    """What ``error``, which came out of work on PostgreSQL, asks its caller to do."""
+    if not isinstance(error, psycopg2.Error):
+        # Raised before anything was sent: a text that is no UTF-8, a value that no JSON can hold, a person's own code.
+        return REPEAT if isinstance(error, (MemoryError, OSError)) else REFUSE
+    code = error.pgcode
+    if code is None:
+        # Not the server's word but the driver's. These it has for its caller; all else means that it got no sensible answer.
+        misused = (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError)
+        return MISTAKE if isinstance(error, misused) else RECONNECT
+    return _FAULTS.get(code) or _FAULTS.get(code[:2]) or MISTAKE
