@@ -71,7 +71,7 @@ class Database:
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
         self._begin = {True: f"{begin}, READ WRITE; {limits}{stands_still}", False: f"{begin}; {limits}{stands_still}"}
         # Several statements in one message are a transaction by themselves.
-        alone = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+        alone = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED"
         self._alone = {True: f"{alone}, READ WRITE; {limits}", False: f"{alone}; {limits}"}
         self._free: list[Session] = []
         self._lock = threading.Lock()
