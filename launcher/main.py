@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -124,7 +125,8 @@ def _services(options: Options, configuration: Configuration, environment: dict[
     if options.worker:
         workers = worker_environment(environment, options, configuration)
         patience = configuration.grace_seconds + _STOP_SECONDS
-        yield Service("worker", ("-m", "ledgerq_worker", "run"), workers, patience)
+        # A supervisor of ours may have sent SIGTERM to everybody; a second one would be a request to hurry.
+        yield Service("worker", ("-m", "ledgerq_worker", "run"), workers, patience, stop_signal=signal.SIGINT)
         maintenance = maintenance_environment(workers, configuration)
         yield Service("maintenance", ("-m", "ledgerq_worker", "maintenance"), maintenance, _STOP_SECONDS)
     if options.monitor:

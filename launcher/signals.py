@@ -9,6 +9,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from ledgerq_shared.signals import treat_as_sigterm
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -24,8 +26,7 @@ class StopRequest:
         """Take over the signals of this process; an ignored SIGHUP (nohup) stays ignored."""
         signal.signal(signal.SIGINT, self._note)
         signal.signal(signal.SIGTERM, self._note)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            signal.signal(signal.SIGHUP, self._note)
+        treat_as_sigterm()
 
     def asked(self) -> bool:
         """True from the first signal on."""

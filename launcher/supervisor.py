@@ -34,6 +34,7 @@ class Service:
     environment: dict[str, str]
     stop_seconds: float
     quiet: bool = False  # says nothing but errors
+    stop_signal: signal.Signals = signal.SIGTERM
     popen: subprocess.Popen[bytes] | None = None
     identity: Process | None = None
     delay: float = _FIRST_DELAY
@@ -117,7 +118,7 @@ class Supervisor:
     def _stop_one(self, service: Service) -> None:
         if service.identity is None or service.popen is None:
             return
-        service.identity.send(signal.SIGTERM)
+        service.identity.send(service.stop_signal)
         deadline = time.monotonic() + service.stop_seconds
         while service.popen.poll() is None and time.monotonic() < deadline and not self._stop_request.hurry:
             time.sleep(_POLL_SECONDS)

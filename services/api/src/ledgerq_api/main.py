@@ -32,6 +32,7 @@ from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
+from ledgerq_shared.signals import treat_as_sigterm
 from ledgerq_shared.statements.api_keys import UsableKey, read_usable_keys
 from ledgerq_shared.tracing import flush_spans, start_tracing
 
@@ -65,6 +66,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn stops cleanly and then raises the signal again: that is a good end, not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
+    treat_as_sigterm()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     log.info("api.listening", url=url, pid=os.getpid(), keys="required" if has_keys else "none")
     if settings.api_reload:

@@ -24,6 +24,7 @@ from ledgerq_shared.database import Database
 from ledgerq_shared.logging import configure
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, is_loopback, load
+from ledgerq_shared.signals import treat_as_sigterm
 
 if TYPE_CHECKING:
     from flower.app import Flower
@@ -131,6 +132,7 @@ def main() -> None:
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
+    treat_as_sigterm()
     if stores.database_url:
         ledger = Ledger(
             Database(stores.database_url, application_name="ledgerq-flower", size=1), timeout=_LEDGER_SECONDS

@@ -11,6 +11,7 @@ from ledgerq_shared import logging, output
 from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
+from ledgerq_shared.signals import treat_as_sigterm
 
 #: Nobody sends the monitor a body, and few ask it.
 _LIMITS = Limits(connections=1000, held_bytes=4 * 1024 * 1024)
@@ -26,6 +27,7 @@ def main() -> None:
         sys.exit(2)
     logging.configure(logs, service="monitor")
     app = build(database_url=stores.database_url, broker_url=stores.broker_url, settings=settings)
+    treat_as_sigterm()
     sampled = SampledLog()
     guard = Guard(_LIMITS, lambda error, address: sampled.note("monitor.refused", error.code, address=address))
     config = uvicorn.Config(

@@ -48,6 +48,11 @@ class WorkerSettings(BaseSettings):
         "the rest is left out there, never in the ledger; failures have a share of their own. Flower takes as many new ones "
         "a second from the ledger itself. 0: none.",
     )
+    kill_programs: bool = Field(
+        True,
+        description="Whether programs that a task started end with it, when its pool process is killed (hard time limit, "
+        "`terminate`, end of the grace period) or dies. Daemons go on.",
+    )
     progress_interval: FiniteFloat = Field(
         0.1, ge=0, description="Least time between two progress records of a task, in seconds."
     )

@@ -1,4 +1,4 @@
-"""Celery's prefork pool, which notices at once that one of its processes died.
+"""Celery's prefork pool, whose processes are fit for tasks of all kinds, and which notices at once that one of them died.
 
 A dying process closes its files a moment before it can be waited for. Celery wakes up at the first, finds nobody to
 wait for, stops watching, and looks again up to five seconds later (Celery 5.7); until then the slot is empty.
@@ -6,17 +6,38 @@ wait for, stops watching, and looks again up to five seconds later (Celery 5.7);
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from typing import Any
 
-from celery.concurrency.asynpool import AsynPool
+from billiard.process import current_process
+from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
+
+from ledgerq_worker.drain.composure import pool_signals
 
 #: Time between two looks for a process that seems to be dying, in seconds, and how many there are.
 _LOOK_AGAIN_AFTER = 0.01
 _LOOKS = 50
 
 
+class _PoolProcess(Worker):
+    def on_loop_start(self, pid: int) -> None:
+        pool_signals.take_over()
+        # Celery's pool processes are daemonic, and multiprocessing (of which billiard is a fork) lets those start none.
+        current_process()._config["daemon"] = False  # noqa: SLF001
+        # What a task starts stands in a process group that can be ended with it, and that no other task is in. On Linux
+        # the kernel ends a pool process with its parent, in whatever group it is.
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)
+        super().on_loop_start(pid)
+
+
 class _WatchfulPool(AsynPool):
+    Worker = _PoolProcess
+
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         super()._event_process_exit(hub, proc)
         self._look_again(hub, proc, _LOOKS)

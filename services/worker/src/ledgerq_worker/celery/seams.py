@@ -17,10 +17,11 @@ import inspect
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from celery import Celery, Task
+from celery._state import _task_stack
 from celery.app.amqp import AMQP
 from celery.app.backends import by_url
 from celery.app.task import Task as CeleryTask
@@ -29,6 +30,7 @@ from celery.app.trace import build_tracer, task_has_custom, trace_ok_t
 from celery.backends.base import Backend
 from celery.canvas import _chain, _chord, group, maybe_signature
 from celery.events.event import get_exchange
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 from kombu import Producer  # type: ignore[attr-defined]
@@ -37,8 +39,9 @@ from kombu.utils.json import dumps
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
-from ledgerq_worker.drain import legs
+from ledgerq_worker.drain import forks, legs
 from ledgerq_worker.drain.encoding import describe_error, to_json
+from ledgerq_worker.drain.limits import StruckWhileEncoding
 
 #: Runs a drain of one queue; set by the worker process.
 Drain = Callable[[str], None]
@@ -74,12 +77,29 @@ def marked_body(task: Task) -> Callable[..., Any]:
             return body(*args, **kwargs)  # called by another body, or by its own
         leg.is_body_begun = True
         try:
-            return body(*args, **kwargs)
+            if leg.soft_limit is None:
+                return body(*args, **kwargs)
+            with leg.soft_limit:
+                return body(*args, **kwargs)
         finally:
             leg.is_body_done = True
+            if forks.happened:
+                forks.leave()
 
     marked.marks_leg = True  # type: ignore[attr-defined]
     return marked
+
+
+@contextlib.contextmanager
+def balanced_stacks(task: Task) -> Iterator[None]:
+    """What an exception inside of Celery's tracer leaves on its stacks is taken off again."""
+    stacks = [(stack, len(stack.stack)) for stack in (_task_stack, task.request_stack)]
+    try:
+        yield
+    finally:
+        for stack, depth in stacks:
+            while len(stack.stack) > depth:
+                stack.pop()
 
 
 def has_own_call(task: Task) -> bool:
@@ -162,6 +182,8 @@ class _KeepsOutcomes(Backend):
         if leg is None:
             super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
             return
+        if isinstance(exc, StruckWhileEncoding):
+            exc = SoftTimeLimitExceeded(*exc.args)
         leg.state, leg.request, leg.exception = State.FAILURE, request, exc
         leg.result, leg.error = None, to_json(describe_error(exc, str(traceback or "")))
         leg.is_result_published = store_result

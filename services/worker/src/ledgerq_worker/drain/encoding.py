@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 from kombu.utils import json as kombu_json
@@ -41,9 +42,12 @@ def encode_result(value: Any) -> str:
     Raises:
         ResultNotSerializable: a set, bytes, NaN, an object, a value that contains itself.
         ResultTooLarge: more than 1 MiB.
+        SoftTimeLimitExceeded: the task's time was over meanwhile.
     """
     try:
         text = _encode(value)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:  # `model_dump` is the user's code and raises what it likes
         raise ResultNotSerializable(
             f"The return value of type {type(value).__name__} is not JSON: {error}. "

@@ -11,11 +11,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
 from ledgerq_shared.tracing import Origin
 from ledgerq_worker.drain.encoding import describe_error, encode_result, to_json
+from ledgerq_worker.drain.limits import SoftLimit, StruckWhileEncoding
 
 if TYPE_CHECKING:
     from ledgerq_worker.node.slots import SlotTable
@@ -78,6 +81,8 @@ class Leg:
     is_shown: bool = False
     #: Whether the ledger has refused a write of this leg: its claim was superseded, and what it does counts no more.
     is_refused: bool = False
+    #: Null: it may take as long as it likes.
+    soft_limit: SoftLimit | None = None
 
     @property
     def attempt(self) -> int:
@@ -88,10 +93,19 @@ class Leg:
         """The outcome is what the body returned; ``is_kept``: it is a result that somebody may ask for.
 
         Raises:
-            EncodeError: JSON cannot hold it; then nothing has changed.
+            EncodeError: JSON cannot hold it, or the soft limit was over meanwhile; then nothing has changed.
         """
-        self.result = encode_result(value) if is_kept else None
+        self.result = self._encoded(value) if is_kept else None
         self.state, self.request, self.raw_result, self.is_result_published = State.SUCCESS, request, value, is_kept
+
+    def _encoded(self, value: Any) -> str:
+        if self.soft_limit is None:
+            return encode_result(value)
+        try:
+            with self.soft_limit:
+                return encode_result(value)
+        except SoftTimeLimitExceeded as error:
+            raise StruckWhileEncoding(*error.args) from None
 
     def fail(self, error: BaseException) -> None:
         """The outcome is a failure of which Celery's tracer knows nothing, whatever was to come of the leg before."""

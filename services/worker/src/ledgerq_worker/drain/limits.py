@@ -1,70 +1,152 @@
 """Time limits of the task that runs, not of the drain that contains it.
 
-The soft limit raises :class:`~celery.exceptions.SoftTimeLimitExceeded` inside the task: by an interval timer where the
-task runs in its process's main thread, by an asynchronous exception in a pool thread. The hard limit is a deadline in
-the slot table; the lease agent kills the process. Threads cannot be killed, so they have no hard limit of their own.
+The soft limit raises :class:`~celery.exceptions.SoftTimeLimitExceeded` inside the task, once: by a signal that is nobody
+else's where the task runs in its process's main thread, by an asynchronous exception in a pool thread. Alarms and handlers
+of the task's own have nothing to do with it. The hard limit is a deadline in the slot table; the lease agent kills the
+process. Threads cannot be killed, so they have no hard limit of their own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+import time
+from types import FrameType, TracebackType
+from typing import Self
 
 from celery.exceptions import SoftTimeLimitExceeded
+from kombu.exceptions import EncodeError
+
+#: Wakes the main thread when its limit is over. A real-time signal, for no library uses those; macOS has none.
+SIGNAL: int = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR1
 
 
-@contextlib.contextmanager
-def soft_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`SoftTimeLimitExceeded` in this thread after ``seconds``; null or 0: never."""
-    if not seconds:
-        yield
-    elif threading.current_thread() is threading.main_thread():
-        with _by_timer(seconds):
-            yield
-    else:
-        with _by_thread(seconds):
-            yield
+class StruckWhileEncoding(SoftTimeLimitExceeded, EncodeError):
+    """The soft limit was over while the result was being encoded; Celery's tracer looks out for errors of encoding there."""
 
 
-@contextlib.contextmanager
-def _by_timer(seconds: float) -> Iterator[None]:
-    def expired(number: int, frame: FrameType | None) -> None:
-        raise SoftTimeLimitExceeded(seconds)
+class SoftLimit:
+    """The soft limit of one leg. It strikes only inside of ``with limit``: around what is the user's code. Outside of it
+    an exception could hit Celery's tracer or our own code halfway. Regions may lie within one another.
 
-    before = signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        # Disarmed by the thread that armed it: no alarm can hit the next task.
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    Args:
+        seconds: from now.
+    """
 
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
+        self.has_struck = False
+        self._regions = 0
+        self._lock = threading.Lock()
+        is_main = threading.current_thread() is threading.main_thread()
+        self._thread = threading.get_ident()
+        self.strike = self._strike_main_thread if is_main else self._strike_pool_thread
+        if is_main:
+            install_handler()
 
-@contextlib.contextmanager
-def _by_thread(seconds: float) -> Iterator[None]:
-    target = threading.get_ident()
-    lock = threading.Lock()
-    is_over = False
+    def start(self) -> None:
+        """The time runs. To be ended by :meth:`stop` in the same thread."""
+        global _of_main_thread  # noqa: PLW0603 - there is one main thread
+        if self.strike == self._strike_main_thread:
+            _of_main_thread = self
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})  # a task before this one may have blocked everything
+        _clock.add(self)
 
-    def expired() -> None:
-        with lock:
-            if not is_over:
+    def stop(self) -> None:
+        """No strike any more."""
+        global _of_main_thread  # noqa: PLW0603
+        if _of_main_thread is self:
+            _of_main_thread = None
+        _clock.discard(self)
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            self._regions += 1
+        self.strike_if_due()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._regions -= 1
+        if self.has_struck:
+            # An asynchronous exception that is on its way arrives at a jump backwards: here, not in somebody else's code.
+            for _ in range(2):
+                pass
+
+    def strike_if_due(self) -> None:
+        """Raise in the leg's own thread, if it is time and in a region.
+
+        Raises:
+            SoftTimeLimitExceeded: once.
+        """
+        if self._regions and not self.has_struck and time.monotonic() >= self.deadline:
+            self.has_struck = True
+            raise SoftTimeLimitExceeded(self.seconds)
+
+    def _strike_main_thread(self) -> None:
+        signal.pthread_kill(self._thread, SIGNAL)
+
+    def _strike_pool_thread(self) -> None:
+        with self._lock:
+            if self._regions and not self.has_struck:
+                self.has_struck = True
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(target), ctypes.py_object(SoftTimeLimitExceeded)
+                    ctypes.c_ulong(self._thread), ctypes.py_object(SoftTimeLimitExceeded)
                 )
 
-    timer = threading.Timer(seconds, expired)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        with lock:
-            is_over = True
-        timer.cancel()
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(target), None)
+
+class _Clock:
+    """The thread that strikes, one for each process that needs it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._limits: set[SoftLimit] = set()
+        self._wakes_at = float("inf")
+        self._pid = 0
+
+    def add(self, limit: SoftLimit) -> None:
+        with self._changed:
+            if self._pid != os.getpid():
+                self._pid, self._limits = os.getpid(), set()
+                threading.Thread(target=self._run, name="soft-limits", daemon=True).start()
+            self._limits.add(limit)
+            if limit.deadline < self._wakes_at:  # else it wakes early enough by itself
+                self._changed.notify()
+
+    def discard(self, limit: SoftLimit) -> None:
+        with self._changed:
+            self._limits.discard(limit)
+
+    def _run(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for limit in [limit for limit in self._limits if limit.deadline <= now]:
+                    self._limits.discard(limit)
+                    limit.strike()
+                self._wakes_at = min((limit.deadline for limit in self._limits), default=float("inf"))
+                self._changed.wait(None if not self._limits else max(self._wakes_at - time.monotonic(), 0.0))
+
+
+_clock = _Clock()
+_of_main_thread: SoftLimit | None = None
+_installed_by = 0
+
+
+def install_handler() -> None:
+    """Let limits strike in this process's main thread, which is the caller."""
+    global _installed_by  # noqa: PLW0603 - a process has one handler for a signal
+    if _installed_by != os.getpid():
+        signal.signal(SIGNAL, _on_signal)
+        _installed_by = os.getpid()
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    """A signal may come late, when its leg is over: the limit that runs now decides by the clock."""
+    if _of_main_thread is not None:
+        _of_main_thread.strike_if_due()

@@ -23,7 +23,9 @@ from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.drain import forks
 from ledgerq_worker.drain.claim_size import ClaimSize
+from ledgerq_worker.drain.composure import Composure, pool_signals
 from ledgerq_worker.drain.drain import Drain
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
@@ -78,6 +80,13 @@ class PoolProcess:
 
     def drain(self, queue: str) -> None:
         """Do what a ticket for ``queue`` asks for, in the slot of the calling process or thread."""
+        pool_signals.begin()
+        try:
+            self._drain(queue)
+        finally:
+            pool_signals.end(is_stopping=self._table.is_stopping)
+
+    def _drain(self, queue: str) -> None:
         self._table.took_ticket()
         self._this_process()
         slot = self._slot()
@@ -142,6 +151,7 @@ class PoolProcess:
                 self._threads = itertools.count()
                 self._thread = threading.local()
                 self._pid = os.getpid()
+                forks.watch()
 
     def _slot(self) -> int:
         """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""
@@ -166,7 +176,15 @@ class PoolProcess:
             tally=self._sheet.slot(slot),
             onlookers=onlookers,
         )
-        runner = Runner(self._app, self._table, slot, recorder, hostname=settings.name)
+        is_main = threading.current_thread() is threading.main_thread()
+        runner = Runner(
+            self._app,
+            self._table,
+            slot,
+            recorder,
+            hostname=settings.name,
+            composure=Composure() if is_main else None,
+        )
         return Drain(
             database=self._database,
             broker=self._broker,

@@ -6,8 +6,9 @@ the task, never the batch it came in.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from celery import Celery
@@ -18,14 +19,17 @@ from ledgerq_shared.states import FINAL, State
 from ledgerq_shared.tracing import tracer
 from ledgerq_worker.celery.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
 from ledgerq_worker.celery.messages import request_of
-from ledgerq_worker.celery.seams import tracer_of
-from ledgerq_worker.drain import legs
+from ledgerq_worker.celery.seams import balanced_stacks, has_own_call, tracer_of
+from ledgerq_worker.drain import forks, legs
+from ledgerq_worker.drain.composure import Composure
 from ledgerq_worker.drain.encoding import decode, describe_error, to_json
 from ledgerq_worker.drain.legs import Leg, TaskCancelled
-from ledgerq_worker.drain.limits import soft_limit
+from ledgerq_worker.drain.limits import SoftLimit
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.spans import span_of
 from ledgerq_worker.node.slots import SlotTable
+
+_UNLIMITED: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
 
 
 class Runner:
@@ -36,14 +40,25 @@ class Runner:
         table, slot: where it is noted which task is running.
         recorder: writes what a running task reports.
         hostname: what tasks see as ``request.hostname``.
+        composure: takes back what tasks did to their process's signals; null where they run in threads that cannot.
     """
 
-    def __init__(self, app: Celery, table: SlotTable, slot: int, recorder: Recorder, *, hostname: str) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        table: SlotTable,
+        slot: int,
+        recorder: Recorder,
+        *,
+        hostname: str,
+        composure: Composure | None = None,
+    ) -> None:
         self._app = app
         self._table = table
         self._slot = slot
         self._recorder = recorder
         self._hostname = hostname
+        self._composure = composure
         self._tracers: dict[str, tuple[LeanTracer | None, Callable[..., Any]]] = {}
         self._has_spans = tracer() is not None
         #: The leg whose code is running; null between tasks. Read by the slot's watcher.
@@ -62,7 +77,8 @@ class Runner:
         code = self._app.tasks[task.task_type]
         leg.begun_at = time.monotonic()
         leg.runs_once = (task.on_worker_lost or getattr(code, "on_worker_lost", None)) == "fail"
-        if leg.runs_once and not self._is_start_recorded(leg):
+        # Of a suspect the next death is to tell whether it had begun, even where the whole node is lost.
+        if (leg.runs_once or task.is_alone) and not self._is_start_recorded(leg):
             return leg
         hard = task.time_limit or code.time_limit
         self._table.begin(self._slot, task.claim_no, task.id, leg.begun_at, leg.begun_at + hard if hard else 0.0)
@@ -75,6 +91,10 @@ class Runner:
             else:
                 self._trace(leg, task.soft_time_limit or code.soft_time_limit)
         finally:
+            if forks.happened:
+                forks.leave()
+            if self._composure is not None:
+                self._composure.regain()
             self.running = None
             legs.set_current(None)
             leg.ended_at = time.monotonic()
@@ -97,8 +117,9 @@ class Runner:
             kept = decode(task.celery, from_celery=True)
             request = request_of(task, kept, hostname=self._hostname)
             lean, full = self._tracers_of(task.task_type)
-            with soft_limit(soft):
-                if lean is not None and not from_celery and not is_anybody_listening():
+            is_short = not from_celery and not is_anybody_listening()
+            with self._limited(leg, soft) if soft else _UNLIMITED:
+                if lean is not None and is_short:
                     info = lean(leg, args, kwargs, request)
                 else:
                     info = full(leg.celery_id, args, kwargs, request)[1]
@@ -107,6 +128,18 @@ class Runner:
             _reject(leg, error)
         except BaseException as error:
             leg.fail(error)
+
+    @contextlib.contextmanager
+    def _limited(self, leg: Leg, seconds: float) -> Iterator[None]:
+        code = self._app.tasks[leg.task.task_type]
+        leg.soft_limit = limit = SoftLimit(seconds)
+        limit.start()
+        try:
+            # A `__call__` of the users' own is their code, too, and lies around the body in Celery's tracer.
+            with balanced_stacks(code), limit if has_own_call(code) else _UNLIMITED:
+                yield
+        finally:
+            limit.stop()
 
     def _tracers_of(self, task_type: str) -> tuple[LeanTracer | None, Callable[..., Any]]:
         tracers = self._tracers.get(task_type)

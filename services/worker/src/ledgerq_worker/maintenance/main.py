@@ -17,6 +17,7 @@ from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
+from ledgerq_shared.signals import treat_as_sigterm
 from ledgerq_worker.celery import client, seams
 from ledgerq_worker.celery.app import build_app
 from ledgerq_worker.celery.results import Departure
@@ -61,6 +62,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    treat_as_sigterm()
     log.info("maintenance.started")
     work = Work(leadership, _rounds(database, broker, Departure(app, database), settings))
     reap = Reap(

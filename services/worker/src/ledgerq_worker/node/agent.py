@@ -34,7 +34,7 @@ from ledgerq_shared.statements.workers import end_worker, register_worker, renew
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness
 from ledgerq_worker.node.heartbeat import Heartbeat
-from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, resume
+from ledgerq_worker.node.killing import ENDED, kill_group, kill_if, kill_if_alive, resume
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.slots import SlotRecord, SlotTable
 from ledgerq_worker.node.wishes import Wish, record_termination, running
@@ -70,6 +70,8 @@ class NodeConfig:
     quarantine_after: int
     table: str
     heartbeat_file: str | None = None
+    #: Whether what a task has started ends with its process.
+    kills_programs: bool = True
 
 
 class Agent:
@@ -231,6 +233,8 @@ class Agent:
         # Read once more: it may have begun another task between the first reading and its death.
         for record in self._table.read():
             if record.slot in dead:
+                if self._config.kills_programs:
+                    kill_group(record.pid)  # what its task has left behind
                 self._take_back(record)
         self._lost.clear()
         self._looked_at = now
@@ -279,7 +283,8 @@ class Agent:
         """End a task with its process. It may have ended by itself, and an innocent one run there now."""
         with self._database.transaction() as cursor:
             execute(cursor, end)
-        if kill_if(record.pid, lambda: self._table.is_unchanged(record)):
+        programs = self._config.kills_programs
+        if kill_if(record.pid, lambda: self._table.is_unchanged(record), with_programs=programs):
             self._take_back(record, why=why)
 
     def _parent_died(self) -> None:
@@ -291,7 +296,7 @@ class Agent:
     def _kill_pool(self) -> None:
         if self._config.pool == "prefork":
             for record in self._table.read():
-                kill_if_alive(record.pid)
+                kill_if_alive(record.pid, with_programs=self._config.kills_programs)
 
     def _end(self, why: str, *, charge: bool) -> None:
         suspects = [record.task_id for record in self._table.read() if record.task_id]
@@ -324,8 +329,8 @@ class Agent:
 
 def main() -> None:
     """``python -m ledgerq_worker.node.agent``: the first line on standard input is the configuration."""
-    # A Ctrl-C in the terminal reaches the whole group; the parent decides when the agent ends.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # A Ctrl-C in the terminal, and what a supervisor sends to all, reaches the agent, too; the parent decides when it ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     configure(load(LogSettings), service="agent")
     config = NodeConfig(**json.loads(first_line(sys.stdin.fileno())))

@@ -1,4 +1,4 @@
-"""Processes of the pool: whether they live, and how they are ended."""
+"""Processes of the pool: whether they live, and how they are ended, alone or with the programs that their tasks started."""
 
 from __future__ import annotations
 
@@ -22,23 +22,44 @@ def is_alive(pid: int) -> bool:
     return _status(pid) not in (*ENDED, None)
 
 
-def kill_if_alive(pid: int) -> None:
-    """SIGKILL, and wait for the end."""
-    _send(pid, signal.SIGKILL)
-    _until(lambda: not is_alive(pid))
+def kill_if_alive(pid: int, *, with_programs: bool) -> None:
+    """SIGKILL, and wait for the end.
+
+    Args:
+        with_programs: end, too, what it has started and what is left of its process group. A program that has made
+            itself a daemon (in a session of its own, its starter gone) goes on.
+    """
+    programs = _started_by(pid) if with_programs else []
+    if with_programs:
+        kill_group(pid)
+    for number in (pid, *programs):
+        _send(number, signal.SIGKILL)
+    _until(lambda: not any(map(is_alive, (pid, *programs))))
 
 
-def kill_if(pid: int, is_wanted: Callable[[], bool]) -> bool:
+def kill_if(pid: int, is_wanted: Callable[[], bool], *, with_programs: bool) -> bool:
     """Kill a process if ``is_wanted`` says so while it stands still, so that it cannot go on to something else between
     the question and the kill. Returns whether it was killed.
     """
     _send(pid, signal.SIGSTOP)
     _until(lambda: _status(pid) in (psutil.STATUS_STOPPED, *ENDED, None))
     if is_wanted():
-        kill_if_alive(pid)
+        kill_if_alive(pid, with_programs=with_programs)
         return True
     _send(pid, signal.SIGCONT)
     return False
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to all of the process group that this process leads, or led until it died. Without a group of its own:
+    nothing.
+    """
+    leads = _status(pid) is None  # while the group has members, the kernel gives its number to no other process
+    with contextlib.suppress(ProcessLookupError):
+        leads = leads or os.getpgid(pid) == pid
+    if leads and pid > 1:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def resume(pid: int) -> None:
@@ -46,8 +67,20 @@ def resume(pid: int) -> None:
     _send(pid, signal.SIGCONT)
 
 
+def _started_by(pid: int) -> list[int]:
+    """What a process has started and what that has started, each made to stand still, so that nothing is added."""
+    found: list[int] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while new := [child.pid for child in process.children(recursive=True) if child.pid not in found]:
+            for number in new:
+                _send(number, signal.SIGSTOP)
+            found += new
+    return found
+
+
 def _send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from ledgerq_worker.celery.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.onlookers import Pulse
 from ledgerq_worker.celery.prefork import WatchfulTaskPool
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.drain.composure import default_in_children, ignore_strays
 from ledgerq_worker.drain.process import PoolProcess, Stores
 from ledgerq_worker.node.agent import NodeConfig
 from ledgerq_worker.node.heartbeat import first_beat
@@ -112,6 +114,7 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
         quarantine_after=settings.quarantine_after,
         table=str(table.path),
         heartbeat_file=str(settings.heartbeat_file.absolute()) if settings.heartbeat_file else None,
+        kills_programs=settings.kill_programs,
     )
 
 
@@ -162,12 +165,18 @@ def _open_ears(node: Node, consumer: Any, ending: _Ending) -> None:
 
 
 class _Ending:
-    """SIGTERM: no more claims, running tasks have a while to end. The second one, or the end of that while: now."""
+    """SIGTERM, SIGINT, SIGHUP: no more claims, running tasks have a while to end. The second one, or the end of that while,
+    or SIGQUIT: now. What is cut off runs again, charged with nothing.
+    """
 
     def __init__(self, node: Node, grace: float) -> None:
         self._node = node
         self._grace = grace
         self._lock = threading.Lock()
+        self._celerys: Any = None
+        self._received: set[int] = set()
+        # Celery has a handler of its own in place when ours comes.
+        self._is_hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self.exit_code = 0
 
     def begin_in_vain(self) -> None:
@@ -176,24 +185,34 @@ class _Ending:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def take_over_signals(self, **_: Any) -> None:
-        """Celery ignores a second SIGTERM, so its handler is called through ours."""
+        """Celery ignores a second SIGTERM, so its handler is called through ours. Its SIGHUP would start the program anew
+        beside whoever supervises it, its SIGQUIT (and second SIGINT) would end tasks as failures.
+        """
+        self._celerys = signal.getsignal(signal.SIGTERM)
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._take_over(number)
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if self._is_hangup_ignored else self._end)
+        signal.signal(signal.SIGQUIT, self._quit)
+        ignore_strays()
+        # A process that a task forks (on a pool of threads, or solo) is not to end the node.
+        default_in_children(self._end, self._quit)
 
-    def _take_over(self, number: int) -> None:
-        celerys = signal.getsignal(number)
+    def _end(self, received: int, frame: FrameType | None) -> None:
+        if received in self._received:
+            self._end_now("a second signal")
+        is_first = not self._received
+        self._received.add(received)
+        if not is_first:
+            return  # another signal for the same end: supervisors send several
+        self._node.stopping()
+        timer = threading.Timer(self._grace, self._end_now, ["the grace period is over"])
+        timer.daemon = True
+        timer.start()
+        if callable(self._celerys):
+            self._celerys(received, frame)
 
-        def handle(received: int, frame: Any) -> None:
-            if self._node.table.is_stopping:
-                self._end_now("a second signal")
-            self._node.stopping()
-            timer = threading.Timer(self._grace, self._end_now, ["the grace period is over"])
-            timer.daemon = True
-            timer.start()
-            if callable(celerys):
-                celerys(received, frame)
-
-        signal.signal(number, handle)
+    def _quit(self, received: int, frame: FrameType | None) -> None:
+        self._end_now("SIGQUIT")
 
     def _end_now(self, why: str) -> None:
         if not self._lock.acquire(blocking=False):
