@@ -68,12 +68,14 @@ class PoolSignals:
     """The signals of a pool process."""
 
     def __init__(self) -> None:
+        self._pid = 0
         self._is_busy = False
         self._is_asked = False
         self._before: dict[int, Handler] = {}
 
     def take_over(self) -> None:
         """To be called once the pool has made its own arrangements."""
+        self._pid = os.getpid()
         for number in _ENDS:
             self._before[number] = _get(number)
             signal.signal(number, self._end)
@@ -92,10 +94,18 @@ class PoolSignals:
             self._end(signal.SIGTERM, None)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        if self._is_busy:
+        if os.getpid() != self._pid:
+            die_of(number)
+        elif self._is_busy:
             self._is_asked = True
         elif callable(before := self._before.get(number)):
             before(number, frame)  # Celery's: by an exception, so that what it holds is given back
+
+
+def die_of(number: int) -> None:
+    """What a signal does in a program without a handler for it: a forked process has got it before it let ours go."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def default_in_children(*handlers: Handler) -> None:
