@@ -20,12 +20,14 @@ def pids(running):
     return [process.pid for process in of_launch(running.token)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_stops_everything_and_leaves_no_process(bare_stack, stores, number):
     running = launch(bare_stack, "--run-monitor", **stores)
     running.says("LedgerQ is running.")
     # API, worker, its pool child, maintenance, monitor, Flower
     wait.until(lambda: len(running.descendants()) == 6, what=running.log)
+    for stray in (signal.SIGUSR1, signal.SIGUSR2):
+        running.send(stray)
     running.send(number)
     assert running.wait() == 0
     assert pids(running) == []
