@@ -9,7 +9,8 @@ import pytest
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_shared.statements.recover import read_suspicion
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import renew_lease
 from tests.support import databases, wait
 from tests.support.lives import Worker
@@ -54,3 +55,40 @@ def test_promise_3_whose_lease_is_over_is_declared_dead_and_what_it_held_waits_a
         reap.run_once()
     assert _ended(database) == [("lost",)]
     assert databases.rows(database, "SELECT task_id::text FROM ready") == [(str(task.id),)]
+
+
+def test_of_a_lost_node_only_what_had_begun_is_charged_or_ended(database, reap):
+    """Each in a claim of its own, as long tasks are."""
+    options = [None, NewTaskOptions(on_worker_lost="fail")]
+    tasks = {
+        f"{'begun' if has_begun else 'waiting'} {'once' if option else 'again'}": NewTask(
+            new_task_id(), "demo.anything", "default", "{}", options=option
+        )
+        for has_begun in (True, False)
+        for option in options
+    }
+    connections = Database(database, application_name="test")
+    with connections.transaction() as cursor:
+        execute(cursor, submit_tasks(list(tasks.values())))
+    with Worker(database) as worker:
+        for name, task in tasks.items():
+            claimed = worker.claim(limit=1)
+            assert list(claimed) == [str(task.id)]
+            if name.startswith("begun"):
+                worker.begin(claimed[str(task.id)])
+        databases.execute(database, "UPDATE worker SET lease_until = now() - interval '1 second'")
+        reap.run_once()
+    rows = databases.rows(database, "SELECT id::text, state, attempt, worker_deaths, error->>'type' FROM task")
+    found = {task_id: tuple(rest) for task_id, *rest in rows}
+    assert {name: found[str(task.id)] for name, task in tasks.items()} == {
+        "begun again": ("PENDING", 1, 1, None),
+        "begun once": ("FAILURE", 1, 1, "WorkerLost"),
+        "waiting again": ("PENDING", 0, 0, None),
+        "waiting once": ("PENDING", 0, 0, None),
+    }
+    assert databases.rows(database, "SELECT DISTINCT alone FROM ready") == [(True,)]
+    with connections.transaction() as cursor:
+        suspicion = {name: execute(cursor, read_suspicion(str(task.id)))[0] for name, task in tasks.items()}
+    assert suspicion["begun again"] == (1, True)
+    assert suspicion["waiting again"] == (0, False)
+    connections.close()

@@ -138,9 +138,9 @@ class Model:
         if task.is_cancelled:
             self.end(task, State.REVOKED)
 
-    def recover(self, task: Task, *, is_suspect: bool, is_known: bool, is_single: bool, charge: bool) -> None:
+    def recover(self, task: Task, *, is_suspect: bool, is_known: bool, charge: bool) -> None:
         """Its worker, or its slot, is dead."""
-        had_begun = task.state is State.STARTED or is_suspect or (not is_known and is_single)
+        had_begun = task.state is State.STARTED or is_suspect
         is_charged = had_begun and charge
         if had_begun:
             self.begin(task)
@@ -151,7 +151,7 @@ class Model:
             self.end(task, State.FAILURE)
         else:
             task.state = State.PENDING if had_begun else task.state
-            task.move(READY, alone=task.deaths > 0 or task.alone or (not is_known and not is_single))
+            task.move(READY, alone=task.deaths > 0 or task.alone or not is_known)
 
     def cancel(self, task: Task) -> State | None:
         """REVOKED, or the state of a task that a worker has been asked to end; null: it has ended before."""

@@ -235,9 +235,7 @@ class Workers(People):
 
     def _recover(self, worker: Node, slot: int | None, suspects: set[str] | None, *, charge: bool) -> None:
         lost = [task for task in self._held_by(worker) if slot is None or self._slot(worker, task) == slot]
-        sizes = {no: sum(task.claim_no == no for task in lost) for no in worker.claims}
-        for task, size in [(task, sizes[task.claim_no]) for task in lost if task.claim_no is not None]:
+        for task in lost:
             self.model.recover(
-                task, is_suspect=task.id in (suspects or ()), is_known=suspects is not None, is_single=size == 1,
-                charge=charge,
+                task, is_suspect=task.id in (suspects or ()), is_known=suspects is not None, charge=charge,
             )  # fmt: skip

@@ -19,6 +19,7 @@ def recover_claims(
     slot: int | None = None,
     suspects: Collection[str] | None,
     charge: bool = True,
+    is_whole_node: bool = False,
     quarantine_after: int,
     why: str,
     actor: str,
@@ -32,9 +33,11 @@ def recover_claims(
 
     Args:
         slot: only this slot's claims; null: the whole worker's.
-        suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then a task is
-            charged if the ledger has it as STARTED or if it was the only one of its claim; the others of a larger
-            claim are not charged but run alone, so that the next death tells.
+        suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then those are charged
+            that the ledger has as STARTED. The others may or may not have begun: they are not charged, but run alone,
+            and a suspect's start is recorded before it begins, so that the next death tells.
+        is_whole_node: all that ran on a node died together, and any of it may be the reason. Noted in the event, for
+            :func:`read_suspicion`.
         quarantine_after: worker deaths after which a task is quarantined.
         charge: false when the death was our own doing (end of the grace period): nothing is charged.
         why: short reason for the events, such as ``SIGKILL`` or ``lease expired``.
@@ -47,10 +50,25 @@ def recover_claims(
             "known": suspects is not None,
             "suspects": plain_array(suspects or ()),
             "charge": charge,
+            "whole_node": is_whole_node,
             "limit": quarantine_after,
             "why": why,
             "actor": actor,
         },
+    )
+
+
+def read_suspicion(task_id: str) -> Statement:
+    """Row ``(worker_deaths, is_of_a_node)``: how often workers died while this suspect ran, and whether a whole node once
+    did, with others that may have been the reason. No row: there is no such task.
+    """
+    return Statement(
+        """
+        SELECT t.worker_deaths, EXISTS (
+          SELECT FROM task_event e WHERE e.task_id = t.id AND e.kind = 'recovered' AND e.data->>'whole_node' = 'true')
+        FROM task t WHERE t.id = %(id)s::uuid
+        """,
+        {"id": task_id},
     )
 
 
@@ -59,12 +77,12 @@ WITH taken AS (
   DELETE FROM claim WHERE worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
   RETURNING no, task_ids, claimed_at, alone
 ), lost AS (
-  SELECT unnest(task_ids) AS id, no, claimed_at, cardinality(task_ids) = 1 AS single, alone FROM taken
+  SELECT unnest(task_ids) AS id, no, claimed_at, alone FROM taken
 ), found AS MATERIALIZED (
   SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no,
          greatest(l.claimed_at, {LATEST_BEFORE_START}) AS claimed_at,
-         t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) OR (NOT %(known)s AND l.single) AS had_begun,
-         (NOT %(known)s AND NOT l.single) OR l.alone AS is_uncertain,
+         t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) AS had_begun,
+         NOT %(known)s OR l.alone AS is_uncertain,
          coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy
   FROM lost l JOIN task t ON t.id = l.id LEFT JOIN task_type y ON y.name = t.task_type
   WHERE t.completed_at IS NULL
@@ -102,7 +120,8 @@ WITH taken AS (
          CASE WHEN had_begun AND before <> 'STARTED' THEN claimed_at END,
          CASE WHEN had_begun AND before <> 'STARTED' THEN started_at END,
          json_build_object('reason', CASE WHEN state = 'REVOKED' THEN 'cancelled' ELSE 'worker_lost' END,
-                           'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths)
+                           'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths,
+                           'whole_node', %(whole_node)s::boolean)
   FROM done
 ), {COUNTED}, {FREED}, {TOLD}, made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)

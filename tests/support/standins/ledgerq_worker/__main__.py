@@ -16,10 +16,11 @@ print(
     f"level {os.environ.get('LEDGERQ_LOG_LEVEL')}",
     flush=True,
 )
-if os.environ.get("STANDIN_WORKER") == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-else:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+for number in (signal.SIGTERM, signal.SIGINT):
+    if os.environ.get("STANDIN_WORKER") == "stubborn":
+        signal.signal(number, signal.SIG_IGN)
+    else:
+        signal.signal(number, lambda *_: sys.exit(0))
 if command == "run":
     # in a session of its own and deaf, so that only its token gives it away
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"

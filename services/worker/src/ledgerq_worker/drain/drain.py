@@ -16,12 +16,12 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
+from ledgerq_shared.statements.recover import read_suspicion
 from ledgerq_worker.drain.claim_size import ClaimSize
-from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.low_water import LowWater
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
-from ledgerq_worker.drain.solitude import Solitude
+from ledgerq_worker.drain.solitude import Kind, Solitude
 from ledgerq_worker.drain.watcher import Watcher
 from ledgerq_worker.node.slots import SlotTable
 
@@ -40,7 +40,8 @@ class Drain:
         watcher: makes the slot's watcher, given how to hand back what has not begun.
         seconds: how long it may go on before the ticket is passed on.
         slots: worker slots of this node, to know how many tickets are worth having.
-        solitude: how crash suspects run alone where slots share a process; null where each has its own.
+        solitude: keeps suspects apart.
+        solitude_of: what a suspect needs, by its deaths and whether a whole node was lost with it.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Drain:
         watcher: Callable[[Callable[[], None]], Watcher],
         seconds: float,
         slots: int,
-        solitude: Solitude | None,
+        solitude: Solitude,
+        solitude_of: Callable[[int, bool], Kind],
     ) -> None:
         self._database = database
         self._broker = broker
@@ -70,6 +72,7 @@ class Drain:
         self._seconds = seconds
         self._slots = slots
         self._solitude = solitude
+        self._solitude_of = solitude_of
         self._low_water = LowWater()
         #: Task types met that this process lacks: left to others from then on.
         self._strange: set[str] = set()
@@ -106,6 +109,9 @@ class Drain:
 
     def _claim(self, queue: str) -> None:
         """Record what is pending and claim the next tasks, in one transaction."""
+        if self._solitude.is_closed():
+            self._recorder.flush()
+            self._solitude.wait_until_open()
         if self._table.is_stopping:
             self._recorder.flush()
             return
@@ -137,15 +143,14 @@ class Drain:
             if not self._runner.knows(task.task_type):
                 strangers.append(task)
                 continue
-            count += 1
-            leg = self._run(task)
-            if leg is None or leg.state is None:
-                continue  # it was handed back, or its claim was superseded before it began
-            if leg.begun_at:
-                self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
-            self._recorder.ended(leg)
-            if leg.runs_once:
-                self._recorder.flush()  # a death from now on is not this task's
+            if task.is_alone:
+                self._run_suspect(task)
+            elif self._solitude.is_closed():
+                self._hand_back([task], reason=None)
+                self._hand_back_waiting()
+            else:
+                count += 1
+                self._run(task)
             if self._table.is_stopping:
                 self._hand_back_waiting()
         if strangers:
@@ -155,20 +160,40 @@ class Drain:
         if count:
             self._claim_size.claim_ran(queue, count, time.monotonic() - began)
 
-    def _run(self, task: ClaimedTask) -> Leg | None:
-        if self._solitude is None:
-            return self._runner.run(task)
+    def _run(self, task: ClaimedTask) -> None:
+        leg = self._runner.run(task)
+        if leg.state is None:
+            return  # its claim was superseded before it began
+        if leg.begun_at:
+            self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
+        self._recorder.ended(leg)
+        if leg.runs_once:
+            self._recorder.flush()  # a death from now on is not this task's
 
-        def before_waiting() -> bool:
-            """Nothing is kept meanwhile: neither what has ended nor what others could begin. A suspect keeps its place."""
-            if not task.is_alone:
-                self._waiting.appendleft(task)
-            self._hand_back_waiting()
-            self._recorder.flush()
-            return task.is_alone
+    def _run_suspect(self, task: ClaimedTask) -> None:
+        """One that may have killed a worker: nothing that has ended waits for it, and nothing else dies with it."""
+        self._recorder.flush()
+        kind = self._kind_of(task)
+        is_barred = kind is Kind.NONE and self._solitude.is_closed()
+        if is_barred or not self._solitude.enter(
+            kind, is_over=lambda: self._table.is_listed_cancelled(task.claim_no, task.id)
+        ):
+            self._hand_back([task], reason=None)
+            return
+        self._run(task)
+        self._recorder.flush()
+        self._solitude.leave()
 
-        with self._solitude.entered(is_suspect=task.is_alone, before_waiting=before_waiting) as is_kept:
-            return self._runner.run(task) if is_kept else None
+    def _kind_of(self, task: ClaimedTask) -> Kind:
+        while True:
+            try:
+                with self._database.transaction() as cursor:
+                    rows = execute(cursor, read_suspicion(task.id))
+            except Unavailable as error:
+                log.warning("worker.suspect.ledger_unavailable", error=error.detail)
+                time.sleep(1)
+            else:
+                return self._solitude_of(*rows[0]) if rows else Kind.NONE
 
     def _hand_back_waiting(self) -> None:
         """Return what has not begun: the task that runs takes long, or the node is stopping."""

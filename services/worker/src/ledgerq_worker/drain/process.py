@@ -29,7 +29,7 @@ from ledgerq_worker.drain.composure import Composure, pool_signals
 from ledgerq_worker.drain.drain import Drain
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
-from ledgerq_worker.drain.solitude import Solitude
+from ledgerq_worker.drain.solitude import Solitude, kind_of
 from ledgerq_worker.drain.watcher import Watcher
 from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.tally import TallySheet
@@ -147,7 +147,6 @@ class PoolProcess:
                 # A slot's own thread and its watcher each need one, now and then at the same time.
                 self._database, self._broker = self._stores.connect(2 * self._settings.slots if is_shared else 2)
                 self._drains: dict[int, Drain] = {}
-                self._solitude = Solitude() if is_shared else None
                 self._threads = itertools.count()
                 self._thread = threading.local()
                 self._pid = os.getpid()
@@ -197,5 +196,11 @@ class PoolProcess:
             watcher=partial(Watcher, runner, recorder, progress_interval=settings.progress_interval),
             seconds=settings.drain_seconds,
             slots=settings.slots,
-            solitude=self._solitude,
+            solitude=Solitude(self._table, slot),
+            solitude_of=lambda deaths, is_of_a_node: kind_of(
+                worker_deaths=deaths,
+                is_of_a_node=is_of_a_node,
+                quarantine_after=settings.quarantine_after,
+                shares_process=settings.worker_pool == "threads",
+            ),
         )

@@ -1,48 +1,99 @@
-"""On a pool of threads: a crash suspect runs while nothing else runs in the process, so that the next death tells."""
+"""Suspects run where the next death tells which of them it was, and harms no other.
+
+Whoever dies with its own pool process is known: there it is enough that no other task is in its claim. When a whole node is
+lost, or a pool of threads with its process, everything that ran there is suspect. Such suspects run one at a time on a node,
+and one of which the next death would be the last has the node to itself: what is then quarantined is no neighbour.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from enum import IntEnum
+
+from ledgerq_worker.node.slots import SlotTable
+
+#: Between two looks at the other slots, in seconds. Longer than it takes a slot to begin a task after it has looked.
+_LOOK_EVERY = 0.02
+
+
+class Kind(IntEnum):
+    """How much solitude a task needs."""
+
+    NONE = 0
+    #: No other suspect of a node runs on this one.
+    AMONG_SUSPECTS = 1
+    #: Nothing else runs on this node.
+    WHOLE_NODE = 2
+
+
+def kind_of(*, worker_deaths: int, is_of_a_node: bool, quarantine_after: int, shares_process: bool) -> Kind:
+    """What a suspect needs.
+
+    Args:
+        worker_deaths, is_of_a_node: see :func:`ledgerq_shared.statements.recover.read_suspicion`.
+        shares_process: the slots of this node are threads of one process.
+    """
+    if shares_process:
+        return Kind.WHOLE_NODE
+    if not is_of_a_node:
+        return Kind.NONE
+    is_last_chance = worker_deaths > 0 and worker_deaths + 1 >= quarantine_after
+    return Kind.WHOLE_NODE if is_last_chance else Kind.AMONG_SUSPECTS
 
 
 class Solitude:
-    """Lets many tasks run together, or one suspect by itself. A suspect that waits keeps others from beginning."""
+    """One slot's. The slots agree through the slot table, each writing only what it wants itself.
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._running = 0
-        self._suspects = 0
+    A suspect says what it wants and then looks twice, with a pause: who began before it was heard is seen by then.
+    """
 
-    @contextlib.contextmanager
-    def entered(self, *, is_suspect: bool, before_waiting: Callable[[], bool]) -> Iterator[bool]:
-        """Run a task inside. False: it is not to be run, for it has been given away.
+    def __init__(self, table: SlotTable, slot: int) -> None:
+        self._table = table
+        self._slot = slot
+
+    def is_closed(self) -> bool:
+        """Whether ordinary tasks are not to begin here: another slot wants the node to itself."""
+        if not self._table.may_have_suspects:
+            return False
+        wanted = [kind for _, kind, _ in self._table.others(self._slot)]
+        if not any(wanted):
+            self._table.may_have_suspects = False
+        return Kind.WHOLE_NODE in wanted
+
+    def wait_until_open(self) -> None:
+        """Until ordinary tasks may begin, or the node is stopping."""
+        while self.is_closed() and not self._table.is_stopping:
+            time.sleep(_LOOK_EVERY)
+
+    def enter(self, kind: Kind, *, is_over: Callable[[], bool]) -> bool:
+        """Wait until a suspect may begin. To be followed by :meth:`leave`.
 
         Args:
-            before_waiting: called, once, if it cannot begin at once, for the wait may be long; false: it is not to begin
-                afterwards, and the place is only waited for.
+            is_over: whether to wait no longer.
+
+        Returns:
+            Whether it may; false: the node is stopping.
         """
+        self._table.want_solitude(self._slot, kind)
+        quiet = 0
+        while kind and quiet < 2 and not is_over():
+            if self._table.is_stopping:
+                self.leave()
+                return False
+            self._table.may_have_suspects = True
+            quiet = (
+                0 if any(self._is_in_the_way(kind, *other) for other in self._table.others(self._slot)) else quiet + 1
+            )
+            time.sleep(_LOOK_EVERY)
+        return True
 
-        def can_begin() -> bool:
-            return not (self._running if is_suspect else self._suspects)
+    def leave(self) -> None:
+        """The suspect has ended, and its end is recorded."""
+        self._table.want_solitude(self._slot, Kind.NONE)
 
-        is_kept, is_inside = True, False
-        with self._changed:
-            self._suspects += is_suspect
-            if can_begin():
-                self._running += 1
-                is_inside = True
-        try:
-            if not is_inside:
-                is_kept = before_waiting()
-                with self._changed:
-                    self._changed.wait_for(can_begin)
-                    self._running += 1
-                    is_inside = True
-            yield is_kept
-        finally:
-            with self._changed:
-                self._running -= is_inside
-                self._suspects -= is_suspect
-                self._changed.notify_all()
+    def _is_in_the_way(self, mine: Kind, other: int, kind: int, is_running: bool) -> bool:
+        is_before_me = other < self._slot
+        if mine is Kind.WHOLE_NODE:
+            return is_running or (kind == Kind.WHOLE_NODE and is_before_me)
+        return kind == Kind.WHOLE_NODE or (kind == Kind.AMONG_SUSPECTS and (is_running or is_before_me))

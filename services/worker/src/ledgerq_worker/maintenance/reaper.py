@@ -73,6 +73,7 @@ class Reap:
                     recover_claims(
                         worker_id=worker_id,
                         suspects=None,
+                        is_whole_node=True,
                         quarantine_after=self._quarantine_after,
                         why="lease expired",
                         actor="maintenance",

@@ -311,6 +311,7 @@ class Agent:
                             worker_id=self._worker_id,
                             suspects=suspects,
                             charge=charge,
+                            is_whole_node=charge,
                             quarantine_after=self._config.quarantine_after,
                             why=f"the worker {why}" if why == "stopped" else "the worker process died",
                             actor=self._actor,

@@ -12,23 +12,26 @@ import mmap
 import os
 import struct
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
 _PREFIX = "ledgerq-node-"
-#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched.
-_HEADER = struct.Struct("<16s B B H I B 39x")
+#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects.
+_HEADER = struct.Struct("<16s B B H I B B 38x")
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
 _WATCHED_AT = 24
+_SUSPECTS_AT = 25
 _TICKETS = struct.Struct("<I")
 _TICKETS_AT = 20
 _LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
-_RECORD = struct.Struct("<i ? 3x q 16s d d 24s")  # pid, drains, leg, begun, deadline, the leg that is to stop
+# pid, drains, solitude, leg, begun, deadline, the leg that is to stop
+_RECORD = struct.Struct("<i ? B 2x q 16s d d 24s")
 _PID = struct.Struct("<i")
 _DRAINS_AT = 4
+_SOLITUDE_AT = 5
 _RUNNING = struct.Struct("<q 16s d d 24s")
 _LEG_AT = 8
 _CANCELLED_AT = _RECORD.size - _LEG.size
@@ -140,11 +143,11 @@ class SlotTable:
 
     def enter(self, index: int, pid: int) -> None:
         """``pid`` works on a ticket in this slot from now on; 0: nobody does."""
-        _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
+        _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
 
     def rest(self, index: int) -> None:
         """The slot's process is ready for the next ticket."""
-        self._map[self._at(index) + _DRAINS_AT] = 0
+        self._map[self._at(index) + _DRAINS_AT] = self._map[self._at(index) + _SOLITUDE_AT] = 0
 
     @property
     def has_idle_slot(self) -> bool:
@@ -155,6 +158,27 @@ class SlotTable:
     def has_busy_slot(self) -> bool:
         """Whether a slot works on a ticket, or its process died over one and has not been cleared away."""
         return any(self._map[self._at(index) + _DRAINS_AT] for index in range(self.count))
+
+    @property
+    def may_have_suspects(self) -> bool:
+        """Whether a slot wants solitude for a suspect, or did: a cheap question to ask before the exact one."""
+        return self._map[_SUSPECTS_AT] != 0
+
+    @may_have_suspects.setter
+    def may_have_suspects(self, value: bool) -> None:
+        self._map[_SUSPECTS_AT] = value
+
+    def want_solitude(self, index: int, how: int) -> None:
+        """This slot has a suspect that needs solitude of some kind; 0: none any more."""
+        self._map[self._at(index) + _SOLITUDE_AT] = how
+
+    def others(self, index: int) -> Iterator[tuple[int, int, bool]]:
+        """Of each other slot: its index, the solitude it wants, and whether a task's code runs in it."""
+        for other in range(self.count):
+            if other != index:
+                at = self._at(other)
+                task = self._map[at + _LEG_AT + 8 : at + _LEG_AT + _LEG.size]
+                yield other, self._map[at + _SOLITUDE_AT], task != _NOBODY
 
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:
         """A task's code begins."""
@@ -200,7 +224,7 @@ class SlotTable:
         """All slots that a process has entered."""
         records = []
         for index in range(self.count):
-            pid, _, claim_no, task, begun, deadline, cancelled = _RECORD.unpack_from(self._map, self._at(index))
+            pid, _, _, claim_no, task, begun, deadline, cancelled = _RECORD.unpack_from(self._map, self._at(index))
             task_id = None if task == _NOBODY else str(UUID(bytes=task))
             if pid:
                 is_cancelled = cancelled != _NO_LEG and cancelled == _LEG.pack(claim_no, task)
