@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -68,14 +69,12 @@ class PoolSignals:
     """The signals of a pool process."""
 
     def __init__(self) -> None:
-        self._pid = 0
         self._is_busy = False
         self._is_asked = False
         self._before: dict[int, Handler] = {}
 
     def take_over(self) -> None:
         """To be called once the pool has made its own arrangements."""
-        self._pid = os.getpid()
         for number in _ENDS:
             self._before[number] = _get(number)
             signal.signal(number, self._end)
@@ -94,31 +93,31 @@ class PoolSignals:
             self._end(signal.SIGTERM, None)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:
-            die_of(number)
-        elif self._is_busy:
+        if self._is_busy:
             self._is_asked = True
         elif callable(before := self._before.get(number)):
             before(number, frame)  # Celery's: by an exception, so that what it holds is given back
 
 
-def die_of(number: int) -> None:
-    """What a signal does in a program without a handler for it: a forked process has got it before it let ours go."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
 def default_in_children(*handlers: Handler) -> None:
     """In a process that is forked from this one, signals that have one of these handlers, or that do nothing here, do what
-    they do in every program.
+    they do in every program. Those that end a process wait until then: Python forgets what comes in between.
     """
+    masks = threading.local()
+
+    def hold() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
 
     def let_go() -> None:
         for number in _WATCHED:
             if _get(number) in (*handlers, _do_nothing):
                 signal.signal(number, signal.SIG_DFL)
+        go_on()
 
-    os.register_at_fork(after_in_child=let_go)
+    os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=let_go)
 
 
 def ignore_strays() -> None:

@@ -34,7 +34,7 @@ from ledgerq_shared.statements.workers import end_worker, register_worker, renew
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness
 from ledgerq_worker.node.heartbeat import Heartbeat
-from ledgerq_worker.node.killing import ENDED, kill_group, kill_if, kill_if_alive, resume
+from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.slots import SlotRecord, SlotTable
 from ledgerq_worker.node.wishes import Wish, record_termination, running
@@ -234,7 +234,7 @@ class Agent:
         for record in self._table.read():
             if record.slot in dead:
                 if self._config.kills_programs:
-                    kill_group(record.pid)  # what its task has left behind
+                    kill_remains(record.pid, parent=self._config.parent_pid)
                 self._take_back(record)
         self._lost.clear()
         self._looked_at = now

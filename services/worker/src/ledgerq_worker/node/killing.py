@@ -30,8 +30,8 @@ def kill_if_alive(pid: int, *, with_programs: bool) -> None:
             itself a daemon (in a session of its own, its starter gone) goes on.
     """
     programs = _started_by(pid) if with_programs else []
-    if with_programs:
-        kill_group(pid)
+    if with_programs and _leads_group(pid):
+        _kill_group(pid)
     for number in (pid, *programs):
         _send(number, signal.SIGKILL)
     _until(lambda: not any(map(is_alive, (pid, *programs))))
@@ -50,16 +50,29 @@ def kill_if(pid: int, is_wanted: Callable[[], bool], *, with_programs: bool) -> 
     return False
 
 
-def kill_group(pid: int) -> None:
-    """SIGKILL to all of the process group that this process leads, or led until it died. Without a group of its own:
-    nothing.
+def kill_remains(pid: int, *, parent: int) -> None:
+    """SIGKILL to what a dead process of ``parent`` has left behind in the process group that it led. A living process with
+    its number is somebody else's, and so is its group.
     """
-    leads = _status(pid) is None  # while the group has members, the kernel gives its number to no other process
-    with contextlib.suppress(ProcessLookupError):
-        leads = leads or os.getpgid(pid) == pid
-    if leads and pid > 1:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        if process.status() not in ENDED or process.ppid() != parent:
+            return
+    # While a group has members, the kernel gives its number to no other process.
+    _kill_group(pid)
+
+
+def _kill_group(pid: int) -> None:
+    if pid > 1:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def _leads_group(pid: int) -> bool:
+    try:
+        return os.getpgid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def resume(pid: int) -> None:

@@ -25,7 +25,7 @@ from ledgerq_worker.celery.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.onlookers import Pulse
 from ledgerq_worker.celery.prefork import WatchfulTaskPool
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
-from ledgerq_worker.drain.composure import default_in_children, die_of, ignore_strays
+from ledgerq_worker.drain.composure import default_in_children, ignore_strays
 from ledgerq_worker.drain.process import PoolProcess, Stores
 from ledgerq_worker.node.agent import NodeConfig
 from ledgerq_worker.node.heartbeat import first_beat
@@ -175,7 +175,6 @@ class _Ending:
         self._lock = threading.Lock()
         self._celerys: Any = None
         self._received: set[int] = set()
-        self._pid = os.getpid()
         # Celery has a handler of its own in place when ours comes.
         self._is_hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self.exit_code = 0
@@ -199,8 +198,6 @@ class _Ending:
         default_in_children(self._end, self._quit)
 
     def _end(self, received: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:
-            die_of(received)
         if received in self._received:
             self._end_now("a second signal")
         is_first = not self._received
@@ -215,8 +212,6 @@ class _Ending:
             self._celerys(received, frame)
 
     def _quit(self, received: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:
-            die_of(received)
         self._end_now("SIGQUIT")
 
     def _end_now(self, why: str) -> None:
