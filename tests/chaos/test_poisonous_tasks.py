@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-<<<<<<< HEAD
 from ledgerq_shared.statements.submit import NewTaskOptions
 from tests.support import databases, wait
-=======
-from tests.support import wait
->>>>>>> 34a97ff (H3: of a lost node only what began is charged; its suspects run one at a time, the last chance with the node to itself)
 
 if TYPE_CHECKING:
     from tests.chaos.support.plant import Plant
@@ -59,7 +55,6 @@ def test_promise_4_a_task_that_kills_its_process_is_quarantined_and_its_neighbou
     plant.assert_sound()
 
 
-<<<<<<< HEAD
 def test_on_threads_what_has_ended_is_recorded_while_a_suspect_runs_alone_and_nothing_is_held_back_for_it(plant: Plant):
     plant.maintenance()
     plant.worker(slots=3, LEDGERQ_WORKER_POOL="threads", LEDGERQ_CLAIM_BUDGET="2")
@@ -86,7 +81,9 @@ def test_on_threads_what_has_ended_is_recorded_while_a_suspect_runs_alone_and_no
     plant.open("gate")
     plant.all_ended()
     assert {plant.row(task_id).attempt for task_id in plant.accepted} == {1}
-=======
+    plant.assert_sound()
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_promise_4_of_a_node_that_dies_as_a_whole_again_and_again_the_killer_alone_is_quarantined(
     plant: Plant, pool: str
@@ -112,7 +109,6 @@ def test_promise_4_of_a_node_that_dies_as_a_whole_again_and_again_the_killer_alo
     assert row.error["type"] == "TaskQuarantined"
     assert {(row.state, row.attempt, row.worker_deaths) for row in map(plant.row, neighbours)} == {("SUCCESS", 2, 1)}
     assert {(row.state, row.attempt, row.worker_deaths) for row in map(plant.row, others)} == {("SUCCESS", 1, 0)}
->>>>>>> 34a97ff (H3: of a lost node only what began is charged; its suspects run one at a time, the last chance with the node to itself)
     plant.assert_sound()
 
 
