@@ -7,6 +7,7 @@ its task, and ends only when it has none.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -27,12 +28,12 @@ _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 #: What a task may have set off, or somebody sent who meant another program. None of it is to kill a task's neighbour.
 _NOTHING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
 #: Those whose handlers tasks change.
-_WATCHED = (*_ENDS, *_NOTHING, signal.SIGINT, signal.SIGCHLD, limits.SIGNAL)
+_WATCHED = tuple(map(int, (*_ENDS, *_NOTHING, signal.SIGINT, signal.SIGCHLD, limits.SIGNAL)))
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _TRIES = 5
 
-#: The public function makes an enum of each answer, at five times the price.
-_get: Callable[[int], Handler] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+#: The public function makes an enum of each answer, at twenty times the price.
+_get: Callable[[int], Handler] = importlib.import_module("_signal").getsignal
 
 
 class Composure:
