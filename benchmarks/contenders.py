@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks import counting
 from benchmarks.bed import Bed
-from ledgerq_shared.broker import Broker
+from ledgerq_shared.broker import Broker, Demand
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
@@ -194,7 +194,7 @@ class _HeldLedgerQ:
             tasks = [NewTask(new_task_id(), task, "default", text) for _ in range(min(_FILL_AT_ONCE, number - start))]
             with self.database.transaction() as cursor:
                 execute(cursor, submit_tasks(tasks))
-        self.broker.wake("default", number, 2)
+        self.broker.wake(Demand("default", number, 2))
 
     def hold(self) -> None:
         folder = self.stack.folder

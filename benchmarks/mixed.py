@@ -10,7 +10,7 @@ from benchmarks import report
 from benchmarks.bed import Bed
 from benchmarks.options import Options
 from benchmarks.system import NOOP, System, running
-from ledgerq_shared.broker import Broker
+from ledgerq_shared.broker import Broker, Demand
 from ledgerq_shared.database import execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
@@ -61,7 +61,7 @@ def _load(bed: Bed, system: System, chance: random.Random) -> None:
         [(task_type, parameters)] = chance.choices(_KINDS, _WEIGHTS)
         with system.database.transaction() as cursor:
             execute(cursor, submit_tasks([NewTask(new_task_id(), task_type, "default", parameters)]))
-        broker.wake("default", 1, _SLOTS)
+        broker.wake(Demand("default", 1, _SLOTS))
     broker.close()
 
 

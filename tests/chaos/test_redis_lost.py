@@ -14,7 +14,7 @@ from tests.chaos.support import long_form, nodes
 from tests.chaos.support.histogram import histogram
 from tests.chaos.support.load import Load
 from tests.support import wait
-from tests.support.proxy import DeafProxy, SilentProxy
+from tests.support.proxy import DeafProxy, RefusingProxy, SilentProxy
 
 if TYPE_CHECKING:
     from ledgerq_shared.embedded import EmbeddedValkey
@@ -174,3 +174,68 @@ def test_a_worker_that_is_connected_and_takes_no_tickets_is_noticed_and_hears_ag
         worker.says("worker.deaf")
         plant.assert_sound()
         assert worker.alive()
+
+
+_WRITES = (
+    "BRPOP",
+    "BLMOVE",
+    "LPUSH",
+    "RPUSH",
+    "LTRIM",
+    "LREM",
+    "HSET",
+    "HDEL",
+    "ZADD",
+    "ZREM",
+    "SET",
+    "SETEX",
+    "SADD",
+    "EVALSHA",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "commands"),
+    [
+        ("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)", ("BRPOP",)),
+        pytest.param("READONLY You can't write against a read only replica.", _WRITES, marks=long_form),
+        pytest.param(
+            "MISCONF Valkey is configured to save RDB snapshots, but cannot persist", _WRITES, marks=long_form
+        ),
+        pytest.param(
+            "OOM command not allowed when used memory > 'maxmemory'.", ("HSET", "ZADD", "LPUSH"), marks=long_form
+        ),
+        pytest.param("LOADING Valkey is loading the dataset in memory", (), marks=long_form),
+        pytest.param("BUSY Valkey is busy running a script.", (), marks=long_form),
+        pytest.param("NOAUTH Authentication required.", (), marks=long_form),
+        pytest.param("CLUSTERDOWN The cluster is down", (), marks=long_form),
+        pytest.param("TRYAGAIN Multiple keys request during rehashing of slot", ("BRPOP",), marks=long_form),
+        pytest.param("SOMETHING new in the next release", ("BRPOP",), marks=long_form),
+    ],
+    ids=lambda value: value.partition(" ")[0] if isinstance(value, str) else "",
+)
+def test_while_redis_refuses_running_tasks_go_on_and_afterwards_the_worker_hears_again(
+    plant: Plant, text: str, commands: tuple[str, ...]
+):
+    """The worker was taken for deaf, though no new connection could help: it ended, and its running tasks with it."""
+    maintenance = plant.maintenance()
+    with RefusingProxy(plant.redis_url) as proxy:
+        worker = plant.worker(slots=2, REDIS_URL=proxy.url, LEDGERQ_GRACE_SECONDS="1")
+        assert plant.ended(plant.submit("quick")).state == "SUCCESS"
+        running = plant.submit("gated_once", gate="go")
+        plant.recorded(running, "STARTED")
+        waiting = plant.submit("quick")
+        proxy.refuse(text, *commands)
+        # Found deaf after 5 s, three times; then a second's grace. The while is the point, so it is waited for.
+        until = time.monotonic() + 19
+        waiting = plant.submit("quick")
+        wait.until(lambda: time.monotonic() > until or not worker.alive(), 30)
+        assert worker.alive(), worker.log()
+        assert proxy.refused
+        proxy.relent()
+        plant.ended(waiting)
+        plant.open("go")
+        assert plant.ended(running).attempt == 1
+        plant.assert_sound()
+        assert worker.alive()
+        assert maintenance.alive()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from structlog.testing import capture_logs
 
-from ledgerq_shared.broker import DRAIN_TASK, Broker, ticket
+from ledgerq_shared.broker import DRAIN_TASK, Broker, Demand, ticket, ticket_list
 
 #: What differs from message to message, or says who sent it.
 _OWN = {
@@ -26,15 +27,27 @@ def client(redis_database: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def celerys_own(redis_url: str, client: redis.Redis, queue: str) -> dict[str, Any]:
+@pytest.fixture
+def broker(redis_database: str) -> Iterator[Broker]:
+    made = Broker(redis_database, client_name="contract test")
+    yield made
+    made.close()
+
+
+def celerys_own(redis_url: str, client: redis.Redis, queue: str, destination: str) -> dict[str, Any]:
     with Celery("contract", broker=redis_url, set_as_current=False) as app:
-        app.send_task(DRAIN_TASK, (queue,), queue=queue, ignore_result=True)
-    return dict(json.loads(client.rpop(queue) or b"{}"))
+        app.send_task(DRAIN_TASK, (queue,), queue=destination, ignore_result=True)
+    return dict(json.loads(client.rpop(destination) or b"{}"))
 
 
 @pytest.mark.parametrize("queue", ["default", "Queue with blanks, 'quotes' and \"more\"", "队列", "a/b:c%s"])
-def test_a_ticket_is_what_celery_itself_sends(redis_database: str, client: redis.Redis, queue: str):
-    celerys, ours = celerys_own(redis_database, client, queue), json.loads(ticket(queue))
+@pytest.mark.parametrize("is_for_old_nodes", [False, True])
+def test_a_ticket_is_what_celery_itself_sends(
+    redis_database: str, client: redis.Redis, queue: str, is_for_old_nodes: bool
+):
+    destination = queue if is_for_old_nodes else ticket_list(queue)
+    celerys = celerys_own(redis_database, client, queue, destination)
+    ours = json.loads(ticket(queue, queue) if is_for_old_nodes else ticket(queue))
     assert celerys.keys() == ours.keys()
     for part, own in _OWN.items():
         assert celerys[part].keys() == ours[part].keys()
@@ -52,19 +65,64 @@ def test_every_ticket_has_an_id_of_its_own():
     assert one["properties"]["delivery_tag"] != other["properties"]["delivery_tag"]
 
 
-def test_a_broker_never_holds_more_tickets_than_there_are_slots(redis_database: str, client: redis.Redis):
-    broker = Broker(redis_database, client_name="contract test")
-    assert broker.wake("q", 1, 4)
-    assert client.llen("q") == 1
-    assert broker.wake("q", 1_000_000, 4)
-    assert client.llen("q") == 4
-    assert broker.wake("q", 1_000_000, 4)
-    assert client.llen("q") == 4
-    assert broker.wake("idle", 0, 4)
-    assert client.llen("idle") == 0
-    assert broker.wake("nobody", 5, 0), "with no worker yet, one ticket waits for the first"
-    assert client.llen("nobody") == 1
-    broker.close()
+def test_a_broker_never_holds_more_tickets_than_there_are_slots(broker: Broker, client: redis.Redis):
+    def tickets(queue: str) -> int:
+        return int(client.llen(ticket_list(queue)))  # type: ignore[arg-type]
+
+    assert broker.wake(Demand("q", 1, 4))
+    assert tickets("q") == 1
+    assert broker.wake(Demand("q", 1_000_000, 4))
+    assert tickets("q") == 4
+    assert broker.wake(Demand("q", 1_000_000, 4))
+    assert tickets("q") == 4
+    assert broker.wake(Demand("q", 1, 2)), "slots are gone: their tickets go too"
+    assert tickets("q") == 2
+    assert broker.wake(Demand("idle", 0, 4))
+    assert tickets("idle") == 0
+    assert broker.wake(Demand("nobody", 5, 0)), "with no worker yet, one ticket waits for the first"
+    assert tickets("nobody") == 1
+
+
+def test_nodes_of_older_releases_get_their_tickets_where_they_look_beside_other_peoples_messages(
+    broker: Broker, client: redis.Redis
+):
+    client.lpush("q", "a message")
+    assert broker.wake(Demand("q", 9, 2, 3), Demand("old", 9, 0, 2))
+    assert [client.llen(name) for name in (ticket_list("q"), "q", ticket_list("old"), "old")] == [2, 3, 0, 2]
+    assert client.rpop("q") == b"a message"
+    assert broker.wake(Demand("q", 9, 2, 1)), "what is there may be other people's: it is not cut off"
+    assert client.llen("q") == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["_kombu.binding.default", "unacked", "unacked_index", "celery-task-meta-1", "somebody's hash"]
+)
+def test_a_queue_that_is_called_as_another_kind_of_key_has_its_tickets_and_holds_up_no_other(
+    broker: Broker, client: redis.Redis, name: str
+):
+    client.hset(name, "field", "value")
+    with capture_logs() as logs:
+        assert broker.wake(Demand(name, 5, 2, 2), Demand("default", 5, 2, 2))
+    assert [client.llen(ticket_list(queue)) for queue in (name, "default")] == [2, 2]
+    assert client.llen("default") == 2
+    assert client.hgetall(name) == {b"field": b"value"}
+    assert [entry["name"] for entry in logs if entry["event"] == "broker.refused"] == [name]
+    assert broker.has_tickets([name])
+    assert broker.has_tickets(["no such queue", "default"])
+
+
+def test_each_queue_has_a_list_of_tickets_of_its_own_also_beside_kombus_mark_of_priorities():
+    names = ["q", "q\x06\x163", "q%06%163", "q%", "q%25"]
+    lists = [ticket_list(name) for name in names]
+    assert len(set(lists)) == len(names)
+    assert not any("\x06" in name or "\x16" in name for name in lists)
+
+
+def test_a_thousand_queues_are_woken_in_few_round_trips(broker: Broker, client: redis.Redis):
+    before = client.info("stats")["total_reads_processed"]  # type: ignore[index]
+    assert broker.wake(*(Demand(f"q{number}", 1, 1) for number in range(1000)))
+    assert client.info("stats")["total_reads_processed"] - before < 500  # type: ignore[index]
+    assert all(client.llen(ticket_list(f"q{number}")) == 1 for number in range(0, 1000, 99))
 
 
 def test_a_broker_shows_which_process_it_belongs_to(redis_database: str, client: redis.Redis):
@@ -76,6 +134,6 @@ def test_a_broker_shows_which_process_it_belongs_to(redis_database: str, client:
 
 def test_a_broker_without_redis_says_so_and_does_not_raise():
     broker = Broker("redis://127.0.0.1:1/0", client_name="test", timeout=0.5)
-    assert broker.wake("q", 1, 1) is False
+    assert broker.wake(Demand("q", 1, 1)) is False
     assert broker.ping() is False
     broker.close()

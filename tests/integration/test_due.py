@@ -11,12 +11,13 @@ from uuid import uuid4
 import pytest
 import redis
 
-from ledgerq_shared.broker import Broker
+from ledgerq_shared.broker import Broker, ticket_list
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.dispatch import what_to_do
+from ledgerq_shared.statements.dispatch import slots_by_queue, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.maintenance.dispatcher import Promote, Sweep
 from ledgerq_worker.maintenance.loop import Round
 from tests.support import databases, wait
@@ -51,8 +52,15 @@ def submit(ledger: Database) -> Submit:
 
 
 @pytest.fixture
-def promote(ledger: Database, redis_database: str) -> Round:
-    return Round(Promote(ledger, Broker(redis_database, client_name="test")))
+def waker(ledger: Database, redis_database: str) -> Iterator[Waker]:
+    made = Waker(lambda: ledger.fetch(slots_by_queue()), Broker(redis_database, client_name="test"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def promote(ledger: Database, waker: Waker) -> Round:
+    return Round(Promote(ledger, waker))
 
 
 def test_each_task_is_promoted_when_it_is_due_however_far_the_next_sweep_is(
@@ -66,9 +74,9 @@ def test_each_task_is_promoted_when_it_is_due_however_far_the_next_sweep_is(
 
 
 def test_a_sweep_brings_promoting_forward_for_what_is_due_before_the_next_one(
-    ledger: Database, redis_database: str, submit: Submit, promote: Round
+    ledger: Database, waker: Waker, submit: Submit, promote: Round
 ):
-    sweep = Sweep(ledger, Broker(redis_database, client_name="test"), {}, promote, every=60)
+    sweep = Sweep(ledger, waker, {}, promote, every=60)
     promote.run_if_due(time.monotonic())
     assert promote.due_at == math.inf  # nothing is held
     submit(3600)
@@ -82,7 +90,7 @@ def test_a_sweep_brings_promoting_forward_for_what_is_due_before_the_next_one(
 
 
 def test_what_is_due_together_gets_a_ticket_for_each_slot_and_not_more(
-    ledger: Database, redis_database: str, submit: Submit, promote: Round
+    ledger: Database, redis_database: str, waker: Waker, submit: Submit, promote: Round
 ):
     for _ in range(5):
         submit(3600)
@@ -91,8 +99,9 @@ def test_what_is_due_together_gets_a_ticket_for_each_slot_and_not_more(
             execute(cursor, registration(uuid4(), name))
         cursor.execute("UPDATE held SET until = now()")
     promote.run_if_due(time.monotonic())
+    waker.close()
     with redis.Redis.from_url(redis_database) as client:
-        assert client.llen("default") == 4
+        assert client.llen(ticket_list("default")) == 4
 
 
 def test_a_look_at_what_to_do_reads_no_table_of_waiting_tasks_whole_even_without_statistics(ledger: Database):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from celery import Celery
 
-from ledgerq_shared.broker import Broker
+from ledgerq_shared.broker import Broker, Demand, ticket_list
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from tests.support import http, wait
 from tests.support.launcher import fails
@@ -183,8 +183,8 @@ def test_a_client_says_who_it_is_and_finds_the_master_past_a_dead_sentinel(watch
     assert broker.ping()
     with watched.client() as client:
         assert "ledgerq-of-a-test" in {one["name"] for one in client.client_list()}
-    assert broker.wake("q", 3, 2)
-    assert broker.has_tickets("q")
+    assert broker.wake(Demand("q", 3, 2))
+    assert broker.has_tickets(["q"])
     with watched.client() as client:
-        assert client.llen("q") == 2
+        assert client.llen(ticket_list("q")) == 2
     broker.close()

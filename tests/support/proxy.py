@@ -173,6 +173,46 @@ class DeafProxy(Proxy):
             client.sendall(b"*-1\r\n")
 
 
+class RefusingProxy(Proxy):
+    """To Redis. After :meth:`refuse` it answers commands with an error, on today's connections and on later ones."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._text = b""
+        self._commands: set[bytes] = set()
+        #: How many commands were refused so far.
+        self.refused = 0
+
+    def refuse(self, text: str, *commands: str) -> None:
+        """From now on; without ``commands`` every command but those that open a connection."""
+        self._commands = {command.encode() for command in commands}
+        self._text = text.encode()
+
+    def relent(self) -> None:
+        """All is as before."""
+        self._text = b""
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError), client.makefile("rb") as commands:
+            while first := commands.readline():
+                raw, name = first, b""
+                for number in range(int(first[1:])):
+                    length = commands.readline()
+                    argument = commands.read(int(length[1:]) + 2)
+                    raw += length + argument
+                    name = name or (argument[:-2].upper() if number == 0 else b"")
+                if self._is_refused(name):
+                    self.refused += 1
+                    client.sendall(b"-" + self._text + b"\r\n")
+                else:
+                    server.sendall(raw)
+            server.shutdown(socket.SHUT_RDWR)
+
+    def _is_refused(self, name: bytes) -> bool:
+        opening = {b"HELLO", b"AUTH", b"SELECT", b"CLIENT"}
+        return bool(self._text) and (name in self._commands if self._commands else name not in opening)
+
+
 class SilentProxy(Proxy):
     """After :meth:`silence` what is connected stays so and hears nothing; later connections work.
 

@@ -3,6 +3,10 @@
 A ticket carries no task, so losing one, doubling one or holding one back can do no harm; the dispatcher's sweep of the
 ledger replaces what was lost within a second. There are never more tickets in Redis than there are worker slots,
 however long the backlog is.
+
+The tickets of a queue lie in a list of their own, whose name nobody else has. The list that is called as the queue itself
+is plain Celery's: other people's messages, another application's data, or nothing; there tickets go only for nodes of
+releases before ticket lists.
 """
 
 from __future__ import annotations
@@ -12,19 +16,48 @@ import json
 import threading
 import time
 import uuid
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import structlog
 
 from ledgerq_shared import redis_access
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.redis_faults import fault_of
 
 #: Name of the Celery task that a ticket calls.
 DRAIN_TASK = "ledgerq.drain"
+#: How the names of all lists of tickets begin.
+TICKETS = "ledgerq.tickets:"
 
 #: After a failure Redis is left alone for this long: the sweep will send what is missing.
 _QUIET_AFTER_FAILURE = 1.0
+#: Queues that are looked at in one round trip.
+_AT_ONCE = 500
+#: The length of a list that cannot be looked at: more than anybody could want.
+_UNKNOWN = 2**31
+#: Names of refused lists that are remembered.
+_MOST_REFUSED = 1000
 
 log = structlog.get_logger()
+
+
+def ticket_list(queue: str) -> str:
+    """The list in Redis that holds the tickets of ``queue``: a name of its own for each queue, and nobody else's."""
+    # Kombu would read these two characters as its mark before a priority.
+    return TICKETS + queue.replace("%", "%25").replace("\x06", "%06").replace("\x16", "%16")
+
+
+class Demand(NamedTuple):
+    """A queue that has work."""
+
+    queue: str
+    #: How many tasks became ready.
+    ready: int
+    #: How many worker slots serve the queue; with none, one ticket waits for the first worker.
+    slots: int
+    #: How many more slots serve it on nodes of releases before ticket lists.
+    old_slots: int = 0
 
 
 class Broker:
@@ -44,69 +77,101 @@ class Broker:
         self._client: Any = None
         self._lock = threading.Lock()
         self._quiet_until = 0.0
+        #: Lists of which Redis has refused something.
+        self._refused: set[str] = set()
 
-    def wake(self, queue: str, ready: int, slots: int) -> bool:
-        """Make sure that up to ``min(ready, slots)`` tickets for ``queue`` are in the broker.
+    def wake(self, *demands: Demand) -> bool:
+        """Make sure that each queue has up to ``min(ready, slots)`` tickets, and none more than ``slots``.
 
-        Args:
-            ready: how many tasks became ready.
-            slots: how many worker slots serve the queue; with none, one ticket waits for the first worker.
+        An error that concerns one queue's list concerns that queue alone.
 
         Returns:
             False if Redis is away.
         """
-        wanted = min(ready, max(slots, 1))
-        if wanted <= 0:
-            return True
+        wanted = [demand for demand in demands if demand.ready > 0]
+        batches = [wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE)]
         with self._lock:
-            if time.monotonic() < self._quiet_until:
-                return False
-            try:
-                client = self._connected()
-                missing = min(wanted, max(slots, 1) - client.llen(queue))
-                if missing > 0:
-                    client.lpush(queue, *(ticket(queue) for _ in range(missing)))
-                    log.debug("broker.tickets", queue=queue, tickets=missing)
-                return True
-            except Exception as error:  # whatever the transport raises: Redis is away or misbehaves
-                self._fail(error)
-                return False
+            return all(self._try(self._wake, batch) is not None for batch in batches)
 
-    def has_tickets(self, queue: str) -> bool:
-        """Whether a ticket for ``queue`` waits in the broker; false if Redis is away."""
+    def has_tickets(self, queues: Sequence[str]) -> bool:
+        """Whether a ticket for one of ``queues`` waits in the broker; false if Redis is away."""
         with self._lock:
-            if time.monotonic() < self._quiet_until:
-                return False
-            try:
-                return bool(self._connected().llen(queue))
-            except Exception as error:
-                self._fail(error)
-                return False
+            lengths = self._try(self._lengths, [ticket_list(queue) for queue in queues])
+        return any(lengths or ())
 
     def ping(self) -> bool:
         """Whether Redis answers."""
         with self._lock:
-            try:
-                return bool(self._connected().ping())
-            except Exception as error:
-                self._fail(error)
-                return False
+            return bool(self._try(lambda: self._connected().ping(), even_if_quiet=True))
 
     def close(self) -> None:
         """Drop the connection."""
         with self._lock:
             self._drop()
 
+    def _wake(self, demands: Sequence[Demand]) -> bool:
+        own = self._lengths([ticket_list(demand.queue) for demand in demands])
+        pushes = self._connected().pipeline(transaction=False)
+        queues: list[str] = []
+        for demand, length in zip(demands, own, strict=True):
+            most = max(demand.slots, 0 if demand.old_slots else 1)
+            missing = min(demand.ready, most - length)
+            name = ticket_list(demand.queue)
+            if length == _UNKNOWN:
+                continue
+            if missing > 0:
+                pushes.lpush(name, *(ticket(demand.queue) for _ in range(missing)))
+                log.debug("broker.tickets", queue=demand.queue, tickets=missing)
+                queues.append(demand.queue)
+            if missing > 0 or length > most:  # somebody else may have pushed meanwhile; slots may be gone
+                pushes.ltrim(name, 0, most - 1)
+                queues.append(demand.queue)
+        old = [demand for demand in demands if demand.old_slots > 0]
+        for demand, length in zip(old, self._lengths([demand.queue for demand in old]) if old else (), strict=True):
+            if (missing := min(demand.ready, demand.old_slots - length)) > 0:
+                # Not trimmed: plain Celery's messages are in the same list.
+                pushes.lpush(demand.queue, *(ticket(demand.queue, demand.queue) for _ in range(missing)))
+                queues.append(demand.queue)
+        self._check(pushes.execute(raise_on_error=False) if queues else [], queues)
+        return True
+
+    def _lengths(self, names: Sequence[str]) -> list[int]:
+        """How many elements these lists have; `_UNKNOWN` of one that cannot be looked at."""
+        pipeline = self._connected().pipeline(transaction=False)
+        for name in names:
+            pipeline.llen(name)
+        answers = pipeline.execute(raise_on_error=False)
+        self._check(answers, names)
+        return [_UNKNOWN if isinstance(answer, Exception) else answer for answer in answers]
+
+    def _check(self, answers: Sequence[Any], names: Sequence[str]) -> None:
+        """Note what was refused of one item; raise what concerns all of them."""
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, Exception):
+                if fault_of(answer) in (Fault.REPEAT, Fault.RECONNECT):
+                    raise answer
+                if name not in self._refused and len(self._refused) < _MOST_REFUSED:
+                    self._refused.add(name)  # said once: the sweep comes by twice a second
+                    log.warning("broker.refused", name=name, error=redis_access.describe(answer))
+
+    def _try(self, work: Any, *arguments: Any, even_if_quiet: bool = False) -> Any:
+        """What ``work`` returns; None while Redis is away or refuses everything."""
+        if time.monotonic() < self._quiet_until and not even_if_quiet:
+            return None
+        try:
+            return work(*arguments)
+        except Exception as error:  # whatever the transport raises: Redis is away or misbehaves
+            log.warning("broker.unavailable", error=redis_access.describe(error))
+            self._quiet_until = time.monotonic() + _QUIET_AFTER_FAILURE
+            if fault_of(error) is not Fault.REPEAT:
+                self._drop()
+            return None
+
     def _connected(self) -> Any:
         if self._client is None:
             self._connection = redis_access.connection(self._url, client_name=self._client_name, timeout=self._timeout)
             self._client = self._connection.default_channel.client
         return self._client
-
-    def _fail(self, error: Exception) -> None:
-        log.warning("broker.unavailable", error=redis_access.describe(error))
-        self._quiet_until = time.monotonic() + _QUIET_AFTER_FAILURE
-        self._drop()
 
     def _drop(self) -> None:
         if self._client is not None:
@@ -117,12 +182,18 @@ class Broker:
                 log.debug("broker.release_failed", error=str(error))
 
 
-def ticket(queue: str) -> str:
+def ticket(queue: str, destination: str | None = None) -> str:
     """A ticket for ``queue`` as kombu's Redis transport and Celery's protocol 2 spell a message.
 
     Built by hand because kombu needs 400 µs for it. A contract test compares it with what Celery itself sends.
+
+    Args:
+        destination: the list that it is pushed to, where Celery also returns it; the queue's ticket list unless given.
     """
-    return _TEMPLATE % {"id": uuid.uuid4(), "tag": uuid.uuid4(), "queue": json.dumps(queue), "body": _body(queue)}
+    destination = ticket_list(queue) if destination is None else destination
+    return _TEMPLATE % {
+        "id": uuid.uuid4(), "tag": uuid.uuid4(), "destination": json.dumps(destination), "body": _body(queue),
+    }  # fmt: skip
 
 
 def _body(queue: str) -> str:
@@ -141,6 +212,6 @@ _TEMPLATE = (
     '"parent_id": null, "argsrepr": "", "kwargsrepr": "{}", "origin": "ledgerq", "ignore_result": true, '
     '"replaced_task_nesting": 0, "stamped_headers": null, "stamps": {}}, "properties": {'
     '"correlation_id": "%(id)s", "reply_to": "", "delivery_mode": 2, '
-    '"delivery_info": {"exchange": "", "routing_key": %(queue)s}, "priority": 0, "body_encoding": "base64", '
+    '"delivery_info": {"exchange": "", "routing_key": %(destination)s}, "priority": 0, "body_encoding": "base64", '
     '"delivery_tag": "%(tag)s"}}'
 )

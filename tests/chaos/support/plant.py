@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledgerq_shared.broker import Broker
+from ledgerq_shared.broker import Broker, Demand
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
@@ -120,7 +120,7 @@ class Plant:
         ]
         with self._database.transaction() as cursor:
             execute(cursor, submit_tasks(new))
-        self._broker.wake(queue, len(new), 4)
+        self._broker.wake(Demand(queue, len(new), 4))
         ids = [str(task.id) for task in new]
         self.accepted += ids
         return ids

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from ledgerq_shared.broker import ticket_list
 from tests.support import databases, wait
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
 
@@ -30,7 +31,7 @@ def test_a_batch_is_accepted_in_the_order_sent(api, redis_database):
     assert count(api, "ready") == count(api, "task_event") == 1000
     assert api.get("/tasks/").json()["total_count"] == 1000
     with redis.Redis.from_url(redis_database) as client:
-        wait.until(lambda: client.llen("default"), 30, what="a ticket")
+        wait.until(lambda: client.llen(ticket_list("default")), 30, what="a ticket")
 
 
 def test_ten_thousand_are_accepted_and_one_more_is_not(api):

@@ -6,6 +6,7 @@ import uuid
 
 import redis
 
+from ledgerq_shared.broker import ticket_list
 from tests.support import api as api_support
 from tests.support import databases, wait
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
@@ -311,15 +312,15 @@ def test_concurrent_submits_are_all_committed(api):
 def test_a_ticket_is_in_the_broker_after_a_submit(api, redis_database):
     api.submit()
     with redis.Redis.from_url(redis_database) as client:
-        wait.until(lambda: client.llen("default") == 1, 30, what="one ticket")
+        wait.until(lambda: client.llen(ticket_list("default")) == 1, 30, what="one ticket")
 
 
 def test_a_future_task_sends_no_ticket(api, redis_database):
     api.submit(countdown=60)
     api.submit(PROCESS_DOCUMENT, {"document_id": "x"})
     with redis.Redis.from_url(redis_database) as client:
-        wait.until(lambda: client.llen("documents") == 1, 30, what="the other task's ticket")
-        assert client.llen("default") == 0
+        wait.until(lambda: client.llen(ticket_list("documents")) == 1, 30, what="the other task's ticket")
+        assert client.llen(ticket_list("default")) == 0
 
 
 def test_without_redis_submits_are_accepted(database):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ledgerq_shared.broker import Broker
+from ledgerq_shared.broker import Broker, Demand
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
@@ -61,7 +61,7 @@ class Work:
         task = NewTask(new_task_id(), full, queue, json.dumps(parameters), options=options)
         with self.database.transaction() as cursor:
             execute(cursor, submit_tasks([task]))
-        self.broker.wake(queue, 1, 2)
+        self.broker.wake(Demand(queue, 1, 2))
         return str(task.id)
 
     def row(self, task_id: str) -> Row:

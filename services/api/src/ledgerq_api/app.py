@@ -43,12 +43,13 @@ from ledgerq_api.tasks.acceptance import Acceptance
 from ledgerq_api.tasks.lean_paths import LEAN_PATHS
 from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_api.tasks.service import TaskService
-from ledgerq_api.wakeups import Wakeups
 from ledgerq_api.workers import schemas as worker_schemas
 from ledgerq_api.workers.service import WorkerService
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.settings import StoreSettings
+from ledgerq_shared.statements.dispatch import slots_by_queue
+from ledgerq_shared.waking import Waker
 
 #: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, four readers.
 _CONNECTIONS = 11
@@ -74,7 +75,7 @@ class Services:
     broker: Broker
     ledger: Ledger
     keyring: Keyring
-    wakeups: Wakeups
+    waker: Waker
     tasks: TaskService
     streams: StreamService
     control: ControlService
@@ -93,7 +94,7 @@ class Services:
         """Let what has begun end, then disconnect."""
         await self.streams.feed.close()
         await self.tasks.close()
-        self.wakeups.close()
+        self.waker.close()
         self.keyring.close()
         self.ledger.close()
         self.broker.close()
@@ -112,19 +113,19 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     )
     broker = Broker(stores.broker_url, client_name="ledgerq-api")
     ledger = Ledger(database, timeout=settings.ledger_timeout)
-    wakeups = Wakeups(ledger, broker)
+    waker = Waker(lambda: ledger.rows(slots_by_queue()), Broker(stores.broker_url, client_name="ledgerq-api"))
     catalogue = CatalogueSource(ledger)
     reader = TaskReader(ledger)
-    acceptance = Acceptance(database, wakeups, timeout=settings.ledger_timeout)
+    acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout)
     return Services(
         database=database,
         broker=broker,
         ledger=ledger,
         keyring=Keyring(ledger, is_open=settings.is_open),
-        wakeups=wakeups,
+        waker=waker,
         tasks=TaskService(ledger, catalogue, acceptance, reader),
         streams=StreamService(reader, Feed(ledger)),
-        control=ControlService(ledger, catalogue, acceptance, wakeups),
+        control=ControlService(ledger, catalogue, acceptance, waker),
         task_types=TaskTypeService(ledger, catalogue),
         health=HealthService(ledger, broker),
         queues=QueueService(ledger),

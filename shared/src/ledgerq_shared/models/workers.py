@@ -35,6 +35,11 @@ class Worker(LedgerTable, table=True):
     stopping: bool = Field(
         sa_column_kwargs={"server_default": text("false")}, description="Whether it claims nothing more."
     )
+    ticket_lists: bool = Field(
+        sa_column_kwargs={"server_default": text("false")},
+        description="Whether it takes tickets from ticket lists; false: its release is older, and its tickets lie in the "
+        "list that is called as the queue.",
+    )
     ended_at: datetime | None = Field(
         sa_type=Moment, description="When it stopped or was declared dead; null: it lives."
     )

@@ -90,16 +90,16 @@ def what_to_do(*, ahead: float) -> Statement:
 
 
 def count_ready(*, up_to: int) -> Statement:
-    """Rows ``(queue, ready, slots)``: each queue that live workers serve, is not paused and has ready tasks, how many of
-    them (counted up to ``up_to``), and how many slots of live workers serve it.
+    """Rows ``(queue, ready)``: each queue that live workers serve, is not paused and has ready tasks, and how many of them
+    (counted up to ``up_to``).
 
     Goes by who serves, for anybody may submit to as many queues as there are names. A worker that comes wakes its own.
     """
     return Statement(
         """
-        SELECT s.queue, r.ready, s.slots
-        FROM (SELECT q AS queue, sum(w.slots)::integer AS slots FROM worker w, unnest(w.queues) AS q
-              WHERE w.ended_at IS NULL AND NOT w.stopping GROUP BY q) AS s
+        SELECT s.queue, r.ready
+        FROM (SELECT DISTINCT q AS queue FROM worker w, unnest(w.queues) AS q
+              WHERE w.ended_at IS NULL AND NOT w.stopping) AS s
         CROSS JOIN LATERAL (
           SELECT count(*) AS ready FROM (SELECT FROM ready WHERE ready.queue = s.queue LIMIT %(limit)s) AS found) AS r
         WHERE r.ready > 0 AND NOT EXISTS (SELECT FROM queue WHERE queue.name = s.queue AND queue.paused)
@@ -109,10 +109,14 @@ def count_ready(*, up_to: int) -> Statement:
 
 
 def slots_by_queue() -> Statement:
-    """Rows ``(queue, slots)``: slots of live workers per queue that any of them serves."""
+    """Rows ``(queue, slots, old_slots)``: slots of live workers per queue that any of them serves; ``old_slots`` are those
+    of nodes that take no tickets from ticket lists (releases before migration 0011).
+    """
     return Statement(
         """
-        SELECT q, sum(slots)::integer FROM worker w, unnest(w.queues) AS q
+        SELECT q, coalesce(sum(slots) FILTER (WHERE ticket_lists), 0)::integer,
+               coalesce(sum(slots) FILTER (WHERE NOT ticket_lists), 0)::integer
+        FROM worker w CROSS JOIN unnest(w.queues) AS q
         WHERE w.ended_at IS NULL AND NOT w.stopping GROUP BY q
         """,
         {},

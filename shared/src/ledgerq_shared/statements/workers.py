@@ -38,9 +38,10 @@ def register_worker(
     return Statement(
         f"""
         WITH made AS (
-          INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, started_at, beat_at, lease_until)
+          INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, ticket_lists,
+                              started_at, beat_at, lease_until)
           VALUES (%(id)s::uuid, %(name)s, %(host)s, %(pid)s, %(pool)s, %(slots)s, %(queues)s::text[],
-                  %(task_types)s::text[], now(), now(), now() + %(lease)s * interval '1 second')
+                  %(task_types)s::text[], true, now(), now(), now() + %(lease)s * interval '1 second')
         ), known AS (
           INSERT INTO queue (name) SELECT unnest(%(queues)s::text[]) ON CONFLICT DO NOTHING
         ), freed AS (

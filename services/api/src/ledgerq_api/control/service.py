@@ -19,7 +19,6 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks.acceptance import Acceptance, Submission
 from ledgerq_api.tasks.reading import not_found, own_id
 from ledgerq_api.tasks.service import checked_key
-from ledgerq_api.wakeups import Wakeups
 from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import (
@@ -40,6 +39,7 @@ from ledgerq_shared.statements.submit import KeyedSubmit
 from ledgerq_shared.statements.unique import retake_key
 from ledgerq_shared.states import STARTABLE, State
 from ledgerq_shared.submitting import Existing
+from ledgerq_shared.waking import Waker
 
 log = structlog.get_logger()
 
@@ -60,11 +60,11 @@ _MOST_READY = 1000
 class ControlService:
     """Cancels, repeats and explains tasks; pauses queues. ``actor`` is who asks for it, for the event log and the log."""
 
-    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, wakeups: Wakeups) -> None:
+    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, waker: Waker) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
         self._acceptance = acceptance
-        self._wakeups = wakeups
+        self._waker = waker
 
     async def cancel(self, task_id: str, body: schemas.CancelBody, *, actor: str) -> schemas.CancelAnswer:
         """Cancel a task that has not ended.
@@ -135,7 +135,7 @@ class ControlService:
 
         queue = await self._change(work)
         if queue is not None:
-            self._wakeups.send({queue: 1})
+            self._waker.wake({queue: 1})
         return schemas.RetryAnswer(task_id=task_id, status=State.PENDING)
 
     async def rerun(
@@ -201,7 +201,7 @@ class ControlService:
 
         ready = await self._change(work)
         if ready:
-            self._wakeups.send({queue: ready})
+            self._waker.wake({queue: ready})
         return schemas.QueueState(name=queue, paused=False)
 
     async def _own_id(self, task_id: str) -> str:

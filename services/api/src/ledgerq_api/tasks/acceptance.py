@@ -15,7 +15,6 @@ import psycopg2
 
 from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, no_answer
-from ledgerq_api.wakeups import Wakeups
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import (
@@ -32,6 +31,7 @@ from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, find_keys, keep_answer, redirect_keys, reserve_keys
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import Existing, submit
+from ledgerq_shared.waking import Waker
 
 T = TypeVar("T")
 
@@ -71,9 +71,9 @@ class Acceptance:
         timeout: seconds after which a caller is answered whatever PostgreSQL does.
     """
 
-    def __init__(self, database: Database, wakeups: Wakeups, *, timeout: float) -> None:
+    def __init__(self, database: Database, waker: Waker, *, timeout: float) -> None:
         self._database = database
-        self._wakeups = wakeups
+        self._waker = waker
         self._timeout = timeout
         self._lock = threading.Lock()
         # Threads of their own: a large batch must not make single submits wait, nor the reverse. Batches have two, so that
@@ -174,7 +174,7 @@ class Acceptance:
     def _committed(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
         """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger."""
         outcome, ready = until_known(lambda is_repeated: commit(not is_repeated), seconds=_RESEND_FOR)
-        self._wakeups.send(ready)
+        self._waker.wake(ready)
         return outcome
 
     def _commit(

@@ -1,86 +1,202 @@
-"""Adoption: a message that a plain Celery producer sent becomes a task of the ledger, and is then acknowledged.
+"""Adoption: messages that plain Celery producers sent become tasks of the ledger, and share everything from there on.
 
-It shares everything from there on: claim, run, record. While PostgreSQL is away the message stays unacknowledged and is
-tried again; adopting it twice changes nothing, for it keeps its Celery id.
+They lie in the list that is called as the queue. Nobody consumes it as Celery does, one by one as slots are free: a thread
+reads the oldest messages, has the ledger accept them, and only then removes them, in batches, whatever the pool does. So
+a message cannot be lost, a backlog of any length holds up no ticket, and adopting twice changes nothing, for a task keeps
+its Celery id. Nodes take turns at a queue, which is a courtesy and no lock.
+
+What cannot be a task is moved, as it is, to the list ``ledgerq.refused:<queue>``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import islice
+from uuid import uuid4
 
+import psycopg2
 import structlog
-from celery import Celery, Task
-from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from celery import Celery
 
+from ledgerq_shared import sqlstates
+from ledgerq_shared.batching import Batcher
+from ledgerq_shared.broker import DRAIN_TASK, TICKETS
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.redis_access import describe
+from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import task_from_message
+from ledgerq_worker.celery.plain_lists import PlainLists, PlainMessage
 from ledgerq_worker.celery.sending import Submitter
 
 log = structlog.get_logger()
 
+#: A queue's messages are looked for by one thread; with more queues than this, threads have several.
+_MOST_THREADS = 8
+#: Seconds: how long a thread with one queue waits for its next message; it looks for those with a priority in between.
+_WAIT = 0.5
+#: How often a thread with several queues looks at them, in seconds.
+_LOOK_EVERY = 0.1
+#: Seconds until the next try while a store is away, or a list cannot be read.
 _TRY_AGAIN_AFTER = 1.0
+#: Messages of one batch: at first, and at most; and bytes that are held in memory at once, about.
+_FIRST_BATCH = 100
+_MOST_AT_ONCE = 1000
+_MOST_BYTES = 4_000_000
+#: Messages that are read before the ledger is given the first of them.
+_CHUNK = 250
+_LONGEST_REASON = 500
 
 
 class Adoption:
-    """Makes the strategy with which Celery's consumer handles messages of the users' tasks.
+    """Adopts what arrives in the node's queues, in threads of its own.
 
     Args:
+        app: whose messages these are.
         submitter: the way into the ledger.
+        queues: that the node serves.
         actor: who submits, for the event log.
     """
 
-    def __init__(self, submitter: Submitter, *, actor: str) -> None:
+    def __init__(self, app: Celery, submitter: Submitter, queues: Sequence[str], *, actor: str) -> None:
+        self._app = app
         self._submitter = submitter
+        # Somebody may have called a queue as a list of tickets: what lies in that list is no message.
+        self._queues = [queue for queue in queues if not queue.startswith(TICKETS)]
         self._actor = actor
+        self._ended = threading.Event()
+        self._accepter = Batcher(self._accept, max_items=_MOST_AT_ONCE // _CHUNK, name="adoption")
 
-    def strategy(self, task: Task, app: Celery, consumer: Any, **_: Any) -> Callable[..., None]:
-        """Celery's ``Task.Strategy`` for one task type."""
+    def start(self) -> None:
+        """Begin; in the process that is to do it."""
+        count = min(len(self._queues), _MOST_THREADS)
+        for number in range(count):
+            share = [_Queue(name) for name in self._queues[number::count]]
+            name = f"adoption-{number}"
+            threading.Thread(target=self._run, args=(share,), name=name, daemon=True).start()
 
-        def handle(
-            message: Any, body: Any, ack: Callable[..., None], reject: Callable[..., None], *_: Any, **__: Any
-        ) -> None:
+    def stop(self) -> None:
+        """Adopt nothing more after the present batch."""
+        self._ended.set()
+
+    def _run(self, share: list[_Queue]) -> None:
+        while not self._ended.is_set():
+            lists = PlainLists(self._app, [queue.name for queue in share])
             try:
-                new = self._parsed(task, app, message, body)
-            except Exception as error:  # whatever a stranger may have put into a message
-                refuse(error, reject)
-            else:
-                adopt(new, ack, reject)
+                lists.open()
+                while not self._ended.is_set():
+                    self._look(lists, share)
+            except Exception as error:  # whatever the transport raises
+                log.warning("worker.adoption.broker_unavailable", error=describe(error))
+                self._ended.wait(_TRY_AGAIN_AFTER)
+            finally:
+                lists.close()
 
-        def adopt(new: NewTask, ack: Callable[..., None], reject: Callable[..., None]) -> None:
-            try:
-                self._submitter.submit(new)
-            except Unavailable as error:
-                log.warning("worker.message.not_adopted_yet", task_type=task.name, error=error.detail)
-                consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack, reject))
-            except Exception as error:
-                if fault_of(error) is Fault.REFUSE:
-                    refuse(error, reject)  # the ledger cannot hold it: it must not end the worker, again and again
-                else:  # nothing that is in the message is to blame
-                    log.error("worker.message.not_adopted_yet", task_type=task.name, error=str(error).strip())
-                    consumer.timer.call_after(_TRY_AGAIN_AFTER, adopt, (new, ack, reject))
-            else:
-                ack(log, consumer.connection_errors)
+    def _look(self, lists: PlainLists, share: list[_Queue]) -> None:
+        """One batch of each queue; if there was none, wait for the next message."""
+        progress = [self._adopt_from(lists, queue) for queue in share]
+        if any(progress):
+            return
+        if len(share) > 1 or None in progress:
+            self._ended.wait(_LOOK_EVERY if len(share) > 1 else _TRY_AGAIN_AFTER)
+        elif not lists.wait_for(share[0].name, _WAIT):
+            self._ended.wait(_LOOK_EVERY)
 
-        def refuse(error: Exception, reject: Callable[..., None]) -> None:
-            log.error("worker.message.refused", task_type=task.name, error=f"{type(error).__name__}: {error}")
-            reject(log, consumer.connection_errors)
+    def _adopt_from(self, lists: PlainLists, queue: _Queue) -> bool | None:
+        """Adopt a batch; false if there is none, None if it is not to be had just now."""
+        try:
+            if not lists.have_messages(queue.name):
+                return False
+            if not lists.take_turn(queue.name, queue.token):
+                return None
+            found = lists.oldest(queue.name, queue.batch)
+            queue.learn(found)
+            self._adopt(lists, queue.name, found)
+        except (Unavailable, psycopg2.Error) as error:
+            log.warning("worker.message.not_adopted_yet", queue=queue.name, error=str(error).strip())
+            return None
+        except Exception as error:
+            if fault_of(error) not in (Fault.REFUSE, Fault.MISTAKE):
+                raise
+            if not queue.is_refused:  # said once
+                log.warning("worker.adoption.list_refused", queue=queue.name, error=describe(error))
+            queue.is_refused = True
+            return None
+        return True
 
-        return handle
+    def _adopt(self, lists: PlainLists, queue: str, found: Sequence[PlainMessage]) -> None:
+        adopted: list[PlainMessage] = []
+        tickets: list[PlainMessage] = []
+        refused: list[PlainMessage] = []
+        accepting: list[Future[list[BaseException | None]]] = []
+        for start in range(0, len(found), _CHUNK):
+            tasks: list[NewTask] = []
+            for message in found[start : start + _CHUNK]:
+                try:
+                    name, headers, body = lists.read(message)
+                    if name == DRAIN_TASK:  # from a process of a release before ticket lists
+                        tickets.append(message)
+                    else:
+                        tasks.append(self._task(queue, message, name, headers, body))
+                        adopted.append(message)
+                except Exception as error:  # whatever a stranger may have put into the list
+                    self._refuse(queue, error)
+                    refused.append(message)
+            accepting.append(self._accepter.submit(tasks))  # the next ones are read while PostgreSQL works
+        outcomes = [outcome for accepted in accepting for outcome in accepted.result()]
+        if blameless := next((outcome for outcome in outcomes if outcome and not _is_refused(outcome)), None):
+            raise blameless  # nothing that is in the messages is to blame: all stay, and are tried again
+        for message, outcome in zip(adopted, outcomes, strict=True):
+            if outcome is not None:  # the ledger cannot hold it, whenever it is tried
+                self._refuse(queue, outcome)
+                refused.append(message)
+        if tickets:
+            self._submitter.wake({queue: len(tickets)})
+        gone = set(map(id, refused))
+        lists.remove(queue, [message for message in found if id(message) not in gone], put_away=refused)
 
-    def _parsed(self, task: Task, app: Celery, message: Any, body: Any) -> NewTask:
-        if body is None and "args" not in message.payload:
-            body, headers = message.payload, message.headers
-        elif "args" in message.payload:
-            body, headers, *_ = hybrid_to_proto2(message, message.payload)
-        else:
-            body, headers, *_ = proto1_to_proto2(message, body)
-        queue = (message.delivery_info or {}).get("routing_key") or app.conf.task_default_queue
+    def _accept(self, chunks: list[list[NewTask]]) -> list[list[BaseException | None]]:
+        outcomes = iter(self._submitter.submit_all([task for chunk in chunks for task in chunk]))
+        return [list(islice(outcomes, len(chunk))) for chunk in chunks]
+
+    def _task(self, queue: str, message: PlainMessage, name: str, headers: dict[str, object], body: object) -> NewTask:
         # Kombu writes 0 where no priority was given, so in a message 0 means "the usual".
-        properties = {**(message.properties or {}), "priority": (message.properties or {}).get("priority") or None}
+        properties = {**message.properties, "priority": message.properties.get("priority") or None}
         return task_from_message(
-            task.name, headers, properties, body, queue=queue, actor=self._actor, timezone=app.timezone
+            name, headers, properties, body, queue=queue, actor=self._actor, timezone=self._app.timezone
         )
+
+    @staticmethod
+    def _refuse(queue: str, error: BaseException) -> None:
+        log.error("worker.message.refused", queue=queue, error=f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+
+
+def _is_refused(outcome: BaseException) -> bool:
+    """Whether the ledger cannot hold this task, whenever it is tried."""
+    return not isinstance(outcome, Unavailable) and sqlstates.fault_of(outcome) is Fault.REFUSE
+
+
+@dataclass
+class _Queue:
+    """A queue, as one thread knows it."""
+
+    name: str
+    #: Says whose turn it is.
+    token: str = field(default_factory=lambda: str(uuid4()))
+    #: How many messages the next batch has.
+    batch: int = _FIRST_BATCH
+    #: Whether it was said that the list cannot be read.
+    is_refused: bool = False
+
+    def learn(self, found: Sequence[PlainMessage]) -> None:
+        """Few large messages at once, or many small ones."""
+        self.is_refused = False
+        size = sum(len(message.raw) for message in found)
+        if size > _MOST_BYTES:
+            self.batch = max(self.batch // 2, 1)
+        elif len(found) == self.batch and size < _MOST_BYTES // 4:
+            self.batch = min(self.batch * 2, _MOST_AT_ONCE)

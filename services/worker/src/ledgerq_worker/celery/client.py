@@ -7,6 +7,7 @@ the worker that takes it adopts it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 
@@ -28,6 +29,7 @@ def install(app: Celery) -> None:
             return
         settings = load(StoreSettings)
         submitter = Submitter(Stores(settings, "ledgerq-client").connect)
+        atexit.register(submitter.close)  # a script may end right after its last `delay`
         install_sender(app, LedgerSender(app, submitter, actor="client", knows=lambda name: _is_ours(app, name)))
         mark_installed(app)
 

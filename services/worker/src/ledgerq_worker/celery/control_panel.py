@@ -29,6 +29,7 @@ from ledgerq_worker.node.slots import SlotTable
 log = structlog.get_logger()
 
 _LIMITS = "limits of tasks stand in their code or in the submit; the ledger keeps them"
+_QUEUES = "LEDGERQ_WORKER_QUEUES says which queues a node serves; pause a queue with POST /queues/{name}/pause"
 _NO_STAMPS = "LedgerQ does not know tasks by stamped headers; cancel them by id"
 
 
@@ -64,6 +65,8 @@ class ControlPanel:
             "time_limit": _always({"error": _LIMITS}),
             "shutdown": self._shut_down,
             "pool_grow": self._grow,
+            "add_consumer": _always({"error": _QUEUES}),
+            "cancel_consumer": _always({"error": _QUEUES}),
             "active": self._active,
             "reserved": _always([]),
             "revoked": _always([]),

@@ -48,6 +48,16 @@ class _WatchfulPool(AsynPool):
             hub.call_later(_LOOK_AGAIN_AFTER, self._look_again, hub, proc, looks - 1)
 
 
+def ready_processes(pool: TaskPool) -> int:
+    """How many of the pool's processes have told that they are ready for work: one may take long to begin.
+
+    From any thread; what changes meanwhile is counted as before or after.
+    """
+    running: AsynPool = pool._pool  # noqa: SLF001
+    waiting = set(running._waiting_to_start)  # noqa: SLF001
+    return sum(process not in waiting and process._is_alive() for process in list(running._pool))  # noqa: SLF001
+
+
 class WatchfulTaskPool(TaskPool):
     """The pool to give to Celery's worker instead of the name ``prefork``."""
 

@@ -17,7 +17,7 @@ import inspect
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from celery import Celery, Task
@@ -37,7 +37,7 @@ from kombu import Producer  # type: ignore[attr-defined]
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.utils.json import dumps
 
-from ledgerq_shared.broker import DRAIN_TASK
+from ledgerq_shared.broker import DRAIN_TASK, ticket_list
 from ledgerq_shared.states import State
 from ledgerq_worker.drain import forks, legs
 from ledgerq_worker.drain.encoding import describe_error, to_json
@@ -384,6 +384,18 @@ def _is_no_ticket(record: logging.LogRecord) -> bool:
     return getattr(record, "data", {}).get("name") != DRAIN_TASK
 
 
+def tell_of_errors(consumer: Any, tell: Callable[[], None]) -> None:
+    """Call ``tell`` whenever Celery's consumer meets an error of the broker's and is about to connect anew."""
+    for name in ("on_connection_error_before_connected", "on_connection_error_after_connected"):
+        celerys: Callable[[Exception], None] = getattr(consumer, name)
+
+        def told(error: Exception, celerys: Callable[[Exception], None] = celerys) -> None:
+            tell()
+            celerys(error)
+
+        setattr(consumer, name, told)
+
+
 def hang_up(consumer: Any) -> None:
     """Shut the sockets down through which Celery's consumer hears of messages: its loop meets an error and connects anew.
 
@@ -420,8 +432,10 @@ def let_channels_close() -> None:
     RedisChannel.close = close  # type: ignore[method-assign]
 
 
-def install_adoption(app: Celery, strategy: Callable[..., Any]) -> None:
-    """Let messages of all other tasks go to ``strategy`` instead of into the pool."""
-    for name, task in app.tasks.items():
-        if name != DRAIN_TASK:
-            task.Strategy = strategy
+def queues_of_tickets(app: Celery, queues: Sequence[str]) -> list[str]:
+    """The queues that Celery's consumer is to take messages from: the lists of tickets, and nothing else."""
+    names = [ticket_list(queue) for queue in queues]
+    for name in names:
+        # Of an exchange of its own: the application's default one may be of another kind.
+        app.amqp.queues.add(name, exchange=name, exchange_type="direct", routing_key=name)
+    return names

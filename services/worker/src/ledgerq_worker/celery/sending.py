@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
@@ -19,8 +19,8 @@ import psycopg2
 import structlog
 from celery import Celery, signals
 
-from ledgerq_shared.batching import Batcher
-from ledgerq_shared.broker import DRAIN_TASK, Broker
+from ledgerq_shared.batching import Batcher, run_flush
+from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import DuplicateTask
 from ledgerq_shared.faults import Fault
@@ -28,6 +28,7 @@ from ledgerq_shared.repeating import until_known
 from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted, submit
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.messages import celery_part, moment, priority_of, task_from_message
 from ledgerq_worker.celery.seams import queue_of
 from ledgerq_worker.drain import legs
@@ -48,10 +49,10 @@ class Submitter:
     """Submits tasks to the ledger and wakes workers. Safe in threads and after a fork.
 
     Args:
-        connect: opens the database and the broker; called once in each process, on first use.
+        connect: opens the database and the way to wake workers; called once in each process, on first use.
     """
 
-    def __init__(self, connect: Callable[[], tuple[Database, Broker]]) -> None:
+    def __init__(self, connect: Callable[[], tuple[Database, Waker]]) -> None:
         self._connect = connect
         self._lock = threading.Lock()
         self._pid = 0
@@ -63,13 +64,34 @@ class Submitter:
             LedgerUnavailable: PostgreSQL is away, or has refused it for a while; nothing was recorded.
             DuplicateTask: another task holds its unique key, and is named; whatever the policy.
         """
+        self._this_process()
+        self._batcher.submit(task).result()
+
+    def submit_all(self, tasks: Sequence[NewTask]) -> list[BaseException | None]:
+        """Accept a batch, in the calling thread; for each its error, or None where it is committed.
+
+        Those errors are `Unavailable` where PostgreSQL is away; anything else means that the ledger cannot hold that task.
+        """
+        self._this_process()
+        return run_flush(self._flush, list(tasks)) if tasks else []
+
+    def wake(self, ready: Mapping[str, int]) -> None:
+        """Workers are to look at queues in which tasks are ready."""
+        self._this_process()
+        self._waker.wake(ready)
+
+    def close(self) -> None:
+        """Send the tickets that are pending."""
+        if self._pid == os.getpid():
+            self._waker.close()
+
+    def _this_process(self) -> None:
         with self._lock:
             if self._pid != os.getpid():
                 # Threads and connections do not survive a fork: every process has its own.
-                self._database, self._broker = self._connect()
+                self._database, self._waker = self._connect()
                 self._batcher: Batcher[NewTask, None] = Batcher(self._flush, max_items=_MAX_BATCH, name="submit")
                 self._pid = os.getpid()
-        self._batcher.submit(task).result()
 
     def _flush(self, tasks: list[NewTask]) -> list[BaseException | None]:
         def once(_: bool) -> Submitted:
@@ -82,8 +104,7 @@ class Submitter:
             if fault_of(error) is Fault.REFUSE:
                 raise  # the batcher finds out whose fault it is
             return [error] * len(tasks)
-        for queue, number in (+ready).items():
-            self._broker.wake(queue, number, 1)
+        self._waker.wake(+ready)
         return [_refusal(others.get(task.id)) for task in tasks]
 
 

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 import structlog
 
-from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
 from ledgerq_shared.statements.recover import read_suspicion
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.low_water import LowWater
 from ledgerq_worker.drain.recorder import Recorder
@@ -39,7 +39,6 @@ class Drain:
         worker: the node's name, for the event log.
         watcher: makes the slot's watcher, given how to hand back what has not begun.
         seconds: how long it may go on before the ticket is passed on.
-        slots: worker slots of this node, to know how many tickets are worth having.
         solitude: keeps suspects apart.
         solitude_of: what a suspect needs, by its deaths and whether a whole node was lost with it.
     """
@@ -48,7 +47,7 @@ class Drain:
         self,
         *,
         database: Database,
-        broker: Broker,
+        waker: Waker,
         table: SlotTable,
         slot: int,
         worker: str,
@@ -57,12 +56,11 @@ class Drain:
         claim_size: ClaimSize,
         watcher: Callable[[Callable[[], None]], Watcher],
         seconds: float,
-        slots: int,
         solitude: Solitude,
         solitude_of: Callable[[int, bool], Kind],
     ) -> None:
         self._database = database
-        self._broker = broker
+        self._waker = waker
         self._table = table
         self._slot = slot
         self._worker = worker
@@ -70,7 +68,6 @@ class Drain:
         self._recorder = recorder
         self._claim_size = claim_size
         self._seconds = seconds
-        self._slots = slots
         self._solitude = solitude
         self._solitude_of = solitude_of
         self._low_water = LowWater()
@@ -103,7 +100,7 @@ class Drain:
                 return
             if time.monotonic() > deadline:
                 self._recorder.flush()
-                self._broker.wake(queue, 1, self._slots)
+                self._waker.wake({queue: 1})
                 return
             self._claim(queue)
 
@@ -217,8 +214,7 @@ class Drain:
             except Unavailable as error:  # doing it twice changes nothing
                 log.warning("worker.hand_back.ledger_unavailable", error=error.detail, tasks=len(tasks))
                 time.sleep(1)
-        for queue in {task.queue for task in tasks}:
-            self._broker.wake(queue, len(tasks), self._slots)
+        self._waker.wake(Counter(task.queue for task in tasks))
 
     def _is_worth_a_look(self, queue: str) -> bool:
         """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""

@@ -20,7 +20,9 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.settings import StoreSettings
+from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import recover_claims
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
 from ledgerq_worker.drain import forks
@@ -51,12 +53,13 @@ class Stores:
     name: str
     debug: bool = False
 
-    def connect(self, size: int = 2) -> tuple[Database, Broker]:
-        """A database pool of ``size`` connections and a broker."""
+    def connect(self, size: int = 2) -> tuple[Database, Waker]:
+        """A database pool of ``size`` connections, and the way to wake workers."""
         database = Database(
             self.settings.database_url, application_name=self.name, size=size, debug=self.debug, keeps_statements=True
         )
-        return database, Broker(self.settings.broker_url, client_name=self.name)
+        broker = Broker(self.settings.broker_url, client_name=self.name)
+        return database, Waker(lambda: database.fetch(slots_by_queue()), broker)
 
 
 class PoolProcess:
@@ -145,7 +148,7 @@ class PoolProcess:
             if self._pid != os.getpid():
                 is_shared = self._settings.worker_pool == "threads"
                 # A slot's own thread and its watcher each need one, now and then at the same time.
-                self._database, self._broker = self._stores.connect(2 * self._settings.slots if is_shared else 2)
+                self._database, self._waker = self._stores.connect(2 * self._settings.slots if is_shared else 2)
                 self._drains: dict[int, Drain] = {}
                 self._threads = itertools.count()
                 self._thread = threading.local()
@@ -186,7 +189,7 @@ class PoolProcess:
         )
         return Drain(
             database=self._database,
-            broker=self._broker,
+            waker=self._waker,
             table=self._table,
             slot=slot,
             worker=settings.name,
@@ -195,7 +198,6 @@ class PoolProcess:
             claim_size=ClaimSize(budget=settings.claim_budget, limit=settings.claim_limit),
             watcher=partial(Watcher, runner, recorder, progress_interval=settings.progress_interval),
             seconds=settings.drain_seconds,
-            slots=settings.slots,
             solitude=Solitude(self._table, slot),
             solitude_of=lambda deaths, is_of_a_node: kind_of(
                 worker_deaths=deaths,

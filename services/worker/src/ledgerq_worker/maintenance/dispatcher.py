@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 
-from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.dispatch import (
     DUTIES,
@@ -14,9 +14,9 @@ from ledgerq_shared.statements.dispatch import (
     expire,
     next_due,
     promote_due,
-    slots_by_queue,
     what_to_do,
 )
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.maintenance.loop import Duty, Round
 
 _BATCH = 1000
@@ -36,25 +36,22 @@ class Promote:
     name = "promote"
     every = math.inf
 
-    def __init__(self, database: Database, broker: Broker) -> None:
+    def __init__(self, database: Database, waker: Waker) -> None:
         self._database = database
-        self._broker = broker
+        self._waker = waker
         self._rest = _MOMENT
 
     def run_once(self) -> int:
         """Promote one batch and wake its queues."""
-        slots: dict[str, int] = {}
         with self._database.transaction() as cursor:
             queues = [row[0] for row in execute(cursor, promote_due(limit=_BATCH))]
             if queues:
-                slots.update(execute(cursor, slots_by_queue()))
                 self._rest = _GATHER
             else:
                 [(seconds,)] = execute(cursor, next_due())
                 self.every = math.inf if seconds is None else max(seconds, self._rest)
                 self._rest = _MOMENT
-        for queue in set(queues) & slots.keys():
-            self._broker.wake(queue, queues.count(queue), slots[queue])
+        self._waker.wake(Counter(queues))
         return len(queues)
 
 
@@ -72,10 +69,10 @@ class Sweep:
     name = "sweep"
 
     def __init__(
-        self, database: Database, broker: Broker, duties: Mapping[str, Duty], promote: Round, *, every: float
+        self, database: Database, waker: Waker, duties: Mapping[str, Duty], promote: Round, *, every: float
     ) -> None:
         self._database = database
-        self._broker = broker
+        self._waker = waker
         self._rounds = {name: Round(duty) for name, duty in duties.items()}
         self._promote = promote
         self.every = every
@@ -85,8 +82,7 @@ class Sweep:
         [found] = self._database.fetch(what_to_do(ahead=self.every))
         is_due = dict(zip(DUTIES, found, strict=True))
         if is_due["wake"]:
-            for queue, ready, slots in self._database.fetch(count_ready(up_to=_COUNT_UP_TO)):
-                self._broker.wake(queue, ready, slots)
+            self._waker.wake(dict(self._database.fetch(count_ready(up_to=_COUNT_UP_TO))))
         if is_due["promote"]:
             self._promote.bring_forward()
         for name, duty in self._rounds.items():

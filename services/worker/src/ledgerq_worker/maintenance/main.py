@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import structlog
 
-from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery import client, seams
 from ledgerq_worker.celery.app import build_app
 from ledgerq_worker.celery.results import Departure
@@ -49,7 +49,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     first_beat(settings.heartbeat_file)
     connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug)
     recovery, _ = connections.connect(1)
-    database, broker = connections.connect(2)
+    database, waker = connections.connect(2)
     pulse = Pulse(settings.lease_seconds / 2)
     leadership = Leadership(recovery, lease=settings.leader_seconds, pulse=pulse)
     app = build_app(stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default")
@@ -64,7 +64,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
         signal.signal(number, lambda *_: ended.set())
     treat_as_sigterm()
     log.info("maintenance.started")
-    work = Work(leadership, _rounds(database, broker, Departure(app, database), settings))
+    work = Work(leadership, _rounds(database, waker, Departure(app, database), settings))
     reap = Reap(
         recovery,
         leadership,
@@ -130,15 +130,15 @@ def _run(
         ended.wait(max(pause, 0.0))
 
 
-def _rounds(database: Database, broker: Broker, departure: Departure, settings: MaintenanceSettings) -> list[Round]:
+def _rounds(database: Database, waker: Waker, departure: Departure, settings: MaintenanceSettings) -> list[Round]:
     """The sweep first."""
     found: dict[str, Duty] = {"expire": Expire(database, every=1.0), "outbox": EmptyOutbox(departure, every=2.0)}
-    promote = Round(Promote(database, broker))
+    promote = Round(Promote(database, waker))
     others: list[Duty] = [
         FoldCounts(database),
         MakePartitions(database),
         ForgetWorkers(database),
         ForgetKeys(database, idempotency_hours=settings.idempotency_hours),
     ]
-    sweep = Round(Sweep(database, broker, found, promote, every=settings.sweep_seconds))
+    sweep = Round(Sweep(database, waker, found, promote, every=settings.sweep_seconds))
     return [sweep, promote, *(Round(duty) for duty in others)]

@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,12 @@ from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.hard_limit import record_hard_limit
-from ledgerq_worker.node.hearing import Deafness
+from ledgerq_worker.node.hearing import Deafness, TicketsSeen
 from ledgerq_worker.node.heartbeat import Heartbeat
 from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lines import Lines, first_line
@@ -80,7 +83,10 @@ class Agent:
     def __init__(self, config: NodeConfig, database: Database, broker: Broker, table: SlotTable) -> None:
         self._config = config
         self._database = database
-        self._broker = broker
+        #: How many slots serve each queue, as when this was last of use; see :meth:`_wake`.
+        self._slots: list[tuple[Any, ...]] = []
+        self._waker = Waker(lambda: self._slots, broker)
+        self._tickets = TicketsSeen(broker, config.queues)
         self._table = table
         self._parent = psutil.Process(config.parent_pid)
         # An agent that replaces one which died goes on under the node's id: its tasks are running under it.
@@ -163,11 +169,7 @@ class Agent:
 
     def _listen(self) -> None:
         """Tell the parent when tickets lie in Redis beside an idle slot, and none is taken."""
-        is_unheard = (
-            self._table.has_idle_slot
-            and not self._table.is_stopping
-            and any(map(self._broker.has_tickets, self._config.queues))
-        )
+        is_unheard = self._table.has_idle_slot and not self._table.is_stopping and self._tickets.look()
         if self._deafness.look(time.monotonic(), taken=self._table.tickets, is_unheard=is_unheard):
             self._table.is_deaf = True
 
@@ -190,11 +192,11 @@ class Agent:
                     lease=config.lease,
                 ),
             )
+            self._slots = execute(cursor, slots_by_queue())
         self._worker_id = self._table.worker_id = worker_id
         self._renewed_at = time.monotonic()
         # A ticket per slot when the node appears: what waits is begun at once, not at the next sweep.
-        for queue in config.queues:
-            self._broker.wake(queue, config.slots, config.slots)
+        self._waker.wake(dict.fromkeys(config.queues, config.slots))
         log.info("worker.registered", worker=config.name, slots=config.slots, queues=config.queues)
 
     def _is_parent_gone(self) -> bool:
@@ -266,6 +268,7 @@ class Agent:
                     actor=self._actor,
                 ),
             )
+            self._slots = execute(cursor, slots_by_queue())
         self._table.enter(record.slot, 0)
         self._wake(rows)
         log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))
@@ -317,15 +320,17 @@ class Agent:
                             actor=self._actor,
                         ),
                     )
+                    self._slots = execute(cursor, slots_by_queue())
                 self._wake(rows)
                 break
             except Unavailable:
                 time.sleep(1)
         self._table.remove()
+        self._waker.close()
 
     def _wake(self, rows: list[tuple[Any, ...]]) -> None:
-        for queue in {queue for _, queue, state in rows if state in ("PENDING", "RETRY")}:
-            self._broker.wake(queue, len(rows), max(self._config.slots, 1))
+        """What was taken back is ready again. Who asks for slots is this thread, which has the only connection."""
+        self._waker.wake(Counter(queue for _, queue, state in rows if state in ("PENDING", "RETRY")))
 
 
 def main() -> None:

@@ -122,7 +122,7 @@ class Node:
                 self._spawn()
         if self.table.is_deaf:
             self.table.is_deaf = False
-            self.ears.cure(self.table.tickets)
+            self.ears.cure(self.table.tickets, self.table.busy_slots)
 
 
 def hostname() -> str:

@@ -160,6 +160,11 @@ class SlotTable:
         return any(self._map[self._at(index) + _DRAINS_AT] for index in range(self.count))
 
     @property
+    def busy_slots(self) -> int:
+        """How many slots there are of which `has_busy_slot` is true."""
+        return sum(self._map[self._at(index) + _DRAINS_AT] != 0 for index in range(self.count))
+
+    @property
     def may_have_suspects(self) -> bool:
         """Whether a slot wants solitude for a suspect, or did: a cheap question to ask before the exact one."""
         return self._map[_SUSPECTS_AT] != 0

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -23,11 +24,12 @@ from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
 from ledgerq_worker.celery.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.onlookers import Pulse
-from ledgerq_worker.celery.prefork import WatchfulTaskPool
+from ledgerq_worker.celery.prefork import WatchfulTaskPool, ready_processes
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.drain.composure import default_in_children, ignore_strays
 from ledgerq_worker.drain.process import PoolProcess, Stores
 from ledgerq_worker.node.agent import NodeConfig
+from ledgerq_worker.node.hearing import Hearing
 from ledgerq_worker.node.heartbeat import first_beat
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
@@ -37,6 +39,11 @@ from ledgerq_worker.settings import WorkerSettings
 
 log = structlog.get_logger()
 
+#: A process of the pool may take so long to begin, in seconds: it may load a model. Celery kills it after four, again and
+#: again.
+_BEGINS_WITHIN = 600.0
+#: Time between two looks whether a node that is to end still runs something, in seconds.
+_LOOK_EVERY = 0.5
 #: A connection to Redis that says nothing for so long, in seconds, is given up: a host, a NAT or a load balancer in
 #: between may have forgotten it, and neither end is told. Celery's own figures leave a worker deaf for up to 51 s, and
 #: hold a slot up for 120 s when it sends a result.
@@ -56,7 +63,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     table = SlotTable.create(settings.slots)
     node = Node(table, _config(app, stores, settings, table))
     sheet = TallySheet(settings.slots)
-    _install(app, stores, settings, logs, node, sheet)
+    adoption = _install(app, stores, settings, logs, node, sheet)
     _configure_celery(app)
     ending = _Ending(node, settings.grace_seconds)
     # Celery would put its own handlers beside ours.
@@ -67,6 +74,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     signals.worker_ready.connect(lambda sender, **_: _open_ears(node, sender, ending), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: flush_spans(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
+    signals.worker_ready.connect(lambda **_: adoption.start(), weak=False)
     try:
         serve(registry_of(node, sheet), load(MetricsSettings))
     except SettingsError:
@@ -81,7 +89,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
             hostname=settings.celery_name,
             pool=WatchfulTaskPool if settings.worker_pool == "prefork" else settings.worker_pool,
             concurrency=settings.slots,
-            queues=settings.queues,
+            queues=seams.queues_of_tickets(app, settings.queues),
             loglevel=logs.log_level.upper(),
             without_mingle=True,
             without_gossip=True,
@@ -92,6 +100,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
         worker.start()
     finally:
         node.stopping()
+        adoption.stop()
         pulse.stop()
         node.stopped()
         flush_spans()
@@ -120,8 +129,8 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
 
 def _install(
     app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node, sheet: TallySheet
-) -> None:
-    """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`."""
+) -> Adoption:
+    """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`. What comes back is to be started."""
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
@@ -135,7 +144,7 @@ def _install(
         app, node.table, lambda: connections.connect(1)[0], hostname=settings.celery_name, actor="celery"
     )
     panel.install()
-    seams.install_adoption(app, Adoption(submitter, actor="celery").strategy)
+    return Adoption(app, submitter, settings.queues, actor="celery")
 
 
 def _configure_celery(app: Celery) -> None:
@@ -147,6 +156,9 @@ def _configure_celery(app: Celery) -> None:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         task_acks_late=False,
+        # Redis may refuse for a while (a replica, a full disk): the consumer connects anew, and does not end the worker.
+        broker_channel_error_retry=True,
+        worker_proc_alive_timeout=max(app.conf.worker_proc_alive_timeout or 0.0, _BEGINS_WITHIN),
         # Celery would ask Redis whether the task has succeeded before; the ledger knows.
         worker_deduplicate_successful_tasks=False,
         worker_send_task_events=False,
@@ -160,8 +172,14 @@ def _configure_celery(app: Celery) -> None:
 
 
 def _open_ears(node: Node, consumer: Any, ending: _Ending) -> None:
-    node.ears.hang_up = partial(seams.hang_up, consumer)
-    node.ears.give_up = ending.begin_in_vain
+    pool, count = consumer.pool, node.table.count
+    is_prefork = isinstance(pool, WatchfulTaskPool)
+    seams.tell_of_errors(consumer, node.ears.met_error)
+    node.ears.hearing = Hearing(
+        hang_up=partial(seams.hang_up, consumer),
+        give_up=ending.begin_in_vain,
+        ready_slots=partial(ready_processes, pool) if is_prefork else lambda: count,
+    )
 
 
 class _Ending:
@@ -180,9 +198,17 @@ class _Ending:
         self.exit_code = 0
 
     def begin_in_vain(self) -> None:
-        """End the node as SIGTERM does, but as a failure."""
-        self.exit_code = 1
-        os.kill(os.getpid(), signal.SIGTERM)
+        """End the node, as a failure, when what runs has ended: nothing of it is to suffer. Meanwhile no more is claimed."""
+        if not self.exit_code:
+            self.exit_code = 1
+            self._node.stopping()
+            threading.Thread(target=self._end_when_idle, name="ending", daemon=True).start()
+
+    def _end_when_idle(self) -> None:
+        while self._node.table.has_busy_slot:
+            time.sleep(_LOOK_EVERY)
+        # The loop that would answer a signal may be gone.
+        self._end_now("it hears nothing and nothing runs any more")
 
     def take_over_signals(self, **_: Any) -> None:
         """Celery ignores a second SIGTERM, so its handler is called through ours. Its SIGHUP would start the program anew

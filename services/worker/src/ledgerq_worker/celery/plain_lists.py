@@ -1,0 +1,153 @@
+"""The lists in which plain Celery's messages lie, as kombu's Redis transport makes them: read without being consumed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from kombu.serialization import prepare_accept_content
+from kombu.utils.json import loads
+
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.redis_access import describe
+from ledgerq_shared.redis_faults import fault_of
+
+log = structlog.get_logger()
+
+#: How the names of the lists begin in which messages lie that cannot be tasks.
+REFUSED = "ledgerq.refused:"
+
+_TURN = "ledgerq.adopting:"
+#: A node that has died in its turn keeps the others waiting for so long, in milliseconds.
+_TURN_MILLISECONDS = 3000
+
+
+class PlainMessage:
+    """An element of a list.
+
+    Attributes:
+        key: the list that it lies in; there is one for each step of priority.
+        raw: the element, as it is.
+        properties: the message's; empty until it is read.
+    """
+
+    __slots__ = ("key", "properties", "raw")
+
+    def __init__(self, key: str, raw: bytes) -> None:
+        self.key = key
+        self.raw = raw
+        self.properties: dict[str, Any] = {}
+
+
+class PlainLists:
+    """The lists of some queues, over a connection of its own.
+
+    Every method may raise whatever the transport raises.
+    """
+
+    def __init__(self, app: Celery, queues: Sequence[str]) -> None:
+        self._app = app
+        self._queues = queues
+        self._connection: Any = None
+        self._accept = prepare_accept_content(app.conf.accept_content)  # type: ignore[no-untyped-call]
+
+    def open(self) -> None:
+        """Connect, and declare the queues: producers may rely on a consumer for their exchanges' bindings."""
+        self._connection = self._app.connection_for_read()
+        self._channel = self._connection.default_channel
+        # Kombu's client puts the application's prefix before the keys of some commands; here it stands before all.
+        self._client = redis.Redis(connection_pool=self._channel.client.connection_pool)
+        self._prefix = getattr(self._channel, "global_keyprefix", "") or ""
+        self._client.ping()
+        for queue in self._queues:
+            try:
+                self._app.amqp.queues[queue].bind(self._channel).declare()
+            except Exception as error:
+                if fault_of(error) in (Fault.REPEAT, Fault.RECONNECT):
+                    raise
+                log.warning("worker.adoption.not_declared", queue=queue, error=describe(error))
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):  # it may be broken
+                self._connection.release()
+
+    def have_messages(self, queue: str) -> bool:
+        """Whether there is a message in one of the queue's lists."""
+        pipeline = self._client.pipeline(transaction=False)
+        for key in self._keys(queue):
+            pipeline.llen(key)
+        return any(pipeline.execute())
+
+    def take_turn(self, queue: str, token: str) -> bool:
+        """Whether whoever holds ``token`` may adopt from this queue for a while."""
+        key = f"{self._prefix}{_TURN}{queue}"
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.set(key, token, nx=True, px=_TURN_MILLISECONDS)
+        pipeline.get(key)
+        is_free, holder = pipeline.execute()
+        if not is_free and holder == token.encode():
+            self._client.pexpire(key, _TURN_MILLISECONDS)
+        return bool(is_free) or holder == token.encode()
+
+    def wait_for(self, queue: str, seconds: float) -> bool:
+        """Wait until there is a message without priority; false at once where the server is too old to be asked.
+
+        What is moved from the end of a list to its own end stays where it is.
+        """
+        [key, *_] = self._keys(queue)
+        try:
+            self._client.blmove(key, key, seconds, "RIGHT", "RIGHT")  # type: ignore[arg-type]
+        except redis.ResponseError as error:
+            if fault_of(error) is Fault.MISTAKE:
+                return False
+            raise
+        return True
+
+    def oldest(self, queue: str, count: int) -> list[PlainMessage]:
+        """Up to so many messages of each of the queue's lists, the oldest first."""
+        keys = self._keys(queue)
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.lrange(key, -count, -1)
+        found = zip(keys, pipeline.execute(), strict=True)
+        return [PlainMessage(key, raw) for key, raws in found for raw in reversed(raws)]
+
+    def remove(self, queue: str, messages: Sequence[PlainMessage], *, put_away: Sequence[PlainMessage]) -> None:
+        """Take messages out of their lists, and those to ``put_away`` into the list of what was refused."""
+        pipeline = self._client.pipeline()
+        for message in put_away:
+            pipeline.lpush(f"{self._prefix}{REFUSED}{queue}", message.raw)
+        for message in (*messages, *put_away):
+            pipeline.lrem(message.key, -1, message.raw)  # type: ignore[arg-type]
+        pipeline.execute()
+
+    def read(self, message: PlainMessage) -> tuple[str, dict[str, Any], Any]:
+        """A message as name, headers and body of protocol 2, whichever protocol it has.
+
+        Raises:
+            Exception: it is no message of a task, in one of many ways.
+        """
+        element = loads(message.raw.decode())  # type: ignore[no-untyped-call]
+        parsed = self._channel.Message(element, channel=self._channel)
+        parsed.accept = self._accept
+        message.properties = parsed.properties or {}
+        payload, headers = parsed.payload, parsed.headers or {}
+        if isinstance(payload, dict):
+            convert = hybrid_to_proto2 if "args" in payload else proto1_to_proto2
+            name = headers.get("task") or payload["task"]
+            body, headers, *_ = convert(parsed, payload)
+        else:
+            name, body = headers["task"], payload
+        if not isinstance(name, str) or not name or not headers.get("id"):
+            raise ValueError("it has no name of a task, or no id")
+        return name, headers, body
+
+    def _keys(self, queue: str) -> list[str]:
+        return [self._prefix + self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps]  # noqa: SLF001

@@ -1,0 +1,62 @@
+"""The one way to wake workers: whoever made tasks ready says how many and where, and knows nothing of slots."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from ledgerq_shared.batching import Batcher
+from ledgerq_shared.broker import Broker, Demand
+
+#: Seconds for which the number of worker slots is believed; only who has something to send asks for it.
+_SLOTS_ARE_FRESH = 2.0
+
+log = structlog.get_logger()
+
+
+class Waker:
+    """Sends tickets by a thread of its own: nobody waits for Redis. A failure is harmless: the sweep finds the tasks.
+
+    Belongs to one process: after a fork make another.
+
+    Args:
+        look_up: the rows of :func:`~ledgerq_shared.statements.dispatch.slots_by_queue`; called in that thread.
+    """
+
+    def __init__(self, look_up: Callable[[], Sequence[tuple[Any, ...]]], broker: Broker) -> None:
+        self._look_up = look_up
+        self._broker = broker
+        self._slots: dict[str, tuple[int, int]] = {}
+        self._slots_at = float("-inf")
+        self._batcher: Batcher[Mapping[str, int], None] = Batcher(self._send, max_items=10_000, name="waker")
+
+    def wake(self, ready: Mapping[str, int]) -> None:
+        """So many tasks have become ready, by queue. Returns at once; may be called from any thread."""
+        if ready:
+            self._batcher.submit(ready)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Send what is pending, and disconnect."""
+        self._batcher.close(timeout)
+        self._broker.close()
+
+    def _send(self, batches: Sequence[Mapping[str, int]]) -> list[None]:
+        total: Counter[str] = Counter()
+        for batch in batches:
+            total.update(batch)
+        slots = self._known_slots()
+        self._broker.wake(*(Demand(queue, ready, *slots.get(queue, (0, 0))) for queue, ready in total.items()))
+        return [None] * len(batches)
+
+    def _known_slots(self) -> dict[str, tuple[int, int]]:
+        if time.monotonic() - self._slots_at > _SLOTS_ARE_FRESH:
+            try:
+                self._slots = {queue: (slots, old) for queue, slots, old in self._look_up()}
+            except Exception as error:  # the last known numbers are near enough
+                log.warning("waker.slots_unknown", error=str(error))
+            self._slots_at = time.monotonic()
+        return self._slots
