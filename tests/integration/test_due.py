@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import psycopg2
 import pytest
 import redis
 
@@ -15,13 +16,15 @@ from ledgerq_shared.broker import Broker, ticket_list
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.dispatch import slots_by_queue, what_to_do
+from ledgerq_shared.statements.claim import hand_back
+from ledgerq_shared.statements.dispatch import DUTIES, promote_due, slots_by_queue, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
+from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.maintenance.dispatcher import Promote, Sweep
 from ledgerq_worker.maintenance.loop import Round
 from tests.support import databases, wait
-from tests.support.lives import registration
+from tests.support.lives import Worker, registration
 
 if TYPE_CHECKING:
     from tests.support.stack import Stack
@@ -114,3 +117,29 @@ def test_a_look_at_what_to_do_reads_no_table_of_waiting_tasks_whole_even_without
         )
         plan = execute(cursor, Statement(f"EXPLAIN {look.sql}", look.params))
     assert not [line for (line,) in plan if "Seq Scan on held" in line]
+
+
+def test_what_is_held_for_want_of_a_worker_that_registers_meanwhile_becomes_ready(ledger: Database, database: str):
+    """A worker hands a strange task back, and before its commit another one registers that knows it."""
+    task = NewTask(new_task_id(), "new.type", "default", "{}")
+    with ledger.transaction() as cursor:
+        execute(cursor, submit_tasks([task]))
+    with Worker(database) as old, psycopg2.connect(database) as handing_back, handing_back.cursor() as cursor:
+        [claimed] = old.claim().values()
+        assert execute(cursor, hand_back({str(task.id): claimed.claim_no}, reason="no_worker"))
+        with ledger.transaction() as other:
+            execute(
+                other,
+                register_worker(worker_id=uuid4(), name="new", host="h", pid=1, pool="prefork", slots=1, queues=["default"],
+                                task_types=["new.type"], lease=60.0),
+            )  # fmt: skip
+        handing_back.commit()
+        assert databases.rows(database, "SELECT reason FROM held") == [("no_worker",)]
+        [seen] = ledger.fetch(what_to_do(ahead=0.0))
+        assert seen[DUTIES.index("promote")]
+        with ledger.transaction() as other:
+            assert execute(other, promote_due(limit=10)) == [("default",)]
+    handing_back.close()
+    assert databases.rows(database, _READY) == [(str(task.id),)]
+    [seen] = ledger.fetch(what_to_do(ahead=0.0))
+    assert not seen[DUTIES.index("promote")]

@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 
 from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements import partitions
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
@@ -141,7 +142,7 @@ def test_whoever_comes_between_the_steps_waits_for_nothing_and_they_go_on_afterw
         """It gives way, and then it is done."""
         with psycopg2.connect(database) as dump, dump.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM task_event")
-            with pytest.raises(psycopg2.errors.LockNotAvailable):
+            with pytest.raises(LedgerUnavailable):
                 ledger.fetch(statement)
             _submit(ledger)
         dump.close()

@@ -92,3 +92,16 @@ def test_of_a_lost_node_only_what_had_begun_is_charged_or_ended(database, reap):
     assert suspicion["begun again"] == (1, True)
     assert suspicion["waiting again"] == (0, False)
     connections.close()
+
+
+def test_promise_3_a_node_whose_row_somebody_has_locked_holds_up_no_other(database, reap):
+    with Worker(database) as first, Worker(database, name="node-2:1") as second:
+        databases.execute(database, "UPDATE worker SET lease_until = now() - interval '1 second'")
+        for locked, free in ((first, second), (second, first)):
+            with psycopg2.connect(database) as stranger, stranger.cursor() as cursor:
+                cursor.execute("SELECT FROM worker WHERE id = %s FOR UPDATE", (str(locked.id),))
+                reap.run_once()
+                ended = dict(databases.rows(database, "SELECT id::text, ended_why FROM worker"))
+                assert ended[str(free.id)] == "lost"
+            stranger.close()
+            databases.execute(database, "UPDATE worker SET ended_at = NULL, ended_why = NULL")

@@ -1,12 +1,15 @@
 """``ledgerq-migrate upgrade | check | wait``: bring the ledger's tables to this release's revision.
 
-Safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to do.
+Safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to do. Safe
+beside everybody's work: each migration is a transaction (or several, :mod:`ledgerq_shared.migrations.online`) that waits for
+a lock only for a moment, because everybody else waits behind it; then it gives way and is tried again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -19,23 +22,79 @@ from alembic.script import ScriptDirectory
 
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
+#: Arbitrary, but the same for every process that migrates: several starting at once wait for one another.
+_MIGRATION_LOCK = 7_233_519_004
+_LOOK_EVERY, _SAY_EVERY = 0.3, 10.0
+#: SQLSTATEs of a lock that was not to be had, a deadlock, and a statement that would have held one for too long.
+_CANCELED = "57014"
+_AGAIN = ("55P03", "40P01", _CANCELED)
+#: So often a statement may be slow because the machine is busy.
+_TOO_LONG = 20
+
 app = typer.Typer(
     help="Bring the ledger's tables to this release's revision.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
 
-def upgrade(database_url: str) -> tuple[str | None, str]:
-    """Run what is missing; returns the revision before (null: empty database) and after."""
+def upgrade(database_url: str, say: Callable[[str], None] = lambda _: None) -> tuple[str | None, str]:
+    """Run what is missing; returns the revision before (null: empty database) and after.
+
+    Args:
+        say: told, now and then, what a migration waits for.
+    """
     engine = _engine(database_url)
-    with engine.connect() as connection:
-        before = _current(connection)
-        connection.rollback()
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
+    with _alone(engine):
+        with engine.connect() as connection:
+            before = _current(connection)
+        for revision in _missing(before):
+            _run_patiently(engine, revision, is_first=before is None, say=say)
     engine.dispose()
     return before, head()
+
+
+@contextlib.contextmanager
+def _alone(engine: sqlalchemy.Engine) -> Iterator[None]:
+    """Nobody else migrates meanwhile: a transaction of its own holds the lock. Who waits for it asks again and again, as a
+    statement that waits would be waited for by an index that is built concurrently.
+    """
+    with engine.connect() as connection:
+        while not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})").scalar():
+            connection.rollback()
+            time.sleep(_LOOK_EVERY)
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield
+
+
+def _missing(before: str | None) -> list[str]:
+    """The revisions to come, the first one first; none if the database has one of a later release."""
+    revisions = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+    if before is None:
+        return revisions
+    return revisions[revisions.index(before) + 1 :] if before in revisions else []
+
+
+def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, say: Callable[[str], None]) -> None:
+    """One migration, until it has got its locks."""
+    began, said, too_long = time.monotonic(), time.monotonic(), 0
+    while True:
+        config = _config()
+        try:
+            with engine.connect() as connection:
+                config.attributes.update(connection=connection, is_brief=not is_first)
+                command.upgrade(config, revision)
+                connection.commit()
+                return
+        except sqlalchemy.exc.DBAPIError as error:
+            code = getattr(error.orig, "pgcode", None)
+            too_long += code == _CANCELED
+            if code not in _AGAIN or too_long > _TOO_LONG:
+                raise
+        if time.monotonic() - said > _SAY_EVERY:
+            said = time.monotonic()
+            say(
+                f"revision {revision} has waited {said - began:.0f} s for somebody's lock; nobody waits for it meanwhile"
+            )
+        time.sleep(_LOOK_EVERY)
 
 
 def current(database_url: str) -> str | None:
@@ -58,7 +117,7 @@ def head() -> str:
 @app.command("upgrade")
 def upgrade_command() -> None:
     """Run the missing migrations."""
-    before, after = _or_exit(lambda: upgrade(load(StoreSettings).database_url))
+    before, after = _or_exit(lambda: upgrade(load(StoreSettings).database_url, lambda line: typer.echo(line, err=True)))
     typer.echo(f"ledger is at revision {after}" + ("" if before == after else f" (was {before or 'empty'})"))
 
 
@@ -130,11 +189,19 @@ def _current(connection: sqlalchemy.Connection) -> str | None:
 
 def _engine(database_url: str) -> sqlalchemy.Engine:
     # The driver is named: SQLAlchemy's default for a plain postgresql:// URL is another one.
-    return sqlalchemy.create_engine(
+    engine = sqlalchemy.create_engine(
         "postgresql+psycopg2://" + database_url.split("://", 1)[1],
         poolclass=sqlalchemy.NullPool,
         connect_args={"application_name": "ledgerq-migrate", "connect_timeout": 5},
     )
+    sqlalchemy.event.listen(engine, "begin", _wait_briefly)
+    return engine
+
+
+def _wait_briefly(connection: sqlalchemy.Connection) -> None:
+    """Of every transaction: it gives way to whoever has a lock."""
+    if not connection.connection.autocommit:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0")
 
 
 def main() -> None:

@@ -26,8 +26,7 @@ def make_next_partition(database: Database, *, days_ahead: int) -> bool:
     """One step towards a partition for each day of so many from today on; returns whether there may be another.
 
     Raises:
-        psycopg2.errors.LockNotAvailable: somebody reads the event log; try again later.
-        LedgerUnavailable: PostgreSQL is away.
+        LedgerUnavailable: PostgreSQL is away; or (``is_busy``) somebody reads the event log: try again later.
     """
     days = database.fetch(missing_event_days(days_ahead=days_ahead))
     if not days:

@@ -47,9 +47,9 @@ class _CountingDatabase(Database):
 
     asked: Counter[str | None]
 
-    def fetch(self, statement: Statement, timeout: float = 30.0) -> list[tuple[Any, ...]]:
+    def fetch(self, statement: Statement, timeout: float = 30.0, *, writes: bool = False) -> list[tuple[Any, ...]]:
         self.asked[statement.name] += 1
-        return super().fetch(statement, timeout)
+        return super().fetch(statement, timeout, writes=writes)
 
 
 @pytest.fixture

@@ -5,21 +5,37 @@ from __future__ import annotations
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import FOUND, TOLD
-from ledgerq_shared.statements.times import LATEST
+from ledgerq_shared.statements.times import LATEST, PLACE
 from ledgerq_shared.statements.unique import FREED
+
+#: The held task ``h`` is known to the worker ``w``, which came not long ago. Who held it for want of a worker may not have
+#: seen the other register, nor the other have seen it held: both look at what is committed, and neither waits.
+_IS_KNOWN = """
+  w.ended_at IS NULL AND w.started_at > now() - interval '1 minute'
+  AND h.reason = 'no_worker' AND h.task_type = ANY (w.task_types) AND h.queue = ANY (w.queues)"""
 
 
 def promote_due(*, limit: int) -> Statement:
-    """Make ready what has waited long enough, the longest overdue first. Rows: ``(queue,)``, one per task."""
+    """Make ready what has waited long enough, the longest overdue first, and what was held for want of a worker that has
+    come just then. Rows: ``(queue,)``, one per task.
+    """
     return Statement(
-        """
+        f"""
         WITH due AS (
           DELETE FROM held WHERE task_id = ANY (ARRAY(
             SELECT task_id FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
           RETURNING *
+        ), known AS (
+          DELETE FROM held WHERE task_id = ANY (ARRAY(
+            SELECT h.task_id FROM worker w, held h WHERE {_IS_KNOWN} LIMIT %(limit)s FOR UPDATE OF h SKIP LOCKED))
+          RETURNING *
         )
         INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
-        SELECT task_id, queue, priority, until, task_type, alone, expires_at FROM due RETURNING queue
+        SELECT task_id, queue, priority, until, task_type, alone, expires_at FROM due
+        UNION ALL
+        SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type, known.alone, t.expires_at
+        FROM known JOIN task t ON t.id = known.task_id
+        RETURNING queue
         """,
         {"limit": limit},
     )
@@ -78,9 +94,10 @@ def what_to_do(*, ahead: float) -> Statement:
     takes a third of them for past.
     """
     return Statement(
-        """
+        f"""
         SELECT (SELECT queue FROM ready ORDER BY queue LIMIT 1) IS NOT NULL,
-               (SELECT min(until) FROM held) <= now() + %(ahead)s::float8 * interval '1 second',
+               (SELECT min(until) FROM held) <= now() + %(ahead)s::float8 * interval '1 second'
+               OR EXISTS (SELECT FROM worker w, held h WHERE {_IS_KNOWN}),
                least((SELECT min(expires_at) FROM ready), (SELECT min(expires_at) FROM held)) <= now(),
                EXISTS (SELECT FROM outbox)
         """,

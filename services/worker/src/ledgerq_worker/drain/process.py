@@ -52,11 +52,18 @@ class Stores:
     #: Shown in ``pg_stat_activity`` and ``CLIENT LIST``.
     name: str
     debug: bool = False
+    #: How long a statement waits for a lock, in seconds.
+    lock_timeout: float = 3.0
 
     def connect(self, size: int = 2) -> tuple[Database, Waker]:
         """A database pool of ``size`` connections, and the way to wake workers."""
         database = Database(
-            self.settings.database_url, application_name=self.name, size=size, debug=self.debug, keeps_statements=True
+            self.settings.database_url,
+            application_name=self.name,
+            size=size,
+            debug=self.debug,
+            lock_timeout=self.lock_timeout,
+            keeps_statements=True,
         )
         broker = Broker(self.settings.broker_url, client_name=self.name)
         return database, Waker(lambda: database.fetch(slots_by_queue()), broker)

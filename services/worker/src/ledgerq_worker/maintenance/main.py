@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from ledgerq_shared.database import Database
-from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
@@ -37,6 +37,8 @@ from ledgerq_worker.settings import MaintenanceSettings
 log = structlog.get_logger()
 
 _TRY_AGAIN_AFTER = 0.5
+#: Nothing here waits longer for somebody's lock, in seconds: the duty gives way to the others and tries again.
+_LOCK_TIMEOUT = 1.0
 #: How long the end waits for the duty that runs, in seconds.
 _FAREWELL = 2.0
 #: A round may have much to do, and a PostgreSQL that hangs holds one up for a while; one that takes longer than this, in
@@ -47,7 +49,7 @@ _STUCK_AFTER = 300.0
 def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: LogSettings) -> None:
     """Until SIGTERM or SIGINT."""
     first_beat(settings.heartbeat_file)
-    connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug)
+    connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug, lock_timeout=_LOCK_TIMEOUT)
     recovery, _ = connections.connect(1)
     database, waker = connections.connect(2)
     pulse = Pulse(settings.lease_seconds / 2)
@@ -124,8 +126,9 @@ def _run(
             pause = due_at - time.monotonic()
         except Unavailable as error:
             log.warning("maintenance.ledger_unavailable", error=error.detail)
-            leadership.lost_touch()
-            metrics.leads.set(0)
+            if not (isinstance(error, LedgerUnavailable) and error.is_busy):  # it does answer
+                leadership.lost_touch()
+            metrics.leads.set(leadership.is_leading)
             pause = _TRY_AGAIN_AFTER
         ended.wait(max(pause, 0.0))
 

@@ -9,6 +9,7 @@ import psycopg2
 import structlog
 
 from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
 from ledgerq_worker.maintenance.leader import Leadership
@@ -79,7 +80,9 @@ class Reap:
                         actor="maintenance",
                     ),
                 )
-        except psycopg2.Error as error:
+        except (psycopg2.Error, LedgerUnavailable) as error:
+            if isinstance(error, LedgerUnavailable) and not error.is_busy:
+                raise
             log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
             return 0
         log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))

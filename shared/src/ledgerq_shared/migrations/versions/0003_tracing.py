@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from alembic import op
 
+from ledgerq_shared.migrations.online import build_index
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# The index does not hurt HOT updates: `worker_deaths` changes only when a worker has died.
-_UPGRADE = """
-ALTER TABLE task ADD COLUMN trace text COLLATE "C";
-CREATE INDEX ix_task_worker_deaths ON task (id) WHERE worker_deaths > 0;
-"""
-
 
 def upgrade() -> None:
     """Only a new column and an index: older code goes on working."""
-    op.get_bind().exec_driver_sql(_UPGRADE)
+    op.get_bind().exec_driver_sql('ALTER TABLE task ADD COLUMN IF NOT EXISTS trace text COLLATE "C"')
+    # It does not hurt HOT updates: `worker_deaths` changes only when a worker has died.
+    build_index("ix_task_worker_deaths", "task (id) WHERE worker_deaths > 0")
 
 
 def downgrade() -> None:

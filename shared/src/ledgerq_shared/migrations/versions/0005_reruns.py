@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from ledgerq_shared.migrations.online import build_index
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -12,7 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Only an index, of the few tasks that repeat another: older code goes on working."""
-    op.get_bind().exec_driver_sql("CREATE INDEX ix_task_rerun_of ON task (rerun_of, id) WHERE rerun_of IS NOT NULL")
+    build_index("ix_task_rerun_of", "task (rerun_of, id) WHERE rerun_of IS NOT NULL")
 
 
 def downgrade() -> None:
