@@ -20,7 +20,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-chaos test-old test-alerts test-browser test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
+.PHONY: help run test test-chaos test-old test-collations test-alerts test-browser test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as prin
 
 test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 with Redis 6.2; ARGS="tests/model -x" for a part
 	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-old $(ARGS)
+
+test-collations: $(DEVELOPMENT) ## what depends on the order of text, on databases that sort as ICU and as en_US do; ARGS="tests/model -x" for a part
+	LEDGERQ_TEST_COLLATION=icu $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(or $(ARGS),tests/integration tests/migrations tests/model)
+	@if locale -a 2>/dev/null | grep -qi '^en_US.utf-\?8$$'; then \
+	  LEDGERQ_TEST_COLLATION=en_US $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(or $(ARGS),tests/integration tests/migrations tests/model); \
+	else echo "SKIPPED: this machine has no en_US.UTF-8 (Debian: apt-get install locales && localedef -i en_US -f UTF-8 en_US.UTF-8); ICU's en-US sorts alike"; fi
 
 test-alerts: $(DEVELOPMENT) ## cause each alert's condition on a running stack with a real Prometheus
 	$(BIN)/python -m pytest -q tests/alerts $(ARGS)

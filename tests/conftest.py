@@ -43,6 +43,11 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["ledgerq_run"] = str(node.config.stash[_RUN])
 
 
+def pytest_report_header() -> list[str]:
+    """Which order of text this run's databases have, where it is not the server's own."""
+    return [f"databases: {databases.COLLATIONS[databases.COLLATION]}"] if databases.COLLATION else []
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The controller ends everything that the run has started."""
     if not hasattr(config, "workerinput"):

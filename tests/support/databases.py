@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 TEMPLATE = "ledgerq_template"
 
+#: How a database may sort text: as the server does (the embedded one by "C"), as ICU does, as the system's library does.
+COLLATIONS = {
+    "": "",
+    "icu": "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US'",
+    "en_US": "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'en_US.UTF-8'",
+}
+#: That of this run's databases.
+COLLATION = os.environ.get("LEDGERQ_TEST_COLLATION", "")
+
 #: What operators set for a role or a database, all at once: none of it may change anything.
 OPERATORS = {
     "lock_timeout": "10ms",
@@ -48,7 +57,7 @@ def migrated_template(folder: Path, postgres_url: str) -> str:
     with locked(folder / "template.lock"):
         if not done.exists():
             execute(postgres_url, f"DROP DATABASE IF EXISTS {TEMPLATE}")
-            execute(postgres_url, f"CREATE DATABASE {TEMPLATE}")
+            create_named(postgres_url, TEMPLATE, COLLATION)
             migrate(on_server(postgres_url, TEMPLATE))
             done.touch()
     return TEMPLATE
@@ -64,11 +73,19 @@ def migrate(database_url: str) -> None:
     )
 
 
-def create(postgres_url: str, *, template: str = "template1") -> str:
-    """Make a database of a new name; return its URL."""
+def create(postgres_url: str, *, template: str | None = None, collation: str = "") -> str:
+    """Make a database of a new name; return its URL. Without a template it is empty, and sorts by ``collation``."""
     name = f"test_{uuid.uuid4().hex}"
-    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    if template is None:
+        create_named(postgres_url, name, collation or COLLATION)
+    else:
+        execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     return on_server(postgres_url, name)
+
+
+def create_named(postgres_url: str, name: str, collation: str) -> None:
+    """An empty database that sorts text by ``collation``, a key of :data:`COLLATIONS`."""
+    execute(postgres_url, f"CREATE DATABASE {name} {COLLATIONS[collation]}")
 
 
 def drop(postgres_url: str, url: str) -> None:

@@ -1,7 +1,7 @@
 """Submit tasks in the caller's transaction: one statement for all, and what unique keys need beyond it.
 
 Tasks that share a key are taken in their order, as if each had come alone. Only ``replace`` where the key is taken needs
-further statements; who merely finds the key taken is answered by the first.
+further statements, as many for a thousand as for one; who merely finds the key taken is answered by the first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from uuid import UUID
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import DuplicateTask
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
-from ledgerq_shared.statements.unique import SubmitRow, submit_unique_tasks, take_over
+from ledgerq_shared.statements.unique import (
+    SubmitRow,
+    free_keys,
+    give_way,
+    submit_replaced,
+    submit_unique_tasks,
+    take_over,
+)
 from ledgerq_shared.states import FINAL, State
 
 #: What a submit may ask for where its unique key is taken; the first is what happens unless it says.
@@ -50,64 +57,111 @@ def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = Fal
     """
     if all(task.options is None or task.options.unique_key is None for task in tasks):
         return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks, are_new=are_new)))), {})
-    rounds, followers = _arranged(tasks)
+    order = _arranged(list({task.id: task for task in tasks}.values()))
     submitted = Submitted(Counter(), {})
     holders: dict[UUID, Existing] = {}
-    for leaders in rounds:
-        _submit_round(cursor, leaders, submitted, holders)
-    for task, leader in followers:
-        holder = holders.get(leader.id) or Existing(leader.id, State.PENDING)
-        if holder.id != task.id:
-            submitted.others[task.id] = _answer(task, holder)
+    for leaders in (order.first, order.then):
+        if leaders:
+            _submit_round(cursor, leaders, submitted, holders)
+    _submit_replaced(cursor, order.replaced, submitted, holders)
+    for task, leader in order.followers:
+        submitted.others[task.id] = _answer(task, holders.get(leader.id) or Existing(leader.id, State.PENDING))
     return submitted
 
 
-def _arranged(tasks: Sequence[NewTask]) -> tuple[list[list[NewTask]], list[tuple[NewTask, NewTask]]]:
-    """Rounds without a key twice, and who just gets what the task before it with the same key has got."""
-    rounds: list[list[NewTask]] = [[]]
-    followers: list[tuple[NewTask, NewTask]] = []
-    leaders: dict[str, NewTask] = {}
-    depths: dict[str, int] = {}
+class _Order(NamedTuple):
+    """How tasks that share keys are submitted, so that each gets what it would have got alone, in a bounded number of
+    statements, however many there are.
+    """
+
+    #: No two with the same key.
+    first: list[NewTask]
+    #: To be submitted when those are: of each key the last that replaces, where the key's first does not.
+    then: list[NewTask]
+    #: With the task that is to take its key in the end: all others that replace. Each is replaced at once.
+    replaced: list[tuple[NewTask, NewTask]]
+    #: With the task whose answer it gets: all others.
+    followers: list[tuple[NewTask, NewTask]]
+
+
+def _arranged(tasks: Sequence[NewTask]) -> _Order:
+    order = _Order([], [], [], [])
+    chains: dict[str, list[NewTask]] = {}
     for task in tasks:
         key = None if task.options is None else task.options.unique_key
         if key is None:
-            rounds[0].append(task)
-        elif key in leaders and _policy(task) != "replace":
-            followers.append((task, leaders[key]))
+            order.first.append(task)
         else:
-            depth = depths[key] = depths.get(key, -1) + 1
-            if depth == len(rounds):
-                rounds.append([])
-            rounds[depth].append(task)
-            leaders[key] = task
-    return rounds, followers
+            chains.setdefault(key, []).append(task)
+    for chain in chains.values():
+        leader = chain[0]
+        replacing = [task for task in chain if _policy(task) == "replace"]
+        if not replacing or replacing[0] is not leader:
+            order.first.append(leader)
+        if replacing:
+            (order.first if replacing[0] is leader else order.then).append(replacing[-1])
+            order.replaced.extend((task, replacing[-1]) for task in replacing[:-1])
+        for task in chain[1:]:
+            if _policy(task) == "replace":
+                leader = task
+            else:
+                order.followers.append((task, leader))
+    return order
 
 
 def _submit_round(
     cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: dict[UUID, Existing]
 ) -> None:
-    lost = _submit_once(cursor, tasks, submitted)
+    lost: dict[UUID, SubmitRow] = {}
+    accepted = _submit_once(cursor, tasks, submitted, lost)
     contested = [task for task in tasks if (row := lost.get(task.id)) and (row.is_stale or _policy(task) == "replace")]
     if contested:
-        won = {UUID(str(row[0])) for row in execute(cursor, take_over(contested))}
-        for task_id in won:
-            del lost[task_id]
-        lost.update(_submit_once(cursor, [task for task in contested if task.id in won], submitted))
+        execute(cursor, take_over(contested))
+        # Those that have their keys now are accepted; of all others it is told how their holders are now.
+        for task in contested:
+            del lost[task.id]
+        accepted |= _submit_once(cursor, contested, submitted, lost)
+    keys = {task.id: task.options.unique_key for task in tasks if task.options and task.options.unique_key}
+    if vain := {task_id: key for task_id, key in keys.items() if task_id not in accepted and task_id not in lost}:
+        execute(cursor, free_keys(vain))
     for task in tasks:
         if (row := lost.get(task.id)) and row.holder:
             holders[task.id] = Existing(UUID(row.holder), State(row.state or State.PENDING))
             submitted.others[task.id] = _answer(task, holders[task.id])
 
 
-def _submit_once(cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted) -> dict[UUID, SubmitRow]:
-    """Submit; returns what was not accepted, by id."""
-    lost: dict[UUID, SubmitRow] = {}
-    for row in map(SubmitRow._make, execute(cursor, submit_unique_tasks(tasks)) if tasks else ()):
+def _submit_once(
+    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, lost: dict[UUID, SubmitRow]
+) -> set[UUID]:
+    """Submit; returns the ids of what was accepted, and puts what was not into ``lost``."""
+    accepted: set[UUID] = set()
+    for row in map(SubmitRow._make, execute(cursor, submit_unique_tasks(tasks))):
         if row.holder is None:
+            accepted.add(UUID(row.id))
             submitted.ready[row.queue] += row.is_ready
         else:
             lost[UUID(row.id)] = row
-    return lost
+    return accepted
+
+
+def _submit_replaced(
+    cursor: type_cursor,
+    replaced: Sequence[tuple[NewTask, NewTask]],
+    submitted: Submitted,
+    holders: dict[UUID, Existing],
+) -> None:
+    """Accept and end at once what another task of the same submit replaces; or refuse it, where that one was refused."""
+    by: dict[UUID, NewTask] = {}
+    for task, last in replaced:
+        if holder := holders.get(last.id):
+            holders[task.id] = holder
+            submitted.others[task.id] = _answer(task, holder)
+        else:
+            by[task.id] = last
+    if by:
+        rows = execute(cursor, submit_replaced([task for task, _ in replaced if task.id in by]))
+        if new := [UUID(str(task_id)) for (task_id,) in rows]:
+            execute(cursor, give_way([(task_id, by[task_id]) for task_id in new]))
 
 
 def _policy(task: NewTask) -> str:

@@ -29,7 +29,7 @@ def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement:
         INSERT INTO task_type (name, doc, parameters_schema, queue, options, registered_at, updated_at)
         SELECT name, doc, schema::json, queue, options::json, now(), now()
         FROM unnest(%(name)s::text[], %(doc)s::text[], %(schema)s::text[], %(queue)s::text[], %(options)s::text[])
-          AS i(name, doc, schema, queue, options) ORDER BY name
+          AS i(name, doc, schema, queue, options) ORDER BY name COLLATE "C"
         ON CONFLICT (name) DO UPDATE SET doc = excluded.doc, parameters_schema = excluded.parameters_schema,
           queue = excluded.queue, options = excluded.options, updated_at = now()
         WHERE (task_type.doc, task_type.parameters_schema::text, task_type.queue, task_type.options::text)

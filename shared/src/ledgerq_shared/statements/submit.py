@@ -227,13 +227,15 @@ def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
     """Take Idempotency-Keys. Rows: ``(key,)`` of those that were free; run before ``submit_tasks``, same transaction.
 
     A key that another transaction is just taking is waited for; whoever does not get it reads the winner's row with
-    :func:`find_keys` in a statement of its own, so that it sees what the winner committed.
+    :func:`find_keys` in a statement of its own, so that it sees what the winner committed. Is there none, the key was
+    forgotten meanwhile, and is free. Keys are locked in one order, whatever the database's collation is.
     """
     return Statement(
         """
         INSERT INTO idempotency (key, body_sha256, task_id, created_at)
         SELECT key, decode(sha, 'hex'), task_id, now()
-        FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[]) AS i(key, sha, task_id) ORDER BY key
+        FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[]) AS i(key, sha, task_id)
+        ORDER BY key COLLATE "C"
         ON CONFLICT DO NOTHING RETURNING key
         """,
         {

@@ -5,13 +5,15 @@ locks that row, so nothing about its holder's key can change before the submit i
 row itself, whoever has committed it when. Ending a task deletes its row in the same statement (:data:`FREED`).
 
 Order of locks: a submitter locks keys (sorted), then `ready` and `held` without waiting, then tasks that it has taken out
-of these; who ends tasks locks as everybody does and keys last, sorted. Neither waits for what the other can hold.
+of these; who ends tasks locks as everybody does and keys last, sorted. Neither waits for what the other can hold. Sorted
+means by COLLATE "C", the column's, whatever the database's own order is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
@@ -28,7 +30,7 @@ freed AS (
     WHERE k.key = ANY (ARRAY(SELECT unique_key FROM done WHERE unique_key IS NOT NULL AND completed_at IS NOT NULL))
       AND k.task_id = ANY (ARRAY(SELECT id FROM done WHERE unique_key IS NOT NULL))
       AND k.until IS NULL
-    ORDER BY k.key FOR UPDATE))
+    ORDER BY k.key COLLATE "C" FOR UPDATE))
 )"""
 
 
@@ -64,7 +66,7 @@ WITH {INPUT}, taken AS (
   SELECT i.o->>'unique_key', i.id, now() + (i.o->>'unique_ttl')::float8 * interval '1 second' FROM input i
   WHERE i.o->>'unique_key' IS NOT NULL AND (SELECT t.id FROM task t WHERE t.id = i.id) IS NULL
     AND (SELECT t.id FROM task t WHERE t.celery_id = i.o->>'celery_id') IS NULL
-  ORDER BY 1
+  ORDER BY i.o->>'unique_key' COLLATE "C"
   ON CONFLICT (key) DO UPDATE SET
     task_id = CASE WHEN k.until <= now() THEN excluded.task_id ELSE k.task_id END,
     until = CASE WHEN k.until <= now() THEN excluded.until ELSE k.until END
@@ -86,10 +88,10 @@ WHERE w.holder <> w.id
 def take_over(tasks: Sequence[NewTask]) -> Statement:
     """Give the keys of ``tasks`` to them where their holders can go. Rows: ``(id,)`` of those that now have theirs.
 
-    A holder that waits ends as REVOKED, reason ``replaced``; one that has ended just loses the key; one that a worker
-    holds keeps it. To be run after :func:`submit_unique_tasks` in the same transaction, which has locked the keys, and in
-    a statement of its own, which sees where the holders now are. Then submit the winners again. The event names the
-    actor of the task that replaces.
+    A holder that waits ends as REVOKED, reason ``replaced``, where the task's policy is ``replace``; one that has ended
+    just loses the key; all others keep it. To be run after :func:`submit_unique_tasks` in the same transaction, which has
+    locked the keys, and in a statement of its own, which sees where the holders now are. Then submit them again. The
+    event names the actor of the task that replaces.
     """
     options = [task.options for task in tasks]
     return Statement(
@@ -99,22 +101,57 @@ def take_over(tasks: Sequence[NewTask]) -> Statement:
             "key": text_array(option.unique_key if option else None for option in options),
             "ttl": plain_array(option.unique_ttl if option else None for option in options),
             "actor": text_array(task.actor for task in tasks),
+            "replaces": plain_array(bool(option and option.unique_policy == "replace") for option in options),
+            "holder": "{}",
+        },
+    )
+
+
+def submit_replaced(tasks: Sequence[NewTask]) -> Statement:
+    """Accept ``tasks`` whose keys another one holds by now. Rows: ``(id,)`` of those that were not there before.
+
+    Each is to be ended in the same transaction, by :func:`give_way`.
+    """
+    return Statement(_SUBMIT_REPLACED, submit_parameters(tasks))
+
+
+_SUBMIT_REPLACED = f"WITH {INPUT}, {accepted_from('input', with_unique_key=True)} SELECT id FROM new"
+
+
+def give_way(pairs: Sequence[tuple[UUID, NewTask]]) -> Statement:
+    """End tasks that were just accepted, and wait, as REVOKED, reason ``replaced``. Rows: none.
+
+    Args:
+        pairs: the task, and which one replaces it.
+    """
+    return Statement(
+        _TAKE_OVER,
+        {
+            "id": plain_array(by.id for _, by in pairs),
+            "key": "{}",
+            "ttl": "{}",
+            "actor": text_array(by.actor for _, by in pairs),
+            "replaces": plain_array(True for _ in pairs),
+            "holder": plain_array(task_id for task_id, _ in pairs),
         },
     )
 
 
 _TAKE_OVER = f"""
 WITH input AS MATERIALIZED (
-  SELECT i.id, i.key, i.ttl, i.actor, k.task_id AS holder
-  FROM unnest(%(id)s::uuid[], %(key)s::text[], %(ttl)s::float8[], %(actor)s::text[]) AS i(id, key, ttl, actor)
-  CROSS JOIN LATERAL (SELECT task_id FROM unique_key WHERE key = i.key OFFSET 0) k
+  SELECT i.id, i.key, i.ttl, i.actor, i.replaces,
+         coalesce(i.holder, (SELECT k.task_id FROM unique_key k WHERE k.key = i.key)) AS holder
+  FROM unnest(%(id)s::uuid[], %(key)s::text[], %(ttl)s::float8[], %(actor)s::text[], %(replaces)s::boolean[],
+              %(holder)s::uuid[]) AS i(id, key, ttl, actor, replaces, holder)
 ), unready AS (
   DELETE FROM ready WHERE task_id = ANY (ARRAY(
-    SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT holder FROM input)) FOR UPDATE SKIP LOCKED))
+    SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT holder FROM input WHERE replaces))
+    FOR UPDATE SKIP LOCKED))
   RETURNING task_id
 ), unheld AS (
   DELETE FROM held WHERE task_id = ANY (ARRAY(
-    SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT holder FROM input)) FOR UPDATE SKIP LOCKED))
+    SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT holder FROM input WHERE replaces))
+    FOR UPDATE SKIP LOCKED))
   RETURNING task_id
 ), {FOUND}, done AS (
   UPDATE task t SET state = 'REVOKED', completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1
@@ -132,6 +169,21 @@ WITH input AS MATERIALIZED (
 )
 UPDATE unique_key k SET task_id = f.id, until = f.until FROM free f WHERE k.key = f.key RETURNING f.id
 """
+
+
+def free_keys(keys: Mapping[UUID, str]) -> Statement:
+    """Free the ``keys`` (by task id) that were taken for what has become no task: another one has its Celery id. To be run
+    in the transaction that has taken them. Rows: none.
+    """
+    return Statement(
+        """
+        DELETE FROM unique_key WHERE key = ANY (ARRAY(
+          SELECT k.key FROM unnest(%(id)s::uuid[], %(key)s::text[]) AS i(id, key)
+          JOIN unique_key k ON k.key = i.key AND k.task_id = i.id
+          WHERE (SELECT t.id FROM task t WHERE t.id = i.id) IS NULL))
+        """,
+        {"id": plain_array(keys), "key": text_array(keys.values())},
+    )
 
 
 def retake_key(task_id: str) -> Statement:

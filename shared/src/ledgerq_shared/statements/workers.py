@@ -43,7 +43,8 @@ def register_worker(
           VALUES (%(id)s::uuid, %(name)s, %(host)s, %(pid)s, %(pool)s, %(slots)s, %(queues)s::text[],
                   %(task_types)s::text[], true, now(), now(), now() + %(lease)s * interval '1 second')
         ), known AS (
-          INSERT INTO queue (name) SELECT unnest(%(queues)s::text[]) ON CONFLICT DO NOTHING
+          INSERT INTO queue (name)
+          SELECT name FROM unnest(%(queues)s::text[]) AS q(name) ORDER BY name COLLATE "C" ON CONFLICT DO NOTHING
         ), freed AS (
           DELETE FROM held WHERE reason = 'no_worker' AND task_type = ANY(%(task_types)s::text[])
             AND queue = ANY(%(queues)s::text[])

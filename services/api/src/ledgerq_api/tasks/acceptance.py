@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg2
@@ -42,6 +42,9 @@ _BATCHES = 2
 
 #: Parameters per statement, in characters: a thousand tasks with a megabyte each must not become one string.
 _MOST_CHARACTERS = 8 * 1024 * 1024
+
+#: Each further look means that an Idempotency-Key was forgotten between two statements.
+_LOOKS = 10
 
 #: Seconds for which a submit that PostgreSQL refuses for a while, or whose commit was interrupted, is sent again.
 _RESEND_FOR = 4.0
@@ -204,8 +207,8 @@ class Acceptance:
         are_new: bool,
     ) -> tuple[str, Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
-            if key is not None and not execute(cursor, reserve_keys([key])):
-                [(_, sha, _, earlier)] = execute(cursor, find_keys([key.key]))
+            if key is not None and (taken := _reserve(cursor, [key])):
+                [(_, sha, _, earlier)] = taken
                 if bytes(sha) != key.body_sha256 or earlier is None:
                     raise IdempotencyKeyReused
                 return earlier, Counter()
@@ -251,6 +254,22 @@ def _refused(error: psycopg2.Error) -> InvalidRequest:
 _ABANDONED = LedgerUnavailable()
 
 
+def _reserve(cursor: type_cursor, keys: Sequence[KeyedSubmit]) -> list[tuple[Any, ...]]:
+    """Take Idempotency-Keys; returns what is known of those that are somebody's, as :func:`find_keys` does."""
+    taken: list[tuple[Any, ...]] = []
+    for _ in range(_LOOKS):
+        won = {name for (name,) in execute(cursor, reserve_keys(keys))}
+        lost = [key for key in keys if key.key not in won]
+        rows = execute(cursor, find_keys([key.key for key in lost])) if lost else []
+        taken += rows
+        known = {row[0] for row in rows}
+        # One that was somebody's a moment ago and is nobody's now was forgotten in between: it may be taken.
+        keys = [key for key in lost if key.key not in known]
+        if not keys:
+            return taken
+    raise LedgerUnavailable("The Idempotency-Key comes and goes too fast just now; try again.", is_busy=True)
+
+
 def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> dict[UUID, Outcome | BaseException]:
     """Outcomes of the submissions whose Idempotency-Key is somebody else's: its task, or a refusal."""
     if not keyed:
@@ -258,10 +277,8 @@ def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) 
     owners: dict[str, KeyedSubmit] = {}
     for _, key in keyed:
         owners.setdefault(key.key, key)
-    won = {name for (name,) in execute(cursor, reserve_keys(list(owners.values())))}
-    lost = [name for name in owners if name not in won]
     found: dict[str, Existing] = {}
-    for name, sha, owner_id, state in execute(cursor, find_keys(lost)) if lost else ():
+    for name, sha, owner_id, state in _reserve(cursor, list(owners.values())):
         owners[name] = KeyedSubmit(name, bytes(sha), UUID(str(owner_id)))
         if state in set(State):  # else a batch's answer, whose body is another
             found[name] = Existing(owners[name].task_id, State(state))
