@@ -38,11 +38,8 @@ test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as prin
 test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 with Redis 6.2; ARGS="tests/model -x" for a part
 	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-old $(ARGS)
 
-test-collations: $(DEVELOPMENT) ## what depends on the order of text, on databases that sort as ICU and as en_US do; ARGS="tests/model -x" for a part
-	LEDGERQ_TEST_COLLATION=icu $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(or $(ARGS),tests/integration tests/migrations tests/model)
-	@if locale -a 2>/dev/null | grep -qi '^en_US.utf-\?8$$'; then \
-	  LEDGERQ_TEST_COLLATION=en_US $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(or $(ARGS),tests/integration tests/migrations tests/model); \
-	else echo "SKIPPED: this machine has no en_US.UTF-8 (Debian: apt-get install locales && localedef -i en_US -f UTF-8 en_US.UTF-8); ICU's en-US sorts alike"; fi
+test-collations: $(DEVELOPMENT) ## the same on databases that sort text as ICU and as en_US do; ARGS="tests/model -x" for a part
+	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-collations $(ARGS)
 
 test-alerts: $(DEVELOPMENT) ## cause each alert's condition on a running stack with a real Prometheus
 	$(BIN)/python -m pytest -q tests/alerts $(ARGS)
