@@ -214,18 +214,23 @@ def test_a_batch_is_arranged_so_that_each_key_is_taken_in_the_order_of_its_tasks
         NewTask(UUID(int=n + 1), "t", "q", "{}", options=NewTaskOptions(unique_key=key, unique_policy=policy))
         for n, (key, policy) in enumerate(wanted)
     ]
-    rounds, followers = _arranged(tasks)
-    assert sorted(task.id for task in [*itertools.chain(*rounds), *(task for task, _ in followers)]) == [
-        task.id for task in tasks
-    ]
+    first, then, replaced, followers = _arranged(tasks)
+    one_of_each = [*first, *then, *(task for task, _ in replaced), *(task for task, _ in followers)]
+    assert sorted(task.id for task in one_of_each) == [task.id for task in tasks]
     seen: dict[str, UUID] = {}
-    for one in rounds:
+    for one in (first, then):
         keys = [task.options.unique_key for task in one if task.options and task.options.unique_key]
         assert len(keys) == len(set(keys)), "a statement meets no key twice"
         for task in one:
             if task.options and (key := task.options.unique_key):
                 assert seen.get(key, UUID(int=0)) < task.id
                 seen[key] = task.id
+    for task, last in replaced:
+        assert task.options
+        assert last.options
+        assert (task.options.unique_key, task.options.unique_policy) == (last.options.unique_key, "replace")
+        assert last.options.unique_policy == "replace"
+        assert task.id < last.id == seen[str(task.options.unique_key)], "the last one has the key"
     for task, leader in followers:
         assert task.options
         assert leader.options

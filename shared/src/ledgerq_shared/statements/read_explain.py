@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.workers import IS_LIVE
@@ -23,8 +23,9 @@ class Circumstances(NamedTuple):
     completed_at: datetime | None
     expires_at: datetime | None
     cancel_requested_at: datetime | None
-    #: Type of the error of a failure; null: it has none.
-    error_type: str | None
+    #: The error of a failure; null: it has none. Read here and not by SQL: PostgreSQL's text cannot hold all that it may
+    #: hold (a NUL, half of a surrogate pair).
+    error: dict[str, Any] | None
     #: Null: not in ``ready``. True: it was running when a worker died, and is claimed by itself.
     ready_alone: bool | None
     #: Ready tasks that stand before it, counted up to :data:`AHEAD_UP_TO` + 1; null: it is not ready.
@@ -54,7 +55,7 @@ def read_circumstances(task_id: str) -> Statement:
 
 _CIRCUMSTANCES = f"""
 SELECT t.state, t.queue, t.task_type, now(), t.started_at, t.completed_at, t.expires_at, t.cancel_requested_at,
-       t.error->>'type', r.alone,
+       t.error, r.alone,
        CASE WHEN r.task_id IS NOT NULL THEN (
          SELECT count(*) FROM (
            SELECT FROM generate_series(r.priority, 9) AS p(priority) CROSS JOIN LATERAL (

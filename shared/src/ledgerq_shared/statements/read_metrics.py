@@ -124,11 +124,13 @@ def count_stuck(*, after: float) -> Statement:
 def count_worker_deaths() -> Statement:
     """Row ``(charged, quarantined)``: unfinished tasks that were running when a worker died, and tasks that ended as
     `TaskQuarantined`, of those still in the ledger. An index knows the few tasks that any worker died with.
+
+    The error is looked at as it is written: of one with a NUL or half of a surrogate pair, PostgreSQL cannot take a part.
     """
     return Statement(
-        """
+        r"""
         SELECT count(*) FILTER (WHERE completed_at IS NULL),
-               count(*) FILTER (WHERE state = 'FAILURE' AND error->>'type' = 'TaskQuarantined')
+               count(*) FILTER (WHERE state = 'FAILURE' AND error::text ~ '^\s*\{\s*"type"\s*:\s*"TaskQuarantined"')
         FROM (SELECT completed_at, state, error FROM task WHERE worker_deaths > 0 LIMIT %(limit)s) t
         """,
         {"limit": LOOKED_AT},

@@ -153,7 +153,7 @@ def _queue_before(seen: Circumstances) -> Iterator[Found]:
 
 def _said(code: str, values: dict[str, Any], seen: Circumstances, language: Locale) -> Finding:
     texts = {name: _text(value) for name, value in values.items()}
-    error = f" ({seen.error_type})" if seen.error_type else ""
+    error = f" ({seen.error['type']})" if seen.error and seen.error.get("type") else ""
     text = TEXTS[code][language].format(
         **texts, queue=seen.queue, task_type=seen.task_type, state=seen.state, error=error
     )
