@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import psycopg2
 import pytest
@@ -51,7 +52,14 @@ def pages_touched(url, statement):
 
 @pytest.mark.parametrize(
     "filter_",
-    [TaskFilter(state=State.SUCCESS), TaskFilter(tag="wanted"), TaskFilter(), TaskFilter(state=State.PENDING)],
+    [
+        TaskFilter(state=State.SUCCESS),
+        TaskFilter(tag="wanted"),
+        TaskFilter(),
+        TaskFilter(state=State.PENDING),
+        TaskFilter(state=State.PENDING, submitted_after=datetime(2020, 1, 1, tzinfo=UTC)),
+        TaskFilter(state=State.PENDING, queue="default", submitted_after=datetime(2020, 1, 1, tzinfo=UTC)),
+    ],
 )
 def test_a_page_touches_no_more_of_the_ledger_than_it_shows(behind_many, filter_):
     statement = list_tasks(filter_, limit=11, offset=0, retrying=0)

@@ -51,8 +51,9 @@ from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
 
-#: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, four readers.
-_CONNECTIONS = 11
+#: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, health, three
+#: readers, three that read lists.
+_CONNECTIONS = 14
 #: Seconds: a request waits a few times as long, and those that share its commit wait with it.
 _LOCK_TIMEOUT = 1.0
 
@@ -95,6 +96,7 @@ class Services:
         await self.streams.feed.close()
         await self.tasks.close()
         self.waker.close()
+        self.health.close()
         self.keyring.close()
         self.ledger.close()
         self.broker.close()

@@ -12,6 +12,7 @@ LedgerQError
 ├── BodyTooLarge           413
 ├── UnsupportedMediaType   415
 ├── RateLimited            429
+├── QueryTooSlow           503
 └── InternalError          500  a fault of ours
 """
 
@@ -96,6 +97,13 @@ class RateLimited(LedgerQError):
     code = "rate_limited"
     status = 429
     retryable = True
+
+
+class QueryTooSlow(LedgerQError):
+    """The list took too long to find: ask for one filter less, or a shorter time."""
+
+    code = "query_too_slow"
+    status = 503
 
 
 class InternalError(LedgerQError):

@@ -9,14 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ledgerq_shared.database import Database, type_cursor
-from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.sql import Statement
 
 T = TypeVar("T")
 
 #: Reads at the same time; more wait for a thread. Small, because they share the machine with PostgreSQL.
-_READERS = 4
+_READERS = 3
+#: Lists at the same time: a filter that no index serves well may take seconds, and must not keep others waiting.
+_LISTS = 3
+#: Of these, lists that one key asks for.
+_LISTS_A_KEY = 2
 #: Seconds for which a read that PostgreSQL refuses for a while is tried again.
 _REPEAT_FOR = 1.0
 
@@ -32,6 +36,34 @@ class Ledger:
         self.database = database
         self.timeout = timeout
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger")
+        self._lists = ThreadPoolExecutor(_LISTS, thread_name_prefix="lists")
+        self._turns: dict[str, asyncio.Semaphore] = {}
+
+    async def run_list(self, work: Callable[[type_cursor], T], *, actor: str) -> T:
+        """As :meth:`run`, for a read that may take long. Each ``actor`` has few at a time, and waits for its own.
+
+        Raises:
+            ServerBusy: the actor's earlier lists took all the time there is.
+        """
+        turns = self._turns.setdefault(actor, asyncio.Semaphore(_LISTS_A_KEY))
+        try:
+            async with asyncio.timeout(self.timeout):
+                await turns.acquire()
+        except TimeoutError:
+            raise ServerBusy(f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again.") from None
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._lists, self.repeatable, work)
+
+        def is_over(done: asyncio.Future[T]) -> None:
+            turns.release()
+            _ = done.cancelled() or done.exception()  # nobody may be waiting for it any more
+
+        # Its turn ends with the read, not with the wait for it.
+        reading.add_done_callback(is_over)
+        try:
+            return await asyncio.wait_for(asyncio.shield(reading), self.timeout)
+        except TimeoutError:
+            raise no_answer(self.timeout) from None
 
     async def run(self, work: Callable[[type_cursor], T]) -> T:
         """What ``work`` returns, done in one transaction that only reads."""
@@ -61,6 +93,7 @@ class Ledger:
     def close(self) -> None:
         """Let the threads end when they are done."""
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._lists.shutdown(wait=False, cancel_futures=True)
 
     async def _in_time(self, work: Callable[..., T], *args: Any) -> T:
         try:

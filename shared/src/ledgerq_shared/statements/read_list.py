@@ -139,6 +139,8 @@ def _source(filter_: TaskFilter, *, most: int, retrying: int, along_successes: b
     params["most_unfinished"] = most + retrying
     where = " AND ".join(conditions)
     if filter_.state in {State.PENDING, State.STARTED}:
+        if not filter_.is_counted:
+            return f"FROM ({_walked(filter_, where, params)}) AS t", "t.id", params
         # OFFSET 0 keeps this a look-up of each candidate: a join would be planned from statistics of tables
         # whose size changes by the minute.
         return f"FROM ({_candidates(filter_)}) AS c CROSS JOIN LATERAL {_each(where)}", "t.id", params
@@ -217,6 +219,29 @@ def _along(
     return f"FROM ({walked}) AS c CROSS JOIN LATERAL {_each(where)}", "c.task_id", params
 
 
+def _walked(filter_: TaskFilter, where: str, params: dict[str, Any]) -> str:
+    """Unfinished tasks of a filter that any number of candidates may not pass: they lack the tag, or are of another time.
+
+    Each table is walked from its newest id within the filter's times, and left when it has given a page.
+    """
+    own = list(_bounds(filter_, params, "d.task_id")) or ["true"]
+    in_queue = "" if filter_.queue is None else "WHERE queue = %(queue)s"
+    looked_up = f"CROSS JOIN LATERAL {_each(where)}"
+    claimed = f"(SELECT t.* FROM (SELECT unnest(task_ids) AS task_id FROM claim {in_queue}) AS c {looked_up})"
+    if filter_.state == State.STARTED:
+        return claimed
+    if filter_.queue is not None:
+        own.append("d.queue = %(queue)s")
+    if filter_.task_types is not None:
+        own.append("d.task_type = ANY(%(types)s::text[])")
+    waiting = [
+        f"(SELECT t.* FROM (SELECT d.task_id FROM {table} AS d WHERE {' AND '.join(own)} ORDER BY d.task_id DESC) AS c "
+        f"{looked_up} ORDER BY c.task_id DESC LIMIT %(most)s)"
+        for table in ("ready", "held")
+    ]
+    return " UNION ALL ".join([*waiting, claimed])
+
+
 def _candidates(filter_: TaskFilter) -> str:
     """Ids that may be in the state; every unfinished task is in exactly one of the three tables."""
     own = ["true"]
@@ -231,8 +256,6 @@ def _candidates(filter_: TaskFilter) -> str:
     if filter_.task_types is not None:
         own.append("task_type = ANY(%(types)s::text[])")
     newest = f"WHERE {' AND '.join(own)} ORDER BY task_id DESC LIMIT %(most_unfinished)s"
-    if not filter_.is_counted:
-        newest = f"WHERE {' AND '.join(own)}"  # any number of candidates may lack the tag or be of another time
     waiting = [f"(SELECT task_id FROM {table} {newest})" for table in ("ready", "held")]
     return " UNION ALL ".join([*waiting, claimed])
 

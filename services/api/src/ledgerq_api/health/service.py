@@ -13,10 +13,16 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.statements.read_queues import count_workers
 
 #: Seconds for any check: orchestrators give up soon after.
 _PATIENCE = 3.0
+
+
+_AWAY = "PostgreSQL cannot serve us at the moment; the log says why."
+
+_sampled = SampledLog(every=60.0)
 
 
 class HealthService:
@@ -26,7 +32,10 @@ class HealthService:
         self._ledger = ledger
         self._broker = broker
         self._begun_at = time.monotonic()
+        # Threads of their own: who is busy with long reads must not make this process look as if it could not serve.
         self._pings = ThreadPoolExecutor(1, thread_name_prefix="ping")
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._look: asyncio.Future[list[tuple[Any, ...]]] | None = None
 
     async def ready(self) -> Ready:
         """Ready, perhaps degraded.
@@ -37,7 +46,10 @@ class HealthService:
         (ledger, _), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
         checks = {"ledger": ledger, "broker": broker}
         if ledger.status != "ok":
-            raise LedgerUnavailable(ledger.detail, checks=checks)
+            # Anybody may ask this; which server it is, and what it says, is for those who may ask for `/health`.
+            _sampled.note("api.not_ready", "ledger", reason=ledger.detail)
+            checks["ledger"] = Check(status="unavailable", detail=_AWAY)
+            raise LedgerUnavailable(_AWAY, checks=checks)
         return Ready(status="ready" if broker.status == "ok" else "degraded", checks=checks)
 
     async def health(self) -> Health:
@@ -57,12 +69,24 @@ class HealthService:
     async def _look_at_ledger(self) -> tuple[Check, tuple[int, int, int] | None]:
         begun_at = time.perf_counter()
         try:
-            rows = await asyncio.wait_for(self._ledger.in_thread(self._count_workers), _PATIENCE)
+            rows = await asyncio.wait_for(asyncio.shield(self._shared_look()), _PATIENCE)
         except (Unavailable, TimeoutError) as error:
             detail = error.detail if isinstance(error, Unavailable) else "PostgreSQL does not answer."
             return Check(status="unavailable", detail=detail), None
         task_types, workers, slots = rows[0]
         return Check(status="ok", latency_ms=_milliseconds_since(begun_at)), (task_types, workers, slots)
+
+    def _shared_look(self) -> asyncio.Future[list[tuple[Any, ...]]]:
+        """All who ask at the same time share one look at the ledger."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.get_running_loop().run_in_executor(self._looks, self._count_workers)
+            self._look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._look
+
+    def close(self) -> None:
+        """Let a look that has begun end."""
+        self._pings.shutdown(wait=False, cancel_futures=True)
+        self._looks.shutdown(wait=False, cancel_futures=True)
 
     def _count_workers(self) -> list[tuple[Any, ...]]:
         """Asked as who would write: a server that was demoted answers reads, and is of no use."""

@@ -101,14 +101,14 @@ def router(service: TaskService) -> APIRouter:
     """The other calls."""
     routes = APIRouter(tags=["tasks"], default_response_class=Response)
 
-    async def list_tasks(query: Annotated[ListQuery, Query()]) -> Response:
+    async def list_tasks(query: Annotated[ListQuery, Query()], request: Request) -> Response:
         """Tasks, newest first.
 
         `total_count` is exact for any combination of `task_type`, `status` and `queue`. With other filters it
         is exact up to 10,000; beyond that it says 10,000 and `total_is_minimum` is true. Pages reach to row
         10,000; `cursor` reaches everything.
         """
-        return _json(await service.list_page(query))
+        return _json(await service.list_page(query, actor=actor_of(request.scope)))
 
     documented = answers(200, "TaskPage", "A page of tasks.", examples.TASK_PAGE, errors=(422, 503))
     routes.add_api_route("/tasks/", list_tasks, methods=["GET"], summary="List tasks", responses=documented)

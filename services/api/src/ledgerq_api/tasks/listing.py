@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
+import psycopg2.errors
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -17,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from ledgerq_api.errors import QueryTooSlow
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.statements.read_list import SummaryRow, TaskFilter, count_tasks, list_tasks, sum_counts
@@ -76,7 +78,18 @@ class ListedPage:
 
 
 def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
-    """Count and read, in the caller's transaction."""
+    """Count and read, in the caller's transaction.
+
+    Raises:
+        QueryTooSlow: it took longer than anybody's list may.
+    """
+    try:
+        return _read(cursor, query)
+    except psycopg2.errors.QueryCanceled:
+        raise QueryTooSlow from None
+
+
+def _read(cursor: type_cursor, query: ListQuery) -> ListedPage:
     # A filter that no index serves well must not hold a connection for minutes.
     cursor.execute("SET LOCAL statement_timeout = '8s'")
     counts = execute(cursor, sum_counts(task_type=query.task_type, queue=query.queue))

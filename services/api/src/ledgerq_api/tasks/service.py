@@ -154,10 +154,14 @@ class TaskService:
             next_cursor=str(page[-1].seq) if more else None,
         )
 
-    async def list_page(self, query: ListQuery) -> schemas.TaskPage:
-        """A page of tasks."""
+    async def list_page(self, query: ListQuery, *, actor: str) -> schemas.TaskPage:
+        """A page of tasks.
+
+        Args:
+            actor: who asks; nobody has more than a few lists at a time.
+        """
         query.check_reach()
-        page = await self._ledger.run(lambda cursor: read_page(cursor, query))
+        page = await self._ledger.run_list(lambda cursor: read_page(cursor, query), actor=actor)
         return schemas.TaskPage(
             tasks=[_summary(row) for row in page.rows],
             total_count=page.total,
