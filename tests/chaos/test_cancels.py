@@ -86,6 +86,7 @@ def test_promise_6_a_task_cancelled_while_its_dead_node_still_has_its_lease_neve
     databases.execute(plant.database_url, "UPDATE worker SET lease_until = now() + interval '1 minute'")
     assert {_cancel(url, task_id) for task_id in ids[:2]} == {(202, "STARTED")}, "nobody knows of the death yet"
     databases.execute(plant.database_url, "UPDATE worker SET lease_until = now()")
+    assert [plant.ended(task_id).state for task_id in ids[:2]] == ["REVOKED"] * 2, "no worker has to be there for that"
     plant.worker(slots=2)
     assert [plant.ended(task_id).state for task_id in ids] == ["REVOKED", "REVOKED", "SUCCESS", "SUCCESS"]
     assert [len(plant.journal.of(task_id)) for task_id in ids] == [1, 1, 2, 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 from contextlib import ExitStack
@@ -41,6 +42,8 @@ def test_promise_2_commits_that_break_before_or_behind_lose_and_repeat_nothing(p
                 way = ways[number % 3]
                 way.arm(dice.choice(_BROKEN))
                 assert way.met.wait(60), f"commit {number}: {worker.log()}"
+            for fate in _BROKEN:  # most commits of a worker are looks at an empty queue
+                _meets_results(ways[1], worker, fate, times=3)
         plant.all_ended()
         assert worker.alive()
         plant.stack.close()  # before the proxies
@@ -48,6 +51,24 @@ def test_promise_2_commits_that_break_before_or_behind_lose_and_repeat_nothing(p
     print(f"commits broken: {scale.of(12, 300)}, tasks: {len(load.accepted)}, answers: {dict(load.answers)}")
     _assert_each_ran_once(plant)
     plant.assert_sound(load.accepted)
+
+
+def _meets_results(way: CommitBreaker, worker: Running, fate: Fate, *, times: int) -> None:
+    """Commits of the worker meet their fate until so many of them had results with them."""
+    goal = _unknown_with_results(worker) + times
+
+    def has_met_them() -> bool:
+        way.arm(fate)
+        assert way.met.wait(60), worker.log()
+        return _unknown_with_results(worker) >= goal
+
+    wait.until(has_met_them, 60, what=worker.log)
+
+
+def _unknown_with_results(worker: Running) -> int:
+    """How often it could not know whether results were recorded."""
+    lines = [line for line in worker.log().splitlines() if "worker.record.outcome_unknown" in line]
+    return sum(json.loads(line)["legs"] > 0 for line in lines)
 
 
 def test_promise_2_sigterm_at_a_commit_that_may_also_break_loses_and_repeats_nothing(plant: Plant, scale: Scale):

@@ -315,6 +315,7 @@ def root_handler_alone(*, leaves_out_successes: bool = True) -> Iterator[_Kept]:
     root, celerys = logging.getLogger(), logging.getLogger(trace.logger.name)
     before = list(root.handlers), root.level, celerys.level
     handler = _Kept()
+    handler.addFilter(logging.Filter("celery"))  # kombu has its say now and then
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     celerys.setLevel(logging.NOTSET)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +16,7 @@ from celery import Celery
 from structlog.testing import capture_logs
 
 from ledgerq_shared.broker import DRAIN_TASK, Broker, Demand, ticket, ticket_list
+from tests.support import wait
 
 #: What differs from message to message, or says who sent it.
 _OWN = {
@@ -137,3 +141,26 @@ def test_a_broker_without_redis_says_so_and_does_not_raise():
     assert broker.wake(Demand("q", 1, 1)) is False
     assert broker.ping() is False
     broker.close()
+
+
+def test_after_a_failure_redis_is_left_alone_for_a_while():
+    """Else every submit would wait for the timeout of a Redis that is away."""
+    met = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+                    met.append(1)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        broker = Broker(f"redis://127.0.0.1:{listener.getsockname()[1]}/0", client_name="test", timeout=5.0)
+        assert broker.wake(Demand("q", 1, 1)) is False
+        before = len(met)
+        assert before
+        assert broker.wake(Demand("q", 1, 1)) is False
+        assert broker.has_tickets(["q"]) is False
+        assert len(met) == before, "nobody was asked"
+        wait.until(lambda: broker.wake(Demand("q", 1, 1)) or len(met) > before, what="Redis is asked again")
+        broker.close()

@@ -76,6 +76,20 @@ def test_each_task_is_promoted_when_it_is_due_however_far_the_next_sweep_is(
     wait.until(lambda: [row[0] for row in databases.rows(database, _READY)] == due, 30, what=maintenance.log)
 
 
+def test_a_sweep_sends_the_tickets_that_are_missing(
+    ledger: Database, redis_database: str, waker: Waker, submit: Submit, promote: Round
+):
+    broker = Broker(redis_database, client_name="test")
+    sweep = Sweep(ledger, waker, {}, promote, every=60)
+    ledger.fetch(registration(uuid4(), "node-1:1"))
+    submit(0)
+    submit(3600)
+    assert not broker.has_tickets(["default"])
+    sweep.run_once()
+    wait.until(lambda: broker.has_tickets(["default"]), 30, what="a ticket")
+    broker.close()
+
+
 def test_a_sweep_brings_promoting_forward_for_what_is_due_before_the_next_one(
     ledger: Database, waker: Waker, submit: Submit, promote: Round
 ):

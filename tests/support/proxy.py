@@ -70,6 +70,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := source.recv(_CHUNK):
                 target.sendall(chunk)
+        with contextlib.suppress(OSError):  # also when the source was reset
             target.shutdown(socket.SHUT_RDWR)
 
 

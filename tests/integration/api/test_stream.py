@@ -91,6 +91,16 @@ def test_an_interrupted_client_misses_nothing_and_sees_nothing_twice(api):
     assert [number for number, *_ in seen] == list(range(1, 25))
 
 
+def test_a_client_that_comes_back_within_steps_that_share_a_row_sees_none_of_them_twice(api):
+    task_id = api.submit()
+    with Worker(api.database_url) as worker:
+        worker.end(worker.claim()[task_id], State.SUCCESS)  # dispatched, started and succeeded are one row
+    for seen in range(len(WHOLE)):
+        with stream(api, task_id, seen or None) as client:
+            client.until_over()
+        assert client.kinds() == WHOLE[seen:]
+
+
 def test_a_task_that_fails_and_runs_again_is_followed_to_its_last_end(api):
     task_id = api.submit()
     with Worker(api.database_url) as worker, stream(api, task_id) as client:

@@ -10,6 +10,7 @@ import pytest
 from tests.support import api as api_support
 from tests.support import databases, wait
 from tests.support.api import ANYTHING
+from tests.support.proxy import CommitBreaker, Fate
 
 BODY = {"task_type": ANYTHING, "task_parameters": {}}
 
@@ -58,6 +59,7 @@ def test_reads_that_hang_are_answered_in_time(impatient, lock):
     for path in ("/tasks/", "/tasks/01985c3e-7a52-7d31-9b64-0c4f8f0e2a11/status"):
         answer = impatient.get(path)
         assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
+        assert answer.json()["detail"] == "PostgreSQL did not answer within 3 seconds."
 
 
 def test_connections_that_died_while_idle_cost_nobody_an_error(impatient):
@@ -69,3 +71,23 @@ def test_connections_that_died_while_idle_cost_nobody_an_error(impatient):
     )
     assert impatient.post("/tasks/submit", BODY).status == 202
     assert impatient.get("/tasks/").json()["total_count"] == 2
+
+
+@pytest.mark.parametrize("fate", [Fate.UNANSWERED, Fate.UNSENT])
+def test_a_commit_that_loses_its_connection_is_repeated_under_the_same_id_until_it_is_known(
+    database, redis_database, fate
+):
+    api_support.register(database, *api_support.CATALOGUE)
+    with (
+        CommitBreaker(database, tells_server=True) as proxy,
+        api_support.serve(proxy.url, redis_database, ledger_timeout=20.0) as api,
+    ):
+        api.submit()
+        proxy.arm(fate)
+        task_id = api.submit()
+        assert proxy.met.is_set()
+        found = databases.rows(
+            database, "SELECT t.id::text, count(*) FROM task t JOIN task_event ON task_id = id GROUP BY 1"
+        )
+        assert len(found) == 2
+        assert (task_id, 1) in found

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.node.slots import SlotRecord, SlotTable
 from tests.support import databases
@@ -81,3 +84,40 @@ def _config(table: SlotTable) -> NodeConfig:
         slots=table.count, queues=["default"], task_types=["demo.anything"], lease=60.0, quarantine_after=3,
         table=str(table.path),
     )  # fmt: skip
+
+
+def test_a_process_that_has_gone_on_to_another_task_is_not_killed_for_the_one_before(
+    database: str, redis_database: str, table: _Table, pool_process: subprocess.Popen[bytes]
+):
+    """It exceeds its hard limit, and ends by itself right after the agent has looked."""
+    ledger = Database(database, application_name="test-agent")
+    with ledger.transaction() as cursor:
+        execute(cursor, submit_tasks([NewTask(new_task_id(), "demo.anything", "default", "{}") for _ in range(2)]))
+    with Worker(database) as node:
+        table.worker_id = node.id
+        late, innocent = node.claim().values()
+        table.enter(0, pool_process.pid)
+        table.begin(0, late.claim_no, str(late.id), 1.0, 2.0)
+        table.after_reading = lambda: table.begin(0, innocent.claim_no, str(innocent.id), 2.0, 0.0)
+        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table)
+        agent._enforce_limits()
+    ledger.close()
+    assert pool_process.poll() is None
+    assert psutil.Process(pool_process.pid).status() != psutil.STATUS_STOPPED
+    assert [record.task_id for record in table.read()] == [str(innocent.id)]
+    assert databases.rows(database, "SELECT count(*) FROM task WHERE worker_deaths > 0") == [(0,)]
+
+
+def test_a_slot_is_not_used_before_its_dead_process_was_cleared_away(table: _Table, monkeypatch: pytest.MonkeyPatch):
+    """The agent goes by slots: it would take back what the new process has claimed."""
+    monkeypatch.setattr("ledgerq_worker.drain.process._CLEARED_WITHIN", 60.0)
+    table.enter(0, 1)  # somebody else's number
+    newcomer = PoolProcess(None, None, None, table, None)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as beside:
+        is_cleared = beside.submit(newcomer._is_cleared, 0)
+        with pytest.raises(TimeoutError):
+            is_cleared.result(0.2)
+        table.enter(0, 0)
+        assert is_cleared.result(30)
+        table.enter(0, os.getpid())
+        assert beside.submit(newcomer._is_cleared, 0).result(30), "one's own slot is"

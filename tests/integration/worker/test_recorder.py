@@ -11,7 +11,7 @@ import pytest
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
+from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.states import State
 from ledgerq_worker.drain.legs import Leg
@@ -255,3 +255,40 @@ def test_a_line_that_cannot_be_written_costs_neither_a_result_nor_a_claim(
     _submit(database, 1)
     assert len(slot.claim()) == 1
     assert len(slot.departed.legs) == count
+
+
+def test_what_a_superseded_leg_would_send_on_stays(database: str, node: Worker, table: SlotTable):
+    """Its task stands in the queue again: no result, no chain step and no message of this run leaves."""
+    [task_id] = _submit(database, 1)
+    slot = _Slot(database, node.id, table)
+    [leg] = slot.claim()
+    pool = Database(database, application_name="test")
+    with pool.transaction() as cursor:
+        execute(cursor, hand_back({task_id: leg.task.claim_no}))
+    pool.close()
+    leg.follow_ups.append(NewTask(new_task_id(), "demo.anything", "default", "{}"))
+    leg.messages.append({"name": "elsewhere", "headers": {}, "properties": {}, "body": [[], {}, {}], "queue": "q"})
+    _succeed(leg)
+    slot.recorder.flush()
+    assert leg.is_refused
+    assert slot.departed.legs == []
+    assert databases.rows(database, "SELECT count(*) FROM outbox") == [(0,)]
+    assert _states(database) == {task_id: "PENDING"}
+    ledger_checks.assert_sound(database)
+
+
+def test_a_result_is_recorded_as_often_as_it_takes(database: str, node: Worker, table: SlotTable):
+    ids = _submit(database, 3)
+    slot = _Slot(database, node.id, table)
+    for leg in slot.claim():
+        _succeed(leg)
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'test-slot' AND datname = current_database()"
+    )
+    assert databases.rows(database, ended) == [(True,)]
+    slot.recorder.flush()
+    assert set(_states(database).values()) == {"SUCCESS"}
+    assert len(slot.departed.legs) == 3
+    slot.database.close()
+    ledger_checks.assert_all_ended(database, ids)

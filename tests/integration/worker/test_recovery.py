@@ -53,6 +53,11 @@ def test_an_agent_that_dies_is_replaced_and_no_task_starts_twice(work: Work):
     wait.until(lambda: _is_running(work, task_id), 30, what=worker.log)
     [agent] = [process for process in worker.descendants() if "agent" in _command(process)]
     os.kill(agent.pid, signal.SIGKILL)
+
+    def is_replaced() -> bool:
+        return any("agent" in _command(process) and process.pid != agent.pid for process in worker.descendants())
+
+    wait.until(is_replaced, 30, what=worker.log)
     row = work.ended(task_id, 60)
     assert (row.state, row.attempt, row.worker_deaths) == ("SUCCESS", 1, 0)
 
