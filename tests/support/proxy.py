@@ -137,7 +137,7 @@ class CommitBreaker(Proxy):
             server.shutdown(socket.SHUT_RDWR)
 
     def _take(self, chunk: bytes) -> tuple[Fate | None, Callable[[], None] | None]:
-        if b"COMMIT" not in chunk:
+        if b"COMMIT\0" not in chunk:  # not: READ COMMITTED
             return None, None
         with self._lock:
             taken = self._fate, self._meanwhile
