@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -121,3 +123,30 @@ def test_a_slot_is_not_used_before_its_dead_process_was_cleared_away(table: _Tab
         assert is_cleared.result(30)
         table.enter(0, os.getpid())
         assert beside.submit(newcomer._is_cleared, 0).result(30), "one's own slot is"
+
+
+def test_a_stranger_with_the_number_of_a_dead_process_keeps_nothing(database: str, redis_database: str, table: _Table):
+    """The system has given the number anew: to a process that lives, and is no child of the worker's."""
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
+    ledger = Database(database, application_name="test-agent")
+    with ledger.transaction() as cursor:
+        execute(cursor, submit_tasks([NewTask(new_task_id(), "demo.anything", "default", "{}")]))
+    with (
+        Worker(database) as node,
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        ) as parent,
+    ):
+        assert parent.stdout
+        stranger = int(parent.stdout.readline())
+        table.worker_id = node.id
+        [task] = node.claim().values()
+        table.enter(0, stranger)
+        table.begin(0, task.claim_no, str(task.id), 1.0, 0.0)
+        config = dataclasses.replace(_config(table), kills_programs=False)
+        Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table)._recover_lost()
+        assert psutil.pid_exists(stranger)
+        parent.communicate(b"\n\n")
+    ledger.close()
+    assert table.occupant(0) == 0
+    assert databases.rows(database, "SELECT state, worker_deaths FROM task") == [("PENDING", 1)]
