@@ -67,6 +67,7 @@ def test_a_suspect_with_its_last_chance_waits_for_what_runs_and_keeps_the_rest_f
     _run(table, 0)
     thread = _enter(table, 1, Kind.WHOLE_NODE)
     assert Solitude(table, 2).is_closed()
+    thread.join(0.2)
     assert thread.is_alive()
     table.end(0)
     thread.join(10)

@@ -18,7 +18,7 @@ BODY = {"task_type": ANYTHING, "task_parameters": {}}
 @pytest.fixture
 def impatient(database, redis_database):
     api_support.register(database, *api_support.CATALOGUE)
-    with api_support.serve(database, redis_database, ledger_timeout=3.0) as api:
+    with api_support.serve(database, redis_database, ledger_timeout=2.0) as api:
         assert api.post("/tasks/submit", BODY).status == 202
         yield api
 
@@ -59,7 +59,7 @@ def test_reads_that_hang_are_answered_in_time(impatient, lock):
     for path in ("/tasks/", "/tasks/01985c3e-7a52-7d31-9b64-0c4f8f0e2a11/status"):
         answer = impatient.get(path)
         assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
-        assert answer.json()["detail"] == "PostgreSQL did not answer within 3 seconds."
+        assert answer.json()["detail"] == "PostgreSQL did not answer within 2 seconds."
 
 
 def test_connections_that_died_while_idle_cost_nobody_an_error(impatient):
