@@ -10,7 +10,7 @@ import pytest
 from tests.support import api as api_support
 from tests.support import databases, wait
 from tests.support.api import ANYTHING
-from tests.support.proxy import CommitBreaker, Fate
+from tests.support.proxy import CommitBreaker, Fate, SilentProxy
 
 BODY = {"task_type": ANYTHING, "task_parameters": {}}
 
@@ -18,7 +18,7 @@ BODY = {"task_type": ANYTHING, "task_parameters": {}}
 @pytest.fixture
 def impatient(database, redis_database):
     api_support.register(database, *api_support.CATALOGUE)
-    with api_support.serve(database, redis_database, ledger_timeout=2.0) as api:
+    with api_support.serve(database, redis_database, ledger_timeout=3.0) as api:
         assert api.post("/tasks/submit", BODY).status == 202
         yield api
 
@@ -58,6 +58,17 @@ def test_a_commit_that_hangs_is_answered_in_time_and_never_as_accepted(impatient
 def test_reads_that_hang_are_answered_in_time(impatient, lock):
     for path in ("/tasks/", "/tasks/01985c3e-7a52-7d31-9b64-0c4f8f0e2a11/status"):
         answer = impatient.get(path)
+        assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
+
+
+def test_reads_of_a_postgresql_that_says_nothing_more_are_answered_in_time(database, redis_database):
+    with (
+        SilentProxy(database) as proxy,
+        api_support.serve(proxy.url, redis_database, ledger_timeout=2.0) as api,
+    ):
+        assert api.get("/tasks/").status == 200
+        proxy.silence()
+        answer = api.get("/tasks/")
         assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
         assert answer.json()["detail"] == "PostgreSQL did not answer within 2 seconds."
 
