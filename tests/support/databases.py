@@ -31,7 +31,7 @@ COLLATION = os.environ.get("LEDGERQ_TEST_COLLATION", "")
 #: What operators set for a role or a database, all at once: none of it may change anything.
 OPERATORS = {
     "lock_timeout": "10ms",
-    "statement_timeout": "100ms",
+    "statement_timeout": "250ms",
     "default_transaction_isolation": "serializable",
     "default_transaction_read_only": "on",
     "default_transaction_deferrable": "on",

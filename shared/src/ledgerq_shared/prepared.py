@@ -26,6 +26,10 @@ _LOST = ("26000", "42P05")
 #: (A forbidden scan that is needed all the same is estimated as endless, hence no just-in-time compilation.)
 _KEEP = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"
 
+#: Whatever an operator has set: a limit of time, for the first statement of a session takes longer than others; a
+#: read-only serializable deferrable transaction, which waits for strangers' transactions.
+_AS_EVER = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; "
+
 
 class Session(psycopg2.extensions.connection):
     """A connection that knows what it keeps prepared."""
@@ -39,10 +43,10 @@ class Session(psycopg2.extensions.connection):
         PgBouncer makes up the number that it tells its clients.
         """
         with self.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
+            cursor.execute(f"{_AS_EVER}SELECT pg_backend_pid()")
             [pid] = cursor.fetchone() or (None,)
             if pid == self.info.backend_pid:
-                cursor.execute(_KEEP)
+                cursor.execute(_AS_EVER + _KEEP)
                 self.kept = {}
 
     def has_lost_statements(self, error: psycopg2.Error) -> bool:
