@@ -77,8 +77,9 @@ class Worker:
         )
         assert self._run(ended)
 
-    def die(self, _claimed):
-        assert self._run(recover_claims(worker_id=self.id, suspects=None, quarantine_after=1, why="x", actor="m"))
+    def die(self, claimed):
+        suspects = [task_id for _, task_id in claimed]
+        assert self._run(recover_claims(worker_id=self.id, suspects=suspects, quarantine_after=1, why="x", actor="m"))
 
     def die_innocently(self, _claimed):
         assert self._run(recover_claims(worker_id=self.id, suspects=[], quarantine_after=3, why="x", actor="m"))
