@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Identity
+from sqlalchemy import BigInteger, Identity, SmallInteger, text
 from sqlmodel import Field
 
 from ledgerq_shared.models.columns import LedgerTable, Moment, PlainText, StoredJson
@@ -30,4 +30,12 @@ class Outbox(LedgerTable, table=True):
     payload: Any = Field(sa_type=StoredJson, nullable=False, description="What to do it with, a JSON object.")
     created_at: datetime = Field(
         sa_type=Moment, description="When; one that is seconds old was left behind by a death."
+    )
+    attempts: int = Field(
+        sa_type=SmallInteger,
+        sa_column_kwargs={"server_default": text("0")},
+        description="How often somebody has begun it.",
+    )
+    taken_until: datetime | None = Field(
+        sa_type=Moment, description="Until when whoever has begun it has it; null: nobody has."
     )

@@ -20,20 +20,48 @@ def put_in_outbox(kind: str, payloads: Sequence[str]) -> Statement:
     )
 
 
-def take_from_outbox(*, ids: Sequence[int] | None = None, older_than: float = 0.0, limit: int = 100) -> Statement:
-    """Lock and delete entries; rows: ``(id, kind, payload)``. Do what they say before the commit: a failure keeps them.
+def take_from_outbox(*, ids: Sequence[int] | None = None, older_than: float = 0.0, lease: float) -> Statement:
+    """Take entries for ``lease`` seconds; rows: ``(id, kind, payload, attempts)``. Do what they say, then
+    :func:`delete_from_outbox`; who dies meanwhile leaves them to the next, when the lease is over.
 
     Args:
-        ids: these; null: any that is older than ``older_than`` seconds (whoever wrote it would have done it by then).
+        ids: these; null: any that is older than ``older_than`` seconds (whoever wrote it would have done it by then): many
+            that nobody has tried, or one that somebody has; it may be what he died of.
     """
     return Statement(
         """
-        DELETE FROM outbox WHERE id = ANY (ARRAY(
-          SELECT id FROM outbox
-          WHERE CASE WHEN %(ids)s::bigint[] IS NULL THEN created_at < now() - %(older_than)s * interval '1 second'
+        WITH free AS MATERIALIZED (
+          SELECT id, attempts FROM outbox
+          WHERE CASE WHEN %(ids)s::bigint[] IS NULL
+                     THEN NOT created_at BETWEEN now() - %(older_than)s * interval '1 second' AND now() + interval '1 minute'
                      ELSE id = ANY(%(ids)s::bigint[]) END
-          ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-        RETURNING id, kind, payload
+            AND (taken_until IS NULL OR taken_until < now() OR taken_until > now() + interval '1 hour')
+          ORDER BY attempts > 0, id LIMIT 100 FOR UPDATE SKIP LOCKED
+        )
+        UPDATE outbox o SET attempts = o.attempts + 1, taken_until = now() + %(lease)s * interval '1 second'
+        FROM free f WHERE o.id = f.id AND (f.attempts = 0 OR f.id = (SELECT id FROM free ORDER BY attempts > 0, id LIMIT 1))
+        RETURNING o.id, o.kind, o.payload, o.attempts
         """,
-        {"ids": None if ids is None else plain_array(ids), "older_than": older_than, "limit": limit},
+        {"ids": None if ids is None else plain_array(ids), "older_than": older_than, "lease": lease},
     )
+
+
+def keep_from_outbox(entry: int, *, lease: float) -> Statement:
+    """What it says takes longer: nobody else may take it for so many seconds."""
+    return Statement(
+        "UPDATE outbox SET taken_until = now() + %(lease)s * interval '1 second' WHERE id = %(id)s",
+        {"id": entry, "lease": lease},
+    )
+
+
+def put_back_in_outbox(ids: Sequence[int]) -> Statement:
+    """Nobody has tried these yet: they are anybody's again."""
+    return Statement(
+        "UPDATE outbox SET taken_until = NULL, attempts = attempts - 1 WHERE id = ANY(%(ids)s::bigint[])",
+        {"ids": plain_array(ids)},
+    )
+
+
+def delete_from_outbox(ids: Sequence[int]) -> Statement:
+    """These are done with."""
+    return Statement("DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])", {"ids": plain_array(ids)})

@@ -6,7 +6,8 @@ away they are skipped and logged. What must not be lost (a chord's count, an err
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -16,9 +17,14 @@ from celery.exceptions import BackendStoreError, TaskRevokedError
 from kombu.exceptions import EncodeError, OperationalError
 from redis.exceptions import RedisError
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.outbox import take_from_outbox
+from ledgerq_shared.statements.outbox import (
+    delete_from_outbox,
+    keep_from_outbox,
+    put_back_in_outbox,
+    take_from_outbox,
+)
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.messages import celery_request
@@ -26,6 +32,13 @@ from ledgerq_worker.drain.encoding import decode
 from ledgerq_worker.drain.legs import Leg
 
 log = structlog.get_logger()
+
+#: Who takes entries of the outbox has them for so many seconds; one that may run the users' code has `LONGEST` more.
+_LEASE = 60.0
+#: So many seconds an entry may take where it can be ended.
+LONGEST = 600.0
+#: An entry that did not come to an end so often, for it ends its process or takes too long, is given up.
+_MOST_ATTEMPTS = 3
 
 #: The broker or the result backend cannot be reached.
 _AWAY = (RedisError, OperationalError, BackendStoreError)
@@ -41,9 +54,11 @@ class Departure:
     Args:
         app: whose result backend and chords these are.
         database: where the outbox is.
+        limit: told before each entry after how many seconds it is too long, and 0 after it.
     """
 
-    def __init__(self, app: Celery, database: Database) -> None:
+    def __init__(self, app: Celery, database: Database, *, limit: Callable[[float], None] = lambda _: None) -> None:
+        self._limit = limit
         self._app = app
         self._database = database
         self._is_silent = app.conf.result_backend is None
@@ -62,32 +77,63 @@ class Departure:
     def empty_outbox(self, *, ids: Sequence[int] | None = None, older_than: float = 0.0) -> int:
         """Do what entries of the outbox say, and delete them; returns how many.
 
-        While Redis or PostgreSQL is away all stay for the next time. What fails for a reason of its own (an errback is
-        the users' code) is logged and done with, as in Celery's own worker: it would fail again, before all others.
+        No transaction is open meanwhile: an errback is the users' code, and may take its time. While Redis or PostgreSQL
+        is away all stay for the next time. What fails for a reason of its own is logged and done with, as in Celery's own
+        worker: it would fail again, before all others. What does not come to an end is tried so often and then given up.
         """
-        done = 0
         try:
-            with self._database.transaction() as cursor:
-                entries = execute(cursor, take_from_outbox(ids=ids, older_than=older_than))
-                for _, kind, payload in entries:
-                    rows = execute(cursor, read_outcome(payload["task_id"])) if kind == "outcome" else []
-                    try:
-                        if kind == "message":
-                            self._send(payload)
-                        elif rows:
-                            self._tell(StoredOutcome(*rows[0]))
-                    except _AWAY:
-                        raise
-                    except Exception:
-                        log.exception("outbox.entry_failed", kind=kind, task_id=payload.get("task_id"))
-                    done += 1
+            entries = sorted(
+                self._database.fetch(take_from_outbox(ids=ids, older_than=older_than, lease=_LEASE), writes=True)
+            )
         except Unavailable as error:
             log.warning("outbox.ledger_unavailable", error=error.detail)
             return 0
+        done: list[int] = []
+        began = time.monotonic()
+        try:
+            for entry, kind, payload, attempts in entries:
+                if done and time.monotonic() - began > _LEASE / 2:
+                    break  # the lease of those that are left is soon over
+                self._do(entry, kind, payload, attempts)
+                done.append(entry)
+        except Unavailable as error:
+            log.warning("outbox.ledger_unavailable", error=error.detail)
         except _AWAY as error:
             log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
-            return 0
-        return done
+        finally:
+            self._settle(done, [entry for entry, *_ in entries[len(done) :]])
+        return len(done)
+
+    def _settle(self, done: list[int], left: list[int]) -> None:
+        try:
+            if done:
+                self._database.fetch(delete_from_outbox(done), writes=True)
+            if left:
+                self._database.fetch(put_back_in_outbox(left), writes=True)
+        except Unavailable as error:  # their lease ends by itself
+            log.warning("outbox.ledger_unavailable", error=error.detail)
+
+    def _do(self, entry: int, kind: str, payload: dict[str, Any], attempts: int) -> None:
+        if attempts > _MOST_ATTEMPTS:
+            log.error("outbox.given_up", kind=kind, task_id=payload.get("task_id"), attempts=attempts - 1)
+            return
+        rows = self._database.fetch(read_outcome(payload["task_id"])) if kind == "outcome" else []
+        if (
+            rows and rows[0][3] != State.SUCCESS and rows[0][6] is not None
+        ):  # of a Celery message: there may be errbacks
+            self._database.fetch(keep_from_outbox(entry, lease=LONGEST + _LEASE), writes=True)
+        self._limit(LONGEST)
+        try:
+            if kind == "message":
+                self._send(payload)
+            elif rows:
+                self._tell(StoredOutcome(*rows[0]))
+        except _AWAY:
+            raise
+        except Exception:
+            log.exception("outbox.entry_failed", kind=kind, task_id=payload.get("task_id"))
+        finally:
+            self._limit(0.0)
 
     def _publish_quietly(self, news: Sequence[tuple[Leg, State]]) -> None:
         if not news or self._is_silent:

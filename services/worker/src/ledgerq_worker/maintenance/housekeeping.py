@@ -1,4 +1,4 @@
-"""Small duties that keep the tables in shape: fold the counts, make the event log's next partitions, empty the outbox,
+"""Small duties that keep the tables in shape: fold the counts, make the event log's next partitions,
 forget old keys.
 """
 
@@ -8,15 +8,12 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.partitions import make_next_partition
 from ledgerq_shared.statements.dispatch import fold_counts
 from ledgerq_shared.statements.unique import forget_keys
-from ledgerq_worker.celery.results import Departure
 
 _FOLD_AT = 2000
 _FOLD_AT_ONCE = 50_000
 _DAYS_AHEAD = 62
 #: Seconds until partitions are made again: after somebody who reads the log was in the way, and otherwise.
 _AFTER_A_FAILURE, _COMPLETE = 60.0, 3600.0
-#: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
-_LEFT_BEHIND_AFTER = 2.0
 _FORGET_AT_ONCE = 5000
 
 
@@ -75,17 +72,3 @@ class ForgetKeys:
         with self._database.transaction() as cursor:
             [(deleted,)] = execute(cursor, forget_keys(idempotency_older_than=self._older_than, limit=_FORGET_AT_ONCE))
         return int(deleted)
-
-
-class EmptyOutbox:
-    """Does what a worker that died after its commit would have done: chord parts, errbacks, messages, results."""
-
-    name = "empty_outbox"
-
-    def __init__(self, departure: Departure, *, every: float) -> None:
-        self._departure = departure
-        self.every = every
-
-    def run_once(self) -> int:
-        """One batch."""
-        return self._departure.empty_outbox(older_than=_LEFT_BEHIND_AFTER)

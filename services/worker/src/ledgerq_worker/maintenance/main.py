@@ -18,16 +18,13 @@ from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
 from ledgerq_shared.waking import Waker
-from ledgerq_worker.celery import client, seams
-from ledgerq_worker.celery.app import build_app
-from ledgerq_worker.celery.results import Departure
-from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.drain.process import Stores
 from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
-from ledgerq_worker.maintenance.housekeeping import EmptyOutbox, FoldCounts, ForgetKeys, MakePartitions
+from ledgerq_worker.maintenance.housekeeping import FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Duty, Round
+from ledgerq_worker.maintenance.outbox import EmptyOutbox
 from ledgerq_worker.maintenance.pulse import Pulse
 from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
 from ledgerq_worker.maintenance.work import Work
@@ -54,19 +51,14 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     database, waker = connections.connect(2)
     pulse = Pulse(settings.lease_seconds / 2)
     leadership = Leadership(recovery, lease=settings.leader_seconds, pulse=pulse)
-    app = build_app(stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default")
-    sender = LedgerSender(
-        app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
-    )
-    seams.install_sender(app, sender)
-    client.mark_installed(app)
     serve(metrics.registry, load(MetricsSettings))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     treat_as_sigterm()
     log.info("maintenance.started")
-    work = Work(leadership, _rounds(database, waker, Departure(app, database), settings))
+    outbox = EmptyOutbox(every=2.0)
+    work = Work(leadership, _rounds(database, waker, outbox, settings))
     reap = Reap(
         recovery,
         leadership,
@@ -81,6 +73,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
     work.start()
     _run(leadership, [Round(reap)], ended, progress, leads_on=work.nudge)
     work.stop(_FAREWELL)
+    outbox.stop()
     try:
         leadership.give_up()
     except Unavailable as error:
@@ -133,9 +126,9 @@ def _run(
         ended.wait(max(pause, 0.0))
 
 
-def _rounds(database: Database, waker: Waker, departure: Departure, settings: MaintenanceSettings) -> list[Round]:
+def _rounds(database: Database, waker: Waker, outbox: EmptyOutbox, settings: MaintenanceSettings) -> list[Round]:
     """The sweep first."""
-    found: dict[str, Duty] = {"expire": Expire(database, every=1.0), "outbox": EmptyOutbox(departure, every=2.0)}
+    found: dict[str, Duty] = {"expire": Expire(database, every=1.0), "outbox": outbox}
     promote = Round(Promote(database, waker))
     others: list[Duty] = [
         FoldCounts(database),
