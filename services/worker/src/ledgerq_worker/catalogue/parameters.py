@@ -15,14 +15,22 @@ from typing import Any, Optional, get_type_hints
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from ledgerq_worker.catalogue.wrappers import calls_as_given, deciding_layer, is_wrapper
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _EXTRA = "**"  # stands for what **kwargs takes; no parameter can have this name
 
 
-def parameters_schema(run: Callable[..., Any]) -> dict[str, Any]:
+def parameters_schema(run: Callable[..., Any], call: types.MethodType | None = None) -> dict[str, Any]:
     """JSON Schema (2020-12) of an object that holds the keyword arguments of `run`. Never raises.
+
+    A decorator around it, or a `__call__` of the task's own, may supply arguments or take further ones. Unless it can be
+    seen to give everything on as it is, what stands behind it is described and not required.
+
+    Args:
+        call: the task's own `__call__`; null: Celery's.
 
     `self` of a bound method is not one of them; `*args` cannot be given by name and are left out; `**kwargs`
     allow further properties; a positional-only parameter is described as one that nothing fits. Equal
@@ -30,22 +38,36 @@ def parameters_schema(run: Callable[..., Any]) -> dict[str, Any]:
     """
     schema: dict[str, Any] = {"$schema": DIALECT, "type": "object"}
     try:
-        signature = inspect.signature(run)
+        layer = deciding_layer(run) if call is None or calls_as_given(call) else call
+        own = list(inspect.signature(layer, follow_wrapped=False).parameters.values())
+        is_opaque = layer is call or is_wrapper(layer)
+        behind = _behind(own, run) if is_opaque else []
     except (TypeError, ValueError):  # written in C, without a signature
         return schema
-    parameters = signature.parameters.values()
+    parameters = [*own, *behind]
     adapters = _adapters(parameters, _hints(run))
     described, definitions = _generated(adapters)
+    if is_opaque:  # a whole object is perhaps made of something else by the decorator
+        described = {name: {} if "$ref" in json.dumps(hint) else hint for name, hint in described.items()}
     properties = {p.name: _property(p, described.get(p.name, {})) for p in parameters if not _is_variadic(p)}
     schema["properties"] = properties
-    required = [p.name for p in parameters if not _is_variadic(p) and p.default is p.empty]
+    required = [p.name for p in own if not _is_variadic(p) and p.default is p.empty]
     if required:
         schema["required"] = required
-    takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    schema["additionalProperties"] = (described.get(_EXTRA) or True) if takes_more else False
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in own)
+    extra = None if is_opaque else described.get(_EXTRA)
+    schema["additionalProperties"] = (extra or True) if takes_more else False
     if definitions:
         schema["$defs"] = definitions
     return schema
+
+
+def _behind(own: Iterable[inspect.Parameter], run: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What ``**kwargs`` of a wrapper's ``own`` parameters may stand for: those of the function behind it."""
+    if not any(p.kind is p.VAR_KEYWORD for p in own):
+        return []
+    names = {p.name for p in own}
+    return [p for p in inspect.signature(run).parameters.values() if p.kind in _BY_NAME and p.name not in names]
 
 
 def plain_function(run: Callable[..., Any]) -> Callable[..., Any]:

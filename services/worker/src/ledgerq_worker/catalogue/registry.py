@@ -8,6 +8,7 @@ from celery import Celery, Task
 from celery.app.routes import Router
 
 from ledgerq_worker.catalogue.parameters import parameters_schema, plain_function
+from ledgerq_worker.celery.seams import has_own_call
 
 # Celery's own (celery.chord, celery.backend_cleanup …) and ours (ledgerq.drain) are not for submitting.
 _INTERNAL = ("celery.", "ledgerq.")
@@ -55,7 +56,7 @@ def _task_type(app: Celery, task: Task, router: Router) -> TaskTypeSpec:
     return TaskTypeSpec(
         name=task.name,
         doc=_doc(task),
-        parameters_schema=parameters_schema(task.run),
+        parameters_schema=parameters_schema(task.run, task.__call__ if has_own_call(task) else None),
         queue=_queue(app, task, router),
         options=_options(app, task),
     )

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -39,8 +39,9 @@ from kombu.utils.json import dumps
 
 from ledgerq_shared.broker import DRAIN_TASK, ticket_list
 from ledgerq_shared.states import State
+from ledgerq_worker.celery.run_options import keep_options_apart
 from ledgerq_worker.drain import forks, legs
-from ledgerq_worker.drain.encoding import describe_error, to_json
+from ledgerq_worker.drain.encoding import describe_error, original_of, to_json
 from ledgerq_worker.drain.limits import StruckWhileEncoding
 
 #: Runs a drain of one queue; set by the worker process.
@@ -52,7 +53,7 @@ Sender = Callable[..., Any]
 def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
     """Celery's tracer for ``task``, which marks the leg when the task's body is done."""
     body = task.run
-    _let_submits_set_max_retries(task)
+    keep_options_apart(task)
     _refuse_compound_replacements(task)
     task.run = marked_body(task)
     try:
@@ -105,29 +106,6 @@ def balanced_stacks(task: Task) -> Iterator[None]:
 def has_own_call(task: Task) -> bool:
     """Whether the task's class defines ``__call__``. Celery's worker gives its own to the base of all tasks."""
     return task_has_custom(task, "__call__") not in {None, CeleryTask}
-
-
-class _MaxRetries:
-    """``task.max_retries``: what the running task was submitted with, where that was given; else the task's own."""
-
-    def __init__(self, task_type: str, own: int | None) -> None:
-        self._task_type = task_type
-        self._own = own
-
-    def __get__(self, task: Task | None, owner: type | None = None) -> int | None:
-        leg = legs.current()
-        if leg is not None and leg.task.max_retries is not None and leg.task.task_type == self._task_type:
-            return leg.task.max_retries
-        return self._own
-
-    def __set__(self, task: Task, value: int | None) -> None:
-        self._own = value
-
-
-def _let_submits_set_max_retries(task: Task) -> None:
-    if not isinstance(inspect.getattr_static(task, "max_retries"), _MaxRetries):
-        own = vars(task).pop("max_retries", type(task).max_retries)
-        type(task).max_retries = _MaxRetries(task.name, own)
 
 
 class CompoundReplacement(Exception):
@@ -185,7 +163,9 @@ class _KeepsOutcomes(Backend):
         if isinstance(exc, StruckWhileEncoding):
             exc = SoftTimeLimitExceeded(*exc.args)
         leg.state, leg.request, leg.exception = State.FAILURE, request, exc
-        leg.result, leg.error = None, to_json(describe_error(exc, str(traceback or "")))
+        # Called while the tracer handles what was raised. The ledger keeps that, whatever pickle can hold.
+        raised = original_of(exc, sys.exc_info()[1])
+        leg.result, leg.error = None, to_json(describe_error(raised, str(traceback or "") if raised is exc else None))
         leg.is_result_published = store_result
         # What the tracer sent for a success that then could not be stored is not to leave.
         leg.follow_ups.clear()

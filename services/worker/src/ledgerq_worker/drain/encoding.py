@@ -106,6 +106,18 @@ def decode(text: str | None, *, from_celery: bool) -> Any:
     return celery_loads(text) if from_celery else json.loads(text)
 
 
+def original_of(error: BaseException, raised: object) -> BaseException:
+    """The exception that the user's code raised: ``raised``, if ``error`` stands in its place because pickle cannot hold it.
+
+    Celery takes the nearest ancestor that can be pickled (a `ValueError` for a `Declined`), or a wrapper.
+    """
+    if not isinstance(raised, BaseException):
+        return error
+    if isinstance(error, UnpickleableExceptionWrapper):
+        return raised if error.exc_cls_name == type(raised).__name__ else error
+    return raised if isinstance(raised, type(error)) else error
+
+
 def describe_error(error: BaseException, traceback: str | None, *, retryable: bool = True) -> dict[str, Any]:
     """An exception as the ledger keeps it: ``{type, message, traceback, retryable}``, each of bounded size."""
     try:

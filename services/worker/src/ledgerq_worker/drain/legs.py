@@ -77,6 +77,8 @@ class Leg:
     next_leg: dict[str, Any] | None = None
     #: ``on_worker_lost = fail``: the ledger has its start before the code begins, and it never begins again.
     runs_once: bool = False
+    #: What this run has changed of its task's options (``celery.run_options``); null: nothing.
+    options: dict[str, Any] | None = None
     #: Whether whoever listens for Celery's events has been told of its start.
     is_shown: bool = False
     #: Whether the ledger has refused a write of this leg: its claim was superseded, and what it does counts no more.

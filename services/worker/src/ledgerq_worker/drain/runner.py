@@ -22,7 +22,7 @@ from ledgerq_worker.celery.messages import request_of
 from ledgerq_worker.celery.seams import balanced_stacks, has_own_call, tracer_of
 from ledgerq_worker.drain import forks, legs
 from ledgerq_worker.drain.composure import Composure
-from ledgerq_worker.drain.encoding import decode, describe_error, to_json
+from ledgerq_worker.drain.encoding import decode, describe_error, original_of, to_json
 from ledgerq_worker.drain.legs import Leg, TaskCancelled
 from ledgerq_worker.drain.limits import SoftLimit
 from ledgerq_worker.drain.recorder import Recorder
@@ -187,6 +187,8 @@ def _retry(leg: Leg, retry: Retry) -> None:
         elif retry.when is not None:
             leg.next_leg["run_at"] = retry.when.isoformat()
     reason = retry.exc if isinstance(retry.exc, BaseException) else retry
+    if len(retry.args) > 1:  # what it was made with, of which `exc` is what pickle can hold
+        reason = original_of(reason, retry.args[1])
     error = describe_error(reason, None)
     leg.data = to_json(
         {"error": {"type": error["type"], "message": error["message"]}, "retries": leg.next_leg["retries"]}
