@@ -187,7 +187,9 @@ def test_what_a_decorator_of_a_bound_task_supplies_need_not_be_given(decorate: C
 
 
 @pytest.mark.parametrize(
-    ("decorate", "bind"), [(passes_on, False), (passes_on, True), (passes_on_with_the_task, True)], ids=str
+    ("decorate", "bind"),
+    [(passes_on, False), (passes_on, True), (passes_on_with_the_task, True)],
+    ids=["unbound", "bound", "bound, and the task by name"],
 )
 def test_a_decorator_that_passes_everything_on_changes_nothing(decorate: Callable[..., Any], bind: bool):
     def bound(self: Task, x: int, y: int = 1) -> None: ...
