@@ -160,11 +160,11 @@ class _KeepsOutcomes(Backend):
         if leg is None:
             super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
             return
-        if isinstance(exc, StruckWhileEncoding):
-            exc = SoftTimeLimitExceeded(*exc.args)
-        leg.state, leg.request, leg.exception = State.FAILURE, request, exc
         # Called while the tracer handles what was raised. The ledger keeps that, whatever pickle can hold.
         raised = original_of(exc, sys.exc_info()[1])
+        if isinstance(exc, StruckWhileEncoding):
+            raised = exc = SoftTimeLimitExceeded(*exc.args)
+        leg.state, leg.request, leg.exception = State.FAILURE, request, exc
         leg.result, leg.error = None, to_json(describe_error(raised, str(traceback or "") if raised is exc else None))
         leg.is_result_published = store_result
         # What the tracer sent for a success that then could not be stored is not to leave.
