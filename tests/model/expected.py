@@ -37,6 +37,8 @@ class Task:
     deaths: int = 0
     is_cancelled: bool = False
     claim_no: int | None = None
+    #: Since when it might have begun: its place among the ready ones of its priority. Counts what happens.
+    place_in_queue: int = 0
 
     @property
     def waits(self) -> bool:
@@ -63,6 +65,8 @@ class Model:
     tasks: dict[str, Task] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    #: Counts submits, retries and times that come: whatever gives tasks a new place in their queue.
+    moments: int = 0
     #: Idempotency-Key → the request that it belongs to, and what was answered.
     answers: dict[str, tuple[dict[str, Any], Any]] = field(default_factory=dict)
 
@@ -83,8 +87,13 @@ class Model:
             return said | {"due" if task.is_due else "retry" if task.state is State.RETRY else "eta"}
         return said | ({"alone"} if task.alone else set())
 
+    def next_moment(self) -> None:
+        """Something happens that gives tasks a new place in their queue."""
+        self.moments += 1
+
     def submit(self, task: Task, policy: str) -> str:
-        """``accepted``, ``refused``, or the id of the task that is returned instead."""
+        """``accepted``, ``refused``, or the id of the task that is returned instead. A batch is one moment."""
+        task.place_in_queue = self.moments
         if task.key is not None and (holder_id := self.keys.get(task.key)) is not None:
             holder = self.tasks[holder_id]
             if policy == "return_existing":
@@ -98,9 +107,10 @@ class Model:
         return "accepted"
 
     def claimable(self, queue: str) -> list[Task]:
-        """What a claim may take, the most urgent priority first."""
+        """What a claim may take, in its order: the most urgent priority first, then who has waited longest."""
         ready = [task for task in self.tasks.values() if task.place == READY and task.queue == queue]
-        return [] if queue in self.paused else sorted(ready, key=lambda task: -task.priority)
+        ready.sort(key=lambda task: (-task.priority, task.place_in_queue, task.id))
+        return [] if queue in self.paused else ready
 
     def claimed(self, task: Task, claim_no: int) -> None:
         """A worker has it. A suspect stays one until it has ended its attempt."""
@@ -128,12 +138,14 @@ class Model:
         self.begin(task)
         task.state, task.queue = state, queue
         task.retries += state is State.RETRY
+        self.next_moment()
+        task.place_in_queue = self.moments
         task.move(HELD if waits else READY, alone=task.deaths > 0)
         if task.is_cancelled:
             self.end(task, State.REVOKED)
 
     def hand_back(self, task: Task) -> None:
-        """It had not begun: as if nothing had happened."""
+        """It had not begun: as if nothing had happened, at its old place."""
         task.move(READY, alone=task.deaths > 0 or task.alone)
         if task.is_cancelled:
             self.end(task, State.REVOKED)
@@ -172,6 +184,8 @@ class Model:
             self.keys[task.key] = task.id
         task.state, task.is_cancelled, task.retries = State.PENDING, False, 0
         task.expired = None if task.expired else task.expired
+        self.next_moment()
+        task.place_in_queue = self.moments
         task.move(READY, alone=task.deaths > 0)
         task.deaths = 0
         return True

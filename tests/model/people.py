@@ -38,6 +38,7 @@ class People(Machine):
         key = f"key-{len(self.model.answers)}" if is_keyed else None
         answer = self._submit(new, key)
         said = answer.json() if answer.status == 202 else {}
+        self.model.next_moment()
         outcome = self.model.submit(_expected(said.get("task_id", "refused"), new, self.model.tasks), new["policy"])
         if outcome == "refused":
             assert _refusal(answer) == "duplicate_task"
@@ -67,6 +68,7 @@ class People(Machine):
     @rule(news=st.lists(_NEW, min_size=2, max_size=5))
     def submits_a_batch(self, news: list[dict[str, Any]]) -> None:
         answer = self.real.api.post("/tasks/submit/batch", {"tasks": [_body(new) for new in news]})
+        self.model.next_moment()
         trial = copy.deepcopy(self.model)
         outcomes = [trial.submit(_expected(f"new-{n}", new, {}), new["policy"]) for n, new in enumerate(news)]
         if "refused" in outcomes:  # all or nothing
@@ -112,6 +114,7 @@ class People(Machine):
         assert answer.status == 202, answer.body
         new = Task(answer.json()["task_id"], old.queue, old.priority, runs_once=old.runs_once)
         assert new.id not in self.model.tasks
+        self.model.next_moment()
         assert self.model.submit(new, "reject") == "accepted"
         assert self.real.api.get(f"/tasks/{old.id}").json()["reruns"][0] == new.id
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 
+from ledgerq_shared.cancelling import cancel
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.states import State
 from tests.model.expected import QUARANTINE_AFTER
-from tests.support import ledger_checks
+from tests.model.machine import QUEUE_NAMES
+from tests.support import ledger_checks, wait
 from tests.support.lives import claiming, registration
 from tests.support.reaping import reaper
 
@@ -53,7 +56,7 @@ class RealLedger:
         self.api = api
         # No plug is pulled here: a commit need not wait for the disk.
         quick = f"{url}?options=-csynchronous_commit%3Doff"
-        self._database = Database(quick, application_name="test-model")
+        self._database = Database(quick, application_name="test-model", size=3)
         self._checks = psycopg2.connect(quick)
         self._checks.set_session(isolation_level="REPEATABLE READ", readonly=True)
         self.reap = reaper(self._database, quarantine_after=QUARANTINE_AFTER).run_once
@@ -102,7 +105,7 @@ class RealLedger:
     def register(self) -> uuid.UUID:
         """A new worker node."""
         worker_id = uuid.uuid4()
-        self.do(registration(worker_id, f"node-{worker_id}", lease=LATER))
+        self.do(registration(worker_id, f"node-{worker_id}", queues=QUEUE_NAMES, lease=LATER))
         return worker_id
 
     def claim(self, worker_id: uuid.UUID, slot: int, queue: str, limit: int) -> list[ClaimedTask]:
@@ -119,6 +122,18 @@ class RealLedger:
             return {row[0] for row in rows}
 
         return self.inside(work)
+
+    def hand_back_beside_a_cancel(self, task_id: str, no: int, *, terminate: bool) -> set[str]:
+        """The hand-back waits for the cancel's locks; returns what was taken back."""
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test-model' AND wait_event_type = 'Lock'"
+        )
+        with ThreadPoolExecutor(1) as threads:
+            with self._database.transaction() as cursor:
+                cancel(cursor, task_id, actor="test", terminate=terminate)
+                handing_back = threads.submit(self.hand_back, {task_id: no})
+                wait.until(lambda: self.sql(waiting) == [(1,)], 30, interval=0.002, what="the hand-back waits")
+            return handing_back.result(30)
 
     def go_on(self, leg: record.NextLeg) -> bool:
         """As the recorder does; whether it was accepted."""

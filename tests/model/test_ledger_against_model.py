@@ -42,9 +42,10 @@ class LedgerMachine(Workers):
     def time_comes(self, pick: int) -> None:
         held = self.in_place(HELD)
         task = held[pick % len(held)]
-        self.real.sql("UPDATE held SET until = now() - interval '1 second' WHERE task_id = %s", task.id)
-        self.real.sql("UPDATE task SET run_at = now() - interval '1 second' WHERE id = %s", task.id)
-        task.is_due = True
+        came = "WITH came AS (UPDATE held SET until = now() WHERE task_id = %s) UPDATE task SET run_at = now() WHERE id = %s"
+        self.real.sql(came, task.id, task.id)
+        self.model.next_moment()
+        task.is_due, task.place_in_queue = True, self.model.moments
 
     @precondition(any_task)
     @rule(pick=ANY)

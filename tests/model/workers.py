@@ -30,7 +30,7 @@ class Workers(People):
         if not any(task.alone for task in possible):
             assert len(given) == min(limit, len(possible))
         assert bool(given) == bool(possible)
-        assert [task.priority for task in given] == [task.priority for task in possible[: len(given)]]
+        assert [task.id for task in given] == [task.id for task in possible[: len(given)]], "in their order"
         assert len(given) == 1 or not any(task.is_alone for task in given)
         for one in given:
             task = self.model.tasks[one.id]
@@ -102,6 +102,15 @@ class Workers(People):
             assert self.real.hand_back(chosen) == set(chosen)
             for task_id in chosen:
                 self.model.hand_back(self.model.tasks[task_id])
+
+    @precondition(any_claimed)
+    @rule(pick=ANY, terminate=st.booleans())
+    def a_hand_back_waits_for_a_cancel(self, pick: int, terminate: bool) -> None:
+        task, no = self.claimed(pick)
+        if task.state is not State.STARTED:
+            assert self.real.hand_back_beside_a_cancel(task.id, no, terminate=terminate) == {task.id}
+            assert self.model.cancel(task) is task.state
+            self.model.hand_back(task)
 
     @precondition(lambda self: bool(self.issued))
     @rule(pick=ANY, state=_ENDS, says_so=st.booleans())
@@ -211,6 +220,7 @@ class Workers(People):
     def _submitted_to(self, queue: str) -> Task:
         answer = self.real.api.post("/tasks/submit", {"task_type": ANYTHING, "queue": queue, "priority": 9})
         task = Task(answer.json()["task_id"], queue, 9)
+        self.model.next_moment()
         self.model.submit(task, "reject")
         return task
 
