@@ -217,6 +217,27 @@ class Workers(People):
             self.model.end(task, state, has_run=True)
             self.retries(task)
 
+    @rule(queue=QUEUES, which=st.integers(0, 1), slot=st.integers(0, 1))
+    def a_retried_one_is_handed_back(self, queue: str, which: int, slot: int) -> None:
+        """It has its place behind what came between its first submit and the retry."""
+        self.pauses(queue, False)
+        self.living_node(which)
+        task = self._submitted_to(queue)
+        self.claims(which, slot, queue, 100)
+        if task.claim_no is None:
+            return  # a suspect was before it
+        assert self.real.do(real_ledger.ended([(task, task.claim_no)], State.FAILURE))
+        self.model.end(task, State.FAILURE, has_run=True)
+        self._submitted_to(queue)
+        self.retries(task)
+        self.claims(which, slot, queue, 100)
+        held = {one.id: one.claim_no for one in self.in_place(CLAIM) if one.claim_no == task.claim_no}
+        if task.claim_no is not None:
+            assert self.real.hand_back(dict.fromkeys(held, task.claim_no)) == set(held)
+            for one in held:
+                self.model.hand_back(self.model.tasks[one])
+        self.claims(which, slot, queue, 100)
+
     def _submitted_to(self, queue: str) -> Task:
         answer = self.real.api.post("/tasks/submit", {"task_type": ANYTHING, "queue": queue, "priority": 9})
         task = Task(answer.json()["task_id"], queue, 9)
