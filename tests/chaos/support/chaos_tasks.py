@@ -17,8 +17,15 @@ from pathlib import Path
 import psutil
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_process_init
 
 from clients.celery.base_tasks import DatabaseAwareTask
+
+
+@worker_process_init.connect
+def _load_a_model(**_):
+    """A pool process that takes long to start, where the test says so."""
+    time.sleep(float(os.environ.get("CHAOS_SLOW_START", "0")))
 
 
 def _note(what, task):
