@@ -32,6 +32,8 @@ _DEATHS = ("pool process", "agent", "parent", "node", "api", "maintenance")
 _TROUBLES = ("strong lock", "end of a group", "signal to a group", "slow start", "foreign backlog")
 _FAULTS = (*_DEATHS, *_TROUBLES)
 _LOCKED = ("task", "ready", "held", "claim", "task_event", "task_count", "outbox", "queue", "unique_key", "idempotency")
+#: A key of Celery's own in Redis, of another kind than a list.
+_ODD_QUEUE = "_kombu.binding.default"
 #: What supervisors end a group of processes with, and what means other programs.
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGWINCH)
@@ -50,6 +52,7 @@ def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: 
     print(f"seed {scale.seed}")
     plant.stack.register()
     databases.set_for_all(plant.database_url, lock_timeout="50ms")
+    plant.stack.environment["LEDGERQ_WORKER_QUEUES"] = f"default,{_ODD_QUEUE}"
     maintenance = [plant.maintenance(), plant.maintenance()]
     workers = [plant.worker(slots=2), plant.worker(slots=2)]
     api = plant.stack.api()
@@ -59,7 +62,8 @@ def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: 
     foreign: set[str] = set()
     took: list[float] = []
     until = time.monotonic() + scale.storm
-    with Load(api.url, body, pause=0.1) as load:
+    odd_body = {**body, "queue": _ODD_QUEUE}
+    with Load(api.url, body, pause=0.1) as load, Load(api.url, odd_body, clients=1, pause=0.3) as odd:
         while time.monotonic() < until or len(killed) < len(_FAULTS):
             fault = _FAULTS[len(killed)] if len(killed) < len(_FAULTS) else dice.choice(_FAULTS)
             killed.append(fault)
@@ -81,7 +85,7 @@ def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: 
             before = len(load.accepted)
             failed_at = time.monotonic()
             wait.until(lambda before=before: len(load.accepted) > before + 10, 60, what=lambda: f"{load.answers}")
-            _all_before_ended(plant, set(load.accepted))
+            _all_before_ended(plant, set(load.accepted) | set(odd.accepted))
             took.append(time.monotonic() - failed_at)
     plant.all_ended()
     # A message that a killed process had in its hands is Redis' to deliver again, in an hour.
@@ -89,7 +93,8 @@ def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: 
     assert set(load.answers) <= {0, 202, 503}, load.answers
     # A task may fail by quarantine only if three deaths met it.
     assert plant.scalar("SELECT count(*) FROM task WHERE state <> 'SUCCESS' AND worker_deaths < 3") == 0
-    plant.assert_sound(load.accepted | adopted)
+    plant.assert_sound(load.accepted | odd.accepted | adopted)
+    assert odd.accepted
     print(
         f"killed: { {fault: killed.count(fault) for fault in _FAULTS} }, accepted: {len(load.accepted)}, "
         f"adopted: {len(adopted)} of {len(foreign)}"
