@@ -33,7 +33,7 @@ PUBLIC = {
     "ledgerq_shared.statements.outbox": ["put_in_outbox", "take_from_outbox"],
     "ledgerq_shared.statements.recover": ["recover_claims"],
     "ledgerq_shared.statements.submit": ["NewTask", "NewTaskOptions", "submit_tasks"],
-    "ledgerq_shared.statements.workers": ["end_worker", "register_worker", "renew_lease", "take_leadership"],
+    "ledgerq_shared.statements.workers": ["end_worker", "find_wishes", "register_worker", "renew_lease", "take_leadership"],
 }  # fmt: skip
 
 CODES = {

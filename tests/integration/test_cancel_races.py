@@ -21,7 +21,7 @@ from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
-from ledgerq_shared.statements.workers import renew_lease
+from ledgerq_shared.statements.workers import find_wishes
 from ledgerq_shared.states import State
 from tests.support import databases, ledger_checks, wait
 from tests.support.lives import Worker
@@ -179,7 +179,7 @@ def test_a_claimed_task_is_asked_to_end_and_its_worker_hears_of_it(bench: Bench)
     assert bench.cancel(task_id, message="why not") == (None, False)
     bench.worker.begin(task)
     assert bench.row(task_id) == ("STARTED", True, 1)
-    rows = bench.do(renew_lease(worker_id=bench.worker.id, lease=60, stopping=False))
+    rows = bench.do(find_wishes(worker_id=bench.worker.id))
     assert rows == [(task.claim_no, task_id, False)]
     assert bench.kinds(task_id) == ["submitted", "cancel_requested", "dispatched", "started"]
 
@@ -187,7 +187,7 @@ def test_a_claimed_task_is_asked_to_end_and_its_worker_hears_of_it(bench: Bench)
 def test_a_worker_without_cancelled_tasks_hears_of_none(bench: Bench):
     bench.submit()
     bench.claimed()
-    assert bench.do(renew_lease(worker_id=bench.worker.id, lease=60, stopping=False)) == [(None, None, None)]
+    assert bench.do(find_wishes(worker_id=bench.worker.id)) == []
 
 
 def test_a_worker_hears_no_more_of_a_cancelled_task_that_has_ended(bench: Bench):
@@ -196,7 +196,7 @@ def test_a_worker_hears_no_more_of_a_cancelled_task_that_has_ended(bench: Bench)
     tasks = bench.worker.claim()
     bench.cancel(task_id)
     bench.do(ended(tasks[task_id]))
-    assert bench.do(renew_lease(worker_id=bench.worker.id, lease=60, stopping=False)) == [(None, None, None)]
+    assert bench.do(find_wishes(worker_id=bench.worker.id)) == []
 
 
 def test_asking_again_changes_nothing_unless_it_may_now_terminate(bench: Bench):
@@ -205,7 +205,7 @@ def test_asking_again_changes_nothing_unless_it_may_now_terminate(bench: Bench):
     for terminate, expected in ((False, False), (False, False), (True, True), (False, True), (True, True)):
         assert bench.cancel(task_id, terminate=terminate).terminate is expected
     assert bench.kinds(task_id) == ["submitted", "cancel_requested", "cancel_requested"]
-    rows = bench.do(renew_lease(worker_id=bench.worker.id, lease=60, stopping=False))
+    rows = bench.do(find_wishes(worker_id=bench.worker.id))
     assert rows == [(task.claim_no, task_id, True)]
 
 

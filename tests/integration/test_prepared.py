@@ -23,7 +23,7 @@ from ledgerq_shared.statements.dispatch import what_to_do
 from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.statements.read_task import read_events, read_statuses
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, reserve_keys, submit_tasks
-from ledgerq_shared.statements.workers import renew_lease, take_leadership
+from ledgerq_shared.statements.workers import find_wishes, renew_lease, take_leadership
 from ledgerq_shared.states import State
 from tests.support.pgbouncer import PgBouncer, is_installed
 
@@ -50,6 +50,7 @@ def named() -> list[Statement]:
         record.record_begun([record.Begun(str(ID), 1, 1, State.PENDING, 0.5)]),
         record.record_ended([record.Ended(str(ID), 1, 1, State.PENDING, State.SUCCESS, None, 0.1, '"ü"', None)]),
         record.record_progress([record.Progress(str(ID), 1, 1, 50, "half of it", 0.1)]),
+        record.record_log([record.LogLine(str(ID), 1, 1, "{}", 0.1)]),
         submit_tasks([NewTask(ID, "demo.add", "default", '{"text": "100 %s"}')], are_new=True),
         submit_tasks([task(tags=["a"])]),
         submit_tasks([task("key:1", tags=["a"]), task("key:2")]),
@@ -58,6 +59,7 @@ def named() -> list[Statement]:
         read_events(str(ID), submitted_at=dt.datetime.now(dt.UTC), after=0, limit=10),
         read_news([str(ID)], [0], limit=10),
         renew_lease(worker_id=uuid.uuid4(), lease=10.0, stopping=False),
+        find_wishes(worker_id=uuid.uuid4()),
         take_leadership(name="maintenance", holder=uuid.uuid4(), lease=4.0),
         what_to_do(ahead=0.5),
     ]  # fmt: skip

@@ -34,7 +34,7 @@ def test_promise_3_who_renews_its_lease_while_the_reaper_looks_is_not_declared_d
     with Worker(database) as worker, psycopg2.connect(database) as renewal, ThreadPoolExecutor(1) as beside:
         databases.execute(database, "UPDATE worker SET lease_until = now() - interval '1 second'")
         with renewal.cursor() as cursor:
-            assert execute(cursor, renew_lease(worker_id=worker.id, lease=60.0, stopping=False))
+            assert execute(cursor, renew_lease(worker_id=worker.id, lease=60.0, stopping=False)) == [(True, True)]
         reaped = beside.submit(reap.run_once)
         waiting = "SELECT FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
         wait.until(lambda: databases.rows(database, waiting, (REAPER,)), what="the reaper waits for the renewal")

@@ -159,7 +159,7 @@ def progressed(task: Task, claim_no: int) -> Statement:
 
 def logged(task: Task, claim_no: int) -> Statement:
     """It adds a line to its history."""
-    return record.record_log(record.LogLine(task.id, claim_no, task.attempt, '{"message": "line"}', 0.0))
+    return record.record_log([record.LogLine(task.id, claim_no, task.attempt, '{"message": "line"}', 0.0)])
 
 
 def ended(tasks: Sequence[tuple[Task, int]], state: State, *, has_run: bool = True) -> Statement:

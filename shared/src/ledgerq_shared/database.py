@@ -26,11 +26,12 @@ from ledgerq_shared.sqlstates import fault_of
 type_cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
 
-#: Sent data that the server's host does not acknowledge for this long means a lost connection, in milliseconds.
-_UNANSWERED_AFTER = 15_000
+#: Sent data that the server's host does not acknowledge for this long means a lost connection, in seconds.
+_UNANSWERED_AFTER = 15.0
 #: PostgreSQL notices only by the kernel's keepalives, after two hours, that a client's host has vanished in the middle of
-#: a transaction. Until then its locks would hold up whoever goes on with the same tasks. In milliseconds.
-_STANDS_STILL_FOR = 20_000
+#: a transaction. Until then its locks would hold up whoever goes on with the same tasks: so not for longer than half of
+#: the time that it takes to notice the loss. In milliseconds.
+_STANDS_STILL_FOR = 5_000
 #: Nobody waits longer for a lock, in seconds, and keeps others waiting for those that it has; then it tries again.
 _LOCK_TIMEOUT = 3.0
 
@@ -46,6 +47,7 @@ class Database:
         debug: log every statement.
         lock_timeout: seconds that a statement waits for a lock, whatever the operator has set; then PostgreSQL
             refuses it, as one that may be tried again.
+        unanswered_after: sent data that the server's host does not acknowledge for so many seconds means a lost connection.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
     """
@@ -60,12 +62,14 @@ class Database:
         debug: bool = False,
         lock_timeout: float = _LOCK_TIMEOUT,
         keeps_statements: bool = False,
+        unanswered_after: float = _UNANSWERED_AFTER,
     ) -> None:
         self._url = url
         self._application_name = application_name
         self._connect_timeout = connect_timeout
         self._debug = debug
         self._keeps_statements = keeps_statements
+        self._unanswered_after = unanswered_after
         limits = f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL statement_timeout = 0; "
         stands_still = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_FOR}; "
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -187,7 +191,7 @@ class Database:
                 keepalives_idle=5,
                 keepalives_interval=2,
                 keepalives_count=3,
-                tcp_user_timeout=_UNANSWERED_AFTER,
+                tcp_user_timeout=round(self._unanswered_after * 1000),
                 client_encoding="UTF8",
                 connection_factory=Session,
             )

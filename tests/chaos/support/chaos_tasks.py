@@ -91,6 +91,14 @@ def reports(self, gate):
     return steps
 
 
+@shared_task(bind=True, base=DatabaseAwareTask, time_limit=2)
+def chatters(self):
+    """Logs as fast as it can, until it is killed."""
+    _note("begin", self)
+    while True:
+        self.log("another line")
+
+
 @shared_task(bind=True, base=DatabaseAwareTask)
 def asks(self, gate):
     """Asks all the time whether it is to end, until ``gate`` exists."""

@@ -74,7 +74,9 @@ def test_a_death_is_charged_to_the_task_that_began_after_the_slot_was_first_read
                 table.after_reading = begin_and_die
             return [line]
 
-        Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table).run(next_line)
+        Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger).run(
+            next_line
+        )
     ledger.close()
     deaths = dict(databases.rows(database, "SELECT id::text, worker_deaths FROM task"))  # type: ignore[arg-type]
     assert deaths == {str(before.id): 0, str(at_death.id): 1}

@@ -42,7 +42,7 @@ def _report(task: ClaimedTask, before: State) -> Any:
 
 def _log(task: ClaimedTask, before: State) -> Any:
     del before
-    return record_log(LogLine(str(task.id), task.claim_no, 1, "{}", 0.0))
+    return record_log([LogLine(str(task.id), task.claim_no, 1, "{}", 0.0)])
 
 
 def _end(task: ClaimedTask, before: State) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -13,18 +14,19 @@ from uuid import uuid4
 import pytest
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.dispatch import DUTIES, count_ready, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_worker.maintenance import leader, main
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Round
-from ledgerq_worker.node import agent
+from ledgerq_worker.node import agent, lease
 from ledgerq_worker.node.agent import Agent, NodeConfig
+from ledgerq_worker.node.lease import Lease
 from ledgerq_worker.node.slots import SlotTable
 from tests.support import databases
-from tests.support.lives import registration
+from tests.support.lives import Worker, registration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,26 +45,34 @@ class _Clock:
 
 
 class _CountingDatabase(Database):
-    """Counts what is asked, by the statement's name."""
+    """Counts what is asked: statements by name, and transactions."""
 
+    url: str
     asked: Counter[str | None]
+    transactions = 0
 
     def fetch(self, statement: Statement, timeout: float = 30.0, *, writes: bool = False) -> list[tuple[Any, ...]]:
         self.asked[statement.name] += 1
         return super().fetch(statement, timeout, writes=writes)
 
+    def transaction(
+        self, timeout: float = 30.0, *, writes: bool = True
+    ) -> contextlib.AbstractContextManager[type_cursor]:
+        self.transactions += 1
+        return super().transaction(timeout, writes=writes)
+
 
 @pytest.fixture
 def ledger(database: str) -> Iterator[_CountingDatabase]:
     made = _CountingDatabase(database, application_name="test-idle")
-    made.asked = Counter()
+    made.url, made.asked = database, Counter()
     yield made
     made.close()
 
 
 def let_the_agent_run(
     monkeypatch: pytest.MonkeyPatch,
-    ledger: Database,
+    ledger: _CountingDatabase,
     redis_url: str,
     table: SlotTable,
     *,
@@ -88,15 +98,40 @@ def let_the_agent_run(
         slots=table.count, queues=["default"], task_types=["demo.anything"], lease=10.0, quarantine_after=3,
         table=str(table.path),
     )  # fmt: skip
-    Agent(config, ledger, Broker(redis_url, client_name="test-idle"), table).run(next_lines)
+    broker = Broker(redis_url, client_name="test-idle")
+    # Its lease is renewed by a thread that has another clock.
+    Agent(config, ledger, broker, table, lambda: Database(ledger.url, application_name="test-lease")).run(next_lines)
+
+
+@pytest.mark.parametrize(("is_busy", "renewals"), [(False, 5), (True, 10)], ids=["idle", "busy"])
+def test_an_idle_nodes_lease_is_renewed_half_as_often(
+    monkeypatch: pytest.MonkeyPatch,
+    database: str,
+    ledger: _CountingDatabase,
+    table: SlotTable,
+    is_busy: bool,
+    renewals: int,
+):
+    clock = _Clock()
+    monkeypatch.setattr(lease, "time", clock)
+    table.enter(0, 4711)
+    if not is_busy:
+        table.rest(0)
+    with Worker(database) as worker:
+        made = Lease(lambda: ledger, "node-1:1", table, 10.0, lambda: True)
+        made.begin(worker.id)
+        for _ in range(41):
+            made.renew_if_due(ledger)
+            clock.now += 0.25
+    assert ledger.asked == {"renew_lease": renewals}
 
 
 @pytest.mark.parametrize(
-    ("is_busy", "is_deaf", "renewals"),
-    [(False, False, 5), (True, False, 10), (False, True, 9)],
+    ("is_busy", "is_deaf", "questions", "looks"),
+    [(False, False, 0, 5), (True, False, 10, 10), (False, True, 0, 9)],
     ids=["idle", "busy", "idle beside a ticket"],
 )
-def test_an_idle_nodes_lease_is_renewed_half_as_often(
+def test_an_idle_nodes_agent_asks_the_ledger_nothing_and_looks_half_as_often(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
     ledger: _CountingDatabase,
     redis_database: str,
@@ -104,14 +139,18 @@ def test_an_idle_nodes_lease_is_renewed_half_as_often(
     pool_process: subprocess.Popen[bytes],
     is_busy: bool,
     is_deaf: bool,
-    renewals: int,
+    questions: int,
+    looks: int,
 ):
+    rounds: list[int] = []
+    listen = Agent._listen
+    monkeypatch.setattr(Agent, "_listen", lambda self: rounds.append(1) or listen(self))
     table.enter(0, pool_process.pid)
     if not is_busy:
         table.rest(0)
-    # The first look registers the node; a renewal is due when a tenth (a fifth) of the lease has passed.
     let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25, is_deaf=is_deaf)
-    assert ledger.asked == {"renew_lease": renewals}
+    registers_and_ends = 2
+    assert (ledger.transactions - registers_and_ends, len(rounds)) == (questions, looks)
 
 
 def test_an_idle_nodes_agent_looks_at_its_processes_once_a_second_and_finds_the_dead_one(
@@ -122,7 +161,7 @@ def test_an_idle_nodes_agent_looks_at_its_processes_once_a_second_and_finds_the_
     pool_process: subprocess.Popen[bytes],
 ):
     looks: list[int] = []
-    monkeypatch.setattr(Agent, "_is_parent_gone", lambda _: looks.append(1))
+    monkeypatch.setattr(Agent, "_enforce_limits", lambda _: looks.append(1))
     table.enter(0, pool_process.pid)
     table.rest(0)
     let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import uuid
@@ -236,25 +237,61 @@ def test_a_refused_leg_learns_that_it_counts_no_more(database: str, node: Worker
     ledger_checks.assert_sound(database)
 
 
-class _FullDisk:
-    """A log that cannot be written."""
-
-    def info(self, *_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+def _logged(database: str) -> list[dict[str, Any]]:
+    rows = databases.rows(database, "SELECT data FROM task_event WHERE kind = 'log' ORDER BY task_id, seq")
+    return [row[0] for row in rows]  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_line_that_cannot_be_written_costs_neither_a_result_nor_a_claim(
-    database: str, table: SlotTable, node: Worker, monkeypatch: pytest.MonkeyPatch, count: int
+def test_the_lines_of_several_tasks_are_written_together_each_tasks_in_order(
+    database: str, table: SlotTable, node: Worker
 ):
-    monkeypatch.setattr("ledgerq_worker.drain.recorder.log", _FullDisk())
     slot = _Slot(database, node.id, table)
-    _submit(database, count)
-    for leg in slot.claim():
+    _submit(database, 2)
+    legs = slot.claim()
+    for number in range(3):
+        for leg in legs:
+            slot.recorder.logged(leg, json.dumps({"task": leg.task.id, "number": number}))
+    slot.recorder.flush()
+    ids = sorted(leg.task.id for leg in legs)
+    assert _logged(database) == [{"task": task_id, "number": number} for task_id in ids for number in range(3)]
+    assert _states(database) == dict.fromkeys(ids, "STARTED")
+    for leg in legs:
         _succeed(leg)
+    slot.recorder.flush()
+    ledger_checks.assert_sound(database)
+
+
+@pytest.mark.parametrize(("line", "kept"), [({"n": 1}, 10_000), ({"n": "x" * 60_000}, 69)], ids=["many", "large"])
+def test_a_task_that_logs_faster_than_can_be_written_is_told_how_many_lines_were_dropped(
+    database: str, table: SlotTable, node: Worker, line: dict[str, Any], kept: int
+):
+    slot = _Slot(database, node.id, table)
     _submit(database, 1)
-    assert len(slot.claim()) == 1
-    assert len(slot.departed.legs) == count
+    [leg] = slot.claim()
+    for _ in range(10_500):
+        slot.recorder.logged(leg, json.dumps(line))
+    slot.recorder.flush()
+    lines = _logged(database)
+    assert lines[:-1] == [line] * kept
+    assert lines[-1]["dropped"] == 10_500 - kept
+    slot.recorder.logged(leg, json.dumps(line))
+    slot.recorder.flush()
+    assert _logged(database)[-1] == line, "what comes later is kept again"
+    ledger_checks.assert_sound(database)
+
+
+def test_lines_of_a_superseded_claim_are_refused_and_those_of_others_are_kept(
+    database: str, table: SlotTable, node: Worker
+):
+    slot = _Slot(database, node.id, table)
+    _submit(database, 2)
+    superseded, kept = slot.claim()
+    slot.database.fetch(hand_back({superseded.task.id: superseded.task.claim_no}, reason=None))
+    for leg in (superseded, kept):
+        slot.recorder.logged(leg, json.dumps({"task": leg.task.id}))
+    slot.recorder.flush()
+    assert _logged(database) == [{"task": kept.task.id}]
+    assert (superseded.is_refused, kept.is_refused) == (True, False)
 
 
 def test_what_a_superseded_leg_would_send_on_stays(database: str, node: Worker, table: SlotTable):

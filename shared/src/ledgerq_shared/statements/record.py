@@ -312,30 +312,38 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
 
-def record_log(item: LogLine) -> Statement:
-    """Add one line to a running task's history. Row: ``(id,)`` when accepted."""
+def record_log(items: Sequence[LogLine]) -> Statement:
+    """Add lines to the histories of running tasks, each task's in their order. Rows: ``(id,)`` of the accepted tasks."""
     return Statement(
         _LOG,
         {
-            "task_id": str(item.task_id),
-            "claim_no": item.claim_no,
-            "nos": plain_array([item.claim_no]),
-            "attempt": item.attempt,
-            "data": item.data,
-            "ago": item.logged_ago,
+            "id": plain_array(item.task_id for item in items),
+            "no": plain_array(item.claim_no for item in items),
+            "nos": plain_array(sorted({item.claim_no for item in items})),
+            "attempt": plain_array(item.attempt for item in items),
+            "data": text_array(item.data for item in items),
+            "ago": plain_array(item.logged_ago for item in items),
         },
+        "record_log",
     )
 
 
 _LOG = f"""
-WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, done AS (
-  UPDATE task t SET seq = t.seq + 1, noted_at = greatest(v.now - %(ago)s * interval '1 second', {LATEST})
-  FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
-  RETURNING t.id, t.seq, t.noted_at, v.worker
+WITH input AS (
+  SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(data)s::text[], %(ago)s::float8[])
+    WITH ORDINALITY AS i(id, claim_no, attempt, data, ago, line)
+), {_GUARD}, found AS MATERIALIZED (
+  SELECT t.id, v.lines, v.now, v.last_ago, {LATEST} AS latest FROM task t JOIN (
+    SELECT id, count(*)::integer AS lines, max(now) AS now, min(ago) AS last_ago FROM valid GROUP BY id
+  ) v ON v.id = t.id WHERE (t.state = 'STARTED') IS TRUE ORDER BY t.id FOR UPDATE OF t
+), done AS (
+  UPDATE task t SET seq = t.seq + f.lines, noted_at = greatest(f.now - f.last_ago * interval '1 second', f.latest)
+  FROM found f WHERE t.id = f.id RETURNING t.id, t.seq - f.lines AS seq, f.now, f.latest
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-  SELECT id, seq, noted_at, 'log', %(attempt)s, 'worker:' || worker, %(data)s::json
-  FROM done
+  SELECT d.id, d.seq + row_number() OVER (PARTITION BY d.id ORDER BY v.line),
+         greatest(d.now - v.ago * interval '1 second', d.latest), 'log', v.attempt, 'worker:' || v.worker, v.data::json
+  FROM done d JOIN valid v ON v.id = d.id
 )
 SELECT id FROM done
 """

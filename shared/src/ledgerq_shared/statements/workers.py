@@ -69,27 +69,37 @@ def register_worker(
 
 
 def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
-    """Renew a worker's lease.
+    """Renew a worker's lease. It touches the worker's own row and no other, and waits for nobody who has locked that.
 
-    Rows ``(claim_no, task_id, terminate)``: what it holds and should end, because somebody asked; one row of nulls:
-    nothing. No row: it was declared dead, its claims are void, and it must register anew.
+    Row ``(is_renewed, is_registered)``: neither, if it was declared dead; then its claims are void, and it must register
+    anew. Not renewed but registered: somebody has its row just now.
     """
     return Statement(
         """
-        WITH beat AS (
-          UPDATE worker SET beat_at = now(), lease_until = now() + %(lease)s::float8 * interval '1 second',
-                            stopping = %(stopping)s::boolean
-          WHERE id = %(id)s::uuid AND ended_at IS NULL RETURNING id
+        WITH free AS MATERIALIZED (
+          SELECT id FROM worker WHERE id = %(id)s::uuid AND ended_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+        ), beat AS (
+          UPDATE worker w SET beat_at = now(), lease_until = now() + %(lease)s::float8 * interval '1 second',
+                              stopping = %(stopping)s::boolean
+          FROM free WHERE w.id = free.id RETURNING w.id
         )
-        SELECT c.no, c.task_id, c.terminate FROM beat LEFT JOIN LATERAL (
-          SELECT c.no, x.id::text AS task_id, t.terminate
-          FROM claim c CROSS JOIN unnest(c.cancelled) AS x(id)
-          CROSS JOIN LATERAL (SELECT terminate FROM task WHERE id = x.id OFFSET 0) t
-          WHERE c.worker_id = beat.id AND x.id = ANY (c.task_ids)
-        ) c ON true
+        SELECT EXISTS (SELECT FROM beat), EXISTS (SELECT FROM worker WHERE id = %(id)s::uuid AND ended_at IS NULL)
         """,
         {"id": str(worker_id), "lease": lease, "stopping": stopping},
         "renew_lease",
+    )
+
+
+def find_wishes(*, worker_id: UUID) -> Statement:
+    """Rows ``(claim_no, task_id, terminate)``: what a worker holds and should end, because somebody asked."""
+    return Statement(
+        """
+        SELECT c.no, x.id::text, t.terminate FROM claim c CROSS JOIN unnest(c.cancelled) AS x(id)
+        CROSS JOIN LATERAL (SELECT terminate FROM task WHERE id = x.id OFFSET 0) t
+        WHERE c.worker_id = %(id)s::uuid AND x.id = ANY (c.task_ids)
+        """,
+        {"id": str(worker_id)},
+        "find_wishes",
     )
 
 

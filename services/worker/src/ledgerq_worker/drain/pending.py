@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
+from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.drain.legs import Leg
+
+#: Log lines of one flush, and their size in bytes. A task that logs faster than they can be written would else fill
+#: the memory, and hold its claim's lock for minutes. What is beyond is dropped, and a line says how many were.
+_MOST_LINES = 10_000
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Lines:
+    """What one leg has logged, as ``(JSON, when)``."""
+
+    leg: Leg
+    lines: list[tuple[str, float]] = field(default_factory=list)
+    #: How many came when there were too many.
+    dropped: int = 0
+
+    def all(self) -> list[tuple[str, float]]:
+        """The lines, and one about those that were dropped."""
+        if not self.dropped:
+            return self.lines
+        message = f"{self.dropped:,} log lines were dropped here: the task logs faster than they can be written"
+        return [*self.lines, (to_json({"message": message, "dropped": self.dropped}), time.monotonic())]
 
 
 @dataclass(slots=True)
@@ -16,10 +40,25 @@ class Pending:
     begun: dict[str, Leg] = field(default_factory=dict)
     #: By task id: the latest progress, as ``(leg, percent, status, when)``.
     progress: dict[str, tuple[Leg, float, str | None, float]] = field(default_factory=dict)
-    logs: list[tuple[Leg, str, float]] = field(default_factory=list)
+    #: By task id.
+    logs: dict[str, Lines] = field(default_factory=dict)
+    log_lines: int = 0
+    log_bytes: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.ended or self.begun or self.progress or self.logs)
+
+    def log(self, leg: Leg, data: str) -> None:
+        """Add a line, or count it as dropped."""
+        logged = self.logs.get(leg.task.id)
+        if logged is None:
+            logged = self.logs[leg.task.id] = Lines(leg)
+        if self.log_lines >= _MOST_LINES or self.log_bytes + len(data) > _MOST_BYTES:
+            logged.dropped += 1
+            return
+        logged.lines.append((data, time.monotonic()))
+        self.log_lines += 1
+        self.log_bytes += len(data)
 
     @property
     def has_reports(self) -> bool:
@@ -29,8 +68,8 @@ class Pending:
     @property
     def task_ids(self) -> list[str]:
         """Whose legs these are."""
-        ended, logged = (leg.task.id for leg in self.ended), (leg.task.id for leg, _, _ in self.logs)
-        return list(dict.fromkeys([*ended, *self.begun, *self.progress, *logged]))
+        ended = (leg.task.id for leg in self.ended)
+        return list(dict.fromkeys([*ended, *self.begun, *self.progress, *self.logs]))
 
     def halves(self) -> list[Pending]:
         """The same in two parts, each leg's in one of them; in one part if it is all one leg's."""
@@ -47,5 +86,5 @@ class Pending:
             ended=[leg for leg in self.ended if leg.task.id in ids],
             begun={task_id: leg for task_id, leg in self.begun.items() if task_id in ids},
             progress={task_id: report for task_id, report in self.progress.items() if task_id in ids},
-            logs=[line for line in self.logs if line[0].task.id in ids],
+            logs={task_id: lines for task_id, lines in self.logs.items() if task_id in ids},
         )

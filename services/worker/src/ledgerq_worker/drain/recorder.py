@@ -10,7 +10,6 @@ task being run a second time.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import Counter
@@ -104,11 +103,7 @@ class Recorder:
         with self._changing:
             pending = self._pending
             pending.ended.append(leg)
-            if (
-                pending.begun
-                and leg.task.id not in pending.progress
-                and all(leg is not line[0] for line in pending.logs)
-            ):
+            if pending.begun and leg.task.id not in pending.progress and leg.task.id not in pending.logs:
                 pending.begun.pop(leg.task.id, None)
 
     def begun(self, leg: Leg) -> None:
@@ -127,7 +122,7 @@ class Recorder:
     def logged(self, leg: Leg, data: str) -> None:
         """The leg adds a line to its history."""
         with self._changing:
-            self._pending.logs.append((leg, data, time.monotonic()))
+            self._pending.log(leg, data)
             if leg.recorded is not State.STARTED:
                 self._pending.begun[leg.task.id] = leg
 
@@ -241,8 +236,7 @@ class Recorder:
         if begun:
             self._departure.begun(begun)
         if written.kept:
-            with contextlib.suppress(OSError):  # a full disk behind the log is no reason to forget what was claimed
-                _log_recorded(written.kept)
+            _log_recorded(written.kept)
             self._departure.recorded(written.kept, written.outbox)
         if self._onlookers is not None and self._onlookers.are_there:
             still_running = [leg for leg in pending.begun.values() if not leg.is_refused]
@@ -280,9 +274,14 @@ class Recorder:
                 ),
             )
             refused.update(self._answered(rows, begun, "STARTED"))
-        for leg, data, at in pending.logs:
-            line = record.LogLine(leg.task.id, leg.task.claim_no, leg.attempt, data, now - at)
-            refused.update(self._answered(execute(cursor, record.record_log(line)), [leg], "log"))
+        if pending.logs:
+            lines = [
+                record.LogLine(logged.leg.task.id, logged.leg.task.claim_no, logged.leg.attempt, data, now - at)
+                for logged in pending.logs.values()
+                for data, at in logged.all()
+            ]
+            rows = execute(cursor, record.record_log(lines))
+            refused.update(self._answered(rows, [logged.leg for logged in pending.logs.values()], "log"))
         if pending.progress:
             items = [
                 record.Progress(leg.task.id, leg.task.claim_no, leg.attempt, percent, status, now - at)

@@ -1,8 +1,9 @@
 """The lease agent: a process of its own beside a worker node, started by exec, that no task can starve.
 
-It registers the node, renews its lease while the worker's parent process lives and is not stopped, passes on requests to
-cancel, kills what exceeds its hard limit, and takes back the tasks of a pool process that died. When the parent's pipe
-closes without a farewell, the parent is dead: the agent ends its pool processes and returns their tasks at once.
+It registers the node, renews its lease (in a thread of its own: :mod:`ledgerq_worker.node.lease`) while the worker's
+parent process lives and is not stopped, passes on requests to cancel, kills what exceeds its hard limit, and takes back the
+tasks of a pool process that died. When the parent's pipe closes without a farewell, the parent is dead: the agent ends its
+pool processes and returns their tasks at once. It waits for no lock longer than a moment, and then tries again.
 
 Speaks with the parent over its standard input, one line each: ``lost <pid>``, ``stopping``, and at the end ``stopped``
 (the pool has ended) or ``abandoned`` (end it).
@@ -18,26 +19,28 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 import psutil
+import psycopg2
 import structlog
 
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_shared.statements.workers import end_worker, register_worker, renew_lease
+from ledgerq_shared.statements.workers import end_worker, find_wishes, register_worker
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
 from ledgerq_worker.node.heartbeat import Heartbeat
 from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, kill_remains, resume
+from ledgerq_worker.node.lease import Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.slots import SlotRecord, SlotTable
 from ledgerq_worker.node.wishes import Wish, record_termination, running
@@ -48,10 +51,12 @@ log = structlog.get_logger()
 _LOOK_EVERY = 0.2
 #: How often it looks for dead pool processes of which it was not told, in seconds.
 _LOOK_FOR_DEAD_EVERY = 1.0
-#: How often the lease is renewed before it would run out: the answer tells of tasks that somebody asked to end, and of
-#: those an idle node has none. (One that is idle beside tickets is about to be found deaf.)
-_RENEWALS_PER_LEASE = 10
-_IDLE_RENEWALS_PER_LEASE = 5
+#: How often in the time of a lease it asks which tasks somebody wants to end, and looks whether the node hears its tickets.
+#: An idle node has no tasks. (One that is idle beside tickets is about to be found deaf.)
+_ROUNDS_PER_LEASE = 10
+_IDLE_ROUNDS_PER_LEASE = 5
+#: It waits for somebody's lock for this long, in seconds, and looks after everything else before it tries again.
+_LOCK_PATIENCE = 1.0
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
 _FAREWELL = 60.0
 
@@ -77,10 +82,29 @@ class NodeConfig:
     kills_programs: bool = True
 
 
-class Agent:
-    """The agent of one node."""
+class _Killed(NamedTuple):
+    """A task that was ended with its process, and what is to be written of it."""
 
-    def __init__(self, config: NodeConfig, database: Database, broker: Broker, table: SlotTable) -> None:
+    record: SlotRecord
+    end: Statement
+    why: str
+
+
+class Agent:
+    """The agent of one node.
+
+    Args:
+        lease_database: makes the connection over which the lease is renewed.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        database: Database,
+        broker: Broker,
+        table: SlotTable,
+        lease_database: Callable[[], Database],
+    ) -> None:
         self._config = config
         self._database = database
         #: How many slots serve each queue, as when this was last of use; see :meth:`_wake`.
@@ -89,15 +113,16 @@ class Agent:
         self._tickets = TicketsSeen(broker, config.queues)
         self._table = table
         self._parent = psutil.Process(config.parent_pid)
-        # An agent that replaces one which died goes on under the node's id: its tasks are running under it.
-        self._worker_id = table.worker_id if table.worker_id.int else None
+        self._lease = Lease(lease_database, config.name, table, config.lease, self._is_parent_at_work)
         self._actor = f"worker:{config.name}"
-        self._renewed_at = 0.0
+        self._attended_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
+        #: By slot.
+        self._killed: dict[int, _Killed] = {}
         self._deafness = Deafness()
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
-        self._heartbeat = Heartbeat(path, lambda: not (self._is_parent_gone() or self._is_parent_stopped()))
+        self._heartbeat = Heartbeat(path, self._is_parent_at_work)
 
     def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
         """Until the parent says that it has stopped, or dies.
@@ -106,6 +131,7 @@ class Agent:
             read_lines: the parent's lines that arrived within so many seconds; null when its pipe is closed.
         """
         self._heartbeat.start()
+        self._lease.start()
         for record in self._table.read() if self._config.pool == "prefork" else ():
             resume(record.pid)  # an agent before this one may have died between the question and the kill
         while True:
@@ -124,48 +150,76 @@ class Agent:
                     return
                 self._obey(line)
             try:
-                self._recover_lost()
                 self._enforce_limits()
-                self._keep_lease()
+                self._recover_lost()
+                self._write_killed()
+                self._attend()
             except Unavailable as error:
                 log.warning("agent.ledger_unavailable", error=error.detail)
 
+    def _try(self, action: Callable[..., None], *arguments: Any) -> bool:
+        """Whether it could be done. What waits for a lock, or is refused, holds up nothing else.
+
+        Raises:
+            Unavailable: PostgreSQL is away.
+        """
+        try:
+            action(*arguments)
+        except LedgerUnavailable as error:
+            if not error.is_busy:
+                raise
+            reason = error.detail
+        except psycopg2.Error as error:
+            reason = str(error).strip()
+        else:
+            return True
+        log.warning("agent.tries_again", what=action.__name__.strip("_"), error=reason)
+        return False
+
     def _is_time_to_look(self) -> bool:
         """Whether there may be something to do: on an idle node not before the lease is to be renewed."""
-        return bool(self._lost) or self._table.has_busy_slot or self._is_renewal_due() or self._is_look_for_dead_due()
+        return (
+            bool(self._lost or self._killed)
+            or self._table.has_busy_slot
+            or self._is_round_due()
+            or self._is_look_for_dead_due()
+        )
 
     def _is_look_for_dead_due(self) -> bool:
         is_due = time.monotonic() - self._looked_at >= _LOOK_FOR_DEAD_EVERY
         return is_due and self._config.pool == "prefork"
 
-    def _is_renewal_due(self) -> bool:
+    def _is_round_due(self) -> bool:
         is_idle = not (self._table.has_busy_slot or self._deafness.is_in_doubt)
-        renewals = _IDLE_RENEWALS_PER_LEASE if is_idle else _RENEWALS_PER_LEASE
-        return time.monotonic() - self._renewed_at >= self._config.lease / renewals
+        rounds = _IDLE_ROUNDS_PER_LEASE if is_idle else _ROUNDS_PER_LEASE
+        return self._lease.worker_id is None or time.monotonic() - self._attended_at >= self._config.lease / rounds
 
     def _obey(self, line: str) -> None:
         if line == "stopping":
-            self._renewed_at = 0.0  # the table says so: tell the ledger at once
+            self._lease.hurry()
         elif line.startswith("lost "):
             self._lost.append(int(line.removeprefix("lost ")))
 
-    def _keep_lease(self) -> None:
-        if not self._is_renewal_due() or self._is_parent_stopped():
+    def _attend(self) -> None:
+        """Register the node where the ledger does not know it; pass on what somebody asked to end; listen."""
+        if not self._is_round_due() or self._is_parent_stopped():
             return
-        now = time.monotonic()
-        if self._worker_id is not None:
-            rows = self._database.fetch(
-                renew_lease(worker_id=self._worker_id, lease=self._config.lease, stopping=self._table.is_stopping),
-                timeout=self._config.lease,
-                writes=True,
-            )
-            if rows:
-                self._renewed_at = now
-                self._cancel([Wish(*row) for row in rows if row[0] is not None])
-                self._listen()  # here, for while PostgreSQL is away slots stand still
-                return
-            log.warning("agent.declared_dead", worker=self._config.name)
-        self._register()
+        now, worker_id = time.monotonic(), self._lease.worker_id
+        if worker_id is None:
+            self._try(self._register)
+            return
+        if not self._try(self._pass_wishes_on, worker_id):
+            return
+        self._attended_at = now
+        if self._lease.is_fresh:  # while PostgreSQL is away slots stand still
+            self._listen()
+
+    def _pass_wishes_on(self, worker_id: UUID) -> None:
+        rows: list[tuple[Any, ...]] = []
+        if self._table.has_busy_slot:
+            with self._database.transaction() as cursor:
+                rows = execute(cursor, find_wishes(worker_id=worker_id))
+        self._cancel([Wish(*row) for row in rows])
 
     def _listen(self) -> None:
         """Tell the parent when tickets lie in Redis beside an idle slot, and none is taken."""
@@ -193,8 +247,8 @@ class Agent:
                 ),
             )
             self._slots = execute(cursor, slots_by_queue())
-        self._worker_id = self._table.worker_id = worker_id
-        self._renewed_at = time.monotonic()
+        self._lease.begin(worker_id)
+        self._attended_at = time.monotonic()
         # A ticket per slot when the node appears: what waits is begun at once, not at the next sweep.
         self._waker.wake(dict.fromkeys(config.queues, config.slots))
         log.info("worker.registered", worker=config.name, slots=config.slots, queues=config.queues)
@@ -211,14 +265,18 @@ class Agent:
         except psutil.NoSuchProcess:
             return True
 
+    def _is_parent_at_work(self) -> bool:
+        return not (self._is_parent_gone() or self._is_parent_stopped())
+
     def _cancel(self, wishes: list[Wish]) -> None:
         """Pass on what somebody asked to end: the wish to a running task, a bar to one that has not begun."""
         self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in wishes)
         for record, wish in running(self._table, wishes):
             self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)
-            if wish.terminate and self._config.pool == "prefork":
-                log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
-                self._kill(record, record_termination(record, actor=self._actor), why="the task was terminated")
+            if wish.terminate:
+                end = record_termination(record, actor=self._actor)
+                if self._kill(record, end, why="the task was terminated"):
+                    log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
 
     def _recover_lost(self) -> None:
         """Take back what the slots of dead pool processes held.
@@ -226,19 +284,19 @@ class Agent:
         The parent's word is a hint that it is time to look. Looking decides: a word may come late, when the slot has a
         new process; or never, when it was said to an agent that died; and a drain may fail in a process that lives on.
         """
-        # With each renewal, too, so that there is one moment for both.
-        is_due = self._lost or self._is_look_for_dead_due() or self._is_renewal_due()
+        # With each round, too, so that there is one moment for both.
+        is_due = self._lost or self._is_look_for_dead_due() or self._is_round_due()
         if self._config.pool != "prefork" or not is_due:
             return
         now = time.monotonic()
         dead = {record.slot for record in self._table.read() if not self._is_ours(record.pid)}
         # Read once more: it may have begun another task between the first reading and its death.
         for record in self._table.read():
-            if record.slot in dead:
+            if record.slot in dead and record.slot not in self._killed:
                 if self._config.kills_programs:
                     kill_remains(record.pid, parent=self._config.parent_pid)
-                self._take_back(record)
-        self._lost.clear()
+                self._try(self._take_back, record)
+        self._lost.clear()  # whom it could not take back it will see again
         self._looked_at = now
 
     def _is_ours(self, pid: int) -> bool:
@@ -251,16 +309,23 @@ class Agent:
         except psutil.NoSuchProcess:
             return False
 
-    def _take_back(self, record: SlotRecord, *, why: str = "the pool process died") -> None:
-        """Return what the slot of a dead process held; then a new process may use it."""
-        if self._worker_id is None:
+    def _take_back(self, record: SlotRecord, end: Statement | None = None, why: str = "the pool process died") -> None:
+        """Return what the slot of a dead process held; then a new process may use it.
+
+        Args:
+            end: how the task ended that it ran, if that was our doing.
+        """
+        worker_id = self._lease.worker_id
+        if worker_id is None:
             self._table.enter(record.slot, 0)
             return
         with self._database.transaction() as cursor:
+            if end is not None:
+                execute(cursor, end)
             rows = execute(
                 cursor,
                 recover_claims(
-                    worker_id=self._worker_id,
+                    worker_id=worker_id,
                     slot=record.slot,
                     suspects=[record.task_id] if record.task_id else [],
                     quarantine_after=self._config.quarantine_after,
@@ -276,19 +341,31 @@ class Agent:
     def _enforce_limits(self) -> None:
         now = time.monotonic()
         for record in self._table.read():
-            if self._config.pool == "prefork" and record.task_id and 0 < record.deadline < now:
+            if record.task_id and 0 < record.deadline < now:
                 limit = record.deadline - record.begun_at
-                log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
                 end = record_hard_limit(record, limit, actor=self._actor)
-                self._kill(record, end, why=f"hard time limit of {limit:g} s")
+                if self._kill(record, end, why=f"hard time limit of {limit:g} s"):
+                    log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
 
-    def _kill(self, record: SlotRecord, end: Statement, *, why: str) -> None:
-        """End a task with its process. It may have ended by itself, and an innocent one run there now."""
-        with self._database.transaction() as cursor:
-            execute(cursor, end)
+    def _kill(self, record: SlotRecord, end: Statement, *, why: str) -> bool:
+        """End a task with its process; :meth:`_write_killed` tells the ledger. Returns whether it was killed: it may have
+        ended by itself, and an innocent one run there now.
+
+        The ledger comes second, for the process itself may hold the lock that the record needs: it stands still in the
+        middle of a flush, or writes one without end.
+        """
+        if self._config.pool != "prefork" or record.slot in self._killed or not self._is_ours(record.pid):
+            return False
         programs = self._config.kills_programs
-        if kill_if(record.pid, lambda: self._table.is_unchanged(record), with_programs=programs):
-            self._take_back(record, why=why)
+        is_killed = kill_if(record.pid, lambda: self._table.is_unchanged(record), with_programs=programs)
+        if is_killed:
+            self._killed[record.slot] = _Killed(record, end, why)
+        return is_killed
+
+    def _write_killed(self) -> None:
+        for slot, (record, end, why) in list(self._killed.items()):
+            if self._try(self._take_back, record, end, why):
+                del self._killed[slot]
 
     def _parent_died(self) -> None:
         """The parent is gone without a farewell: its pool processes must not go on, their tasks must run again."""
@@ -304,14 +381,18 @@ class Agent:
     def _end(self, why: str, *, charge: bool) -> None:
         suspects = [record.task_id for record in self._table.read() if record.task_id]
         deadline = time.monotonic() + _FAREWELL
-        while self._worker_id is not None and time.monotonic() < deadline:
+        self._lease.end()
+        worker_id = self._lease.worker_id
+        while worker_id is not None and time.monotonic() < deadline:
             try:
                 with self._database.transaction() as cursor:
-                    execute(cursor, end_worker(worker_id=self._worker_id, why=why))
+                    execute(cursor, end_worker(worker_id=worker_id, why=why))
+                    for killed in self._killed.values():
+                        execute(cursor, killed.end)
                     rows = execute(
                         cursor,
                         recover_claims(
-                            worker_id=self._worker_id,
+                            worker_id=worker_id,
                             suspects=suspects,
                             charge=charge,
                             is_whole_node=charge,
@@ -323,7 +404,7 @@ class Agent:
                     self._slots = execute(cursor, slots_by_queue())
                 self._wake(rows)
                 break
-            except Unavailable:
+            except (Unavailable, psycopg2.Error):  # away, or somebody's lock is in the way
                 time.sleep(1)
         self._table.remove()
         self._waker.close()
@@ -343,9 +424,16 @@ def main() -> None:
     name = f"ledgerq-agent {config.name}"
     Agent(
         config,
-        Database(config.database_url, application_name=name, size=1, keeps_statements=True),
+        Database(
+            config.database_url,
+            application_name=name,
+            size=1,
+            keeps_statements=True,
+            lock_timeout=_LOCK_PATIENCE,
+        ),
         Broker(config.broker_url, client_name="ledgerq-agent"),
         SlotTable(Path(config.table), config.slots),
+        lambda: lease_database(config.database_url, config.name, config.lease),
     ).run(Lines(sys.stdin.fileno()))
 
 

@@ -1,0 +1,178 @@
+"""The node's lease, renewed by a thread that does nothing else, over a connection of its own.
+
+Whatever the agent waits for otherwise (a lock that a task's flush holds, Redis, a process that is slow to die) costs no
+lease. The statement touches the worker's own row, waits for nobody who has locked it, and is a transaction by itself, so a
+connection that falls silent leaves no lock behind; another one is tried while there is time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg2
+import structlog
+
+from ledgerq_shared.database import Database
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.statements.workers import renew_lease
+from ledgerq_worker.node.slots import SlotTable
+
+log = structlog.get_logger()
+
+#: How often the lease is renewed before it would run out.
+_RENEWALS = 10
+_IDLE_RENEWALS = 5
+#: How soon it is tried again, in seconds.
+_AGAIN_AFTER = 0.2
+#: A renewal that takes longer than this part of the lease is given up, and tried over another connection.
+_STUCK_AFTER = 0.3
+#: As long as so many wait in vain, no more are begun: it is not the connection.
+_MOST_SILENT = 3
+
+
+def lease_database(url: str, name: str, lease: float) -> Database:
+    """The connection over which a lease of ``lease`` seconds is renewed."""
+    return Database(
+        url,
+        application_name=f"ledgerq-lease {name}",
+        size=1,
+        connect_timeout=max(2, round(lease / 4)),  # libpq takes no less
+        keeps_statements=True,
+        unanswered_after=lease / 4,
+    )
+
+
+class Lease:
+    """Renews the lease of one node.
+
+    Args:
+        connect: makes the database to renew it in; asked again when one answers no more.
+        name: the node's, for the log.
+        table: says under which id the node is registered, whether it is stopping, and whether it is idle.
+        seconds: how long a renewed lease lasts.
+        is_due_to_live: whether the node may have its lease now. A stopped process may not: its tasks stand still.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Database],
+        name: str,
+        table: SlotTable,
+        seconds: float,
+        is_due_to_live: Callable[[], bool],
+    ) -> None:
+        self._connect = connect
+        self._name = name
+        self._table = table
+        self._seconds = seconds
+        self._is_due_to_live = is_due_to_live
+        self._renewed_at = 0.0
+        self._asked_at: float | None = None
+        self._hurry = threading.Event()
+        self._is_ended = threading.Event()
+        #: Which thread renews; those with lower numbers have been given up.
+        self._number = 0
+        self._thread: threading.Thread | None = None
+        self._silent: list[threading.Thread] = []
+        #: The node's id in the ledger; null: it is to be registered, for it never was or has been declared dead. An agent
+        #: that replaces one which died goes on under the same id: the node's tasks are running under it.
+        self.worker_id: UUID | None = table.worker_id if table.worker_id.int else None
+
+    def start(self) -> None:
+        """Begin to renew, until :meth:`end`."""
+        self._renew_in_a_thread()
+        threading.Thread(target=self._watch, name="lease-watch", daemon=True).start()
+
+    def _renew_in_a_thread(self) -> None:
+        self._number += 1
+        self._thread = threading.Thread(target=self._keep, args=[self._number], name="lease", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Renew no more."""
+        self._is_ended.set()
+        self._number += 1
+        self.hurry()
+        if self._thread is not None:
+            self._thread.join(_AGAIN_AFTER)
+
+    def begin(self, worker_id: UUID) -> None:
+        """The node was registered under this id just now."""
+        self._table.worker_id = worker_id
+        self._renewed_at = time.monotonic()
+        self.worker_id = worker_id
+
+    def hurry(self) -> None:
+        """The table says something new: tell the ledger at once."""
+        self._hurry.set()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the ledger has answered lately."""
+        return time.monotonic() - self._renewed_at < self._seconds / 2
+
+    def _watch(self) -> None:
+        while not self._is_ended.wait(self._seconds * _STUCK_AFTER / 3):
+            self._look_after()
+
+    def _look_after(self) -> None:
+        """Give the work to another thread, with another connection, if this one's does not answer."""
+        asked_at = self._asked_at
+        if asked_at is None or time.monotonic() - asked_at < self._seconds * _STUCK_AFTER:
+            return
+        self._silent = [thread for thread in self._silent if thread.is_alive()]
+        if self._thread is not None and len(self._silent) < _MOST_SILENT:
+            log.warning("agent.lease_stuck", what="PostgreSQL does not answer: connecting anew")
+            self._silent.append(self._thread)
+            self._asked_at = None
+            self._renew_in_a_thread()
+
+    def _keep(self, number: int) -> None:
+        database = self._connect()
+        while self._number == number:
+            if self._hurry.is_set():
+                self._hurry.clear()
+                self._renewed_at = 0.0
+            try:
+                self.renew_if_due(database, number)
+            except Unavailable as error:
+                log.warning("agent.ledger_unavailable", error=error.detail)
+            except psycopg2.Error as error:
+                log.warning("agent.lease_not_renewed", error=str(error).strip())
+            except Exception:
+                log.exception("agent.lease_not_renewed")
+            self._hurry.wait(max(self._due_at - time.monotonic(), _AGAIN_AFTER))
+        database.close()
+
+    @property
+    def _due_at(self) -> float:
+        renewals = _RENEWALS if self._table.has_busy_slot else _IDLE_RENEWALS
+        return self._renewed_at + self._seconds / renewals
+
+    def renew_if_due(self, database: Database, number: int = 0) -> None:
+        """Renew it if it is time to.
+
+        Raises:
+            Unavailable: PostgreSQL is away.
+            psycopg2.Error: it could not be renewed.
+        """
+        now, worker_id = time.monotonic(), self.worker_id
+        if worker_id is None or now < self._due_at or not self._is_due_to_live():
+            return
+        self._asked_at = now
+        try:
+            [(is_renewed, is_registered)] = database.fetch(
+                renew_lease(worker_id=worker_id, lease=self._seconds, stopping=self._table.is_stopping),
+                writes=True,
+            )
+        finally:
+            if self._number == number:
+                self._asked_at = None
+        if is_renewed:
+            self._renewed_at = max(self._renewed_at, now)
+        elif not is_registered and self.worker_id == worker_id:
+            log.warning("agent.declared_dead", worker=self._name)
+            self.worker_id = None
