@@ -14,7 +14,7 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
-from ledgerq_shared.statements.workers import find_wishes
+from ledgerq_shared.statements.workers import find_wishes, renew_lease
 from ledgerq_shared.states import State
 from tests.support import databases, http, ledger_checks, wait
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
@@ -79,6 +79,7 @@ def _ends(database: Database, worker: Worker, task: ClaimedTask) -> None:
 def _renews(database: Database, worker: Worker, task: ClaimedTask) -> None:
     """And so it hears what it is not to begin."""
     with database.transaction() as cursor:
+        execute(cursor, renew_lease(worker_id=worker.id, lease=60, stopping=False))
         rows = execute(cursor, find_wishes(worker_id=worker.id))
     assert [row[1] for row in rows] == [str(task.id)]
 

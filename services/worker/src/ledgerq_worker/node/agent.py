@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psutil
 import psycopg2
@@ -34,7 +34,7 @@ from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_shared.statements.workers import end_worker, find_wishes, register_worker
+from ledgerq_shared.statements.workers import end_worker, register_worker
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
@@ -51,7 +51,7 @@ log = structlog.get_logger()
 _LOOK_EVERY = 0.2
 #: How often it looks for dead pool processes of which it was not told, in seconds.
 _LOOK_FOR_DEAD_EVERY = 1.0
-#: How often in the time of a lease it asks which tasks somebody wants to end, and looks whether the node hears its tickets.
+#: How often in the time of a lease it ends tasks that somebody asked to end, and looks whether the node hears its tickets.
 #: An idle node has no tasks. (One that is idle beside tickets is about to be found deaf.)
 _ROUNDS_PER_LEASE = 10
 _IDLE_ROUNDS_PER_LEASE = 5
@@ -204,22 +204,13 @@ class Agent:
         """Register the node where the ledger does not know it; pass on what somebody asked to end; listen."""
         if not self._is_round_due() or self._is_parent_stopped():
             return
-        now, worker_id = time.monotonic(), self._lease.worker_id
-        if worker_id is None:
+        if self._lease.worker_id is None:
             self._try(self._register)
             return
-        if not self._try(self._pass_wishes_on, worker_id):
-            return
-        self._attended_at = now
+        self._attended_at = time.monotonic()
+        self._terminate(self._lease.wishes)
         if self._lease.is_fresh:  # while PostgreSQL is away slots stand still
             self._listen()
-
-    def _pass_wishes_on(self, worker_id: UUID) -> None:
-        rows: list[tuple[Any, ...]] = []
-        if self._table.has_busy_slot:
-            with self._database.transaction() as cursor:
-                rows = execute(cursor, find_wishes(worker_id=worker_id))
-        self._cancel([Wish(*row) for row in rows])
 
     def _listen(self) -> None:
         """Tell the parent when tickets lie in Redis beside an idle slot, and none is taken."""
@@ -268,11 +259,9 @@ class Agent:
     def _is_parent_at_work(self) -> bool:
         return not (self._is_parent_gone() or self._is_parent_stopped())
 
-    def _cancel(self, wishes: list[Wish]) -> None:
-        """Pass on what somebody asked to end: the wish to a running task, a bar to one that has not begun."""
-        self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in wishes)
+    def _terminate(self, wishes: list[Wish]) -> None:
+        """End with its process what somebody asked to end so."""
         for record, wish in running(self._table, wishes):
-            self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)
             if wish.terminate:
                 end = record_termination(record, actor=self._actor)
                 if self._kill(record, end, why="the task was terminated"):

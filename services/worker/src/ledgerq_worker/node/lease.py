@@ -17,8 +17,9 @@ import structlog
 
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.workers import renew_lease
+from ledgerq_shared.statements.workers import find_wishes, renew_lease
 from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.wishes import Wish, running
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ def lease_database(url: str, name: str, lease: float) -> Database:
         connect_timeout=max(2, round(lease / 4)),  # libpq takes no less
         keeps_statements=True,
         unanswered_after=lease / 4,
+        lock_timeout=lease / 10,
     )
 
 
@@ -69,6 +71,8 @@ class Lease:
         self._table = table
         self._seconds = seconds
         self._is_due_to_live = is_due_to_live
+        #: What somebody asked to end, of what the node holds, as of the last renewal.
+        self.wishes: list[Wish] = []
         self._renewed_at = 0.0
         self._asked_at: float | None = None
         self._hurry = threading.Event()
@@ -168,11 +172,22 @@ class Lease:
                 renew_lease(worker_id=worker_id, lease=self._seconds, stopping=self._table.is_stopping),
                 writes=True,
             )
+            if is_renewed:
+                self._renewed_at = max(self._renewed_at, now)
+                self._hear(database, worker_id)
         finally:
             if self._number == number:
                 self._asked_at = None
-        if is_renewed:
-            self._renewed_at = max(self._renewed_at, now)
-        elif not is_registered and self.worker_id == worker_id:
+        if not is_registered and self.worker_id == worker_id:
             log.warning("agent.declared_dead", worker=self._name)
             self.worker_id = None
+
+    def _hear(self, database: Database, worker_id: UUID) -> None:
+        """Learn what is to end: tell what of it runs, and let nothing else of it begin. With the renewal, by which the API
+        knows that it was heard; behind it, so that it costs no lease to wait.
+        """
+        rows = database.fetch(find_wishes(worker_id=worker_id)) if self._table.has_busy_slot else []
+        self.wishes = [Wish(*row) for row in rows]
+        self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in self.wishes)
+        for record, wish in running(self._table, self.wishes):
+            self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)
