@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledgerq_shared.settings import SettingsError
 from ledgerq_worker.node.slots import SlotRecord, SlotTable
 
 COUNT = 8
@@ -194,3 +198,40 @@ def test_the_table_of_a_killed_node_is_removed_by_the_next(table: SlotTable):
     SlotTable.create(COUNT).remove()
     assert not left.exists()
     assert table.path.exists()
+
+
+def _no_room(folders: list[Path]) -> Callable[[int, int, int], None]:
+    """Those file systems are full."""
+
+    def allocate(handle: int, start: int, size: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().parent in folders:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.truncate(handle, start + size)
+
+    return allocate
+
+
+def test_a_table_for_which_memory_has_no_room_is_made_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", _no_room([Path("/dev/shm")]))
+    table = SlotTable.create(COUNT)
+    assert table.path.parent == tmp_path
+    table.remove()
+
+
+def test_without_room_anywhere_a_table_is_refused_in_one_line_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    before = set(Path("/dev/shm").glob(f"ledgerq-node-{os.getpid()}-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", _no_room([Path("/dev/shm"), tmp_path]))
+    with pytest.raises(SettingsError, match="No space left on device"):
+        SlotTable.create(COUNT)
+    assert list(tmp_path.iterdir()) == []
+    assert set(Path("/dev/shm").glob(f"ledgerq-node-{os.getpid()}-*")) == before
+
+
+def test_a_tables_room_is_its_own_from_the_beginning(table: SlotTable):
+    """Else a disk that fills up later would end whoever writes with SIGBUS."""
+    status = table.path.stat()
+    assert status.st_blocks * 512 >= status.st_size

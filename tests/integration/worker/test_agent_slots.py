@@ -103,7 +103,7 @@ def test_a_process_that_has_gone_on_to_another_task_is_not_killed_for_the_one_be
         table.enter(0, pool_process.pid)
         table.begin(0, late.claim_no, str(late.id), 1.0, 2.0)
         table.after_reading = lambda: table.begin(0, innocent.claim_no, str(innocent.id), 2.0, 0.0)
-        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table)
+        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
         agent._enforce_limits()
     ledger.close()
     assert pool_process.poll() is None
@@ -146,7 +146,7 @@ def test_a_stranger_with_the_number_of_a_dead_process_keeps_nothing(database: st
         table.enter(0, stranger)
         table.begin(0, task.claim_no, str(task.id), 1.0, 0.0)
         config = dataclasses.replace(_config(table), kills_programs=False)
-        Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table)._recover_lost()
+        Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)._recover_lost()
         assert psutil.pid_exists(stranger)
         parent.communicate(b"\n\n")
     ledger.close()

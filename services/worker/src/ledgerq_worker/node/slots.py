@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from ledgerq_shared.settings import SettingsError
+
 _PREFIX = "ledgerq-node-"
 #: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects.
 _HEADER = struct.Struct("<16s B B H I B B 38x")
@@ -73,9 +75,25 @@ class SlotTable:
 
     @classmethod
     def create(cls, count: int) -> SlotTable:
-        """A new table for ``count`` slots, in memory where the system has a folder for that."""
+        """A new table for ``count`` slots, in memory where the system has a folder for that, and room in it.
+
+        Raises:
+            SettingsError: there is room in no folder.
+        """
         memory = Path("/dev/shm")  # noqa: S108 - the file in it has a random name and mode 600
-        folder = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+        refusals = []
+        for folder in (memory, Path(tempfile.gettempdir())):
+            try:
+                return cls._create_in(folder, count)
+            except OSError as error:
+                refusals.append(f"{folder}: {error.strerror}")
+        raise SettingsError(
+            f"no room for the worker's slot file of {_size(count):,} bytes ({'; '.join(refusals)}): "
+            "make some, or name another folder in TMPDIR"
+        )
+
+    @classmethod
+    def _create_in(cls, folder: Path, count: int) -> SlotTable:
         _remove_orphans(folder)
         while True:
             handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
@@ -83,10 +101,15 @@ class SlotTable:
             if os.fstat(handle).st_nlink:
                 break
             os.close(handle)  # somebody who looks for orphans was quicker
-        os.truncate(handle, _size(count))
-        table = cls(Path(name), count)
-        os.close(handle)
-        return table
+        try:
+            # Not just its length: to write where a full disk has no page for would be a SIGBUS.
+            os.posix_fallocate(handle, 0, _size(count))
+            return cls(Path(name), count)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
 
     def remove(self) -> None:
         """Delete the file; processes that have it open keep it."""
