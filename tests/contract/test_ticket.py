@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
 from celery import Celery
 from structlog.testing import capture_logs
 
@@ -105,6 +106,7 @@ def test_a_queue_that_is_called_as_another_kind_of_key_has_its_tickets_and_holds
     broker: Broker, client: redis.Redis, name: str
 ):
     client.hset(name, "field", "value")
+    structlog.reset_defaults()  # other tests of this process may have asked for silence
     with capture_logs() as logs:
         assert broker.wake(Demand(name, 5, 2, 2), Demand("default", 5, 2, 2))
     assert [client.llen(ticket_list(queue)) for queue in (name, "default")] == [2, 2]
