@@ -26,7 +26,7 @@ _POOLS = ["prefork", "threads", "solo"]
 _MODULE = """
 import multiprocessing, os, signal, subprocess, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor
-from celery import shared_task
+from celery import Task, shared_task
 from clients.celery.base_tasks import DatabaseAwareTask
 
 def note(name, text="ran"):
@@ -100,6 +100,19 @@ class Slow:
 @shared_task(soft_time_limit=0.3)
 def returns_something_slow():
     return {"slow": Slow()}
+
+@shared_task(soft_time_limit=0.3, track_started=True)
+def returns_something_slow_by_celerys_own_tracer():
+    return {"slow": Slow()}
+
+class Calls(Task):
+    def __call__(self, *args, **kwargs):
+        time.sleep(30)
+        return super().__call__(*args, **kwargs)
+
+@shared_task(base=Calls, soft_time_limit=0.3)
+def is_called_slowly():
+    pass
 
 @shared_task(soft_time_limit=0.05)
 def busy(seconds):
@@ -277,7 +290,12 @@ def test_a_soft_limit_that_strikes_around_the_end_of_a_task_is_a_soft_limit_and_
 ):
     _start(world, pool)
     if pool == "prefork":  # threads are not interrupted while they sleep
-        assert world.run("world_tasks.returns_something_slow").error["type"] == "SoftTimeLimitExceeded"
+        for name in (
+            "returns_something_slow",
+            "returns_something_slow_by_celerys_own_tracer",
+            "is_called_slowly",
+        ):
+            assert world.run(f"world_tasks.{name}").error["type"] == "SoftTimeLimitExceeded", name
     ids = [world.submit("world_tasks.busy", seconds=0.0497 + 0.000004 * number) for number in range(100)]
     ends = [world.ended(task_id) for task_id in ids]
     kinds = {(row.state, (row.error or {}).get("type")) for row in ends}
