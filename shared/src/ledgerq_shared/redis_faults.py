@@ -88,7 +88,9 @@ def fault_of(error: BaseException) -> Fault:
         if isinstance(error, kind):
             return _FAULTS[word]
     if isinstance(error, exceptions.ResponseError):
-        return _fault_of_text(str(error).rpartition(_IN_PIPELINE)[2])
+        text = str(error).rpartition(_IN_PIPELINE)[2]
+        taken = getattr(error, "status_code", None)  # redis-py has taken the word from the text
+        return _fault_of_text(f"{taken} {text}" if taken else text)
     if isinstance(error, exceptions.DataError):
         return REFUSE  # redis-py cannot send the value
     if isinstance(error, (exceptions.WatchError, exceptions.LockError)):

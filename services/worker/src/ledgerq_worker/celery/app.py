@@ -18,6 +18,13 @@ from ledgerq_worker.catalogue.task_modules import load_task_modules, make_import
 #: Time limits of the drains' pool, set aside: they mean the tasks inside.
 _POOL_LIMITS = ("task_time_limit", "task_soft_time_limit")
 
+#: A connection to Redis that says nothing for so long, in seconds, is given up: a host, a NAT or a load balancer in
+#: between may have forgotten it, and neither end is told. Celery's own figures leave a worker deaf for up to 51 s, and
+#: hold a slot up for 120 s when it sends a result.
+_REDIS_SILENCE = 3.0
+#: How Celery's backend tries to store a result: a second time. Its own twenty tries hold a slot up for minutes.
+_RESULT_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
+
 
 def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: str, default_queue: str) -> Celery:
     """The Celery application with all task modules imported.
@@ -55,11 +62,32 @@ def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: st
         app.conf.result_backend_transport_options = (app.conf.result_backend_transport_options or {}) | backend[
             "result_backend_transport_options"
         ]
+    _bound_waits(app)
     app.set_current()
     load_task_modules(module_names(task_modules), examples=True)
     app.loader.import_default_modules()
     app.finalize()
     return app
+
+
+def _bound_waits(app: Celery) -> None:
+    """Nobody waits for a silent Redis for long: what must not be lost is in the ledger, and is tried again from there."""
+    waits = {"socket_timeout": _REDIS_SILENCE, "socket_connect_timeout": _REDIS_SILENCE}
+    # Celery takes an application's own figure; one that is larger, or none, is cut off.
+    silence = min(app.conf.redis_socket_timeout or _REDIS_SILENCE, _REDIS_SILENCE)
+    app.conf.update(
+        broker_transport_options={
+            "health_check_interval": _REDIS_SILENCE,
+            **waits,
+            **(app.conf.broker_transport_options or {}),
+        },
+        redis_socket_timeout=silence,
+        redis_socket_connect_timeout=min(app.conf.redis_socket_connect_timeout or silence, silence),
+        result_backend_transport_options={
+            "retry_policy": _RESULT_RETRIES,
+            **(app.conf.result_backend_transport_options or {}),
+        },
+    )
 
 
 def limits_belong_to_tasks(app: Celery) -> None:

@@ -54,8 +54,8 @@ def ready_processes(pool: TaskPool) -> int:
     From any thread; what changes meanwhile is counted as before or after.
     """
     running: AsynPool = pool._pool  # noqa: SLF001
-    waiting = set(running._waiting_to_start)  # noqa: SLF001
-    return sum(process not in waiting and process._is_alive() for process in list(running._pool))  # noqa: SLF001
+    ready = set(running._all_inqueues)  # noqa: SLF001
+    return sum(process.inqW_fd in ready and process._is_alive() for process in list(running._pool))  # noqa: SLF001
 
 
 class WatchfulTaskPool(TaskPool):

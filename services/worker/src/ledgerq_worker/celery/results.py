@@ -6,6 +6,7 @@ away they are skipped and logged. What must not be lost (a chord's count, an err
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from redis.exceptions import RedisError
 
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.outbox import (
     delete_from_outbox,
     keep_from_outbox,
@@ -100,6 +103,7 @@ class Departure:
             log.warning("outbox.ledger_unavailable", error=error.detail)
         except _AWAY as error:
             log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
+            self._connect_anew_after(error)
         finally:
             self._settle(done, [entry for entry, *_ in entries[len(done) :]])
         return len(done)
@@ -128,9 +132,9 @@ class Departure:
                 self._send(payload)
             elif rows:
                 self._tell(StoredOutcome(*rows[0]))
-        except _AWAY:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, _AWAY) and fault_of(error) in (Fault.REPEAT, Fault.RECONNECT):
+                raise
             log.exception("outbox.entry_failed", kind=kind, task_id=payload.get("task_id"))
         finally:
             self._limit(0.0)
@@ -142,6 +146,14 @@ class Departure:
             self._publish(news)
         except Exception as error:  # Redis is away, in one of the transport's many ways
             log.warning("worker.results.not_published", error=str(error), results=len(news))
+            self._connect_anew_after(error)
+
+    def _connect_anew_after(self, error: BaseException) -> None:
+        """A server that was demoted keeps its connections, and refuses every write: they are not used again."""
+        client = getattr(self._app.backend, "client", None)
+        if client is not None and isinstance(error, _AWAY) and fault_of(error) is not Fault.REPEAT:
+            with contextlib.suppress(*_AWAY):
+                client.connection_pool.disconnect()
 
     def _publish(self, news: Sequence[tuple[Leg, State]]) -> None:
         backend = self._app.backend
@@ -159,7 +171,11 @@ class Departure:
                 else:
                     pipeline.set(key, value)
                 pipeline.publish(key, value)
-            pipeline.execute()
+            for (leg, _), refused in zip(_twice(news), pipeline.execute(raise_on_error=False), strict=True):
+                if isinstance(refused, Exception):
+                    if fault_of(refused) in (Fault.REPEAT, Fault.RECONNECT):
+                        raise refused
+                    log.warning("worker.results.refused", task_id=leg.task.id, error=str(refused))
 
     def _encoded(self, leg: Leg, state: State) -> Any:
         backend, result = self._app.backend, _result_of(leg, state)
@@ -200,6 +216,11 @@ class Departure:
             backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request, store_result=is_kept)
         elif outcome.state == State.REVOKED:
             backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request, store_result=is_kept)
+
+
+def _twice(news: Sequence[tuple[Leg, State]]) -> list[tuple[Leg, State]]:
+    """Each of the news with each of its two commands: one keeps it, and one tells who waits."""
+    return [one for one in news for _ in range(2)]
 
 
 def _result_of(leg: Leg, state: State) -> Any:

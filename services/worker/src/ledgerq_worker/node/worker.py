@@ -44,10 +44,6 @@ log = structlog.get_logger()
 _BEGINS_WITHIN = 600.0
 #: Time between two looks whether a node that is to end still runs something, in seconds.
 _LOOK_EVERY = 0.5
-#: A connection to Redis that says nothing for so long, in seconds, is given up: a host, a NAT or a load balancer in
-#: between may have forgotten it, and neither end is told. Celery's own figures leave a worker deaf for up to 51 s, and
-#: hold a slot up for 120 s when it sends a result.
-_REDIS_SILENCE = 3.0
 
 
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
@@ -162,12 +158,6 @@ def _configure_celery(app: Celery) -> None:
         # Celery would ask Redis whether the task has succeeded before; the ledger knows.
         worker_deduplicate_successful_tasks=False,
         worker_send_task_events=False,
-        broker_transport_options={
-            "health_check_interval": _REDIS_SILENCE,
-            "socket_timeout": _REDIS_SILENCE,
-            **(app.conf.broker_transport_options or {}),
-        },
-        redis_socket_timeout=min(app.conf.redis_socket_timeout or _REDIS_SILENCE, _REDIS_SILENCE),
     )
 
 

@@ -1,0 +1,71 @@
+"""What must leave after a commit: one entry that Redis refuses holds up no other, and nobody waits for a silent Redis."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from celery import Celery
+
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.settings import StoreSettings
+from ledgerq_shared.statements.outbox import put_in_outbox
+from ledgerq_worker.celery.app import build_app
+from ledgerq_worker.celery.results import Departure
+from tests.support import databases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def ledger(database: str) -> Iterator[Database]:
+    made = Database(database, application_name="test")
+    yield made
+    made.close()
+
+
+def departure(database: str, ledger: Database, redis_url: str) -> Departure:
+    stores = StoreSettings(database_url=database, redis_url=redis_url)
+    app: Celery = build_app(stores, celery_app=None, task_modules="", default_queue="default")
+    return Departure(app, ledger)
+
+
+def put(ledger: Database, *queues: str) -> None:
+    payloads = [
+        json.dumps({"queue": queue, "body": [[], {}, {}], "headers": {"task": "t", "id": queue}, "properties": {}})
+        for queue in queues
+    ]
+    with ledger.transaction() as cursor:
+        execute(cursor, put_in_outbox("message", payloads))
+
+
+def left(database: str) -> int:
+    return int(str(databases.rows(database, "SELECT count(*) FROM outbox")[0][0]))
+
+
+def test_a_message_for_a_queue_that_is_another_kind_of_key_holds_up_no_other(
+    database: str, redis_database: str, ledger: Database
+):
+    with redis.Redis.from_url(redis_database) as client:
+        client.set("somebody's", "text")
+        put(ledger, "somebody's", "theirs")
+        departure(database, ledger, redis_database).empty_outbox()
+        assert client.llen("theirs") == 1
+        assert client.get("somebody's") == b"text"
+    assert left(database) == 0
+
+
+def test_a_redis_that_says_nothing_is_not_waited_for_and_what_must_leave_stays(database: str, ledger: Database):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        put(ledger, "theirs")
+        emptying = threading.Thread(target=departure(database, ledger, url).empty_outbox, daemon=True)
+        emptying.start()
+        emptying.join(60)  # by Celery's own figures it would be minutes, without end
+        assert not emptying.is_alive()
+    assert left(database) == 1
