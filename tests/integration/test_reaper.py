@@ -30,11 +30,12 @@ def _ended(database):
     return databases.rows(database, "SELECT ended_why FROM worker")
 
 
-def test_promise_3_who_renews_its_lease_while_the_reaper_looks_is_not_declared_dead(database, reap):
+@pytest.mark.parametrize("lease", [60.0, 0.0], ids=["and it holds", "and could not once more"])
+def test_promise_3_who_renews_its_lease_while_the_reaper_looks_is_not_declared_dead(database, reap, lease):
     with Worker(database) as worker, psycopg2.connect(database) as renewal, ThreadPoolExecutor(1) as beside:
         databases.execute(database, "UPDATE worker SET lease_until = now() - interval '1 second'")
         with renewal.cursor() as cursor:
-            assert execute(cursor, renew_lease(worker_id=worker.id, lease=60.0, stopping=False)) == [(True, True)]
+            assert execute(cursor, renew_lease(worker_id=worker.id, lease=lease, stopping=False)) == [(True, True)]
         reaped = beside.submit(reap.run_once)
         waiting = "SELECT FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
         wait.until(lambda: databases.rows(database, waiting, (REAPER,)), what="the reaper waits for the renewal")

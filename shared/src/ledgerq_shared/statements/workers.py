@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from ledgerq_shared.sql import Statement
@@ -114,27 +115,31 @@ def end_worker(*, worker_id: UUID, why: str) -> Statement:
     )
 
 
-def declare_dead(*, worker_id: UUID) -> Statement:
-    """A worker is ``lost``, says somebody else. Row ``(id,)`` if it is, or had ended before; none if its lease holds: who
-    renewed it after :func:`find_lost_workers` has looked is alive.
+def declare_dead(*, worker_id: UUID, lease_until: datetime) -> Statement:
+    """A worker is ``lost``, says somebody else. Row ``(id,)`` if it is, or had ended before; none if it has renewed its
+    lease since: then it is alive, also if that lease is over by now, for who knows what kept it from the next renewal.
+
+    Args:
+        lease_until: as :func:`find_lost_workers` has seen it.
     """
     return Statement(
-        f"""
+        """
         UPDATE worker SET ended_at = coalesce(ended_at, now()), ended_why = coalesce(ended_why, 'lost')
-        WHERE id = %(id)s::uuid AND (ended_at IS NOT NULL OR {_IS_OVER}) RETURNING id
+        WHERE id = %(id)s::uuid AND (ended_at IS NOT NULL OR lease_until = %(until)s::timestamptz) RETURNING id
         """,
-        {"id": str(worker_id)},
+        {"id": str(worker_id), "until": lease_until},
     )
 
 
 def find_lost_workers() -> Statement:
-    """Rows ``(id, name)``: workers to take claims back from. Their lease has run out; or they have ended and a claim
-    of theirs became visible only after that.
+    """Rows ``(id, name, lease_until)``: workers to take claims back from. Their lease has run out; or they have ended and
+    a claim of theirs became visible only after that.
     """
     return Statement(
         f"""
-        SELECT id, name FROM worker WHERE ended_at IS NULL AND {_IS_OVER}
-        UNION SELECT w.id, w.name FROM claim c JOIN worker w ON w.id = c.worker_id WHERE w.ended_at IS NOT NULL
+        SELECT id, name, lease_until FROM worker WHERE ended_at IS NULL AND {_IS_OVER}
+        UNION SELECT w.id, w.name, w.lease_until FROM claim c JOIN worker w ON w.id = c.worker_id
+        WHERE w.ended_at IS NOT NULL
         """,
         {},
     )

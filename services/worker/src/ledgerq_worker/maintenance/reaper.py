@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 import psycopg2
@@ -57,15 +58,15 @@ class Reap:
         lost = self._database.fetch(find_lost_workers())
         if not lost or self._leadership.reachable_for() < self._lease:
             return 0
-        tasks = sum(self._take_back(worker_id, name) for worker_id, name in lost)
+        tasks = sum(self._take_back(*worker) for worker in lost)
         if tasks:
             self._taken_back()
         return tasks
 
-    def _take_back(self, worker_id: UUID, name: str) -> int:
+    def _take_back(self, worker_id: UUID, name: str, lease_until: datetime) -> int:
         try:
             with self._database.transaction() as cursor:
-                if not execute(cursor, declare_dead(worker_id=worker_id)):
+                if not execute(cursor, declare_dead(worker_id=worker_id, lease_until=lease_until)):
                     return 0
             # A statement of its own after the commit: it sees every claim that the worker made before it was dead.
             with self._database.transaction() as cursor:
