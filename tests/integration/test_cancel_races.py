@@ -301,6 +301,7 @@ def test_a_hand_back_that_waits_for_a_cancel_names_the_task_to_be_revoked(bench:
     handing_back = bench.beside(hand_back({task_id: task.claim_no}))
     bench.open.commit()
     assert handing_back.result(10) == [(task_id, "default", True)]
+    bench.do(revoke_waiting([task_id], actor="test"))  # as whoever hands back does, in the same transaction
 
 
 def test_a_cancelled_task_whose_worker_dies_is_revoked(bench: Bench):

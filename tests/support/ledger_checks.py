@@ -15,6 +15,7 @@ import psycopg2
 
 from ledgerq_shared.events import StoredEvent, expand
 from ledgerq_shared.states import FINAL, TRANSITIONS, State
+from tests.support import replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,6 +111,7 @@ def problems_of(ledger: Ledger) -> list[str]:
     """What is wrong with what was read, one line each."""
     return [
         *_problems_with_places(ledger),
+        *_problems_with_replay(ledger),
         *_problems_with_counters(ledger),
         *_problems_with_keys(ledger),
         *_problems_with_successes(ledger),
@@ -167,6 +169,13 @@ def _problems_with_places(ledger: Ledger) -> Iterable[str]:
             yield f"task {task_id} is STARTED and in {places}"
     for task_id in ledger.places.keys() - ledger.tasks.keys():
         yield f"{ledger.places[task_id]} name {task_id}, which is no task"
+
+
+def _problems_with_replay(ledger: Ledger) -> Iterable[str]:
+    """The protocol allows each history, and it ends where the task stands."""
+    for task_id, (state, *_) in ledger.tasks.items():
+        for problem in replay.problems_with(ledger.events.get(task_id, []), state, ledger.places.get(task_id, [])):
+            yield f"task {task_id}: {problem}"
 
 
 def _problems_with_counters(ledger: Ledger) -> Iterable[str]:
