@@ -72,6 +72,10 @@ load: $(LOAD_VENV)/.installed ## Locust against a running server; URL=…, SCENA
 test-load: $(DEVELOPMENT) $(LOAD_VENV)/.installed ## ten seconds of each of two scenarios, against a stack of its own
 	$(BIN)/python -m pytest tests/load $(ARGS)
 
+.PHONY: model
+model: $(VENV)/.created ## check the model of the protocol with SPIN, and what each protection is good for; SKIPPED where there is none
+	@$(BIN)/python scripts/check_model.py $(ARGS)
+
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -80,6 +84,11 @@ lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
 
 bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BENCH="drain http", ONLY=name, ROUNDS=n, N=tasks, PAGE=1
 	$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name)) $(if $(PAGE),--page)
+
+.PHONY: bench-against
+bench-against: $(DEVELOPMENT) ## this tree's speed beside an older commit's, in turns; BASE=commit, BENCH="drain http", ONLY=row, ROUNDS=n, N=tasks
+	@test -n "$(BASE)" || { echo "BASE=… is missing: the commit to compare with, such as BASE=HEAD~1."; exit 2; }
+	$(BIN)/python scripts/bench_against.py $(BASE) $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name))
 
 bench-scale: $(DEVELOPMENT) ## a ledger of millions beside a small one; ROWS=10000000 DIR=folder with room (it says how much)
 	@test -n "$(DIR)" || { echo "DIR=… is missing: a folder with room for the data; it is deleted afterwards."; exit 2; }
@@ -134,7 +143,7 @@ $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@touch $@
 
 clean: ## remove the environment and the caches (data in .ledgerq/ stays)
-	rm -rf $(VENV) $(BENCH_VENV) benchmarks/peers/node/node_modules $(LOAD_VENV) load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf .bench-against $(VENV) $(BENCH_VENV) benchmarks/peers/node/node_modules $(LOAD_VENV) load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 clean-data: ## remove the embedded servers' data, for good

@@ -125,11 +125,11 @@ def post(body: object, path: str = "/tasks/submit", *, headers: Mapping[str, str
     """A complete HTTP/1.1 request."""
     text = json.dumps(body)
     own = {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}
-    return f"POST {path} HTTP/1.1\r\nHost: bench\r\n{_lines(own)}\r\n{text}"
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{_lines(own)}\r\n{text}"
 
 
 def _get(path: str, *, headers: Mapping[str, str] | None = None) -> str:
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n{_lines(headers)}\r\n"
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{_lines(headers)}\r\n"
 
 
 def _lines(headers: Mapping[str, str] | None) -> str:
