@@ -59,6 +59,8 @@ class Checker:
     def build(self, size: Size, kind: str, name: str = "") -> Path:
         """The folder of the program that looks for ``SAFETY`` (what must never be) or ``NP`` (what goes on for ever)."""
         folder = self._folder / f"{size.tasks}-{size.disturbances}-{kind}-{name}"
+        if (folder / "pan").exists():
+            return folder
         folder.mkdir()
         sizes = [f"-DTASKS={size.tasks}", f"-DDISTURBANCES={size.disturbances}"]
         _run(["spin", *sizes, "-a", str(MODEL)], folder)
