@@ -180,7 +180,7 @@ class Database:
         with self._lock:
             while self._free:
                 connection = self._free.pop()
-                if not connection.closed:
+                if connection.is_usable:
                     return connection
         try:
             connection = psycopg2.connect(
@@ -195,6 +195,7 @@ class Database:
                 client_encoding="UTF8",
                 connection_factory=Session,
             )
+            connection.remember_socket()
             connection.autocommit = True  # BEGIN and COMMIT are ours
             if self._keeps_statements:
                 connection.keep_statements_if_possible()
@@ -203,7 +204,7 @@ class Database:
         return connection
 
     def _give_back(self, connection: Session) -> None:
-        if connection.closed:
+        if not connection.is_usable:
             # After a restart of PostgreSQL every pooled connection is dead: do not make each caller find one out.
             self.close()
             return
@@ -230,7 +231,9 @@ def _reason(error: psycopg2.Error) -> str:
     return f"PostgreSQL does not take this now: {what} (SQLSTATE {error.pgcode})"
 
 
-def _roll_back(connection: psycopg2.extensions.connection) -> None:
+def _roll_back(connection: Session) -> None:
+    if not connection.is_usable:
+        return
     with contextlib.suppress(psycopg2.Error), connection.cursor() as cursor:
         cursor.execute("ROLLBACK")
     _close_if_lost(connection)

@@ -13,6 +13,8 @@ import select
 import sys
 from typing import Any, TextIO
 
+from ledgerq_shared.descriptors import identity
+
 #: So long one write may wait for whoever reads the log, in seconds. Who does not read is not waited for again.
 _PATIENCE = 1.0
 #: A pipe that has room at all has room for this many bytes.
@@ -32,7 +34,7 @@ class Output(io.RawIOBase):
         #: Writes that were lost so far.
         self.lost = 0
         self._handle = handle
-        self._file = _identity(handle)
+        self._file = identity(handle)
         self._patience = _PATIENCE
 
     def write(self, data: Any, /) -> int:
@@ -49,7 +51,7 @@ class Output(io.RawIOBase):
         return size
 
     def _is_ready(self) -> bool:
-        if self._file is None or _identity(self._handle) != self._file:
+        if self._file is None or identity(self._handle) != self._file:
             return False
         poll = select.poll()
         poll.register(self._handle, select.POLLOUT)
@@ -104,14 +106,5 @@ def _guarded(stream: TextIO | None, handle: int) -> TextIO:
 
 def _make_sure_it_is_open(handle: int) -> None:
     """Else the next file or connection that is opened gets the number, and with it what is printed."""
-    if _identity(handle) is None and os.open(os.devnull, os.O_RDWR) == handle:
+    if identity(handle) is None and os.open(os.devnull, os.O_RDWR) == handle:
         os.set_inheritable(handle, True)
-
-
-def _identity(handle: int) -> tuple[int, int] | None:
-    """Which file a descriptor stands for; null: none, it is closed."""
-    try:
-        status = os.fstat(handle)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

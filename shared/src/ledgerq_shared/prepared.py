@@ -13,8 +13,12 @@ from typing import NamedTuple
 
 import psycopg2
 import psycopg2.extensions
+import structlog
 
+from ledgerq_shared.descriptors import Identity, identity
 from ledgerq_shared.sql import Statement
+
+log = structlog.get_logger()
 
 _PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
 
@@ -31,11 +35,41 @@ _KEEP = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET
 _AS_EVER = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; "
 
 
+#: Connections whose socket's number somebody else has. libpq would close it, so they are not even forgotten.
+_abandoned: list[psycopg2.extensions.connection] = []
+
+
 class Session(psycopg2.extensions.connection):
-    """A connection that knows what it keeps prepared."""
+    """A connection that knows what it keeps prepared, and its socket."""
 
     #: By the statement's name, how to run it; null: this session can keep none.
     kept: dict[str, str] | None = None
+    #: The socket's number, and what it stood for when it was connected.
+    _socket: tuple[int, Identity | None] | None = None
+    _is_abandoned = False
+
+    def remember_socket(self) -> None:
+        """To be called once it is connected."""
+        self._socket = (self.fileno(), identity(self.fileno()))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is open, over its own socket. One whose number has become somebody else's is never used again."""
+        if self._is_abandoned or self.closed:
+            return False
+        if self._socket is None or identity(self._socket[0]) == self._socket[1]:
+            return True
+        self._is_abandoned = True
+        _abandoned.append(self)
+        log.warning(
+            "database.socket_lost", what="a task closed or replaced the socket of this connection: connecting anew"
+        )
+        return False
+
+    def close(self) -> None:
+        """Close the connection, but no descriptor that has become somebody else's."""
+        if self.is_usable:
+            super().close()
 
     def keep_statements_if_possible(self) -> None:
         """Ask whether the server process that answers is the one that this connection was made to.

@@ -16,6 +16,7 @@ from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
 
 from ledgerq_worker.drain.composure import pool_signals
+from ledgerq_worker.drain.pipes import pool_pipes
 
 #: Time between two looks for a process that seems to be dying, in seconds, and how many there are.
 _LOOK_AGAIN_AFTER = 0.01
@@ -32,6 +33,7 @@ class _PoolProcess(Worker):
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
+        pool_pipes.remember((self.inq._reader.fileno(), self.outq._writer.fileno()))  # noqa: SLF001
         super().on_loop_start(pid)
 
 

@@ -19,6 +19,7 @@ from ledgerq_shared.statements.recover import read_suspicion
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.low_water import LowWater
+from ledgerq_worker.drain.pipes import pool_pipes
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Kind, Solitude
@@ -98,7 +99,7 @@ class Drain:
             if self._table.is_stopping:
                 self._recorder.flush()
                 return
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or pool_pipes.are_lost:
                 self._recorder.flush()
                 self._waker.wake({queue: 1})
                 return

@@ -29,6 +29,7 @@ from ledgerq_worker.drain import forks
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.composure import Composure, pool_signals
 from ledgerq_worker.drain.drain import Drain
+from ledgerq_worker.drain.pipes import pool_pipes
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Solitude, kind_of
@@ -94,6 +95,7 @@ class PoolProcess:
         try:
             self._drain(queue)
         finally:
+            pool_pipes.leave_if_lost()
             pool_signals.end(is_stopping=self._table.is_stopping)
 
     def _drain(self, queue: str) -> None:

@@ -18,7 +18,7 @@ from ledgerq_shared import heap
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
-from ledgerq_worker.celery import client, seams
+from ledgerq_worker.celery import client, redis_sockets, seams
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
@@ -131,6 +131,7 @@ def _install(
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
     seams.let_channels_close()
+    redis_sockets.watch()
     seams.install_backend(app)
     seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
     client.mark_installed(app)

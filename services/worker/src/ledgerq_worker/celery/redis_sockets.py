@@ -1,0 +1,52 @@
+"""Redis's connections in a process that runs tasks: what is no longer their own socket is neither written to nor closed.
+
+redis-py goes by the number, which a task may have closed or given to another (:mod:`ledgerq_shared.descriptors`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import structlog
+from redis.connection import AbstractConnection
+
+from ledgerq_shared.descriptors import identity
+
+log = structlog.get_logger()
+
+
+def watch() -> None:
+    """From now on, in this process and those that it forks."""
+    connect, disconnect = AbstractConnection.connect_check_health, AbstractConnection.disconnect
+    if hasattr(connect, "__wrapped__"):
+        return
+
+    @functools.wraps(connect)
+    def careful_connect(self: Any, *arguments: Any, **options: Any) -> None:
+        """Called whenever a connection is taken from a pool, too: does nothing if it is connected."""
+        _leave_stranger(self)
+        if self._sock is None:
+            connect(self, *arguments, **options)
+            if self._sock is not None:
+                self._own_socket = identity(self._sock.fileno())
+
+    @functools.wraps(disconnect)
+    def careful_disconnect(self: Any, *arguments: Any, **options: Any) -> None:
+        _leave_stranger(self)
+        disconnect(self, *arguments, **options)
+        self._own_socket = None
+
+    AbstractConnection.connect_check_health = careful_connect  # type: ignore[method-assign]
+    AbstractConnection.disconnect = careful_disconnect  # type: ignore[method-assign]
+
+
+def _leave_stranger(connection: Any) -> None:
+    own, sock = getattr(connection, "_own_socket", None), connection._sock  # noqa: SLF001
+    if own is not None and sock is not None and identity(sock.fileno()) != own:
+        connection._own_socket = None  # noqa: SLF001
+        log.warning(
+            "redis.socket_lost", what="a task closed or replaced the socket of this connection: connecting anew"
+        )
+        sock.detach()
+        connection.disconnect()
