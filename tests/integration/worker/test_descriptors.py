@@ -44,12 +44,6 @@ def closes_all_and_opens_others(path):
     return "closed"
 
 @shared_task
-def closes_sockets():
-    for number in sockets():
-        os.close(number)
-    return "closed"
-
-@shared_task
 def puts_a_file_in_place_of_sockets(path):
     other = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     numbers = sockets()
@@ -113,15 +107,6 @@ def test_a_pool_process_whose_descriptors_a_task_has_closed_records_it_and_is_re
     assert careless.run("careless_tasks.pid").result != pid, worker.log()
     assert "worker.process.unfit" in worker.log()
     assert not path.exists() or path.read_bytes() == b""
-    ledger_checks.assert_sound(careless.database_url)
-
-
-def test_sockets_that_a_task_has_closed_are_made_anew(careless: Work):
-    worker = _start(careless)
-    for _ in range(3):
-        row = careless.run("careless_tasks.closes_sockets")
-        assert (row.state, row.attempt, row.worker_deaths) == ("SUCCESS", 1, 0), worker.log()
-    assert careless.run("careless_tasks.pid").state == "SUCCESS"
     ledger_checks.assert_sound(careless.database_url)
 
 

@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 import structlog
-from redis.connection import AbstractConnection
+from redis import connection as redis_connection
 
 from ledgerq_shared.descriptors import identity
 
@@ -18,7 +18,8 @@ log = structlog.get_logger()
 
 def watch() -> None:
     """From now on, in this process and those that it forks."""
-    connect, disconnect = AbstractConnection.connect_check_health, AbstractConnection.disconnect
+    base: Any = redis_connection.AbstractConnection
+    connect, disconnect = base.connect_check_health, base.disconnect
     if hasattr(connect, "__wrapped__"):
         return
 
@@ -26,10 +27,9 @@ def watch() -> None:
     def careful_connect(self: Any, *arguments: Any, **options: Any) -> None:
         """Called whenever a connection is taken from a pool, too: does nothing if it is connected."""
         _leave_stranger(self)
-        if self._sock is None:
+        if not self.is_connected:
             connect(self, *arguments, **options)
-            if self._sock is not None:
-                self._own_socket = identity(self._sock.fileno())
+            self._own_socket = identity(self._sock.fileno())
 
     @functools.wraps(disconnect)
     def careful_disconnect(self: Any, *arguments: Any, **options: Any) -> None:
@@ -37,8 +37,8 @@ def watch() -> None:
         disconnect(self, *arguments, **options)
         self._own_socket = None
 
-    AbstractConnection.connect_check_health = careful_connect  # type: ignore[method-assign]
-    AbstractConnection.disconnect = careful_disconnect  # type: ignore[method-assign]
+    base.connect_check_health = careful_connect
+    base.disconnect = careful_disconnect
 
 
 def _leave_stranger(connection: Any) -> None:
