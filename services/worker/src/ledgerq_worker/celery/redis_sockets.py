@@ -19,7 +19,8 @@ log = structlog.get_logger()
 def watch() -> None:
     """From now on, in this process and those that it forks."""
     base: Any = redis_connection.AbstractConnection
-    connect, disconnect = base.connect_check_health, base.disconnect
+    name = "connect_check_health" if hasattr(base, "connect_check_health") else "connect"  # before redis-py 6.3
+    connect, disconnect = getattr(base, name), base.disconnect
     if hasattr(connect, "__wrapped__"):
         return
 
@@ -27,7 +28,7 @@ def watch() -> None:
     def careful_connect(self: Any, *arguments: Any, **options: Any) -> None:
         """Called whenever a connection is taken from a pool, too: does nothing if it is connected."""
         _leave_stranger(self)
-        if not self.is_connected:
+        if not self._sock:
             connect(self, *arguments, **options)
             self._own_socket = identity(self._sock.fileno())
 
@@ -37,7 +38,7 @@ def watch() -> None:
         disconnect(self, *arguments, **options)
         self._own_socket = None
 
-    base.connect_check_health = careful_connect
+    setattr(base, name, careful_connect)
     base.disconnect = careful_disconnect
 
 
