@@ -77,6 +77,20 @@ def are_open():
     return len(kept)
 
 @shared_task
+def closes_all_the_first_time(path):
+    if not os.path.exists(path):
+        os.close(os.open(path, os.O_CREAT))
+        os.closerange(3, 1024)
+    return "closed"
+
+@shared_task
+def waits(path, gate):
+    with open(path, "a") as file:
+        file.write("begun ")
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+
+@shared_task
 def takes_long_and_closes_all():
     time.sleep(0.3)
     os.closerange(3, 1024)
@@ -130,4 +144,20 @@ def test_a_socket_that_took_the_numbers_of_ours_hears_nothing(careless: Work):
     assert (row.state, row.attempt, row.worker_deaths) == ("SUCCESS", 1, 0), worker.log()
     assert row.result > 1
     assert careless.run("careless_tasks.heard").result == "", worker.log()
+    ledger_checks.assert_sound(careless.database_url)
+
+
+def test_a_node_of_threads_whose_descriptors_a_task_has_closed_ends_before_anything_runs_again(careless: Work):
+    worker = careless.stack.worker(
+        LEDGERQ_TASK_MODULES="careless_tasks", LEDGERQ_WORKER_POOL="threads", LEDGERQ_WORKER_CONCURRENCY="2"
+    )
+    begun, gate = careless.stack.folder / "begun", careless.stack.folder / "gate"
+    neighbour = careless.submit("careless_tasks.waits", path=str(begun), gate=str(gate))
+    wait.until(begun.exists, 30, what=worker.log)
+    task_id = careless.submit("careless_tasks.closes_all_the_first_time", path=str(careless.stack.folder / "once"))
+    assert worker.wait() != 0, worker.log()
+    assert begun.read_text() == "begun "
+    gate.touch()
+    _start(careless)
+    assert careless.ended(task_id).state == careless.ended(neighbour).state == "SUCCESS"
     ledger_checks.assert_sound(careless.database_url)

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 def watch() -> None:
     """From now on, in this process and those that it forks."""
     base: Any = redis_connection.AbstractConnection
-    name = "connect_check_health" if hasattr(base, "connect_check_health") else "connect"  # before redis-py 6.3
+    name = "connect_check_health" if hasattr(base, "connect_check_health") else "connect"  # of an older redis-py
     connect, disconnect = getattr(base, name), base.disconnect
     if hasattr(connect, "__wrapped__"):
         return

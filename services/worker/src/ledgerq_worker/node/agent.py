@@ -11,6 +11,7 @@ Speaks with the parent over its standard input, one line each: ``lost <pid>``, `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -57,6 +58,8 @@ _ROUNDS_PER_LEASE = 10
 _IDLE_ROUNDS_PER_LEASE = 5
 #: It waits for somebody's lock for this long, in seconds, and looks after everything else before it tries again.
 _LOCK_PATIENCE = 1.0
+#: A parent whose pipe is closed has ended after this long, in seconds.
+_ENDS_WITHIN = 1.0
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
 _FAREWELL = 60.0
 
@@ -77,6 +80,8 @@ class NodeConfig:
     lease: float
     quarantine_after: int
     table: str
+    #: The same, open: a descriptor that the agent inherits. Null: to be opened by its path.
+    table_handle: int | None = None
     heartbeat_file: str | None = None
     #: Whether what a task has started ends with its process.
     kills_programs: bool = True
@@ -359,8 +364,23 @@ class Agent:
     def _parent_died(self) -> None:
         """The parent is gone without a farewell: its pool processes must not go on, their tasks must run again."""
         log.error("worker.parent_died", worker=self._config.name)
+        self._make_sure_of_parents_end()
         self._kill_pool()
         self._end("lost", charge=True)
+
+    def _make_sure_of_parents_end(self) -> None:
+        """Its pipe closes a moment before its end; or a task that runs in the same process has closed it. What the node ran
+        is about to run again, elsewhere, so the node must not go on.
+        """
+        deadline = time.monotonic() + _ENDS_WITHIN
+        while not self._is_parent_gone():
+            if time.monotonic() > deadline:
+                log.error("worker.parent_unfit", what="a task closed descriptors of its node: the node is killed")
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self._parent.kill()
+                    self._parent.wait(_ENDS_WITHIN)
+                return
+            time.sleep(_LOOK_EVERY / 10)
 
     def _kill_pool(self) -> None:
         if self._config.pool == "prefork":
@@ -421,7 +441,7 @@ def main() -> None:
             lock_timeout=_LOCK_PATIENCE,
         ),
         Broker(config.broker_url, client_name="ledgerq-agent"),
-        SlotTable(Path(config.table), config.slots),
+        SlotTable(Path(config.table), config.slots, config.table_handle),
         lambda: lease_database(config.database_url, config.name, config.lease),
     ).run(Lines(sys.stdin.fileno()))
 

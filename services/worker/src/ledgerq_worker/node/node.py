@@ -92,8 +92,17 @@ class Node:
             return True
 
     def _spawn(self) -> None:
-        self._agent = spawn([sys.executable, "-m", "ledgerq_worker.node.agent"])
-        self._write(json.dumps(dataclasses.asdict(self._config)))
+        handle = self.table.handle
+        if not self.table.is_at_its_path:
+            log.warning(
+                "worker.slot_file.deleted",
+                path=str(self.table.path),
+                what="somebody deleted the slot file: the node goes on with what it has open",
+            )
+        self._agent = spawn(
+            [sys.executable, "-m", "ledgerq_worker.node.agent"], inherit=() if handle is None else (handle,)
+        )
+        self._write(json.dumps(dataclasses.asdict(dataclasses.replace(self._config, table_handle=handle))))
 
     def _tell(self, line: str) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+from ledgerq_shared.descriptors import identity
 from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"
@@ -60,18 +61,20 @@ class SlotRecord(NamedTuple):
 
 
 class SlotTable:
-    """The shared file. Create it in the worker's parent, open it by path elsewhere.
+    """The shared file. Create it in the worker's parent; elsewhere open it by path, or by a descriptor that was inherited
+    (somebody may have cleared away what has the path).
 
     Whoever has it open holds a lock on it, which the kernel takes away at death: a file that nobody has locked belongs to
     a node that was killed together with its agent. Process numbers would not tell, for containers may share the folder.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int, handle: int | None = None) -> None:
         self.path = path
         self.count = count
-        with path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # lives as long as the map, which keeps the open file
-            self._map = mmap.mmap(file.fileno(), _size(count))
+        self._handle = os.open(path, os.O_RDWR) if handle is None else handle
+        self._file = identity(self._handle)
+        fcntl.flock(self._handle, fcntl.LOCK_SH)  # lives as long as the map, which keeps the open file
+        self._map = mmap.mmap(self._handle, _size(count))
 
     @classmethod
     def create(cls, count: int) -> SlotTable:
@@ -104,16 +107,31 @@ class SlotTable:
         try:
             # Not just its length: to write where a full disk has no page for would be a SIGBUS.
             os.posix_fallocate(handle, 0, _size(count))
-            return cls(Path(name), count)
+            return cls(Path(name), count, handle)
         except OSError:
             Path(name).unlink(missing_ok=True)
-            raise
-        finally:
             os.close(handle)
+            raise
 
     def remove(self) -> None:
         """Delete the file; processes that have it open keep it."""
         self.path.unlink(missing_ok=True)
+        if self.handle is not None:
+            os.close(self._handle)
+
+    @property
+    def handle(self) -> int | None:
+        """The open file, to be inherited; null: a task has closed the descriptor, or put something else in its place."""
+        return self._handle if identity(self._handle) == self._file else None
+
+    @property
+    def is_at_its_path(self) -> bool:
+        """Whether the file can be opened by its path: somebody may have deleted it, or put another there."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
 
     @property
     def worker_id(self) -> UUID:

@@ -16,11 +16,14 @@ _forking = threading.Lock()
 os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_forking.release)
 
 
-def spawn(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def spawn(command: Sequence[str], inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start ``command`` with a pipe to its standard input, while no other thread forks.
+
+    Args:
+        inherit: descriptors that it has, too, under the same numbers.
 
     Raises:
         OSError: it cannot be started.
     """
     with _forking:  # Popen's own fork asks no hook, for it goes straight on to exec
-        return subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, close_fds=True)
+        return subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, close_fds=True, pass_fds=inherit)
