@@ -52,8 +52,8 @@ from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
 
 #: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, health, three
-#: readers, three that read lists.
-_CONNECTIONS = 14
+#: readers, four that read lists.
+_CONNECTIONS = 15
 #: Seconds: a request waits a few times as long, and those that share its commit wait with it.
 _LOCK_TIMEOUT = 1.0
 

@@ -18,9 +18,9 @@ T = TypeVar("T")
 #: Reads at the same time; more wait for a thread. Small, because they share the machine with PostgreSQL.
 _READERS = 3
 #: Lists at the same time: a filter that no index serves well may take seconds, and must not keep others waiting.
-_LISTS = 3
+_LISTS = 4
 #: Of these, lists that one key asks for.
-_LISTS_A_KEY = 2
+_LISTS_A_KEY = 3
 #: Seconds for which a read that PostgreSQL refuses for a while is tried again.
 _REPEAT_FOR = 1.0
 
@@ -46,11 +46,10 @@ class Ledger:
             ServerBusy: the actor's earlier lists took all the time there is.
         """
         turns = self._turns.setdefault(actor, asyncio.Semaphore(_LISTS_A_KEY))
-        try:
-            async with asyncio.timeout(self.timeout):
-                await turns.acquire()
-        except TimeoutError:
-            raise ServerBusy(f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again.") from None
+        if turns.locked():
+            await self._wait(turns)
+        else:
+            await turns.acquire()
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._lists, self.repeatable, work)
 
@@ -76,6 +75,13 @@ class Ledger:
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """What ``work`` returns; for computing that would hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
+    async def _wait(self, turns: asyncio.Semaphore) -> None:
+        try:
+            async with asyncio.timeout(self.timeout):
+                await turns.acquire()
+        except TimeoutError:
+            raise ServerBusy(f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again.") from None
 
     def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
         """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known."""

@@ -10,8 +10,10 @@ from fastapi import Request
 from ledgerq_shared.errors import InvalidRequest
 
 
-def check(request: Request) -> None:
+async def check(request: Request) -> None:
     """For every call that FastAPI routes. What a call knows is what its documentation says.
+
+    (FastAPI would run a plain function in a thread, which costs as much as a small answer.)
 
     Raises:
         InvalidRequest: it names the parameter.
