@@ -204,7 +204,7 @@ class Database:
         return connection
 
     def _give_back(self, connection: Session) -> None:
-        if not connection.is_usable:
+        if connection.closed:
             # After a restart of PostgreSQL every pooled connection is dead: do not make each caller find one out.
             self.close()
             return

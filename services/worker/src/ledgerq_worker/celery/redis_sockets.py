@@ -10,17 +10,20 @@ from typing import Any
 
 import structlog
 from redis import connection as redis_connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ledgerq_shared.descriptors import identity
 
 log = structlog.get_logger()
+
+_LOST = "a task closed or replaced the socket of this connection"
 
 
 def watch() -> None:
     """From now on, in this process and those that it forks."""
     base: Any = redis_connection.AbstractConnection
     name = "connect_check_health" if hasattr(base, "connect_check_health") else "connect"  # of an older redis-py
-    connect, disconnect = getattr(base, name), base.disconnect
+    connect, disconnect, send = getattr(base, name), base.disconnect, base.send_packed_command
     if hasattr(connect, "__wrapped__"):
         return
 
@@ -32,6 +35,13 @@ def watch() -> None:
             connect(self, *arguments, **options)
             self._own_socket = identity(self._sock.fileno())
 
+    @functools.wraps(send)
+    def careful_send(self: Any, *arguments: Any, **options: Any) -> None:
+        """Who keeps a connection for long (Celery's consumer) is to know that it is another one, so an error it is."""
+        if _leave_stranger(self):
+            raise RedisConnectionError(_LOST)
+        send(self, *arguments, **options)
+
     @functools.wraps(disconnect)
     def careful_disconnect(self: Any, *arguments: Any, **options: Any) -> None:
         _leave_stranger(self)
@@ -40,14 +50,16 @@ def watch() -> None:
 
     setattr(base, name, careful_connect)
     base.disconnect = careful_disconnect
+    base.send_packed_command = careful_send
 
 
-def _leave_stranger(connection: Any) -> None:
+def _leave_stranger(connection: Any) -> bool:
+    """Whether the connection's socket is no longer its own. Then it has none from now on."""
     own, sock = getattr(connection, "_own_socket", None), connection._sock  # noqa: SLF001
-    if own is not None and sock is not None and identity(sock.fileno()) != own:
-        connection._own_socket = None  # noqa: SLF001
-        log.warning(
-            "redis.socket_lost", what="a task closed or replaced the socket of this connection: connecting anew"
-        )
-        sock.detach()
-        connection.disconnect()
+    if own is None or sock is None or identity(sock.fileno()) == own:
+        return False
+    connection._own_socket = None  # noqa: SLF001
+    log.warning("redis.socket_lost", what=f"{_LOST}: connecting anew")
+    sock.detach()
+    connection.disconnect()
+    return True
