@@ -9,6 +9,9 @@ from fastapi import Request
 
 from ledgerq_shared.errors import InvalidRequest
 
+#: Where a route keeps what it knows, once it was looked up.
+_KEPT = "ledgerq_query"
+
 
 async def check(request: Request) -> None:
     """For every call that FastAPI routes. What a call knows is what its documentation says.
@@ -20,7 +23,10 @@ async def check(request: Request) -> None:
     """
     encoded: bytes = request.scope["query_string"]
     if encoded:
-        known = _known(request)
+        kept = vars(request.scope["route"])
+        if _KEPT not in kept:
+            kept[_KEPT] = _documented(request)
+        known: dict[str, bool] | None = kept[_KEPT]
         if known is not None:
             check_names(encoded, known)
 
@@ -49,8 +55,8 @@ def _refuse(name: str, reason: str) -> None:
     raise InvalidRequest(f"{name}: {reason}.", errors=[{"detail": reason, "parameter": name}])
 
 
-def _known(request: Request) -> dict[str, bool] | None:
-    """By the documentation; ``None`` for what is not documented."""
+def _documented(request: Request) -> dict[str, bool] | None:
+    """What the documentation knows of the call; ``None`` where the call is not documented."""
     path = getattr(request.scope["route"], "path_format", "")
     operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower().replace("head", "get"))
     if operation is None:
