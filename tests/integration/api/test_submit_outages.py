@@ -66,9 +66,9 @@ def test_reads_of_a_postgresql_that_says_nothing_more_are_answered_in_time(datab
         SilentProxy(database) as proxy,
         api_support.serve(proxy.url, redis_database, ledger_timeout=2.0) as api,
     ):
-        assert api.get("/tasks/").status == 200
+        assert api.get("/workers").status == 200
         proxy.silence()
-        answer = api.get("/tasks/")
+        answer = api.get("/workers")
         assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
         assert answer.json()["detail"] == "PostgreSQL did not answer within 2 seconds."
 
