@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import queue
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -52,6 +53,11 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{mutant.name}: {mutant.why}" for mutant in chosen))
         return 0
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # ignored, as in a script's background, pytest would ignore them, too
+        signal.signal(number, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="ledgerq-mutants-"))
     folder.chmod(0o755)
     lanes: list[Lane] = []
