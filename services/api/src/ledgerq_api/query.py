@@ -23,7 +23,7 @@ async def check(request: Request) -> None:
     """
     encoded: bytes = request.scope["query_string"]
     if encoded:
-        kept = vars(request.scope["route"])
+        kept: dict[str, Any] = request.scope["route"].__dict__
         if _KEPT not in kept:
             kept[_KEPT] = _documented(request)
         known: dict[str, bool] | None = kept[_KEPT]
