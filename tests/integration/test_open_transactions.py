@@ -31,10 +31,13 @@ def stranger(database: str) -> Iterator[psycopg2.extensions.connection]:
 def test_the_locks_of_a_client_that_vanished_in_a_transaction_are_gone_before_its_lease_is_over(
     database: str, stranger: psycopg2.extensions.connection
 ):
+    was_free = False
     with contextlib.ExitStack() as vanished:
         vanished.enter_context(pytest.raises(Unavailable))
         execute(vanished.enter_context(Database(database, application_name="test-vanished").transaction()), _LOCK)
         stranger.cursor().execute(f"SET lock_timeout = '10s'; {_LOCK.sql}")
+        was_free = True
+    assert was_free, "a refusal for the lock is Unavailable, too"
 
 
 def test_a_statement_waits_for_a_lock_as_long_as_was_said_and_the_connection_is_good_afterwards(
