@@ -1,15 +1,18 @@
 """`/docs`: Swagger UI from files that come with the package, so that it needs no internet and runs no stranger's script.
 
-The files are those of `swagger-ui-dist` 5.35.0 (Apache-2.0, see `swagger-ui.LICENSE`) and three small ones of ours.
+The files are those of `swagger-ui-dist` 5.35.0 (Apache-2.0, see `swagger-ui.LICENSE`), kept compressed, and three small
+ones of ours.
 """
 
 from __future__ import annotations
 
+import gzip
+import mimetypes
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
-from starlette.responses import FileResponse
+from fastapi import FastAPI, Request
+from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent
 
@@ -30,9 +33,18 @@ def install(app: FastAPI) -> None:
         app.add_api_route(f"/docs/{name}", partial(_file, name), include_in_schema=False)
 
 
-async def _file(name: str) -> FileResponse:
+def _file(name: str, request: Request) -> Response:
     if name.endswith(".html"):
         headers = {"cache-control": "no-cache", "content-security-policy": _POLICY}
     else:
-        headers = {"cache-control": "max-age=3600"}
-    return FileResponse(_FOLDER / name, headers=headers)
+        headers = {"cache-control": "max-age=3600", "vary": "accept-encoding"}
+    path = _FOLDER / name
+    if path.exists():
+        body = path.read_bytes()
+    else:
+        body = path.with_name(f"{name}.gz").read_bytes()
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["content-encoding"] = "gzip"
+        else:
+            body = gzip.decompress(body)
+    return Response(body, headers=headers, media_type=mimetypes.guess_type(name)[0])
