@@ -16,7 +16,7 @@ import structlog
 from celery import Celery
 from structlog.testing import capture_logs
 
-from ledgerq_shared.broker import DRAIN_TASK, Broker, Demand, ticket, ticket_list
+from ledgerq_shared.broker import DRAIN_TASK, Broker, Demand, queue_of, ticket, ticket_list
 from tests.support import wait
 
 #: What differs from message to message, or says who sent it.
@@ -166,3 +166,8 @@ def test_after_a_failure_redis_is_left_alone_for_a_while():
         assert len(met) == before, "nobody was asked"
         wait.until(lambda: broker.wake(Demand("q", 1, 1)) or len(met) > before, what="Redis is asked again")
         broker.close()
+
+
+@pytest.mark.parametrize("queue", ["default", "队列", "a%06b", "a\x06b\x16%25", "ledgerq.tickets:x", ""])
+def test_the_queue_of_a_list_of_tickets_is_known_by_its_name(queue: str):
+    assert queue_of(ticket_list(queue)) == queue

@@ -48,6 +48,13 @@ def ticket_list(queue: str) -> str:
     return TICKETS + queue.replace("%", "%25").replace("\x06", "%06").replace("\x16", "%16")
 
 
+def queue_of(name: str) -> str:
+    """The queue whose tickets lie in the list ``name``; any other name as it is."""
+    if not name.startswith(TICKETS):
+        return name
+    return name.removeprefix(TICKETS).replace("%06", "\x06").replace("%16", "\x16").replace("%25", "%")
+
+
 class Demand(NamedTuple):
     """A queue that has work."""
 

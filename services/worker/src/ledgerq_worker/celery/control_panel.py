@@ -18,7 +18,7 @@ from celery import Celery
 from celery.utils.functional import maybe_list
 from celery.worker.control import Panel
 
-from ledgerq_shared.broker import DRAIN_TASK
+from ledgerq_shared.broker import DRAIN_TASK, queue_of
 from ledgerq_shared.cancelling import cancel
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
@@ -72,6 +72,7 @@ class ControlPanel:
             "revoked": _always([]),
             "stats": self._stats,
             "registered": self._registered,
+            "active_queues": self._active_queues,
             # Flower says so every five seconds; here whoever listens is noticed without a word.
             "enable_events": _always({"ok": "events are sent while somebody listens"}),
             "disable_events": _always({"ok": "events are sent while somebody listens"}),
@@ -154,6 +155,10 @@ class ControlPanel:
         names = self._celerys["registered"](state, *arguments, **more)
         return [name for name in names if not name.startswith(DRAIN_TASK)]
 
+    def _active_queues(self, state: Any, **more: Any) -> list[dict[str, Any]]:
+        """By the names that people know; the consumer takes from the lists of their tickets."""
+        return [_known(queue) for queue in self._celerys["active_queues"](state, **more)]
+
     def _grow(self, state: Any, n: int = 1, **more: Any) -> Any:
         """Up to the node's slots: each has a record, and is used by one process at a time."""
         if state.consumer.pool.num_processes + int(n) > self._table.count:
@@ -170,6 +175,14 @@ class ControlPanel:
             self._database = self._connect()
         with self._database.transaction() as cursor:
             return work(cursor)
+
+
+def _known(queue: dict[str, Any]) -> dict[str, Any]:
+    """A queue as Celery describes it, by its own name wherever that of its tickets' list stands."""
+    known = {key: queue_of(value) if isinstance(value, str) else value for key, value in queue.items()}
+    if isinstance(exchange := queue.get("exchange"), dict) and isinstance(exchange.get("name"), str):
+        known["exchange"] = exchange | {"name": queue_of(exchange["name"])}
+    return known
 
 
 def _always(answer: Any) -> Callable[..., Any]:
