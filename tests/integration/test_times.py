@@ -10,6 +10,7 @@ from ledgerq_shared.cancelling import cancel
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements import record
+from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.statements.dispatch import expire
 from ledgerq_shared.statements.recover import recover_claims
@@ -86,7 +87,8 @@ class Life:
         self.worker.progress(self.task, 50.0, "half")
 
     def logged(self) -> None:
-        assert self.do(record.record_log(record.LogLine(self.id, self.task.claim_no, 1, '{"message": "line"}', 0.0)))
+        line = record.LogLine(self.id, self.task.claim_no, self.task.attempt + 1, '{"message": "line"}', 0.0)
+        assert self.do(record.record_log([line]))
 
     def ended(self) -> None:
         self.worker.end(self.task, State.SUCCESS, before=self.state)
@@ -106,7 +108,10 @@ class Life:
             self.id, task.claim_no, task.attempt + 1, state, 0.0, State.RETRY, task.task_type, "default", 5,
             task.retries + 1, None, None, None, "{}", None, None,
         )  # fmt: skip
-        assert self.do(record.record_next_leg(leg))
+        with self.database.transaction() as cursor:
+            [(_, is_cancelled)] = execute(cursor, record.record_next_leg(leg))
+            if is_cancelled:  # as the recorder does
+                execute(cursor, revoke_waiting([self.id], actor="test"))
 
     def recovered(self) -> None:
         lost = recover_claims(
