@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Fault(StrEnum):
@@ -16,3 +17,12 @@ class Fault(StrEnum):
     REFUSE = "refuse this one item"
     #: Ours, or the operator's: it concerns every item, and stays until somebody puts it right. Nothing is thrown away.
     MISTAKE = "a mistake of ours"
+
+
+class Row(NamedTuple):
+    """One line of a store's table."""
+
+    #: How the store names the error.
+    code: str
+    fault: Fault
+    reason: str

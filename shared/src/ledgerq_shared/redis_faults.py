@@ -6,26 +6,15 @@ counts. redis-py has classes for some of the words and then leaves the word out 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kombu.exceptions import OperationalError
 from redis import exceptions
 
-from ledgerq_shared.faults import Fault
+from ledgerq_shared.faults import Fault, Row
 
 REPEAT, RECONNECT, REFUSE, MISTAKE = Fault.REPEAT, Fault.RECONNECT, Fault.REFUSE, Fault.MISTAKE
 
-
-class Row(NamedTuple):
-    """One line of :data:`TABLE`."""
-
-    #: How the error begins.
-    code: str
-    fault: Fault
-    reason: str
-
-
-#: The longest beginning counts. A word that is in no row is taken for a passing state of the server's.
+#: Codes are how errors begin; the longest beginning counts.
+#: A word that is in no row is taken for a passing state of the server's.
 TABLE = (
     Row("LOADING", REPEAT, "the server has just been started and reads its data"),
     Row("BUSY", REPEAT, "a script runs for long"),

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import psycopg2
 
-from ledgerq_shared.faults import Fault
+from ledgerq_shared.faults import Fault, Row
 
 REPEAT, RECONNECT, REFUSE, MISTAKE = Fault.REPEAT, Fault.RECONNECT, Fault.REFUSE, Fault.MISTAKE
 
-
-class Row(NamedTuple):
-    """One line of :data:`TABLE`."""
-
-    #: A SQLSTATE of five characters, or a class of two.
-    code: str
-    fault: Fault
-    reason: str
-
-
+#: Codes are SQLSTATEs of five characters, or classes of two.
 #: A single SQLSTATE counts before its class. A code that is in neither is a mistake of ours.
 TABLE = (
     Row("08", RECONNECT, "the connection is broken, or never was one"),
