@@ -26,7 +26,7 @@ class Proxy:
         self._parts = urlsplit(url)
         assert self._parts.hostname
         assert self._parts.port
-        self._server = (self._parts.hostname, self._parts.port)
+        self._server: tuple[str, int] | None = (self._parts.hostname, self._parts.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         #: Both ends of all connections so far.
         self._sockets: list[socket.socket] = []
@@ -36,6 +36,11 @@ class Proxy:
         """The same server through the proxy."""
         user, at, _ = self._parts.netloc.rpartition("@")
         return urlunsplit(self._parts._replace(netloc=f"{user}{at}127.0.0.1:{self._listener.getsockname()[1]}"))
+
+    def turn_to(self, url: str | None) -> None:
+        """Later connections go to another server, as by a virtual address after a failover; null: to none."""
+        parts = urlsplit(url or "")
+        self._server = (parts.hostname, parts.port) if parts.hostname and parts.port else None
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -55,10 +60,18 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
+                server = self._connected()
+                if server is None:
+                    client.close()
+                    continue
                 self._sockets += (client, server)
                 for way, source, target in ((self._forward, client, server), (self._return, server, client)):
                     threading.Thread(target=way, args=(source, target), daemon=True).start()
+
+    def _connected(self) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(self._server) if self._server is not None else None
+        return None
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         self._pass_on(client, server)
@@ -120,6 +133,9 @@ class CommitBreaker(Proxy):
         with contextlib.suppress(OSError):
             while chunk := client.recv(_CHUNK):
                 fate, meanwhile = self._take(chunk)
+                if fate is Fate.UNSENT and meanwhile is not None:  # before the client can do anything about it
+                    meanwhile()
+                    meanwhile = None
                 if fate in (Fate.UNSENT, Fate.UNANSWERED):
                     client.shutdown(socket.SHUT_RDWR)
                 if fate is not Fate.UNSENT and fate is not Fate.DELAYED:
@@ -272,7 +288,7 @@ class TlsProxy(Proxy):
                 client.sendall(b"S")
             with (
                 self._context.wrap_socket(client, server_side=True) as secure,
-                socket.create_connection(self._server) as server,
+                socket.create_connection(self._server or ("", 0)) as server,
             ):
                 self._sockets += (secure, server)
                 while True:

@@ -81,9 +81,14 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _postgres(folder: Path) -> EmbeddedPostgres:
+def other_postgres() -> Path | None:
+    """The programs of the PostgreSQL that this run is for; null: the wheel's."""
     programs = os.environ.get("TEST_POSTGRES_PROGRAMS")
-    return EmbeddedPostgres(folder / "servers", max_connections=400, programs=Path(programs) if programs else None)
+    return Path(programs) if programs else None
+
+
+def _postgres(folder: Path) -> EmbeddedPostgres:
+    return EmbeddedPostgres(folder / "servers", max_connections=400, programs=other_postgres())
 
 
 def _valkey(folder: Path) -> EmbeddedValkey:

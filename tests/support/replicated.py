@@ -1,0 +1,147 @@
+"""A PostgreSQL with physical standbys, as operators run it: a primary that dies, a standby that is promoted or goes away."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import psutil
+
+from ledgerq_shared.embedded import EmbeddedPostgres
+from tests.support import databases, wait
+from tests.support.servers import other_postgres
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from ledgerq_shared.embedded.processes import Process
+
+_COPY_SECONDS = 60
+_FOLLOWS_WITHIN = 30.0
+
+
+class Server(EmbeddedPostgres):
+    """One PostgreSQL of several; its name is what `synchronous_standby_names` calls it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder / name, max_connections=100, fsync=False, programs=other_postgres())
+        self.name = name
+        self.url = ""
+
+    def start(self) -> str:
+        """Start it, on the port of its last start; returns its URL once it answers."""
+        self.url = super().start()
+        return self.url
+
+    def kill(self) -> None:
+        """Its host is gone: SIGKILL for all of its processes."""
+        for process in self._family():
+            process.kill()
+        for one in self.processes():
+            one.wait(10)
+
+    def freeze(self) -> None:
+        """It stands still, and its connections stay open."""
+        for process in self._family():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        for process in self._family():
+            process.resume()
+
+    def follow(self, other: Server | None) -> None:
+        """As a standby: receive from ``other``, or from nobody, so that what is written from now on never gets here."""
+        databases.execute(self.url, f"ALTER SYSTEM SET primary_conninfo = '{self._way_to(other) if other else ''}'")
+        databases.execute(self.url, "SELECT pg_reload_conf()")
+        following = ("streaming",) if other else None
+        wait.until(lambda: self._following() == following, _FOLLOWS_WITHIN, what=f"{self.name} follows {other}")
+
+    def promote(self) -> str:
+        """Make a standby the primary of a new timeline; returns its URL once it takes writes."""
+        assert databases.rows(self.url, "SELECT pg_promote(true, 30)") == [(True,)]
+        wait.until(lambda: databases.rows(self.url, "SELECT pg_is_in_recovery()") == [(False,)], what="promoted")
+        return self.url
+
+    def demand(self, standbys: str) -> None:
+        """As a primary: set ``synchronous_standby_names``, such as ``*`` or ``ANY 1 (standby1, standby2)``; empty: none."""
+        databases.execute(self.url, f"ALTER SYSTEM SET synchronous_standby_names = '{standbys}'")
+        databases.execute(self.url, "SELECT pg_reload_conf()")
+        wait.until(lambda: databases.rows(self.url, "SHOW synchronous_standby_names") == [(standbys,)])
+
+    def copy_of(self, primary: Server) -> None:
+        """Become a standby of a running primary; not started yet."""
+        data = self._folder / "postgres"
+        self._folder.mkdir(parents=True)
+        shutil.copy2(primary._folder / "postgres.password", self._folder / "postgres.password")
+        home = self._folder / "copying"
+        home.mkdir()
+        self._account.own(home)
+        subprocess.run(
+            [str(self._programs(data) / "bin" / "pg_basebackup"), f"--dbname={primary._way_to(None)}",
+             f"--pgdata={home / 'postgres'}", "--wal-method=stream", "--checkpoint=fast", "--no-sync"],
+            cwd="/", check=True, capture_output=True, timeout=_COPY_SECONDS, **self._account.spawn_options(),
+        )  # fmt: skip
+        (home / "postgres").rename(data)
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{self._way_to(primary)}'\n")
+        (data / "standby.signal").touch()
+        self._account.own(data / "standby.signal")
+
+    def _way_to(self, other: Server | None) -> str:
+        parts = urlsplit((other or self).url)
+        return (
+            f"host={parts.hostname} port={parts.port} user={parts.username} password={parts.password} "
+            f"application_name={self.name}"
+        )
+
+    def _following(self) -> tuple[object, ...] | None:
+        found = databases.rows(self.url, "SELECT status FROM pg_stat_wal_receiver")
+        return found[0] if found else None
+
+    def _family(self) -> list[psutil.Process]:
+        """The server first: it starts no more of the others."""
+        servers = [psutil.Process(one.pid) for one in self._running()]
+        return [*servers, *(child for server in servers for child in server.children(recursive=True))]
+
+    def _running(self) -> list[Process]:
+        return self.processes()
+
+
+class Replicated:
+    """A primary with migrated tables, and standbys that follow it. A context manager.
+
+    Args:
+        standbys: how many; their names are ``standby1`` and so on.
+    """
+
+    def __init__(self, folder: Path, *, standbys: int = 1) -> None:
+        self.primary = Server(folder, "primary")
+        self.standbys = [Server(folder, f"standby{number + 1}") for number in range(standbys)]
+
+    def __enter__(self) -> Self:
+        """Start all, and wait until every standby follows."""
+        self.primary.start()
+        databases.migrate(self.primary.url)
+        for standby in self.standbys:
+            standby.copy_of(self.primary)
+            standby.start()
+        self.all_have_it()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill what is left: nobody needs the data."""
+        for server in (self.primary, *self.standbys):
+            server.kill()
+
+    def all_have_it(self) -> None:
+        """Wait until every standby shows what the primary has committed so far."""
+        [(at,)] = databases.rows(self.primary.url, "SELECT pg_current_wal_insert_lsn()::text")
+        done = [(standby.name, True) for standby in self.standbys]
+        sql = "SELECT application_name, replay_lsn >= %s::pg_lsn FROM pg_stat_replication ORDER BY 1"
+        wait.until(lambda: databases.rows(self.primary.url, sql, (at,)) == done, what="standbys have it")
