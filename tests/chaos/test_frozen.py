@@ -47,6 +47,34 @@ def test_promise_2_a_woken_zombie_changes_nothing_and_sends_nothing_on(plant: Pl
     ledger_checks.assert_all_ended(plant.database_url, plant.scalar("SELECT array_agg(id::text) FROM task"))
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads", pytest.param("solo", marks=long_form)])
+def test_promise_2_a_woken_zombie_begins_nothing_more_of_what_it_had_claimed(plant: Plant, pool: str):
+    """What it does to the world outside would happen beside the run of the new owner."""
+    plant.maintenance()
+    zombie = plant.worker(slots=1, LEDGERQ_WORKER_POOL=pool)
+    for _ in range(4):  # it learns that these are quick, and claims several at once
+        plant.submit_all("freezes_its_node_once", [{}] * 8)
+        plant.all_ended()
+    first, *others = plant.submit_all("freezes_its_node_once", [{"gate": "frozen"}, *[{}] * 7])
+    wait.until((plant.folder / "frozen").exists, 30, what=zombie.log)
+    claimed = plant.scalar("SELECT cardinality(task_ids) FROM claim")
+    assert claimed > 1, "more than what froze it"
+    plant.worker(slots=1)
+    plant.all_ended()
+    nodes.thaw(nodes.all_of(zombie))
+    wait.until(lambda: plant.live_workers() == 2, 30, what="the zombie registers anew")
+    wait.until(
+        lambda: len([run for run in plant.journal.of(first) if run.ended_at]) == 2, 30, what="it runs to its end"
+    )
+    plant.ended(plant.submit("quick"))
+    wait.until(lambda: not plant.scalar("SELECT count(*) FROM claim"), 30, what=zombie.log)
+    assert [len(plant.journal.of(task_id)) for task_id in others] == [1] * 7
+    assert "late_write_refused" in plant.events(first)
+    rows = [plant.row(task_id) for task_id in others]
+    assert {(row.state, row.attempt, row.worker_deaths) for row in rows} == {("SUCCESS", 1, 0)}
+    ledger_checks.assert_all_ended(plant.database_url, plant.accepted)
+
+
 @pytest.mark.parametrize(
     "whole", [pytest.param(True, id="frozen node"), pytest.param(False, id="frozen agent", marks=long_form)]
 )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledgerq_shared.settings import SettingsError
-from ledgerq_worker.node.slots import SlotRecord, SlotTable
+from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
 
 COUNT = 8
 slots = st.integers(0, COUNT - 1)
@@ -50,6 +50,20 @@ def test_the_file_is_private_and_goes_away(table: SlotTable):
     table.remove()
     table.remove()
     assert not table.path.exists()
+
+
+def test_what_was_claimed_is_held_until_the_lease_is_over_and_not_under_another_id(table: SlotTable, reader: SlotTable):
+    claimed_under = uuid4()
+    table.worker_id = claimed_under
+    assert reader.holds(claimed_under.bytes), "nobody has kept a lease yet"
+    table.held_until = lease_clock() + 60
+    assert reader.is_held
+    assert reader.holds(claimed_under.bytes)
+    table.worker_id = uuid4()
+    assert not reader.holds(claimed_under.bytes), "the node has registered anew"
+    table.worker_id, table.held_until = claimed_under, lease_clock()
+    assert not reader.holds(claimed_under.bytes), "its time is over"
+    assert not reader.is_held
 
 
 def test_the_header_is_shared(table: SlotTable, reader: SlotTable):

@@ -24,7 +24,7 @@ from ledgerq_worker.maintenance.loop import Round
 from ledgerq_worker.node import agent, lease
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.node.lease import Lease
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.slots import SlotTable, lease_clock
 from tests.support import databases
 from tests.support.lives import Worker, registration
 
@@ -123,7 +123,7 @@ def test_an_idle_nodes_lease_is_renewed_half_as_often_and_it_does_not_ask_what_i
         table.rest(0)
     with Worker(database) as worker:
         made = Lease(lambda: ledger, "node-1:1", table, 10.0, lambda: True)
-        made.begin(worker.id)
+        made.begin(worker.id, lease_clock())
         for _ in range(41):
             made.renew_if_due(ledger)
             clock.now += 0.25

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 #: A drain that found entries which another claimer has locked looks again after this long, in seconds.
 _LOCKED_PAUSE = 0.002
 _LOCKED_LOOKS = 50
+#: Time between two looks whether the node has its lease again, in seconds.
+_LEASE_LOOK_EVERY = 0.02
 
 
 class Drain:
@@ -75,6 +77,8 @@ class Drain:
         #: Task types met that this process lacks: left to others from then on.
         self._strange: set[str] = set()
         self._waiting: deque[ClaimedTask] = deque()
+        #: The node's id under which they were claimed, as bytes.
+        self._claimed_under = b""
         self._watcher = watcher(self._hand_back_waiting)
 
     def run(self, queue: str) -> None:
@@ -107,15 +111,18 @@ class Drain:
 
     def _claim(self, queue: str) -> None:
         """Record what is pending and claim the next tasks, in one transaction."""
-        if self._solitude.is_closed():
+        if self._solitude.is_closed() or not self._table.is_held:
             self._recorder.flush()
+            self._wait_for_the_lease()
             self._solitude.wait_until_open()
         if self._table.is_stopping:
             self._recorder.flush()
             return
+        worker_id = self._table.worker_id
+        self._claimed_under = worker_id.bytes
         claimed = self._recorder.flush(
             claim_tasks(
-                worker_id=self._table.worker_id,
+                worker_id=worker_id,
                 slot=self._slot,
                 queue=queue,
                 limit=self._claim_size.limit_for(queue),
@@ -129,6 +136,13 @@ class Drain:
         self._low_water.claimed(queue, claimed)
         self._waiting.extend(claimed)
 
+    def _wait_for_the_lease(self) -> None:
+        """A node that is dead to the ledger, or may be, begins nothing. It takes no more tickets either, for they are meant
+        for those who live.
+        """
+        while not (self._table.is_held or self._table.is_stopping):
+            time.sleep(_LEASE_LOOK_EVERY)
+
     def _run_claimed(self, queue: str) -> None:
         began, count = time.monotonic(), 0
         strangers: list[ClaimedTask] = []
@@ -141,7 +155,11 @@ class Drain:
             if not self._runner.knows(task.task_type):
                 strangers.append(task)
                 continue
-            if task.is_alone:
+            if not self._table.holds(self._claimed_under):
+                log.warning("worker.lease.lost", what="what it has claimed and not begun is left to others")
+                self._hand_back([task], reason=None)
+                self._hand_back_waiting()
+            elif task.is_alone:
                 self._run_suspect(task)
             elif self._solitude.is_closed():
                 self._hand_back([task], reason=None)

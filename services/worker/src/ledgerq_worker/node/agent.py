@@ -43,7 +43,7 @@ from ledgerq_worker.node.heartbeat import Heartbeat
 from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lease import Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
-from ledgerq_worker.node.slots import SlotRecord, SlotTable
+from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
 from ledgerq_worker.node.wishes import Wish, record_termination, running
 
 log = structlog.get_logger()
@@ -225,7 +225,7 @@ class Agent:
 
     def _register(self) -> None:
         """Under a new id: what the old one held is void."""
-        worker_id = uuid4()
+        worker_id, asked_at = uuid4(), lease_clock()
         config = self._config
         with self._database.transaction() as cursor:
             execute(
@@ -243,7 +243,7 @@ class Agent:
                 ),
             )
             self._slots = execute(cursor, slots_by_queue())
-        self._lease.begin(worker_id)
+        self._lease.begin(worker_id, asked_at)
         self._attended_at = time.monotonic()
         # A ticket per slot when the node appears: what waits is begun at once, not at the next sweep.
         self._waker.wake(dict.fromkeys(config.queues, config.slots))

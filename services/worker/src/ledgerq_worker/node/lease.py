@@ -18,7 +18,7 @@ import structlog
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.workers import find_wishes, renew_lease
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.slots import SlotTable, lease_clock
 from ledgerq_worker.node.wishes import Wish, running
 
 log = structlog.get_logger()
@@ -103,9 +103,10 @@ class Lease:
         if self._thread is not None:
             self._thread.join(_AGAIN_AFTER)
 
-    def begin(self, worker_id: UUID) -> None:
-        """The node was registered under this id just now."""
-        self._table.worker_id = worker_id
+    def begin(self, worker_id: UUID, asked_at: float) -> None:
+        """The node was registered under this id just now; ``asked_at``, by the clock of leases, it was asked for."""
+        self._table.worker_id = worker_id  # before the time: see `SlotTable.holds`
+        self._table.held_until = asked_at + self._seconds
         self._renewed_at = time.monotonic()
         self.worker_id = worker_id
 
@@ -166,7 +167,7 @@ class Lease:
         now, worker_id = time.monotonic(), self.worker_id
         if worker_id is None or now < self._due_at or not self._is_due_to_live():
             return
-        self._asked_at = now
+        self._asked_at, leased_at = now, lease_clock()
         try:
             [(is_renewed, is_registered)] = database.fetch(
                 renew_lease(worker_id=worker_id, lease=self._seconds, stopping=self._table.is_stopping),
@@ -174,6 +175,7 @@ class Lease:
             )
             if is_renewed:
                 self._renewed_at = max(self._renewed_at, now)
+                self._table.held_until = max(self._table.held_until, leased_at + self._seconds)
                 self._hear(database, worker_id)
         finally:
             if self._number == number:
@@ -181,6 +183,7 @@ class Lease:
         if not is_registered and self.worker_id == worker_id:
             log.warning("agent.declared_dead", worker=self._name)
             self.worker_id = None
+            self._table.held_until = 0.0
 
     def _hear(self, database: Database, worker_id: UUID) -> None:
         """Learn what is to end: tell what of it runs, and let nothing else of it begin. With the renewal, by which the API

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +23,14 @@ from ledgerq_shared.descriptors import identity
 from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"
-#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects.
-_HEADER = struct.Struct("<16s B B H I B B 38x")
+#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, until when the lease is held.
+_HEADER = struct.Struct("<16s B B H I B B 6x d 24x")
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
 _WATCHED_AT = 24
 _SUSPECTS_AT = 25
+_HELD_UNTIL = struct.Struct("d")  # native: written and read at once, by whatever process
+_HELD_UNTIL_AT = 32
 _TICKETS = struct.Struct("<I")
 _TICKETS_AT = 20
 _LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
@@ -40,8 +44,16 @@ _LEG_AT = 8
 _CANCELLED_AT = _RECORD.size - _LEG.size
 _NOBODY = bytes(16)
 _NO_LEG = bytes(_LEG.size)
+#: The clock of leases: a machine that sleeps, or a process that is frozen, loses its lease meanwhile. The same in all
+#: processes of a system. (What is not Linux counts that with its monotonic clock.)
+_LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: Most legs of a node that are listed as cancelled before they have begun. Those beyond are noticed when they run.
 _MOST_CANCELLED = 256
+
+
+def lease_clock() -> float:
+    """Now, by the clock of leases, in seconds."""
+    return time.clock_gettime(_LEASE_CLOCK)
 
 
 class SlotRecord(NamedTuple):
@@ -107,11 +119,13 @@ class SlotTable:
         try:
             # Not just its length: to write where a full disk has no page for would be a SIGBUS.
             os.posix_fallocate(handle, 0, _size(count))
-            return cls(Path(name), count, handle)
+            table = cls(Path(name), count, handle)
         except OSError:
             Path(name).unlink(missing_ok=True)
             os.close(handle)
             raise
+        table.held_until = math.inf  # until somebody keeps a lease
+        return table
 
     def remove(self) -> None:
         """Delete the file; processes that have it open keep it."""
@@ -141,6 +155,27 @@ class SlotTable:
     @worker_id.setter
     def worker_id(self, worker_id: UUID) -> None:
         self._map[:16] = worker_id.bytes
+
+    @property
+    def held_until(self) -> float:
+        """Until when the node surely has its lease, by :func:`lease_clock`. The ledger may have it for a moment longer."""
+        return float(_HELD_UNTIL.unpack_from(self._map, _HELD_UNTIL_AT)[0])
+
+    @held_until.setter
+    def held_until(self, at: float) -> None:
+        _HELD_UNTIL.pack_into(self._map, _HELD_UNTIL_AT, at)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the node has its lease."""
+        return lease_clock() < self.held_until
+
+    def holds(self, worker_id: bytes) -> bool:
+        """Whether what was claimed under this id (its bytes) is still the node's: it was not declared dead, and cannot have
+        been. Asked before every task.
+        """
+        # In this order: whoever registers anew writes the id first.
+        return lease_clock() < _HELD_UNTIL.unpack_from(self._map, _HELD_UNTIL_AT)[0] and self._map[:16] == worker_id
 
     @property
     def is_stopping(self) -> bool:
