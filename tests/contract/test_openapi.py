@@ -99,6 +99,26 @@ def test_every_reference_leads_somewhere(document):
     assert set(schemas) <= used
 
 
+def test_every_list_says_what_is_in_it_so_that_generators_make_a_client_of_it(document):
+    def lists(node, place):
+        if isinstance(node, dict):
+            kinds = node.get("type", ())
+            if "array" in (kinds if isinstance(kinds, list) else [kinds]) and not isinstance(
+                node.get("properties"), dict
+            ):
+                yield place, node
+            for name, value in node.items():
+                if name not in {"example", "examples", "default"}:
+                    yield from lists(value, f"{place}/{name}")
+        elif isinstance(node, list):
+            for value in node:
+                yield from lists(value, place)
+
+    found = list(lists(document, "#"))
+    assert "#/components/schemas/TaskDetail/properties/args" in dict(found)
+    assert [place for place, node in found if "items" not in node and "prefixItems" not in node] == []
+
+
 def test_every_body_and_answer_has_an_example_that_its_schema_accepts(document):
     seen = 0
     for name, operation in operations(document):

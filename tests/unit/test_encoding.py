@@ -63,7 +63,7 @@ class Plain:
 @given(json_values)
 def test_every_json_value_comes_back_as_it_was(value: Any):
     text = encode_result(value)
-    assert text.isascii(), "what is beyond ASCII is escaped, so that PostgreSQL takes surrogates and NUL"
+    assert "\0" not in text.encode().decode(), "surrogates and NUL are escaped, so that PostgreSQL takes them"
     assert decode(text, from_celery=False) == value
 
 
@@ -87,6 +87,21 @@ def test_every_json_value_comes_back_as_it_was(value: Any):
 )
 def test_what_people_return_becomes_what_they_expect(value: Any, stored: Any):
     assert json.loads(encode_result(value)) == stored
+
+
+@pytest.mark.parametrize("character", ["x", "é", "中", "😀"])
+def test_what_counts_is_what_is_stored_in_utf_8(character: str):
+    most = MAX_VALUE_BYTES // len(character.encode()) - 20
+    assert json.loads(encode_result(character * most)) == character * most
+    assert encode_arguments([character * most], {})[0] is not None
+    with pytest.raises(ResultTooLarge, match=r"1,0[45]"):
+        encode_result(character * (most + 20))
+    with pytest.raises(EncodeError, match=r"1,0[45]"):
+        encode_arguments([character * (most + 20)], {})
+
+
+def test_a_text_that_has_no_utf_8_form_is_escaped_as_a_whole():
+    assert encode_result(["中", "\ud800"]) == r'["\u4e2d","\ud800"]'
 
 
 def self_containing() -> list[Any]:

@@ -19,7 +19,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 
+from ledgerq_shared.migrations.ground import check_ground
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
 #: Arbitrary, but the same for every process that migrates: several starting at once wait for one another.
@@ -46,6 +48,7 @@ def upgrade(database_url: str, say: Callable[[str], None] = lambda _: None) -> t
     with _alone(engine):
         with engine.connect() as connection:
             before = _current(connection)
+            check_ground(connection, before)
         for revision in _missing(before):
             _run_patiently(engine, revision, is_first=before is None, say=say)
     engine.dispose()
@@ -165,15 +168,23 @@ Outcome = TypeVar("Outcome")
 
 
 def _or_exit(action: Callable[[], Outcome]) -> Outcome:
-    """Errors are for people: one line and exit 2 for a bad setting or a server that is away."""
+    """Errors are for people: one line and exit 2 for a bad setting, a server that is away, or whatever it refuses."""
     try:
         return action()
     except SettingsError as error:
         reason = str(error)
     except sqlalchemy.exc.OperationalError as error:
-        reason = f"PostgreSQL cannot be reached: {str(error.orig).strip().splitlines()[0]}"
+        reason = f"PostgreSQL cannot be reached: {_first_line(error)}"
+    except sqlalchemy.exc.DBAPIError as error:
+        reason = f"PostgreSQL does not take this: {_first_line(error)} (SQLSTATE {getattr(error.orig, 'pgcode', None)})"
+    except CommandError as error:  # Alembic's own: a table of versions that it cannot read
+        reason = f"the table alembic_version is not LedgerQ's: {error}"
     typer.echo(f"ledgerq-migrate: {reason}", err=True)
     raise typer.Exit(2)
+
+
+def _first_line(error: sqlalchemy.exc.DBAPIError) -> str:
+    return next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
 
 
 def _config() -> Config:

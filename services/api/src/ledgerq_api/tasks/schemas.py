@@ -261,7 +261,7 @@ class TaskDetail(TaskStatus, kw_only=True, frozen=True):
     """Everything about a task."""
 
     parameters: Annotated[Raw, _Object]
-    args: Annotated[Raw, Meta(extra_json_schema={"type": ["array", "null"]})]
+    args: Annotated[Raw, Meta(extra_json_schema={"type": ["array", "null"], "items": {}})]
     priority: int
     expires_at: _Time | None
     retries: Annotated[int, Meta(description="Retries made (`self.retry`, `autoretry_for`); recoveries do not count.")]

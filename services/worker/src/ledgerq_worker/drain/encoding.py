@@ -53,9 +53,9 @@ def encode_result(value: Any) -> str:
             f"The return value of type {type(value).__name__} is not JSON: {error}. "
             "Return dicts with text keys, lists, text, numbers, booleans or None."
         ) from None
-    if len(text) > MAX_VALUE_BYTES:
+    if (size := _stored_bytes(text)) > MAX_VALUE_BYTES:
         raise ResultTooLarge(
-            f"The return value is {len(text):,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are kept. "
+            f"The return value is {size:,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are kept. "
             "Store large output elsewhere and return where it is."
         )
     return text
@@ -71,7 +71,7 @@ def encode_arguments(args: Any, kwargs: Any) -> tuple[str | None, str]:
         _celery_text(list(args), "The arguments") if args else None,
         _celery_text(dict(kwargs or {}), "The arguments"),
     )
-    size = sum(len(text) for text in texts if text)
+    size = sum(_stored_bytes(text) for text in texts if text)
     if size > MAX_VALUE_BYTES:
         raise EncodeError(
             f"The arguments are {size:,} bytes as JSON; at most {MAX_VALUE_BYTES:,} are accepted. "
@@ -92,7 +92,7 @@ def encode_celery(value: Any) -> str:
 def _celery_text(value: Any, what: str) -> str:
     try:
         # Celery's JSON would write NaN as it is, which is no JSON: PostgreSQL refuses it, batch and all.
-        return str(celery_dumps(value, allow_nan=False))  # type: ignore[call-arg]
+        return _keepable(lambda ascii_only: celery_dumps(value, allow_nan=False, ensure_ascii=ascii_only))  # type: ignore[call-arg]
     except Exception as error:
         raise EncodeError(f"{what} are not JSON: {error}") from error
 
@@ -153,8 +153,35 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
-# ASCII only, so that a lone surrogate or a NUL in a text is an escape that PostgreSQL's json type can keep.
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
+def _keepable(dump: Callable[[bool], str]) -> str:
+    """JSON text that PostgreSQL can keep: as it is, or in ASCII alone where it has a lone surrogate, which has no UTF-8
+    form. (A NUL is an escape in any case.)
+
+    Args:
+        dump: makes the text; told whether in ASCII alone.
+    """
+    text = dump(False)
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return dump(True)
+    return text
+
+
+def _stored_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _encode(value: Any) -> str:
+    return _keepable(lambda ascii_only: _ENCODERS[ascii_only](value))
+
+
+_ENCODERS = [
+    json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=(",", ":"), default=_plain).encode
+    for ascii_only in (False, True)
+]
 
 
 def celery_json(value: Any) -> Any:
