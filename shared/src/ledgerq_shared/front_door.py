@@ -32,6 +32,8 @@ _RETRY_AFTER = 2
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 #: Between two sweeps so many seconds lie only if this process stood still: what its clients sent meanwhile is not read yet.
 _STANDSTILL = 5.0
+#: Below so many bytes of a body nobody has to give way: all connections together cannot fill the memory with so little.
+_SMALL_BODY = 4096
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,23 @@ class Guard:
         self.bodies = 0
         #: Connections whose clients do not read as fast as they are answered.
         self.unread: set[Guarded] = set()
+        #: Connections that have sent some of a body, more than a small one, and not all of it.
+        self.unfinished: set[Guarded] = set()
         #: The monotonic clock, as often as somebody sweeps: exact enough for deadlines, and costs a request nothing.
         self.now = time.monotonic()
 
-    @property
-    def has_room(self) -> bool:
-        """Whether another request may be taken in."""
-        if not self.unread:
-            return self.bodies <= self.limits.held_bytes
-        return self.bodies + sum(one.unread_bytes for one in self.unread) <= self.limits.held_bytes
+    def has_room(self, asker: Guarded) -> bool:
+        """Whether the asker's request, or more of it, may be taken in.
+
+        Who holds the most because of its own slowness gives way, so that nobody is kept out by those who stall: a body that
+        does not end is refused, and who does not read its answer loses its connection. ``False``: that is the asker itself.
+        """
+        while self.bodies + sum(one.unread_bytes for one in self.unread) > self.limits.held_bytes:
+            largest = max(self.unread | self.unfinished, key=lambda one: one.slow_bytes, default=asker)
+            if largest is asker or not largest.slow_bytes:
+                return False
+            largest.give_way()
+        return True
 
     def sweep(self, connections: Iterable[Guarded]) -> None:
         """End what is over its time. To be called about once a second, in the event loop's thread."""
@@ -111,6 +121,7 @@ if TYPE_CHECKING:
         parser: Any
         cycle: Any
         flow: Any
+        pipeline: Any
         client: tuple[str, int] | None
         url: bytes
         headers: list[tuple[bytes, bytes]]
@@ -140,6 +151,8 @@ class Guarded(_Protocol):
     _may_be_large = False
     #: Why a callback ended the parsing; ``None``: the parser did.
     _refused_by_us: LedgerQError | None = None
+    #: The request that is being answered, while others stand behind it.
+    _answering: Any = None
     _is_refused = False
     _is_closing = False
     _unread_at_last = -1
@@ -156,6 +169,9 @@ class Guarded(_Protocol):
         """It has gone."""
         self._release()
         self.guard.unread.discard(self)
+        if self._answering is not None:  # uvicorn tells the last one only
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -184,9 +200,12 @@ class Guarded(_Protocol):
         """The whole head is there."""
         if self._may_be_large:
             self._check_head()
-        if not self.guard.has_room:
+        if not self.guard.has_room(self):
             raise self._refusal(ServerBusy())
+        before = self.cycle
         super().on_headers_complete()
+        if self.pipeline and self._answering is None:
+            self._answering = before
         self._await(_Part.BODY)
         if self.cycle is not None and not self.cycle.keep_alive:
             is_old = self.parser.get_http_version() == "1.0"
@@ -197,13 +216,16 @@ class Guarded(_Protocol):
         if self._part is _Part.BODY:
             self._held += len(body)
             self.guard.bodies += len(body)
-            if not self.guard.has_room:
+            if self._held > _SMALL_BODY:
+                self.guard.unfinished.add(self)
+            if not self.guard.has_room(self):
                 raise self._refusal(ServerBusy())
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The whole request is there."""
         self._part = _Part.NOTHING
+        self.guard.unfinished.discard(self)
         super().on_message_complete()
         if self._is_closing:
             self.transport.close()
@@ -213,6 +235,8 @@ class Guarded(_Protocol):
         self._release()
         if self._part is _Part.BODY:
             self._await(_Part.REST)
+        if self._answering is not None:
+            self._answering = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -234,6 +258,18 @@ class Guarded(_Protocol):
     def unread_bytes(self) -> int:
         """Bytes of answers that lie here until the client reads."""
         return 0 if self.transport.is_closing() else int(self.transport.get_write_buffer_size())
+
+    @property
+    def slow_bytes(self) -> int:
+        """Bytes that lie here because the client does not read, or does not send the rest."""
+        return self.unread_bytes + (self._held if self in self.guard.unfinished else 0)
+
+    def give_way(self) -> None:
+        """Make room for others."""
+        if self in self.guard.unfinished:
+            self._refuse(ServerBusy())
+        else:
+            self.transport.abort()
 
     def check_time(self, now: float) -> None:
         """End the connection if its client has had its time."""
@@ -301,12 +337,16 @@ class Guarded(_Protocol):
         if self._held:
             self.guard.bodies -= self._held
             self._held = 0
+            self.guard.unfinished.discard(self)
 
     def _refuse(self, error: LedgerQError) -> None:
         """Answer in the place of the application, and close."""
         self._is_refused = True
         self._release()
         cycle = self.cycle
+        if self._answering is not None:
+            self.transport.abort()
+            return
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:  # in the middle of an answer there is no place for another
                 self.transport.abort()
