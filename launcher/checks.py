@@ -9,6 +9,7 @@ import psycopg2
 
 from launcher.errors import LauncherError, UsageError
 from ledgerq_shared import redis_access
+from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.embedded.ports import is_free
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ def postgres_answers(url: str) -> None:
     """Connect once. Raises :class:`LauncherError` or, for a URL that cannot be one, :class:`UsageError`."""
     _no_stray_characters("DATABASE_URL", url)
     try:
-        psycopg2.connect(url, connect_timeout=_CONNECT_SECONDS, application_name="ledgerq-launcher").close()
+        connect(url, connect_timeout=_CONNECT_SECONDS, application_name="ledgerq-launcher").close()
     except psycopg2.ProgrammingError:
         # libpq's text quotes the URL's parts, which can be those of a password
         raise UsageError(
             "DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name"
         ) from None
     except psycopg2.OperationalError as error:
-        raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(str(error), url)}") from None
+        raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(describe(error), url)}") from None
 
 
 def redis_answers(stores: StoreSettings) -> None:

@@ -17,6 +17,7 @@ import psycopg2
 import psycopg2.extensions
 import structlog
 
+from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.prepared import Session, run
@@ -40,7 +41,7 @@ class Database:
     """A pool of connections to one PostgreSQL database.
 
     Args:
-        url: libpq URL.
+        url: libpq URL; of several servers the primary is meant (:mod:`ledgerq_shared.connecting`).
         application_name: shown in ``pg_stat_activity``: which process holds a connection.
         size: most connections kept open; a thread that finds none free waits for one.
         connect_timeout: seconds.
@@ -183,7 +184,7 @@ class Database:
                 if connection.is_usable:
                     return connection
         try:
-            connection = psycopg2.connect(
+            connection = connect(
                 self._url,
                 application_name=self._application_name,
                 connect_timeout=self._connect_timeout,
@@ -193,8 +194,9 @@ class Database:
                 keepalives_count=3,
                 tcp_user_timeout=round(self._unanswered_after * 1000),
                 client_encoding="UTF8",
-                connection_factory=Session,
+                factory=Session,
             )
+            assert isinstance(connection, Session)
             connection.remember_socket()
             connection.autocommit = True  # BEGIN and COMMIT are ours
             if self._keeps_statements:
@@ -224,8 +226,7 @@ def is_rolled_back(error: psycopg2.Error) -> bool:
 
 
 def _reason(error: psycopg2.Error) -> str:
-    lines = str(error).strip().splitlines()
-    what = lines[0] if lines else type(error).__name__
+    what = describe(error)
     if error.pgcode is None:
         return f"PostgreSQL cannot be reached: {what}"
     return f"PostgreSQL does not take this now: {what} (SQLSTATE {error.pgcode})"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import psycopg2
 import sqlalchemy
 import typer
 from alembic import command
@@ -21,6 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
+from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.migrations.ground import check_ground
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
@@ -184,7 +186,7 @@ def _or_exit(action: Callable[[], Outcome]) -> Outcome:
 
 
 def _first_line(error: sqlalchemy.exc.DBAPIError) -> str:
-    return next(iter(str(error.orig).strip().splitlines()), type(error.orig).__name__)
+    return describe(error.orig) if isinstance(error.orig, psycopg2.Error) else str(error.orig)
 
 
 def _config() -> Config:
@@ -199,11 +201,11 @@ def _current(connection: sqlalchemy.Connection) -> str | None:
 
 
 def _engine(database_url: str) -> sqlalchemy.Engine:
-    # The driver is named: SQLAlchemy's default for a plain postgresql:// URL is another one.
+    # SQLAlchemy reads no list of hosts, so it is not shown the URL.
     engine = sqlalchemy.create_engine(
-        "postgresql+psycopg2://" + database_url.split("://", 1)[1],
+        "postgresql+psycopg2://",
         poolclass=sqlalchemy.NullPool,
-        connect_args={"application_name": "ledgerq-migrate", "connect_timeout": 5},
+        creator=lambda: connect(database_url, application_name="ledgerq-migrate", connect_timeout=5),
     )
     sqlalchemy.event.listen(engine, "begin", _wait_briefly)
     return engine

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-import psycopg2
 import pydantic_settings
-from psycopg2.extensions import parse_dsn
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_shared import redis_access
+from ledgerq_shared import connecting, redis_access
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 _BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_access.SENTINEL)
@@ -40,7 +38,10 @@ class StoreSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=False)
 
-    database_url: str = Field(description="PostgreSQL, the ledger: `postgresql://user:password@host:port/name`.")
+    database_url: str = Field(
+        description="PostgreSQL, the ledger: `postgresql://user:password@host:port/name`. Of several servers, "
+        "`…@host:port,other:port/name`, the primary is meant."
+    )
     redis_url: str | None = Field(
         None,
         description="Redis or Valkey; fills both Celery URLs where they are not set. By Sentinel: "
@@ -58,7 +59,7 @@ class StoreSettings(BaseSettings):
         if not plain.startswith(_POSTGRES_SCHEMES):
             raise ValueError(f"is not a PostgreSQL URL: {_beginning(url)}expected 'postgresql://'")
         plain = "postgresql://" + plain.split("://", 1)[1]
-        _check_dsn(plain)
+        connecting.check(plain)
         return plain
 
     @field_validator("redis_url", "celery_broker_url", "celery_result_backend")
@@ -189,19 +190,6 @@ def _beginning(url: str) -> str:
     """How a URL begins, if it has a scheme: without one the beginning may be a password."""
     found = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30})://", url)
     return f"it begins with '{found[1]}', " if found else ""
-
-
-def _check_dsn(url: str) -> None:
-    """Read the URL as libpq does; its words are not repeated, for they quote the URL."""
-    try:
-        parts = parse_dsn(url)
-    except psycopg2.Error as error:
-        if "query parameter" in str(error):
-            raise ValueError("has a parameter after '?' that PostgreSQL does not know") from None
-        raise ValueError("cannot be read; write special characters in a name or password as %XX") from None
-    for port in str(parts.get("port") or 5432).split(","):
-        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise ValueError("has a port that is not a number between 1 and 65535")
 
 
 def _verified(url: str) -> str:

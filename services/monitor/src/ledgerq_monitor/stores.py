@@ -7,9 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-
 from ledgerq_shared import redis_access
+from ledgerq_shared.connecting import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +53,7 @@ def _timed(question: Callable[[], None]) -> Answer:
 
 
 def _query(url: str) -> None:
-    connection = psycopg2.connect(url, connect_timeout=_SECONDS, application_name="ledgerq-monitor")
+    connection = connect(url, connect_timeout=_SECONDS, application_name="ledgerq-monitor")
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

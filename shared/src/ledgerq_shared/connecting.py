@@ -1,0 +1,134 @@
+"""The one way to connect to PostgreSQL, whose URL may name several servers: the one that can be written to is meant.
+
+Which that is changes (a failover, a switch-over), so each connection is made to whoever is the primary now. libpq asks the
+servers in turn; the one that was it last is asked first.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as plain_connection
+from psycopg2.extensions import libpq_version, parse_dsn
+
+#: A server of several that says nothing is left for the next one after so many seconds. libpq takes no less.
+_SILENT_AFTER = 2
+#: ``primary`` also takes a server that an operator has set read-only by default, as every transaction of ours says what it
+#: needs. An old libpq does not know the word.
+_PRIMARY = "primary" if libpq_version() >= 140000 else "read-write"
+_FOR_WRITING = ("any", "read-write", "primary")
+_FOR_READING = ("read-only", "standby", "prefer-standby")
+
+#: By URL, the server that was the primary last: its place in the URL's list.
+_last: dict[str, int] = {}
+
+
+def connect(
+    url: str,
+    *,
+    application_name: str,
+    connect_timeout: int,
+    factory: type[plain_connection] | None = None,
+    **options: Any,
+) -> plain_connection:
+    """A new connection to the server of ``url``, or to that of its servers which is the primary.
+
+    Args:
+        url: libpq's URL, as :func:`check` takes it.
+        application_name: shown in ``pg_stat_activity``.
+        connect_timeout: seconds; of several servers each has two at most.
+        factory: the connection's class; null: psycopg2's own.
+        options: libpq's parameters, before those of the URL.
+
+    Raises:
+        psycopg2.OperationalError: nobody answers, or nobody of several is the primary.
+    """
+    places = _places(url)
+    if len(places) > 1:
+        first = _last.get(url, 0)
+        options |= {name: ",".join(values) for name, values in _in_order(places, first).items()}
+        options["target_session_attrs"] = _PRIMARY
+        connect_timeout = min(connect_timeout, _SILENT_AFTER)
+    made = psycopg2.connect(
+        url, application_name=application_name, connect_timeout=connect_timeout, connection_factory=factory, **options
+    )
+    if len(places) > 1:
+        _remember(url, places, made)
+    return made
+
+
+def describe(error: psycopg2.Error) -> str:
+    """What the driver says, in one line: of several servers what each of them did. It may quote parts of a wrong URL."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    servers = [line for line in lines if line.startswith("connection to server")]
+    return "; ".join(servers) or (lines[0] if lines else type(error).__name__)
+
+
+def check(url: str) -> None:
+    """Whether ``url`` can be that of a ledger, without asking anybody.
+
+    Raises:
+        ValueError: it cannot; the text repeats nothing of the URL, which may hold a password.
+    """
+    try:
+        parts = parse_dsn(url)
+    except psycopg2.Error as error:
+        if "query parameter" in str(error):
+            raise ValueError("has a parameter after '?' that PostgreSQL does not know") from None
+        raise ValueError("cannot be read; write special characters in a name or password as %XX") from None
+    hosts, ports = _list(parts, "host"), _list(parts, "port")
+    if any(port and not _is_port(port) for port in ports):
+        raise ValueError("has a port that is not a number between 1 and 65535")
+    if len(hosts) > 1 and not all(hosts):
+        raise ValueError("has an empty place in its list of hosts: write 'host:port,other:port'")
+    servers = max(len(hosts), len(_list(parts, "hostaddr")))
+    if len(ports) not in (0, 1, servers):
+        raise ValueError(f"names {servers or 1} hosts and {len(ports)} ports: one port for all, or one for each")
+    if len(_list(parts, "hostaddr")) not in (0, servers) or len(hosts) not in (0, servers):
+        raise ValueError("has 'host' and 'hostaddr' of different lengths: one address for each host")
+    _check_target(parts.get("target_session_attrs"))
+
+
+def _check_target(target: str | None) -> None:
+    if target in _FOR_READING:
+        raise ValueError(
+            "asks for a server that only reads (target_session_attrs): the ledger is written to, so leave that out"
+        )
+    if target is not None and target not in _FOR_WRITING:
+        raise ValueError(f"has a target_session_attrs that is none of {', '.join(_FOR_WRITING)}; it may be left out")
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
+def _list(parts: dict[str, str], name: str) -> list[str]:
+    return parts[name].split(",") if parts.get(name) else []
+
+
+def _places(url: str) -> list[dict[str, str]]:
+    """The servers that ``url`` names, each with what libpq needs to find it."""
+    parts = parse_dsn(url)
+    named = {name: _list(parts, name) for name in ("host", "hostaddr", "port")}
+    count = max(map(len, named.values()))
+    columns = [
+        zip(repeat(name), values * count if len(values) == 1 else values, strict=False)
+        for name, values in named.items()
+        if values
+    ]
+    return [dict(place) for place in zip(*columns, strict=False)]
+
+
+def _in_order(places: list[dict[str, str]], first: int) -> dict[str, list[str]]:
+    ordered = [places[first], *(place for number, place in enumerate(places) if number != first)]
+    return {name: [place[name] for place in ordered] for name in places[0]}
+
+
+def _remember(url: str, places: list[dict[str, str]], made: plain_connection) -> None:
+    name, port = made.info.host, str(made.info.port)
+    for number, place in enumerate(places):
+        if name in (place.get("host"), place.get("hostaddr")) and (place.get("port") or port) == port:
+            _last[url] = number
+            return
