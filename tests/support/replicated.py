@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Self
@@ -39,14 +40,16 @@ class Server(EmbeddedPostgres):
     def kill(self) -> None:
         """Its host is gone: SIGKILL for all of its processes."""
         for process in self._family():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # a session that has just ended
+                process.kill()
         for one in self.processes():
             one.wait(10)
 
     def freeze(self) -> None:
         """It stands still, and its connections stay open."""
         for process in self._family():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
         """It goes on."""

@@ -57,6 +57,12 @@ def refusal(monkeypatch: pytest.MonkeyPatch, settings: type[BaseSettings], **env
         ("postgresql:///d?host=/var/run/postgresql", "postgresql:///d?host=/var/run/postgresql"),
         ("postgresql://u@h1:1,h2:2/d", "postgresql://u@h1:1,h2:2/d"),
         ("postgresql://u:p@[::1]:5432/d", "postgresql://u:p@[::1]:5432/d"),
+        ("postgresql+asyncpg://u:p@h1:5432,h2:5432/d", "postgresql://u:p@h1:5432,h2:5432/d"),
+        (
+            "postgres://u:p@h1,h2:6432,[::1]/d?target_session_attrs=any",
+            "postgresql://u:p@h1,h2:6432,[::1]/d?target_session_attrs=any",
+        ),
+        ("postgresql:///d?host=h1,h2&port=5432", "postgresql:///d?host=h1,h2&port=5432"),
     ],
 )
 def test_every_spelling_of_a_postgresql_url_becomes_the_plain_one(
@@ -115,6 +121,13 @@ def test_celerys_urls_are_filled_from_what_is_given(
         ({"DATABASE_URL": ""}, "DATABASE_URL: is not a PostgreSQL URL: expected 'postgresql://'"),
         ({"DATABASE_URL": "postgresql://u@h:port/d"}, "DATABASE_URL: has a port that is not a number"),
         ({"DATABASE_URL": "postgresql://u@h:99999/d"}, "DATABASE_URL: has a port that is not a number"),
+        ({"DATABASE_URL": "postgresql://u@h1:5432,h2:port/d"}, "DATABASE_URL: has a port that is not a number"),
+        ({"DATABASE_URL": "postgresql://u@h1,,h2/d"}, "DATABASE_URL: has an empty place in its list of hosts"),
+        ({"DATABASE_URL": "postgresql://u@h1:5432,/d"}, "DATABASE_URL: has an empty place in its list of hosts"),
+        ({"DATABASE_URL": "postgresql:///d?host=h1,h2,h3&port=1,2"}, "DATABASE_URL: names 3 hosts and 2 ports"),
+        ({"DATABASE_URL": "postgresql://u@h1,h2/d?hostaddr=1.1.1.1"}, "'host' and 'hostaddr' of different lengths"),
+        ({"DATABASE_URL": "postgresql://u@h1,h2/d?target_session_attrs=standby"}, "a server that only reads"),
+        ({"DATABASE_URL": "postgresql://u@h1,h2/d?target_session_attrs=best"}, "that is none of any, read-write"),
         ({"DATABASE_URL": "postgresql://u@h/d?colour=red"}, "DATABASE_URL: has a parameter after '?' that"),
         (
             {"DATABASE_URL": POSTGRES, "REDIS_URL": "http://h"},

@@ -184,7 +184,7 @@ class Database:
                 if connection.is_usable:
                     return connection
         try:
-            connection = connect(
+            made = connect(
                 self._url,
                 application_name=self._application_name,
                 connect_timeout=self._connect_timeout,
@@ -196,7 +196,8 @@ class Database:
                 client_encoding="UTF8",
                 factory=Session,
             )
-            assert isinstance(connection, Session)
+            assert isinstance(made, Session)
+            connection = made
             connection.remember_socket()
             connection.autocommit = True  # BEGIN and COMMIT are ours
             if self._keeps_statements:

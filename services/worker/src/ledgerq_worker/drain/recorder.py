@@ -43,7 +43,8 @@ from ledgerq_worker.node.tally import SlotTally
 log = structlog.get_logger()
 
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+#: Whoever is the primary after a failover is found within a second of its being there.
+_LONGEST_PAUSE = 0.75
 
 
 class OutcomeNotRecordable(Exception):
