@@ -147,7 +147,7 @@ def test_all_services_follow_the_primary_and_what_was_accepted_ends(stack: Stack
         wait.until(submit, 30, what=stack.logs)
         wait.until(lambda: all(map(has_succeeded, accepted)), 60, what=stack.logs)
         names = "SELECT DISTINCT split_part(application_name, ' ', 1) FROM pg_stat_activity"
-        everybody = {("ledgerq-api",), ("ledgerq-agent",), ("ledgerq-lease",)}
+        everybody = {("ledgerq-api",), ("ledgerq-maintenance",), ("ledgerq-lease",)}
         wait.until(
             lambda: everybody <= set(databases.rows(standby.url, names)),
             60,
