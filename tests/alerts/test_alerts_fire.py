@@ -108,10 +108,11 @@ def test_each_alert_fires_when_it_is_caused(bare_stack, own_servers, capsys):
 
 
 def _cause_all(observed, servers, urls, fire) -> None:
-    monitor = observed.monitor()
+    monitor = observed.monitor(LEDGERQ_REQUIRE_SYNC="1")
     observed.api()
     wait.until(lambda: http.answers(f"{observed.url}/readyz"), 60, what=observed.stack.logs)
     observed.submit("add", x=1, y=2)
+    fire.by("a standby is demanded, and there is none", "LedgerQNotSynchronous")
     fire.by("no maintenance process was started", "LedgerQLeaderMissing")
     fire.by("a task was submitted, no worker was started", "LedgerQNoWorkers", "LedgerQOldestTaskTooOld")
     maintenance, worker = observed.maintenance(), observed.worker()

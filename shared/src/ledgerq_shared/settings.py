@@ -50,6 +50,15 @@ class StoreSettings(BaseSettings):
     celery_broker_url: str | None = Field(None, description="Celery's broker; `REDIS_URL` unless set.")
     celery_result_backend: str | None = Field(None, description="Celery's result backend; `REDIS_URL` unless set.")
 
+    ledgerq_require_sync: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Standbys that must have each commit on their disks before it is confirmed. API, workers and "
+        "maintenance start only where `synchronous_commit` and `synchronous_standby_names` see to that; the monitor compares for as "
+        "long as it runs. 0: whatever PostgreSQL does is enough.",
+    )
+
     @field_validator("database_url")
     @classmethod
     def _plain_postgres_url(cls, url: str) -> str:

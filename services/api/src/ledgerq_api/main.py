@@ -27,6 +27,7 @@ from ledgerq_api.refusals import note_refusal
 from ledgerq_api.settings import ApiSettings
 from ledgerq_shared import heap, output
 from ledgerq_shared.database import Database, execute
+from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.logging import configure
@@ -196,6 +197,7 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
     database = Database(stores.database_url, application_name="ledgerq-api", size=1)
     try:
         check_revision(database)
+        check_durability(database, stores.ledgerq_require_sync)
         with database.transaction() as cursor:
             keys = execute(cursor, read_usable_keys())
     finally:

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from ledgerq_monitor.stores import Answer
 
 
-def build(*, database_url: str, broker_url: str, settings: MonitorSettings) -> Starlette:
+def build(*, database_url: str, broker_url: str, require_sync: int = 0, settings: MonitorSettings) -> Starlette:
     """Return the application. The URLs are kept for the questions; nothing is connected yet."""
-    exporter = build_exporter(database_url=database_url, broker_url=broker_url, settings=settings)
+    exporter = build_exporter(
+        database_url=database_url, broker_url=broker_url, require_sync=require_sync, settings=settings
+    )
     registry = CollectorRegistry()
     registry.register(exporter.as_collector())
     for own in (ProcessCollector, PlatformCollector, GCCollector):

@@ -20,6 +20,7 @@ from ledgerq_monitor.collectors import (
     Ledger,
     Queues,
     Redis,
+    Replication,
     Server,
     Stuck,
     Tables,
@@ -50,7 +51,7 @@ METRICS: tuple[Metric, ...] = (
     *(
         metric
         for kind in (
-            Tasks, Stuck, Deaths, Queues, Held, Dispatch, Workers, EndedWorkers, Server, Tables, Redis
+            Tasks, Stuck, Deaths, Queues, Held, Dispatch, Workers, EndedWorkers, Server, Tables, Replication, Redis
         )
         for metric in kind.metrics
     ),
@@ -169,7 +170,7 @@ class Exporter:
         return [*families, _UP.family(up), _TOOK.family(took), _AGE.family(ages)]
 
 
-def build_exporter(*, database_url: str, broker_url: str, settings: MonitorSettings) -> Exporter:
+def build_exporter(*, database_url: str, broker_url: str, require_sync: int = 0, settings: MonitorSettings) -> Exporter:
     """All collectors. Nothing is connected before the first scrape."""
     database = Database(
         database_url,
@@ -194,6 +195,7 @@ def build_exporter(*, database_url: str, broker_url: str, settings: MonitorSetti
             EndedWorkers(ledger),
             Server(ledger, disk_budget=settings.disk_budget),
             Tables(ledger),
+            Replication(ledger, required=require_sync),
             Redis(broker_url, lambda: queues.known, timeout=settings.timeout),
         ],
         cache_seconds=settings.cache_seconds,

@@ -9,6 +9,7 @@ import typer
 
 from ledgerq_shared import output
 from ledgerq_shared.database import Database
+from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision_if_reachable
@@ -81,9 +82,12 @@ def register() -> None:
 
 
 def _check_ledger(stores: StoreSettings) -> None:
-    """Tables older than this code are refused. PostgreSQL may come later: everything here waits for it."""
+    """Tables older than this code are refused, and commits that too few standbys have. PostgreSQL may come later:
+    everything here waits for it.
+    """
     database = Database(stores.database_url, application_name="ledgerq-worker", size=1)
     check_revision_if_reachable(database)
+    check_durability(database, stores.ledgerq_require_sync)
     database.close()
 
 

@@ -2,7 +2,7 @@
 
 from ledgerq_monitor.collectors.collector import Collector, Ledger
 from ledgerq_monitor.collectors.dispatch import Dispatch
-from ledgerq_monitor.collectors.postgresql import Server, Tables
+from ledgerq_monitor.collectors.postgresql import Replication, Server, Tables
 from ledgerq_monitor.collectors.queues import Held, Queues
 from ledgerq_monitor.collectors.redis import Redis
 from ledgerq_monitor.collectors.tasks import Deaths, Stuck, Tasks
@@ -17,6 +17,7 @@ __all__ = [
     "Ledger",
     "Queues",
     "Redis",
+    "Replication",
     "Server",
     "Stuck",
     "Tables",

@@ -8,8 +8,10 @@ from typing import ClassVar
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_shared.durability import Durability
 from ledgerq_shared.metrics import Metric
 from ledgerq_shared.statements.read_metrics import read_server, read_tables
+from ledgerq_shared.statements.read_replication import read_replication
 
 _TABLE = ("table",)
 _SIZE = Metric("ledgerq_postgresql_database_bytes", "gauge", "Size of the ledger's database on disk.")
@@ -37,6 +39,27 @@ _LIVE = Metric("ledgerq_postgresql_table_rows", "gauge", "Rows of a table, as Po
 _DEAD = Metric(
     "ledgerq_postgresql_table_dead_rows", "gauge", "Rows of a table that wait for vacuum, as estimated.", _TABLE
 )
+
+_STANDBY = ("standby",)
+_CONFIRMING = Metric(
+    "ledgerq_postgresql_synchronous_standbys",
+    "gauge",
+    "Standbys that are sure to have each commit on their disks when it is confirmed.",
+)
+_REQUIRED = Metric(
+    "ledgerq_postgresql_synchronous_standbys_required", "gauge", "As many are demanded (`LEDGERQ_REQUIRE_SYNC`)."
+)
+_FOLLOWING = Metric("ledgerq_postgresql_standbys", "gauge", "Standbys that follow the primary.")
+_LAG_SECONDS = Metric(
+    "ledgerq_postgresql_replay_lag_seconds",
+    "gauge",
+    "How old what a standby shows is; 0 while nothing is written.",
+    _STANDBY,
+)
+_LAG_BYTES = Metric(
+    "ledgerq_postgresql_replay_lag_bytes", "gauge", "Write-ahead log that a standby does not show yet.", _STANDBY
+)
+_TIMELINE = Metric("ledgerq_postgresql_timeline", "gauge", "The primary's timeline: one more after each failover.")
 
 
 class Server:
@@ -92,3 +115,32 @@ class Tables:
         [rows] = self._ledger.fetch(read_tables())
         for column, metric in enumerate(self.metrics, 1):
             yield metric.family({(row[0],): row[column] for row in rows})
+
+
+class Replication:
+    """What the server's standbys have.
+
+    Args:
+        required: how many must have each commit, as the operator demands (`LEDGERQ_REQUIRE_SYNC`).
+    """
+
+    name = "replication"
+    metrics: ClassVar[tuple[Metric, ...]] = (_CONFIRMING, _REQUIRED, _FOLLOWING, _LAG_SECONDS, _LAG_BYTES, _TIMELINE)
+    patience = 1
+
+    def __init__(self, ledger: Ledger, *, required: int) -> None:
+        self._ledger = ledger
+        self._required = required
+
+    def collect(self) -> Iterable[Family]:
+        """Of standbys with one name the last one. What this role may not see is left out."""
+        [rows] = self._ledger.fetch(read_replication())
+        found = Durability.of(rows)
+        yield _CONFIRMING.family({(): found.confirming})
+        yield _REQUIRED.family({(): self._required})
+        if found.timeline is not None:
+            yield _TIMELINE.family({(): found.timeline})
+        if found.standbys is not None:
+            yield _FOLLOWING.family({(): sum(one.is_streaming for one in found.standbys)})
+            yield _LAG_SECONDS.family({(one.name,): one.lag_seconds for one in found.standbys})
+            yield _LAG_BYTES.family({(one.name,): one.lag_bytes for one in found.standbys})

@@ -1,0 +1,109 @@
+"""How many standbys have a commit when PostgreSQL says that it is done: as many as the operator demands?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ledgerq_shared.database import Database
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.settings import SettingsError
+from ledgerq_shared.statements.read_replication import read_replication
+
+#: Levels of ``synchronous_commit`` at which a standby has the commit on its disk before anybody is told.
+_WAITING = ("on", "remote_apply")
+_COUNTED = re.compile(r"\s*(?:(?:FIRST|ANY)\s+)?(\d+)\s*\(", re.IGNORECASE)
+
+
+class Standby(NamedTuple):
+    """One that follows the primary."""
+
+    name: str
+    is_streaming: bool
+    #: PostgreSQL's word: ``sync``, ``quorum``, ``potential`` or ``async``.
+    sync_state: str
+    #: What it has not replayed yet, in bytes.
+    lag_bytes: float
+    #: For how long it has not, in seconds.
+    lag_seconds: float
+
+
+@dataclass(frozen=True)
+class Durability:
+    """What the server promises at this moment, to sessions of this role."""
+
+    #: The value of ``synchronous_commit``.
+    level: str
+    #: The value of ``synchronous_standby_names``.
+    names: str
+    #: Rises by one with each failover; null on a standby.
+    timeline: int | None
+    #: Null: this role may not see them.
+    standbys: list[Standby] | None
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Any, ...]]) -> Durability:
+        """From the rows of :func:`read_replication`."""
+        rows = list(rows)
+        level, names, timeline = rows[0][:3]
+        found = [row[3:] for row in rows if row[3] is not None]
+        seen = [
+            Standby(name, bool(streams), state, lag_bytes or 0.0, seconds or 0.0)
+            for name, streams, state, lag_bytes, seconds in found
+            if state is not None
+        ]
+        return cls(level, names, timeline, seen if len(seen) == len(found) else None)
+
+    @property
+    def demanded(self) -> int:
+        """How many standbys each commit waits for."""
+        if self.level not in _WAITING or not self.names.strip():
+            return 0
+        counted = _COUNTED.match(self.names)
+        return int(counted[1]) if counted else 1
+
+    @property
+    def confirming(self) -> int:
+        """How many standbys are sure to have what is committed now; while they are fewer than demanded, commits wait."""
+        if self.standbys is None:
+            return self.demanded
+        there = sum(one.is_streaming and one.sync_state in ("sync", "quorum") for one in self.standbys)
+        return min(self.demanded, there)
+
+    def lacks(self, required: int) -> str | None:
+        """What is to be said where that is fewer than ``required``; null: it is enough."""
+        if required == 0 or self.confirming >= required:
+            return None
+        begin = f"LEDGERQ_REQUIRE_SYNC={required}: "
+        if self.level not in _WAITING:
+            return (
+                f"{begin}synchronous_commit is '{self.level}' for this role and database, so PostgreSQL waits for no "
+                "standby's disk: set it to 'on' or 'remote_apply'"
+            )
+        if self.demanded < required:
+            return (
+                f"{begin}synchronous_standby_names is '{self.names}', so a commit waits for {self.demanded} standbys: "
+                f"set it to 'ANY {required} (…)', or let Patroni do so (synchronous_node_count)"
+            )
+        return (
+            f"{begin}only {self.confirming} of the standbys that synchronous_standby_names ('{self.names}') names "
+            "follow at this moment: bring them back"
+        )
+
+
+def check_durability(database: Database, required: int) -> None:
+    """Refuse to work where PostgreSQL confirms commits that fewer standbys have than the operator demands.
+
+    Raises:
+        SettingsError: they are fewer.
+    """
+    if not required:
+        return
+    try:
+        found = Durability.of(database.fetch(read_replication()))
+    except Unavailable:
+        return  # it is waited for, as by whoever starts before PostgreSQL; the monitor goes on comparing
+    if lacks := found.lacks(required):
+        raise SettingsError(lacks)
