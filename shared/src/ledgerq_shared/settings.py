@@ -55,8 +55,8 @@ class StoreSettings(BaseSettings):
         ge=0,
         le=100,
         description="Standbys that must have each commit on their disks before it is confirmed. API, workers and "
-        "maintenance start only where `synchronous_commit` and `synchronous_standby_names` see to that; the monitor compares for as "
-        "long as it runs. 0: whatever PostgreSQL does is enough.",
+        "maintenance start only where `synchronous_commit` and `synchronous_standby_names` see to that; the monitor "
+        "compares for as long as it runs. 0: whatever PostgreSQL does is enough.",
     )
 
     @field_validator("database_url")
