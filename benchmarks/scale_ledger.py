@@ -35,7 +35,7 @@ TAG = "monthly"
 # Ids as `ids.new_task_id` makes them, of made-up moments; random bits from a hash, so that a build can be repeated.
 _IDS = """
 SELECT n, at, (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(n %% 4096), 3, '0')
-               || '8' || substr(md5(n::text), 1, 15))::uuid AS id,
+               || '800' || substr(md5(n::text), 1, 13))::uuid AS id,
        CASE WHEN n %% 10 = 0 THEN %(other_type)s ELSE %(type)s END AS task_type,
        CASE WHEN n %% 20 = 0 THEN %(other_queue)s ELSE %(queue)s END AS queue,
        CASE WHEN n %% 100 = 7 THEN ARRAY[%(tag)s] END AS tags,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
@@ -46,7 +47,47 @@ def test_ids_made_together_are_as_good_as_ids_made_one_by_one(count: int):
     assert len(made) == count + 2
     assert made == sorted(made)
     assert {(task_id.version, task_id.variant) for task_id in made} == {(7, uuid4().variant)}
-    assert len({task_id.int & (1 << 62) - 1 for task_id in made}) == len(made)  # what is random is never used twice
+    assert len({task_id.int & (1 << 52) - 1 for task_id in made}) == len(made)  # what is random is never used twice
+
+
+@pytest.fixture
+def in_a_cell() -> Iterator[None]:
+    yield
+    ids.use_cell(0)
+
+
+@pytest.mark.usefixtures("in_a_cell")
+@given(st.lists(st.tuples(st.integers(0, 1023), st.integers(1, 50)), min_size=1, max_size=20))
+def test_ids_name_their_cell_and_are_ordered_unique_and_valid_whatever_it_is(batches: list[tuple[int, int]]):
+    made: list[UUID] = []
+    for cell, count in batches:
+        ids.use_cell(cell)
+        new = new_task_ids(count)
+        assert {ids.cell_of(task_id) for task_id in new} == {cell}
+        assert all(map(ids.is_of_this_cell, new))
+        made += new
+    assert made == sorted(set(made))
+    assert [str(task_id) for task_id in made] == sorted(str(task_id) for task_id in made)
+    assert {(task_id.version, task_id.variant) for task_id in made} == {(7, uuid4().variant)}
+    assert {(one := time_of(task_id)) is not None and first_id_at(one) <= task_id for task_id in made} == {True}
+
+
+@pytest.mark.usefixtures("in_a_cell")
+@pytest.mark.parametrize("cell", [-1, 1024])
+def test_there_are_1024_cells(cell: int):
+    with pytest.raises(ValueError, match="from 0 to 1023"):
+        ids.use_cell(cell)
+
+
+@pytest.mark.usefixtures("in_a_cell")
+@given(st.integers(0, (1 << 62) - 1), st.integers(1, 1023))
+def test_an_id_of_before_cells_is_one_of_cell_0_and_of_no_other_but_by_chance(low: int, cell: int):
+    old = UUID(int=new_task_id().int >> 64 << 64 | 2 << 62 | low)
+    ids.use_cell(0)
+    assert ids.is_of_this_cell(old)
+    assert not ids.is_of_this_cell(uuid4())
+    ids.use_cell(cell)
+    assert ids.is_of_this_cell(old) == (ids.cell_of(old) == cell)
 
 
 def test_order_survives_as_text_and_as_bytes():

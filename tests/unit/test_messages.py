@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.task import Context
 from kombu.exceptions import EncodeError
 
-from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.ids import cell_of, new_task_id, use_cell
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import celery_request, moment, priority_of, request_of, task_from_message
@@ -220,3 +220,16 @@ def test_what_outlives_the_run_has_its_listeners():
     assert (request.id, request.task, request.chord, request.group, request.root_id) == (
         "id", "proj.add", {"task": "b"}, "g", "r",
     )  # fmt: skip
+
+
+def test_what_is_sent_under_a_foreign_id_gets_one_of_this_cell(app: Celery):
+    foreign = str(new_task_id())
+    try:
+        use_cell(7)
+        task = adopted(app, task_id=foreign)
+        assert cell_of(task.id) == 7
+        assert options_of(task)["celery_id"] == foreign
+        own = str(new_task_id())
+        assert str(adopted(app, task_id=own).id) == own
+    finally:
+        use_cell(0)

@@ -1,4 +1,7 @@
-"""Task ids: UUID version 7, so that primary-key order is submission order and inserts stay at the index's end."""
+"""Task ids: UUID version 7, so that primary-key order is submission order and inserts stay at the index's end.
+
+Of their 62 bits without a meaning of the standard's, the first ten say which ledger made them, its *cell*; 52 are random.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,17 @@ from uuid import UUID
 from msgspec import convert
 
 _VARIANT = 2 << 62
+_RANDOM_BITS = 52
+#: How many ledgers ids can name; 0 is the cell of whoever has only one.
+CELLS = 1024
 _pack = struct.Struct(">QQ").pack
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
 _last = 0
+#: Variant and cell, in place.
+_cell = _VARIANT
 
 #: Random bytes still to be used. Asking the kernel for eight at a time is most of an id's cost, and gives up the
 #: interpreter's lock each time.
@@ -33,6 +41,26 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def use_cell(number: int) -> None:
+    """Ids that this process makes name this cell from now on. To be called where settings are read, before any is made."""
+    global _cell  # noqa: PLW0603 - a process makes ids for one ledger
+    if not 0 <= number < CELLS:
+        raise ValueError(f"a cell is a number from 0 to {CELLS - 1}, not {number}")
+    _cell = _VARIANT | number << _RANDOM_BITS
+
+
+def is_of_this_cell(task_id: UUID) -> bool:
+    """Whether an id could be of this process's ledger. Cell 0 takes any UUIDv7: before ids had cells, their bits were
+    random, and nobody can tell such an id from another cell's.
+    """
+    return task_id.version == 7 and (_cell == _VARIANT or cell_of(task_id) == _cell >> _RANDOM_BITS & CELLS - 1)
+
+
+def cell_of(task_id: UUID) -> int:
+    """The cell that a UUIDv7 names. Where the id is older than cells are, it means nothing: ask that cell, then cell 0."""
+    return task_id.int >> _RANDOM_BITS & CELLS - 1
 
 
 def new_task_id() -> UUID:
@@ -54,9 +82,10 @@ def new_task_ids(count: int) -> list[UUID]:
             _random.extend(os.urandom(max(size, _RANDOM_BYTES)))
         random = bytes(_random[-size:]) if size else b""
         del _random[len(_random) - size :]
+    cell = _cell
     halves = zip(range(first, first + count), struct.unpack(f">{count}Q", random), strict=True)
     # Through their bytes: UUID's own constructor takes longer than all the rest.
-    return convert([_pack(_high(stamp), _VARIANT | low >> 2) for stamp, low in halves], list[UUID])
+    return convert([_pack(_high(stamp), cell | low >> 64 - _RANDOM_BITS) for stamp, low in halves], list[UUID])
 
 
 def _high(stamp: int) -> int:

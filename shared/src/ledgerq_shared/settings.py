@@ -16,7 +16,7 @@ import pydantic_settings
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_shared import connecting, redis_access
+from ledgerq_shared import connecting, ids, redis_access
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 _BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_access.SENTINEL)
@@ -57,6 +57,14 @@ class StoreSettings(BaseSettings):
         description="Standbys that must have each commit on their disks before it is confirmed. API, workers and "
         "maintenance start only where `synchronous_commit` and `synchronous_standby_names` see to that; the monitor "
         "compares for as long as it runs. 0: whatever PostgreSQL does is enough.",
+    )
+
+    ledgerq_cell: int = Field(
+        0,
+        ge=0,
+        lt=ids.CELLS,
+        description="Number of this ledger among several independent ones: task ids name it. The same for every process of "
+        "a ledger, for ever; 0 unless there will be several.",
     )
 
     @field_validator("database_url")

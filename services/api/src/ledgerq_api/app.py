@@ -47,6 +47,7 @@ from ledgerq_api.workers import schemas as worker_schemas
 from ledgerq_api.workers.service import WorkerService
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
+from ledgerq_shared.ids import use_cell
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
@@ -105,6 +106,7 @@ class Services:
 
 def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool = False) -> Services:
     """Wire the services to the stores."""
+    use_cell(stores.ledgerq_cell)
     database = Database(
         stores.database_url,
         application_name="ledgerq-api",

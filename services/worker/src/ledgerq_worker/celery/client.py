@@ -13,6 +13,7 @@ import threading
 
 from celery import Celery
 
+from ledgerq_shared.ids import use_cell
 from ledgerq_shared.settings import StoreSettings, load
 from ledgerq_worker.celery.seams import install_sender
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
@@ -28,6 +29,7 @@ def install(app: Celery) -> None:
         if getattr(app, _MARK, False) or not os.environ.get("DATABASE_URL"):
             return
         settings = load(StoreSettings)
+        use_cell(settings.ledgerq_cell)
         submitter = Submitter(Stores(settings, "ledgerq-client").connect)
         atexit.register(submitter.close)  # a script may end right after its last `delay`
         install_sender(app, LedgerSender(app, submitter, actor="client", knows=lambda name: _is_ours(app, name)))

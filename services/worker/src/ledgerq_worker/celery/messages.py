@@ -11,7 +11,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
-from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.ids import is_of_this_cell, new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
 from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
@@ -127,12 +127,12 @@ def celery_request(celery_id: str, task_type: str, kept: dict[str, Any]) -> dict
 
 
 def _own_id(celery_id: str) -> UUID | None:
-    """The id itself if it is one that LedgerQ made (a version 7 UUID), for it orders well; else null."""
+    """The id itself if it is one that this ledger made (a version 7 UUID of its cell), for it orders well; else null."""
     try:
         parsed = UUID(celery_id)
     except ValueError:
         return None
-    return parsed if parsed.version == 7 and str(parsed) == celery_id else None
+    return parsed if is_of_this_cell(parsed) and str(parsed) == celery_id else None
 
 
 def priority_of(properties: dict[str, Any], usual: int) -> int:

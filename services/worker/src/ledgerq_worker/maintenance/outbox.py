@@ -17,6 +17,7 @@ import time
 
 import structlog
 
+from ledgerq_shared.ids import use_cell
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, StoreSettings, load
 from ledgerq_worker.celery import client, seams
@@ -79,6 +80,7 @@ def main() -> None:
     logs = load(LogSettings)
     configure(logs, service="outbox")
     stores, settings = load(StoreSettings), load(MaintenanceSettings)
+    use_cell(stores.ledgerq_cell)
     connections = Stores(stores, "ledgerq-outbox", debug=logs.debug)
     app = build_app(stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default")
     sender = LedgerSender(

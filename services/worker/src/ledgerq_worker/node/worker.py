@@ -15,6 +15,7 @@ import structlog
 from celery import Celery, signals
 
 from ledgerq_shared import heap
+from ledgerq_shared.ids import use_cell
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
@@ -127,6 +128,7 @@ def _install(
     app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node, sheet: TallySheet
 ) -> Adoption:
     """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`. What comes back is to be started."""
+    use_cell(stores.ledgerq_cell)
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
