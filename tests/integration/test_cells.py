@@ -39,7 +39,7 @@ def test_every_process_makes_ids_that_name_the_ledgers_cell(stack: Stack, databa
     [first] = [http.request("POST", f"{api.url}/tasks/submit", {"task_type": "cells.parent"}).json()["task_id"]]
     http.request("POST", f"{api.url}/tasks/submit/batch", {"tasks": [{"task_type": "cells.leaf"}] * 3})
     http.request("POST", f"{api.url}/tasks/{first}/rerun", {})
-    stack.run("-c", "import cells; cells.leaf.delay()", PYTHONPATH=".")
+    stack.run("-c", "import cells; cells.leaf.apply_async(queue='default')", PYTHONPATH=".")
     stack.run("-c", "import cells, celery; celery.current_app.conf.broker_url = __import__('os').environ['REDIS_URL']; "
                     "cells.plain.apply_async(queue='default')", PYTHONPATH=".")  # fmt: skip
     count = "SELECT count(*) FROM task WHERE completed_at IS NOT NULL"

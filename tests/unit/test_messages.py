@@ -228,7 +228,8 @@ def test_what_is_sent_under_a_foreign_id_gets_one_of_this_cell(app: Celery):
         use_cell(7)
         task = adopted(app, task_id=foreign)
         assert cell_of(task.id) == 7
-        assert options_of(task)["celery_id"] == foreign
+        assert task.options is not None
+        assert task.options.celery_id == foreign
         own = str(new_task_id())
         assert str(adopted(app, task_id=own).id) == own
     finally:
