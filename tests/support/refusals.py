@@ -24,6 +24,20 @@ def refuse(url: str, code: str, *, on: str, verb: str, times: int | None) -> Non
     databases.execute(url, f"CREATE TRIGGER refuse BEFORE {verb} ON {on} FOR EACH STATEMENT EXECUTE FUNCTION refuse()")
 
 
+def refuse_rows(url: str, code: str, *, on: str, verb: str, when: str) -> None:
+    """Each row of which ``when`` is true (of ``NEW``) is refused with SQLSTATE ``code``, until :func:`allow`."""
+    databases.execute(url, "CREATE SEQUENCE refused")
+    databases.execute(
+        url,
+        f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              RAISE EXCEPTION 'refused on purpose' USING ERRCODE = '{code}';
+            END $$""",
+    )
+    databases.execute(
+        url, f"CREATE TRIGGER refuse BEFORE {verb} ON {on} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuse()"
+    )
+
+
 def allow(url: str) -> None:
     """As it was."""
     databases.execute(url, "DROP FUNCTION refuse CASCADE")

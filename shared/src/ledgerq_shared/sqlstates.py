@@ -56,3 +56,11 @@ def fault_of(error: BaseException) -> Fault:
         misused = (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError)
         return MISTAKE if isinstance(error, misused) else RECONNECT
     return _FAULTS.get(code) or _FAULTS.get(code[:2]) or MISTAKE
+
+
+def is_missing_right(error: BaseException) -> bool:
+    """Whether the role lacks a right: no item's fault, an operator must put it right. (What has the same SQLSTATE but
+    concerns one row, such as a policy that forbids it, does not say that it comes from there.)
+    """
+    source = error.diag.source_function if isinstance(error, psycopg2.Error) else None
+    return bool(source and source.startswith("aclcheck_error"))

@@ -19,7 +19,7 @@ from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.plain_lists import REFUSED
 from ledgerq_worker.celery.sending import Submitter
 from tests.integration.worker.conftest import Work
-from tests.support import databases, ledger_checks, wait
+from tests.support import databases, ledger_checks, refusals, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,6 +213,22 @@ def test_a_message_is_removed_only_after_the_ledger_has_it(
     wait.until(lambda: client.llen("default") == 0, 30)
     assert tried == [4, 4, 4]
     assert len(adopted(database)) == 4, "adopting again changes nothing"
+    assert not client.exists(REFUSED + "default")
+
+
+@pytest.mark.parametrize("code", ["42804", "42501"])
+def test_a_message_that_alone_is_refused_as_a_mistake_of_ours_stays_and_those_behind_it_are_adopted(
+    adopters: Adopters, database: str, producer: Celery, client: redis.Redis, code: str
+):
+    send(producer, 150)  # more than a batch
+    odd = """NEW.parameters::text = '{"x": 0, "y": 1}'"""
+    refusals.refuse_rows(database, code, on="task", verb="INSERT", when=odd)
+    adopters.start("default")
+    wait.until(lambda: client.llen("default") == 1, 60, what=lambda: f"{client.llen('default')} messages")
+    assert len(adopted(database)) == 149
+    refusals.allow(database)
+    wait.until(lambda: client.llen("default") == 0, 60)
+    assert len(adopted(database)) == 150
     assert not client.exists(REFUSED + "default")
 
 

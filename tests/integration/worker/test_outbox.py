@@ -60,6 +60,16 @@ def test_a_message_for_a_queue_that_is_another_kind_of_key_holds_up_no_other(
     assert left(database) == 0
 
 
+def test_an_entry_whose_task_cannot_be_read_holds_up_no_other(database: str, redis_database: str, ledger: Database):
+    with ledger.transaction() as cursor:
+        execute(cursor, put_in_outbox("outcome", [json.dumps({"task_id": "of no task"})]))
+    put(ledger, "theirs")
+    departure(database, ledger, redis_database).empty_outbox()
+    with redis.Redis.from_url(redis_database) as client:
+        assert client.llen("theirs") == 1
+    assert left(database) == 0
+
+
 def test_a_redis_that_says_nothing_is_not_waited_for_and_what_must_leave_stays(database: str, ledger: Database):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"

@@ -6,6 +6,7 @@ import json
 import math
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.tally import TallySheet
-from tests.support import databases, ledger_checks, refusals
+from tests.support import databases, ledger_checks, refusals, wait
 from tests.support.lives import Worker
 from tests.support.proxy import CommitBreaker, Fate
 
@@ -171,6 +172,101 @@ def test_a_refusal_that_is_no_outcomes_fault_ends_no_success_as_a_failure(
     slot.recorder.flush()
     slot.database.close()
     ledger_checks.assert_sound(database)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch):
+    """It is found out at once whose fault a mistake is, and what was set aside is tried again at once."""
+    monkeypatch.setattr("ledgerq_worker.drain.recorder._MISTAKE_PATIENCE", 0.3)
+    monkeypatch.setattr("ledgerq_worker.drain.aside._AGAIN_EVERY", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("count", [5, 1], ids=["in a batch", "alone"])
+@pytest.mark.parametrize("code", ["42804", "42501", "25001"])
+def test_an_end_that_alone_is_refused_as_a_mistake_of_ours_fails_its_task_and_no_other(
+    database: str, node: Worker, table: SlotTable, code: str, count: int
+):
+    """A rule that somebody has made for one row, say: it stays whatever is done."""
+    ids = _submit(database, count)
+    slot = _Slot(database, node.id, table)
+    for leg in slot.claim():
+        _succeed(leg, '"odd"' if leg.task.id == ids[-1] else "1")
+    refusals.refuse_rows(database, code, on="task", verb="UPDATE", when="NEW.result::text LIKE '%odd%'")
+    slot.recorder.flush(slot.claim_statement())
+    states = _states(database)
+    assert {task_id: states[task_id] for task_id in ids} == {
+        **dict.fromkeys(ids, "SUCCESS"),
+        ids[-1]: "FAILURE",
+    }
+    [(error,)] = databases.rows(database, "SELECT error FROM task WHERE error IS NOT NULL")
+    assert isinstance(error, dict)
+    assert error["type"] == "OutcomeNotRecordable"
+    assert "SUCCESS" in error["message"]
+    assert "refused on purpose" in error["message"]
+    ledger_checks.assert_all_ended(database, ids)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("code", ["42804", "P0001"], ids=["as a mistake of ours", "as the row's fault"])
+def test_an_end_that_is_taken_in_no_form_is_kept_holds_up_nobody_and_is_recorded_when_it_can_be(
+    database: str, node: Worker, table: SlotTable, code: str
+):
+    ids = _submit(database, 5)
+    slot = _Slot(database, node.id, table)
+    for leg in slot.claim():
+        _succeed(leg)
+    refusals.refuse_rows(database, code, on="task", verb="UPDATE", when=f"NEW.id = '{ids[2]}'")
+    slot.recorder.flush(slot.claim_statement())
+    more = _submit(database, 2)
+    for leg in slot.claim():
+        _succeed(leg)
+    slot.recorder.flush()
+    states = _states(database)
+    assert {task_id for task_id, state in states.items() if state == "SUCCESS"} == {*ids, *more} - {ids[2]}
+    assert states[ids[2]] == "PENDING"
+    refusals.allow(database)
+    wait.until(lambda: _states(database)[ids[2]] in {"SUCCESS", "FAILURE"}, 30)
+    assert _states(database)[ids[2]] == ("SUCCESS" if code == "42804" else "FAILURE")
+    assert "late_write_refused" not in _kinds(database)
+    ledger_checks.assert_all_ended(database, [*ids, *more])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_mistake_that_concerns_all_ends_no_success_as_a_failure_however_long_it_takes(
+    database: str, node: Worker, table: SlotTable
+):
+    ids = _submit(database, 4)
+    slot = _Slot(database, node.id, table)
+    for leg in slot.claim():
+        _succeed(leg)
+    refusals.refuse(database, "42501", on="task", verb="UPDATE", times=None)
+    with ThreadPoolExecutor(1) as beside:
+        flushed = beside.submit(slot.recorder.flush, slot.claim_statement())
+        with pytest.raises(TimeoutError):
+            flushed.result(3)
+        refusals.allow(database)
+        assert flushed.result(30) == []
+    wait.until(lambda: set(_states(database).values()) == {"SUCCESS"}, 30)
+    ledger_checks.assert_all_ended(database, ids)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_report_that_alone_is_refused_as_a_mistake_of_ours_is_dropped_and_the_end_is_recorded(
+    database: str, node: Worker, table: SlotTable
+):
+    ids = _submit(database, 2)
+    slot = _Slot(database, node.id, table)
+    first, second = slot.claim()
+    refusals.refuse_rows(database, "42804", on="task", verb="UPDATE", when="NEW.progress_status = 'odd'")
+    slot.recorder.progressed(first, 1.0, "odd")
+    slot.recorder.progressed(second, 50.0, "half")
+    slot.recorder.flush()
+    for leg in (first, second):
+        _succeed(leg)
+    slot.recorder.flush()
+    assert set(_states(database).values()) == {"SUCCESS"}
+    ledger_checks.assert_all_ended(database, ids)
 
 
 def test_an_operators_settings_change_nothing_for_who_claims_and_records(database: str, node: Worker, table: SlotTable):

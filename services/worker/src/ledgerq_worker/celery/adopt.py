@@ -148,16 +148,24 @@ class Adoption:
                     refused.append(message)
             accepting.append(self._accepter.submit(tasks))  # the next ones are read while PostgreSQL works
         outcomes = [outcome for accepted in accepting for outcome in accepted.result()]
-        if blameless := next((outcome for outcome in outcomes if outcome and not _is_refused(outcome)), None):
-            raise blameless  # nothing that is in the messages is to blame: all stay, and are tried again
+        blameless: BaseException | None = None
+        waiting: list[PlainMessage] = []
         for message, outcome in zip(adopted, outcomes, strict=True):
-            if outcome is not None:  # the ledger cannot hold it, whenever it is tried
+            if outcome is None:
+                continue
+            if _is_refused(outcome):  # the ledger cannot hold it, whenever it is tried
                 self._refuse(queue, outcome)
                 refused.append(message)
+            else:  # nothing that is in the message is to blame: it stays, and is tried again
+                blameless = outcome
+                waiting.append(message)
         if tickets:
             self._submitter.wake({queue: len(tickets)})
-        gone = set(map(id, refused))
-        lists.remove(queue, [message for message in found if id(message) not in gone], put_away=refused)
+        others = {id(message) for message in (*refused, *waiting)}
+        # What the ledger has is removed whatever becomes of its neighbours, so that those behind get their turn.
+        lists.remove(queue, [message for message in found if id(message) not in others], put_away=refused)
+        if blameless:
+            raise blameless
 
     def _accept(self, chunks: list[list[NewTask]]) -> list[list[BaseException | None]]:
         outcomes = iter(self._submitter.submit_all([task for chunk in chunks for task in chunk]))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psycopg2
 import structlog
 from celery import Celery
 from celery.app.task import Context
@@ -18,6 +19,7 @@ from celery.exceptions import BackendStoreError, TaskRevokedError
 from kombu.exceptions import EncodeError, OperationalError
 from redis.exceptions import RedisError
 
+from ledgerq_shared import sqlstates
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.faults import Fault
@@ -92,20 +94,27 @@ class Departure:
             log.warning("outbox.ledger_unavailable", error=error.detail)
             return 0
         done: list[int] = []
+        left = [entry for entry, *_ in entries]
         began = time.monotonic()
         try:
             for entry, kind, payload, attempts in entries:
                 if done and time.monotonic() - began > _LEASE / 2:
                     break  # the lease of those that are left is soon over
-                self._do(entry, kind, payload, attempts)
+                try:
+                    self._do(entry, kind, payload, attempts)
+                except psycopg2.Error as error:
+                    log.error("outbox.entry_not_readable", task_id=payload.get("task_id"), error=str(error).strip())
+                    if sqlstates.fault_of(error) is not Fault.REFUSE:
+                        continue  # somebody must put it right; the others need not wait for that
                 done.append(entry)
+                left.remove(entry)
         except Unavailable as error:
             log.warning("outbox.ledger_unavailable", error=error.detail)
         except _AWAY as error:
             log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
             self._connect_anew_after(error)
         finally:
-            self._settle(done, [entry for entry, *_ in entries[len(done) :]])
+            self._settle(done, left)
         return len(done)
 
     def _settle(self, done: list[int], left: list[int]) -> None:

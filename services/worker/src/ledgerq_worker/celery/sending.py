@@ -23,9 +23,8 @@ from ledgerq_shared.batching import Batcher, run_flush
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import DuplicateTask
-from ledgerq_shared.faults import Fault
 from ledgerq_shared.repeating import until_known
-from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.sqlstates import is_missing_right
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted, submit
 from ledgerq_shared.waking import Waker
@@ -101,9 +100,9 @@ class Submitter:
         try:
             ready, others = until_known(once, seconds=_RESEND_FOR)
         except psycopg2.Error as error:
-            if fault_of(error) is Fault.REFUSE:
-                raise  # the batcher finds out whose fault it is
-            return [error] * len(tasks)
+            if is_missing_right(error):
+                return [error] * len(tasks)
+            raise  # the batcher finds out whose fault it is, or that it is everybody's
         self._waker.wake(+ready)
         return [_refusal(others.get(task.id)) for task in tasks]
 

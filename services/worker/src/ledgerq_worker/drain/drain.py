@@ -178,8 +178,10 @@ class Drain:
 
     def _run(self, task: ClaimedTask) -> None:
         leg = self._runner.run(task)
-        if leg.state is None:
-            return  # its claim was superseded before it began
+        if leg.state is None:  # its claim was superseded before it began
+            if not leg.is_refused:
+                self._hand_back([task], reason=None)
+            return
         if leg.begun_at:
             self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
         self._recorder.ended(leg)

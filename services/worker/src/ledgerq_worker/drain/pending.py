@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.drain.legs import Leg
@@ -80,6 +80,15 @@ class Pending:
     def without_reports(self) -> Pending:
         """The starts and ends alone."""
         return Pending(ended=self.ended, begun=self.begun)
+
+    def plainer(self, why: BaseException) -> Pending:
+        """The same of one leg with less in it: without its reports; or its end as a failure that is ``why``; or nothing."""
+        if self.has_reports or not self.ended:
+            return self.without_reports() if self.has_reports else Pending()
+        [leg] = self.ended
+        plain = replace(leg, follow_ups=[], messages=[])
+        plain.fail(why)
+        return Pending(ended=[plain], begun=self.begun)
 
     def _of(self, ids: set[str]) -> Pending:
         return Pending(

@@ -24,7 +24,7 @@ from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.sqlstates import fault_of, is_missing_right
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
@@ -34,6 +34,7 @@ from ledgerq_shared.statements.transactions import current_transaction, end_idle
 from ledgerq_shared.states import FINAL, State
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.drain.aside import Aside
 from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.pending import Pending
@@ -45,10 +46,28 @@ log = structlog.get_logger()
 _FIRST_PAUSE = 0.1
 #: Whoever is the primary after a failover is found within a second of its being there.
 _LONGEST_PAUSE = 0.75
+#: What is a mistake of ours by its SQLSTATE may still be one item's fault: after so many seconds it is looked for.
+_MISTAKE_PATIENCE = 5.0
 
 
 class OutcomeNotRecordable(Exception):
     """A task ended in a way that PostgreSQL cannot keep."""
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """Whether a mistake of ours is one leg's fault after all."""
+
+    #: For so many seconds it is taken for everybody's.
+    patience: float
+    #: When it was met first, by the monotonic clock.
+    since: float | None = None
+    #: Whether the leg could be recorded in a plainer form.
+    is_plainer_taken: bool = False
+
+
+class _NotMeant(Exception):
+    """Nothing is to be committed: it was a trial."""
 
 
 @dataclass(slots=True)
@@ -98,6 +117,7 @@ class Recorder:
         self._flushing = threading.Lock()
         self._changing = threading.Lock()
         self._pending = Pending()
+        self._aside = Aside(self._record_at_last)
 
     def ended(self, leg: Leg) -> None:
         """The leg has ended; its start, if not written yet, is written together with the end."""
@@ -151,8 +171,16 @@ class Recorder:
                 return []
             return self._until_recorded(pending, claim)
 
-    def _until_recorded(self, pending: Pending, claim: Statement | None) -> list[ClaimedTask]:
+    def _until_recorded(
+        self, pending: Pending, claim: Statement | None, patience: float | None = None
+    ) -> list[ClaimedTask]:
+        """Record it, whatever that takes.
+
+        Args:
+            patience: so many seconds a mistake of ours is taken for everybody's; null: as long as usual.
+        """
         pause = _FIRST_PAUSE
+        doubt = _Doubt(_MISTAKE_PATIENCE if patience is None else patience)
         while True:
             written = _Written()
             begun = time.perf_counter()
@@ -173,9 +201,11 @@ class Recorder:
                     return []
                 if not pending:
                     raise
-                # No outcome is the reason of it, so none is given up: somebody must put it right, and until then it waits.
+                # It seems that no outcome is the reason of it: somebody must put it right, and until then it waits.
                 log.error("worker.record.not_possible", error=str(error).strip(), legs=len(pending.ended))
                 claim = None
+                if self._is_set_apart(pending, error, doubt):
+                    return []
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._tally.flushed(
@@ -200,29 +230,74 @@ class Recorder:
             log.error("worker.report.not_recordable", task_ids=pending.task_ids, error=str(error).strip())
             self._until_recorded(pending.without_reports(), None)
         elif pending.ended and not isinstance(pending.ended[0].exception, OutcomeNotRecordable):
-            [leg] = pending.ended
-            log.error("worker.outcome.not_recordable", task_id=leg.task.id, error=str(error).strip())
-            leg.fail(OutcomeNotRecordable(f"PostgreSQL cannot keep how the task ended ({leg.state}): {error}".strip()))
-            self._until_recorded(pending, None)
-        else:
+            self._until_recorded(self._plainer(pending, error), None)
+        elif not (pending.ended and self._aside.take(pending)):
             raise error
+
+    def _is_set_apart(self, pending: Pending, error: Exception, doubt: _Doubt) -> bool:
+        """What looks like everybody's trouble may be one leg's. Whether all that there is has been dealt with.
+
+        A leg is given up in a plainer form that could be recorded, after it itself was refused once more: so it is not at
+        the moment in which somebody puts it right.
+        """
+        doubt.since = doubt.since or time.monotonic()
+        if time.monotonic() - doubt.since < doubt.patience or is_missing_right(error):
+            return False
+        if len(halves := pending.halves()) > 1:
+            for half in halves:
+                self._until_recorded(half, None, patience=0.0)
+            return True
+        if doubt.is_plainer_taken:
+            self._until_recorded(self._plainer(pending, error), None)
+            return True
+        doubt.is_plainer_taken = self._could_be_plainer(pending, error)
+        return not doubt.is_plainer_taken and bool(pending.ended) and self._aside.take(pending)
+
+    def _plainer(self, pending: Pending, error: Exception) -> Pending:
+        kind = "report" if pending.has_reports else "outcome" if pending.ended else "start"
+        log.error(f"worker.{kind}.not_recordable", task_ids=pending.task_ids, error=str(error).strip())
+        return pending.plainer(_not_recordable(pending, error))
+
+    def _could_be_plainer(self, pending: Pending, error: Exception) -> bool:
+        try:
+            self._try_out(pending.plainer(_not_recordable(pending, error)))
+        except _NotMeant:
+            return True
+        except Exception:
+            return False
+        return False
+
+    def _try_out(self, pending: Pending) -> None:
+        with self._database.transaction() as cursor:
+            self._write_in(cursor, pending, None, _Written())
+            raise _NotMeant
+
+    def _record_at_last(self, pending: Pending) -> None:
+        """Try once to record what was set aside. After a commit of which nobody knows, the next try is refused."""
+        with self._flushing:
+            written = _Written()
+            self._write(pending, None, written)
+            self._is_recorded(pending, written)
 
     def _write(self, pending: Pending, claim: Statement | None, written: _Written) -> None:
         with self._database.transaction() as cursor:
-            written.refused = self._write_running(cursor, pending)
-            accepted = self._write_ended(cursor, pending)
-            written.refused.update(
-                {leg.task.id: (leg, str(leg.state)) for leg in pending.ended if leg.task.id not in accepted}
-            )
-            if written.refused:
-                lines = [(leg.task.id, leg.task.claim_no, what) for leg, what in written.refused.values()]
-                execute(cursor, record.refuse(lines, worker=self._worker))
-            written.kept = [leg for leg in pending.ended if leg.task.id in accepted]
-            written.outbox = self._write_leaving(cursor, written.kept)
-            if claim is not None:
-                written.claimed = [ClaimedTask(*row) for row in execute(cursor, claim)]
-            if pending or written.claimed:  # else nothing was written: a look at an empty queue stays one statement
-                [(written.transaction, written.pid)] = execute(cursor, current_transaction())
+            self._write_in(cursor, pending, claim, written)
+
+    def _write_in(self, cursor: type_cursor, pending: Pending, claim: Statement | None, written: _Written) -> None:
+        written.refused = self._write_running(cursor, pending)
+        accepted = self._write_ended(cursor, pending)
+        written.refused.update(
+            {leg.task.id: (leg, str(leg.state)) for leg in pending.ended if leg.task.id not in accepted}
+        )
+        if written.refused:
+            lines = [(leg.task.id, leg.task.claim_no, what) for leg, what in written.refused.values()]
+            execute(cursor, record.refuse(lines, worker=self._worker))
+        written.kept = [leg for leg in pending.ended if leg.task.id in accepted]
+        written.outbox = self._write_leaving(cursor, written.kept)
+        if claim is not None:
+            written.claimed = [ClaimedTask(*row) for row in execute(cursor, claim)]
+        if pending or written.claimed:  # else nothing was written: a look at an empty queue stays one statement
+            [(written.transaction, written.pid)] = execute(cursor, current_transaction())
 
     def _is_recorded(self, pending: Pending, written: _Written) -> None:
         """The transaction is committed: tell the legs, and everybody who waits for them."""
@@ -237,6 +312,7 @@ class Recorder:
         if begun:
             self._departure.begun(begun)
         if written.kept:
+            self._aside.others_pass = True
             _log_recorded(written.kept)
             self._departure.recorded(written.kept, written.outbox)
         if self._onlookers is not None and self._onlookers.are_there:
@@ -327,6 +403,11 @@ class Recorder:
         if outcomes:
             outbox += [row[0] for row in execute(cursor, put_in_outbox("outcome", outcomes))]
         return outbox
+
+
+def _not_recordable(pending: Pending, error: Exception) -> OutcomeNotRecordable:
+    state = pending.ended[0].state if pending.ended else None
+    return OutcomeNotRecordable(f"PostgreSQL cannot keep how the task ended ({state}): {error}".strip())
 
 
 def _log_recorded(legs: Sequence[Leg]) -> None:

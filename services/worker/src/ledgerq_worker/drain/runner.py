@@ -69,7 +69,9 @@ class Runner:
         return task_type in self._app.tasks
 
     def run(self, task: ClaimedTask) -> Leg:
-        """Run ``task`` to its end, whatever that is. A leg without a state was not begun: its claim was superseded."""
+        """Run ``task`` to its end, whatever that is. A leg without a state was not begun: its claim was superseded, or
+        the ledger does not take its start.
+        """
         leg = Leg(task, self._slot, self._table, self._recorder, State(task.state))
         is_cancelled = task.is_cancelled or self._table.is_listed_cancelled(task.claim_no, task.id)
         if is_cancelled or task.is_expired:
@@ -106,7 +108,7 @@ class Runner:
         self._recorder.begun(leg)
         self._recorder.flush()
         leg.ended_at = time.monotonic()
-        return not leg.is_refused
+        return leg.recorded is State.STARTED and not leg.is_refused
 
     def _trace(self, leg: Leg, soft: float | None) -> None:
         task = leg.task
