@@ -1,4 +1,4 @@
-"""``ledgerq-migrate upgrade | check | wait``: bring the ledger's tables to this release's revision.
+"""``ledgerq-migrate upgrade | check | wait | doctor``: bring the ledger's tables to this release's revision.
 
 Safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to do. Safe
 beside everybody's work: each migration is a transaction (or several, :mod:`ledgerq_shared.migrations.online`) that waits for
@@ -8,6 +8,7 @@ a lock only for a moment, because everybody else waits behind it; then it gives 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
 from ledgerq_shared.connecting import connect, describe
+from ledgerq_shared.database import Database
+from ledgerq_shared.doctor import Verdict, examine
+from ledgerq_shared.doctor.findings import table
+from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.migrations.ground import check_ground
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
@@ -151,6 +156,28 @@ def wait_command(
             raise typer.Exit(1)
         time.sleep(0.5)
     typer.echo(f"ledger is at revision {head()}")
+
+
+@app.command("doctor")
+def doctor_command(
+    url: Annotated[str | None, typer.Argument(help="Another PostgreSQL than that of DATABASE_URL.")] = None,
+) -> None:
+    """Say what of a PostgreSQL fails or should be changed. Changes nothing. Exit 0: nothing fails, 1: something does."""
+    if url is not None:
+        os.environ["DATABASE_URL"] = url
+        os.environ.setdefault("REDIS_URL", "redis://localhost")  # nobody asks it
+    stores = _or_exit(lambda: load(StoreSettings))
+    database = Database(stores.database_url, application_name="ledgerq-doctor", size=1, keeps_statements=True)
+    try:
+        findings = list(examine(database, require_sync=stores.ledgerq_require_sync))
+    except LedgerQError as error:
+        typer.echo(f"ledgerq-migrate: {error.detail}", err=True)
+        raise typer.Exit(2) from None
+    finally:
+        database.close()
+    typer.echo(table(findings))
+    if any(one.verdict is Verdict.FAILS for one in findings):
+        raise typer.Exit(1)
 
 
 def _is_reached(revision: str | None) -> bool:

@@ -1,0 +1,33 @@
+"""What the doctor says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Verdict(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    #: It works; it should be changed all the same.
+    CHANGE = "change"
+    #: It does not work, or a promise does not hold.
+    FAILS = "FAILS"
+
+
+class Finding(NamedTuple):
+    """One line for people."""
+
+    verdict: Verdict
+    subject: str
+    #: What was found, and, unless it is well, what to do.
+    text: str
+
+
+def table(findings: Iterable[Finding]) -> str:
+    """All of them, in columns."""
+    findings = list(findings)
+    width = max(len(one.subject) for one in findings)
+    return "\n".join(f"{one.verdict:6}  {one.subject:{width}}  {one.text}" for one in findings)

@@ -1,0 +1,151 @@
+"""One look at everything around the statements, and the statements themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ledgerq_shared.database import Database
+from ledgerq_shared.doctor.findings import Finding, Verdict
+from ledgerq_shared.doctor.rehearsal import rehearse
+from ledgerq_shared.durability import Durability
+from ledgerq_shared.revision import check_revision
+from ledgerq_shared.settings import SettingsError
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.read_replication import read_replication
+
+OK, CHANGE, FAILS = Verdict
+
+_OLDEST_SERVER = 120000
+#: Ids and lists are in the order of their makers' clocks, so these should agree, within seconds.
+_CLOCKS_AGREE = 1.0
+#: A worker needs two connections a slot, and there are API, maintenance and monitor.
+_FEW_CONNECTIONS = 30
+#: Extensions that run a statement of several writes on several servers, or take a partition for a table of theirs.
+_SHARDING = ("citus", "pg_shard", "pgxl", "timescaledb")
+
+_SEEN = """
+SELECT current_setting('server_version_num')::integer, current_setting('server_version'), pg_is_in_recovery(),
+       current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
+       current_setting('synchronous_commit'), current_setting('autovacuum'), current_setting('max_connections')::integer,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+       extract(epoch FROM clock_timestamp())::float8, pg_backend_pid(),
+       (SELECT array_agg(extname::text) FROM pg_extension WHERE extname = ANY (%(sharding)s)),
+       has_schema_privilege(current_schema(), 'CREATE'), current_schema(),
+       (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('task_event'))
+"""
+
+
+def examine(database: Database, *, require_sync: int) -> Iterator[Finding]:
+    """What is well and what is not, in the order in which it should be mended.
+
+    Args:
+        require_sync: standbys that the operator demands for each commit.
+
+    Raises:
+        LedgerUnavailable: PostgreSQL is away.
+    """
+    began = time.time()
+    [row] = database.fetch(Statement(_SEEN, {"sharding": list(_SHARDING)}))
+    seen = _Seen(row, began, time.time())
+    yield from seen.server()
+    yield from seen.settings()
+    yield from seen.surroundings()
+    yield _durability(database, require_sync)
+    if seen.is_standby:
+        return
+    with database.transaction() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        yield _pooler(cursor.fetchone(), cursor.connection.info.backend_pid)
+    try:
+        check_revision(database)
+    except SettingsError as error:
+        yield Finding(FAILS, "tables", str(error))
+        return
+    yield Finding(OK, "tables", "as new as this release")
+    yield from _statements(database)
+
+
+class _Seen:
+    """The row of ``_SEEN``."""
+
+    def __init__(self, row: tuple[Any, ...], began: float, ended: float) -> None:
+        (
+            self._number, self._version, self.is_standby, self._encoding, self._fsync, self._full_pages, self._commit,
+            self._autovacuum, self._most, self._used, self._clock, _, self._sharding, self._may_create, self._schema,
+            self._owns,
+        ) = row  # fmt: skip
+        self._early, self._late = self._clock - ended, self._clock - began
+
+    def server(self) -> Iterator[Finding]:
+        if self._number < _OLDEST_SERVER:
+            yield Finding(FAILS, "version", f"PostgreSQL {self._version}: LedgerQ needs 12 or newer")
+        else:
+            yield Finding(OK, "version", f"PostgreSQL {self._version}")
+        if self.is_standby:
+            yield Finding(FAILS, "role", "a standby, which cannot be written to: name all servers in DATABASE_URL")
+        if self._encoding != "UTF8":
+            yield Finding(
+                FAILS, "encoding", f"{self._encoding}: make a database with ENCODING 'UTF8' TEMPLATE template0"
+            )
+
+    def settings(self) -> Iterator[Finding]:
+        if self._fsync != "on":
+            yield Finding(FAILS, "fsync", "off: a power cut loses or destroys the ledger. Set it to on")
+        if self._full_pages != "on":
+            yield Finding(CHANGE, "full_page_writes", "off: safe only where the disk writes pages whole. Set it to on")
+        if self._commit == "off":
+            yield Finding(FAILS, "synchronous_commit", "off: what is accepted is not durable yet. Set it to on")
+        if self._autovacuum != "on":
+            yield Finding(CHANGE, "autovacuum", "off: claims and counters get slower by the hour. Set it to on")
+        free = self._most - self._used
+        verdict = CHANGE if free < _FEW_CONNECTIONS else OK
+        advice = ": raise max_connections; a worker's slot takes two" if verdict is CHANGE else ""
+        yield Finding(verdict, "connections", f"{free} of {self._most} are free{advice}")
+
+    def surroundings(self) -> Iterator[Finding]:
+        off = max(self._early, -self._late, 0.0)
+        text = "ahead of" if self._early > 0 else "behind"
+        if off > _CLOCKS_AGREE:
+            yield Finding(CHANGE, "clocks", f"the server's is {off:.1f} s {text} this machine's: run NTP on both")
+        else:
+            yield Finding(OK, "clocks", "the server's and this machine's agree")
+        if self._sharding:
+            names = ", ".join(self._sharding)
+            yield Finding(FAILS, "extensions", f"{names}: not supported in the ledger's database (docs/adr/0031)")
+        if not self._may_create:
+            yield Finding(
+                CHANGE, "privileges", f"no CREATE on schema {self._schema}: maintenance cannot make partitions"
+            )
+        elif self._owns is False:
+            yield Finding(CHANGE, "privileges", "task_event is another role's: maintenance cannot make its partitions")
+        else:
+            yield Finding(OK, "privileges", "this role may make partitions")
+
+
+def _pooler(answered: tuple[Any, ...] | None, told: int) -> Finding:
+    if answered == (told,):
+        return Finding(OK, "pooler", "none: busy statements stay prepared")
+    return Finding(
+        CHANGE,
+        "pooler",
+        "there is one between: transaction mode works, but statements are planned each time. Go past it",
+    )
+
+
+def _durability(database: Database, require_sync: int) -> Finding:
+    found = Durability.of(database.fetch(read_replication()))
+    if lacks := found.lacks(require_sync):
+        return Finding(FAILS, "standbys", lacks)
+    if not found.confirming:
+        return Finding(OK, "standbys", "no commit waits for one: what a failover loses is told in the guide")
+    return Finding(OK, "standbys", f"{found.confirming} have each commit before it is confirmed")
+
+
+def _statements(database: Database) -> Iterator[Finding]:
+    rehearsal = rehearse(database)
+    for name, why in rehearsal.refused.items():
+        yield Finding(FAILS, f"statement {name}", why)
+    well = len(rehearsal.names) - len(rehearsal.refused)
+    yield Finding(OK, "statements", f"{well} of {len(rehearsal.names)} ran, and were rolled back")
