@@ -41,7 +41,7 @@ CALLS = [
 ]
 
 #: Calls that take nothing: there is no bad one.
-WITHOUT_INPUT = {"GET /task-types", "GET /queues", "GET /workers", "GET /livez", "GET /readyz", "GET /health"}
+WITHOUT_INPUT = {"GET /task-types", "GET /workers", "GET /livez", "GET /readyz", "GET /health"}
 
 #: Any text may be the name of a task type, or Celery's id of a task: there is no bad one.
 ANY_TEXT = {"GET /task-types/{name}", "GET /tasks/{task_id}", "GET /tasks/{task_id}/status"}

@@ -38,6 +38,7 @@ PUBLIC = {
 
 CODES = {
     "DuplicateTask": ("duplicate_task", 409, False),
+    "HostNotAllowed": ("host_not_allowed", 403, False),
     "HeadTooLarge": ("head_too_large", 431, False),
     "IdempotencyKeyReused": ("idempotency_key_reused", 422, False),
     "InvalidParameters": ("invalid_parameters", 422, False),
@@ -45,9 +46,11 @@ CODES = {
     "LedgerUnavailable": ("ledger_unavailable", 503, True),
     "NoTaskTypes": ("no_task_types", 503, True),
     "NotHttp": ("not_http", 400, False),
+    "OriginNotAllowed": ("origin_not_allowed", 403, False),
     "OutcomeUnknown": ("outcome_unknown", 503, True),
     "QueueNotFound": ("queue_not_found", 404, False),
     "RequestTimedOut": ("request_timed_out", 408, True),
+    "ScopeMissing": ("scope_missing", 403, False),
     "ServerBusy": ("server_busy", 503, True),
     "TargetTooLong": ("target_too_long", 414, False),
     "TaskIsFinal": ("task_is_final", 409, False),

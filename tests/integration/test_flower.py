@@ -208,6 +208,44 @@ def test_what_is_set_wrong_is_one_line(stack, environment, word):
     assert "secret-word" not in line
 
 
+def test_a_login_that_is_not_ascii_is_let_in_or_refused_as_any_other(stack):
+    flower = stack.flower(LEDGERQ_FLOWER_BASIC_AUTH="ops:secret-word,änne:pässwörd")
+
+    def status(login):
+        headers = {} if login is None else {"Authorization": login}
+        return http.request("GET", f"{flower.url}/api/tasks", headers=headers).status
+
+    def basic(text):
+        return "Basic " + base64.b64encode(text).decode()
+
+    assert status(basic("änne:pässwörd".encode())) == status(basic(b"ops:secret-word")) == 200
+    wrong = ["änne:x".encode(), b"ops:\xff\xfe", "öps:secret-word".encode(), b"", b"ops", b"ops:secret-wordx"]
+    assert {
+        status(login) for login in (None, "", "Basic", "Basic \xe4", "Bearer x", "Basic !", *map(basic, wrong))
+    } == {401}
+
+
+def test_without_a_login_only_names_that_no_stranger_can_have_chosen_are_served(stack):
+    flower = stack.flower(LEDGERQ_FLOWER_READ_ONLY="false", LEDGERQ_ALLOWED_HOSTS="flower.example.org")
+
+    def status(method, path, **headers):
+        return http.request(method, flower.url + path, b"" if method == "POST" else None, headers=headers).status
+
+    for path in ("/", "/tasks", "/api/tasks", "/metrics", "/static/js/flower.js", "/nowhere", "/healthcheck"):
+        answer = http.request("GET", flower.url + path, headers={"host": "rebind.evil.example"})
+        assert (answer.status, b"LEDGERQ_ALLOWED_HOSTS" in answer.body) == (403, True), path
+    for method in ("POST", "OPTIONS", "DELETE"):
+        assert status(method, "/api/task/send-task/x.y", host="rebind.evil.example:5555") == 403
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+        assert status("POST", "/api/task/revoke/some-id", origin=origin) == 403
+    for host in ("localhost", "127.0.0.1:5555", "[::1]:5555", "flower.example.org"):
+        assert status("GET", "/tasks", host=host) == 200
+    assert (
+        status("POST", "/api/task/revoke/some-id", origin=flower.url) == 401
+    )  # Flower's own word: no orders without a login
+    flower.says("host_not_allowed")
+
+
 def test_oauth_guards_the_pages_where_it_is_set(stack):
     flower = stack.flower(
         LEDGERQ_FLOWER_OAUTH_PROVIDER="github", LEDGERQ_FLOWER_OAUTH_KEY="k", LEDGERQ_FLOWER_OAUTH_SECRET="s",

@@ -47,6 +47,13 @@ def test_where_others_reach_it_a_token_is_needed_or_the_word_that_none_is(stack)
     assert http.request("GET", f"{for_all.url}/metrics").status == 200
 
 
+def test_without_a_token_only_names_that_no_stranger_can_have_chosen_are_served(stack):
+    monitor = stack.monitor()
+    for path in ("/metrics", "/health"):
+        assert http.request("GET", monitor.url + path, headers={"host": "rebind.evil.example"}).status == 403
+        assert http.request("GET", monitor.url + path, headers={"host": "localhost:8001"}).status == 200
+
+
 def test_a_bad_setting_is_one_line_and_exit_code_2(stack):
     monitor = stack.start("monitor", "-m", "ledgerq_monitor", LEDGERQ_MONITOR_PORT="many")
     assert monitor.wait() == 2

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgerq_api import catalogue as catalogues
+from ledgerq_api.auth.callers import Caller
 from ledgerq_api.errors import MalformedJson
 from ledgerq_api.languages import choose
 from ledgerq_api.ledger import Deadline
@@ -144,14 +145,16 @@ def test_a_depth_of_sixty_four_is_the_limit():
     # The parameters' own object is the first level.
     deepest = MAX_DEPTH - 1
     for nesting in ("[" * deepest + "]" * deepest, '{"a":' * (deepest - 1) + "{}" + "}" * (deepest - 1)):
-        draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":{nesting}}}}}'.encode()), known, "api")
+        draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":{nesting}}}}}'.encode()), known, Caller())
         with pytest.raises(InvalidRequest):
-            draft(decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{nesting}]}}}}'.encode()), known, "api")
+            draft(
+                decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{nesting}]}}}}'.encode()), known, Caller()
+            )
     # Many brackets side by side are not deep.
     draft(
         decode_submit(f'{{"task_type":"a.b","task_parameters":{{"x":[{",".join(["[]"] * 500)}]}}}}'.encode()),
         known,
-        "api",
+        Caller(),
     )
 
 
@@ -169,7 +172,7 @@ def test_any_json_object_is_kept_as_it_was_written(parameters):
         body = f'{{"task_type":"a.b","task_parameters":{text}}}'.encode()
     except UnicodeEncodeError:
         return  # hypothesis's lone surrogates have no UTF-8 form
-    assert draft(decode_submit(body), catalogue("a.b"), "api").parameters == text
+    assert draft(decode_submit(body), catalogue("a.b"), Caller()).parameters == text
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -180,7 +183,7 @@ def test_any_body_is_a_task_or_a_refusal(body):
 
 def submit(body):
     try:
-        return draft(decode_submit(body), catalogue("a.b"))
+        return draft(decode_submit(body), catalogue("a.b"), Caller())
     except (ValueError, RecursionError) as error:
         raise decode_problem(error, body) from None
 
@@ -243,6 +246,6 @@ def test_a_deadline_ends_only_waits_that_are_late():
 def test_ids_of_drafts_are_new_and_in_order():
     known = catalogue("a.b")
     body = decode_submit(b'{"task_type":"a.b"}')
-    ids = [draft(body, known, "api").id for _ in range(1000)]
+    ids = [draft(body, known, Caller()).id for _ in range(1000)]
     assert ids == sorted(set(ids))
     assert all(isinstance(task_id, uuid.UUID) for task_id in ids)

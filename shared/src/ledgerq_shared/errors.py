@@ -8,6 +8,9 @@
     ├── TaskNotFound                404
     ├── TaskTypeNotFound            404
     ├── QueueNotFound               404
+    ├── ScopeMissing                403
+    ├── HostNotAllowed              403
+    ├── OriginNotAllowed            403
     ├── TaskIsFinal                 409
     ├── TaskIsNotFinal              409
     ├── DuplicateTask               409
@@ -91,6 +94,27 @@ class QueueNotFound(LedgerQError):
 
     code = "queue_not_found"
     status = 404
+
+
+class ScopeMissing(LedgerQError):
+    """The API key does not have the scope that this call needs."""
+
+    code = "scope_missing"
+    status = 403
+
+
+class HostNotAllowed(LedgerQError):
+    """No API key is needed here, so the server answers to loopback names and addresses only."""
+
+    code = "host_not_allowed"
+    status = 403
+
+
+class OriginNotAllowed(LedgerQError):
+    """Pages of other sites may not change anything."""
+
+    code = "origin_not_allowed"
+    status = 403
 
 
 class TaskIsFinal(LedgerQError):

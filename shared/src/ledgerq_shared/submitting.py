@@ -7,12 +7,12 @@ further statements, as many for a thousand as for one; who merely finds the key 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from ledgerq_shared.database import execute, type_cursor
-from ledgerq_shared.errors import DuplicateTask
+from ledgerq_shared.errors import DuplicateTask, ScopeMissing
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.statements.unique import (
     SubmitRow,
@@ -20,6 +20,7 @@ from ledgerq_shared.statements.unique import (
     give_way,
     submit_replaced,
     submit_unique_tasks,
+    submitters_of,
     take_over,
 )
 from ledgerq_shared.states import FINAL, State
@@ -45,13 +46,14 @@ class Submitted(NamedTuple):
     #: By queue: how many that are new in the ledger may run now.
     ready: Counter[str]
     #: By id: those that were not accepted, because another task holds their unique key.
-    others: dict[UUID, Existing | DuplicateTask]
+    others: dict[UUID, Existing | DuplicateTask | ScopeMissing]
 
 
 def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = False) -> Submitted:
     """Accept ``tasks``. Sending the same ids again changes nothing.
 
     Args:
+        tasks: all of one actor, if one of them may end only its actor's own (``ends_own``).
         are_new: this is the first time that these ids are sent, as in
             :func:`~ledgerq_shared.statements.submit.submit_tasks`.
     """
@@ -65,8 +67,38 @@ def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = Fal
             _submit_round(cursor, leaders, submitted, holders)
     _submit_replaced(cursor, order.replaced, submitted, holders)
     for task, leader in order.followers:
-        submitted.others[task.id] = _answer(task, holders.get(leader.id) or Existing(leader.id, State.PENDING))
+        holders[task.id] = holders.get(leader.id) or Existing(leader.id, State.PENDING)
+        submitted.others[task.id] = _answer(task, holders[task.id])
+    bound = [task for task in tasks if task.id in submitted.others and _is_bound(task)]
+    if bound:
+        _hide(cursor, bound, submitted, holders)
     return submitted
+
+
+def _is_bound(task: NewTask) -> bool:
+    return bool(task.options and (task.options.sees_own or task.options.ends_own))
+
+
+def _hide(
+    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]
+) -> None:
+    """Who may not see or end others' tasks is told no more of the one that holds the key."""
+    ids = {holders[task.id].id for task in tasks}
+    actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
+    for task in tasks:
+        assert task.options is not None
+        if actors[str(holders[task.id].id)] == task.actor:
+            continue
+        if task.options.ends_own and _policy(task) == "replace":
+            submitted.others[task.id] = ScopeMissing(
+                "unique_policy: replace would revoke a task of another key; that needs the scope tasks:control.",
+                scope="tasks:control",
+            )
+        elif task.options.sees_own:
+            submitted.others[task.id] = DuplicateTask(
+                "The unique_key is taken by a task of another key; to be told which needs the scope tasks:read.",
+                scope="tasks:read",
+            )
 
 
 class _Order(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ledgerq_api.auth.hosts import Hosts
-from ledgerq_api.errors import HostNotAllowed, OriginNotAllowed
+from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
+from ledgerq_shared.hosts import Hosts
 from tests.support import api as api_support
 from tests.support import http
 from tests.support.api import ANYTHING

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from ledgerq_api.prefix import Proxied
 from ledgerq_api.settings import ApiSettings
 from tests.support import api as api_support
 from tests.support import http
@@ -58,3 +61,46 @@ def test_a_named_proxy_is_believed_and_nobody_else(database, redis_database):
 def test_a_setting_that_cannot_be_is_refused(bad):
     with pytest.raises(ValueError, match=r"root_path|trusted_proxies"):
         ApiSettings(**bad)
+
+
+@pytest.mark.parametrize(
+    ("peer", "lines", "address"),
+    [
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("203.0.113.9", ["192.0.2.7"], "203.0.113.9"),  # no proxy of ours: not believed
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["192.0.2.7, 203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["192.0.2.7", "203.0.113.9"], "203.0.113.9"),  # the proxy adds a line of its own
+        ("10.0.0.1", ["192.0.2.7, 203.0.113.9, 10.0.0.2", "10.9.9.9"], "203.0.113.9"),
+        ("10.0.0.1", ["203.0.113.9:41234"], "203.0.113.9"),
+        ("10.0.0.1", ["[2001:db8::7]:41234"], "2001:db8::7"),
+        ("10.0.0.1", ["192.0.2.7, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["192.0.2.7, 203.0.113.9, evil\x1b[31m"], "10.0.0.1"),
+        ("10.0.0.1", ["192.0.2.7, 203.0.113.9, ::ffff:10.0.0.2"], "203.0.113.9"),
+        ("::ffff:10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", [",, ,"], "10.0.0.1"),
+    ],
+)
+def test_the_clients_address_is_what_the_last_stranger_was_seen_with_and_not_what_it_says(peer, lines, address):
+    seen = []
+
+    async def app(scope, _receive, _send):
+        seen.append(scope["client"][0])
+
+    proxied = Proxied(app, prefix="", proxies=ApiSettings(trusted_proxies="10.0.0.0/8").proxies)
+    headers = [(b"x-forwarded-for", line.encode("latin-1")) for line in lines]
+    scope = {"type": "http", "path": "/", "client": (peer, 1), "headers": [(b"host", b"x"), *headers]}
+    asyncio.run(proxied(scope, None, None))
+    assert seen == [address]
+
+
+def test_a_refusal_behind_a_proxy_is_logged_with_the_clients_address(stack):
+    stack.environment |= {"LEDGERQ_TRUSTED_PROXIES": "127.0.0.0/8", "LEDGERQ_ALLOW_ANONYMOUS": "false"}
+    api = stack.api()
+    headers = {"origin": "https://evil.example", "x-forwarded-for": "192.0.2.7, 203.0.113.9"}
+    assert http.request("POST", f"{api.url}/tasks/submit", {"task_type": ANYTHING}, headers=headers).status == 403
+    line = api.says("origin_not_allowed")
+    assert "203.0.113.9" in line
+    assert "192.0.2.7" not in line

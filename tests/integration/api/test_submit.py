@@ -342,3 +342,26 @@ def test_without_postgresql_the_answer_is_503_and_says_when_to_come_back():
         ):
             assert (answer.status, answer.json()["code"]) == (503, "ledger_unavailable")
             assert int(answer.headers["retry-after"]) > 0
+
+
+def test_integers_written_as_floats_are_integers_in_every_body(api):
+    item = {"task_type": ANYTHING, "task_parameters": {"x": 1.0}, "priority": 6.0, "max_retries": 3.0}
+    first = api.post("/tasks/submit", item).json()["task_id"]
+    batch = api.post("/tasks/submit/batch", {"tasks": [item, {"task_type": ANYTHING, "priority": 7}]}).json()
+    rerun = api.post(f"/tasks/{first}/rerun", b'{"priority": 0.8e1, "max_retries": 4.0}').json()["task_id"]
+    ids = [first, *(each["task_id"] for each in batch["tasks"]), rerun]
+    rows = [api.get(f"/tasks/{task_id}").json() for task_id in ids]
+    assert [row["priority"] for row in rows] == [6, 6, 7, 8]
+    assert [row["max_retries"] for row in rows] == [3, 3, None, 4]
+    assert rows[0]["parameters"] == {"x": 1.0}
+    for wrong in ("6.5", "1e1", "-1.0", '"6"', "true", "1e400"):
+        for path, body in WITH_INTEGER.items():
+            answer = api.post(path.format(first), (body % wrong).encode())
+            assert (answer.status // 100, "priority" in answer.body.decode() or wrong == "1e400") == (4, True)
+
+
+WITH_INTEGER = {
+    "/tasks/submit": f'{{"task_type": "{ANYTHING}", "priority": %s, "max_retries": 3.0}}',
+    "/tasks/submit/batch": f'{{"tasks": [{{"task_type": "{ANYTHING}", "priority": %s, "max_retries": 3.0}}]}}',
+    "/tasks/{}/rerun": '{"priority": %s, "max_retries": 3.0}',
+}

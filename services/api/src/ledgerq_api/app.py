@@ -19,7 +19,6 @@ import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
 from ledgerq_api import __version__, docs_page, documentation, metrics, problems, query
 from ledgerq_api.auth.gate import Gate
-from ledgerq_api.auth.hosts import Hosts
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.control import schemas as control_schemas
@@ -30,6 +29,7 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_api.middleware import Edge
 from ledgerq_api.prefix import Proxied
 from ledgerq_api.queues import schemas as queue_schemas
+from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.queues.service import QueueService
 from ledgerq_api.scaling import schemas as scaling_schemas
 from ledgerq_api.scaling.service import ScalingService
@@ -47,6 +47,7 @@ from ledgerq_api.workers import schemas as worker_schemas
 from ledgerq_api.workers.service import WorkerService
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
+from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
@@ -121,15 +122,16 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     catalogue = CatalogueSource(ledger)
     reader = TaskReader(ledger)
     acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout)
+    names = QueueNames(ledger, most=settings.queues_per_key)
     return Services(
         database=database,
         broker=broker,
         ledger=ledger,
         keyring=Keyring(ledger, is_open=settings.is_open),
         waker=waker,
-        tasks=TaskService(ledger, catalogue, acceptance, reader),
+        tasks=TaskService(ledger, catalogue, acceptance, reader, names),
         streams=StreamService(reader, Feed(ledger)),
-        control=ControlService(ledger, catalogue, acceptance, waker),
+        control=ControlService(ledger, catalogue, acceptance, waker, names),
         task_types=TaskTypeService(ledger, catalogue),
         health=HealthService(ledger, broker),
         queues=QueueService(ledger),

@@ -4,10 +4,8 @@ LedgerQError
 ├── MalformedJson          400  not JSON at all
 ├── ApiKeyMissing          401
 ├── ApiKeyInvalid          401  unknown, revoked or expired
-├── ScopeMissing           403
-├── HostNotAllowed         403
-├── OriginNotAllowed       403
 ├── RouteNotFound          404
+├── TooManyQueues          422  an InvalidRequest
 ├── MethodNotAllowed       405
 ├── BodyTooLarge           413
 ├── UnsupportedMediaType   415
@@ -18,7 +16,7 @@ LedgerQError
 
 from __future__ import annotations
 
-from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.errors import InvalidRequest, LedgerQError
 
 
 class MalformedJson(LedgerQError):
@@ -42,25 +40,10 @@ class ApiKeyInvalid(LedgerQError):
     status = 401
 
 
-class ScopeMissing(LedgerQError):
-    """The API key does not have the scope that this call needs."""
+class TooManyQueues(InvalidRequest):
+    """This queue does not exist yet, and whoever names it has named as many new ones as they may."""
 
-    code = "scope_missing"
-    status = 403
-
-
-class HostNotAllowed(LedgerQError):
-    """No API key is needed here, so the server answers to loopback names and addresses only."""
-
-    code = "host_not_allowed"
-    status = 403
-
-
-class OriginNotAllowed(LedgerQError):
-    """Pages of other sites may not change anything."""
-
-    code = "origin_not_allowed"
-    status = 403
+    code = "too_many_queues"
 
 
 class RouteNotFound(LedgerQError):

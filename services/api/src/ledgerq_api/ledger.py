@@ -64,9 +64,9 @@ class Ledger:
         except TimeoutError:
             raise no_answer(self.timeout) from None
 
-    async def run(self, work: Callable[[type_cursor], T]) -> T:
-        """What ``work`` returns, done in one transaction that only reads."""
-        return await self._in_time(self.repeatable, work)
+    async def run(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
+        """What ``work`` returns, done in one transaction that only reads, or ``writes`` what may be written twice."""
+        return await self._in_time(lambda: self.repeatable(work, writes=writes))
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
         """The rows of one statement that only reads."""

@@ -16,6 +16,8 @@ from ledgerq_api.lean import header
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 _KEY = "ledgerq_prefix"
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 class Proxied:
     """Understands what the proxies in front say. To be left out where there are none.
@@ -47,21 +49,40 @@ class Proxied:
 
     def _believe(self, scope: Scope) -> str:
         """Take the client's address from the proxy; its prefix, if it is one."""
-        forwarded = (header(scope, b"x-forwarded-for") or b"").decode("latin-1").split(",")
-        for address in reversed([one.strip() for one in forwarded if one.strip()]):
+        # Whoever adds a line of its own, and whoever adds to the last one, is right of what came with the request.
+        lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        for text in reversed([one for one in ",".join(lines).split(",") if one.strip()]):
+            address = _address_in(text.strip())
+            if address is None:
+                break
             # The first from the right that is no proxy of ours: what stands left of it anybody may have written.
-            scope["client"] = (address[:100], 0)
-            if not self._is_proxy(address):
+            scope["client"] = (str(address), 0)
+            if not self._is_among(address):
                 break
         prefix = (header(scope, b"x-forwarded-prefix") or b"").decode("latin-1").strip().rstrip("/")
         return prefix if _PREFIX.match(prefix) else ""
 
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self._proxies)
+    def _is_proxy(self, text: str) -> bool:
+        address = _address_in(text)
+        return address is not None and self._is_among(address)
+
+    def _is_among(self, address: _Address) -> bool:
+        return any(address in network for network in self._proxies)
+
+
+def _address_in(text: str) -> _Address | None:
+    """The address of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`; an IPv4 one also where it came by an
+    IPv6 socket.
+    """
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def prefix_of(scope: Scope) -> str:

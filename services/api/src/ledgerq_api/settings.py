@@ -49,13 +49,20 @@ class ApiSettings(BaseSettings):
         "",
         description="Names under which this server may be called while no API key is needed, beside loopback names and "
         "addresses, comma separated; pages of these hosts may also change something. `.example.org`: every name below "
-        "it; `*`: any, for a network without browsers.",
+        "it; `*`: any, for a network without browsers. Flower goes by it while it asks for no login.",
     )
     key_rate: float = Field(
         0.0, ge=0, le=1_000_000, description="Requests a second that each API key may make to one API process; 0: any."
     )
     key_burst: int = Field(
         0, ge=0, le=1_000_000, description="Requests that a key may make at once; 0: those of one second."
+    )
+    queues_per_key: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000,
+        description="New queues that each API key may name, by submits and `PUT /queues/{name}`, in all; 0: any number. "
+        "Callers without a key count as one. Queues that exist may be used by all.",
     )
     locale: Literal["zh", "en"] = Field(
         "zh",

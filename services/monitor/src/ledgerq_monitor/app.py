@@ -16,11 +16,15 @@ from starlette.routing import Route
 
 from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.stores import ask_postgres, ask_redis
+from ledgerq_shared.errors import HostNotAllowed
+from ledgerq_shared.hosts import Hosts
+from ledgerq_shared.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ledgerq_monitor.settings import MonitorSettings
     from ledgerq_monitor.stores import Answer
@@ -75,7 +79,28 @@ def build(*, database_url: str, broker_url: str, require_sync: int = 0, settings
         Route("/health", health),
         Route("/metrics", metrics),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    if token is None and is_loopback(settings.host):
+        app.add_middleware(_NoStrangers)
+    return app
+
+
+class _NoStrangers:
+    """Refuses names that a page in somebody's browser may have made lead here, to read what only this machine may."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._hosts = Hosts([], needless="token", remedy="set LEDGERQ_MONITOR_TOKEN")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            try:
+                self._hosts.check_host(scope["headers"])
+            except HostNotAllowed:
+                await Response("This host name is not served without a token.\n", 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _is_allowed(request: Request, token: str) -> bool:

@@ -7,6 +7,8 @@ adopt what it sends.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import logging
 import os
 import signal
@@ -21,8 +23,11 @@ from ledgerq_monitor.collectors.collector import Ledger
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared import output
 from ledgerq_shared.database import Database
+from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.logging import configure
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
+from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, is_loopback, load
 from ledgerq_shared.signals import treat_as_sigterm
 
@@ -59,6 +64,18 @@ class EventSettings(BaseSettings):
         ge=0,
         description="Most new tasks a second that Flower takes from the ledger, as many as it hears of from a worker; more "
         "at once follow in the next minute, or are left out. 0: none.",
+    )
+
+
+class HostSettings(BaseSettings):
+    """What Flower shares with the API."""
+
+    model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
+
+    allowed_hosts: str = Field(
+        "",
+        description="Names under which Flower may be called while it asks for no login, beside loopback names and "
+        "addresses, as for the API.",
     )
 
 
@@ -171,6 +188,8 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
         }
     flower = Flower(capp=_celery(stores), options=options, **web)
     _close_gaps(flower, settings.url_prefix)
+    if not settings.credentials and not settings.oauth_provider:
+        _serve_no_strangers(flower, load(HostSettings).allowed_hosts)
     return flower
 
 
@@ -208,6 +227,9 @@ def _close_gaps(flower: Flower, url_prefix: str) -> None:
     from flower.views.monitor import Metrics
     from tornado.web import HTTPError, authenticated
 
+    if flower.options.basic_auth:
+        BaseHandler.get_current_user = _logged_in
+
     class AuthenticatedMetrics(Metrics):  # type: ignore[misc]
         """Worker and task names are for those who may look."""
 
@@ -229,6 +251,60 @@ def _close_gaps(flower: Flower, url_prefix: str) -> None:
     flower.add_handlers(
         r".+", [(f"{prefix}/metrics", AuthenticatedMetrics), (f"{prefix}/api/task/abort/(.+)", Refused)]
     )
+
+
+def _logged_in(handler: Any) -> bool:
+    """Whether basic auth let the request in. (Flower's own answers 500 to a name or password that is not ASCII.)"""
+    from tornado.web import HTTPError
+
+    kind, _, encoded = handler.request.headers.get("Authorization", "").strip().partition(" ")
+    try:
+        given = base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:
+        raise HTTPError(401) from None
+    known = [hmac.compare_digest(one.encode(), given) for one in handler.application.options.basic_auth]
+    if kind.lower() != "basic" or not any(known):
+        raise HTTPError(401)
+    return True
+
+
+def _serve_no_strangers(flower: Flower, allowed: str) -> None:
+    """While anybody may look, refuse names that strangers can have chosen, and orders from pages of other sites."""
+    from tornado.web import RequestHandler
+
+    hosts = Hosts(allowed.split(","), needless="login", remedy="set LEDGERQ_FLOWER_BASIC_AUTH")
+    sampled = SampledLog()
+    find = flower.find_handler
+
+    class Refusal(RequestHandler):
+        """Says why."""
+
+        def initialize(self, why: str) -> None:
+            """Tornado hands over what the refusal is about."""
+            self._why = why
+
+        def check_xsrf_cookie(self) -> None:
+            """It is refused as it is."""
+
+        def prepare(self) -> None:
+            """Whatever the method."""
+            self.set_status(403)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(self._why + "\n")
+
+    def find_handler(request: Any, **more: Any) -> Any:
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.get_all()
+        ]
+        try:
+            hosts.check_host(headers)
+            hosts.check_origin(request.method, headers)
+        except LedgerQError as error:
+            sampled.note("flower.refused", error.code, address=request.remote_ip)
+            return flower.get_handler_delegate(request, Refusal, {"why": error.detail})
+        return find(request, **more)
+
+    flower.find_handler = find_handler
 
 
 if __name__ == "__main__":

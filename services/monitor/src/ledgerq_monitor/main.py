@@ -41,6 +41,7 @@ def main() -> None:
         port=settings.port,
         http=type("Connection", (Guarded, HttpToolsProtocol), {"guard": guard}),
         ws="none",
+        proxy_headers=False,
         log_config=None,
         # Probes ask every few seconds: an access log of them would bury everything else.
         access_log=False,

@@ -49,3 +49,8 @@ class Queue(LedgerTable, table=True):
         sa_column_kwargs={"server_default": text("'{}'")},
         description="Limits that were set for it, a JSON object.",
     )
+    made_by: str | None = Field(
+        sa_type=PlainText,
+        index=True,
+        description="Whose submit, or call, named it first (`key:<id>`, `api`); null: a worker serves it, or it is old.",
+    )

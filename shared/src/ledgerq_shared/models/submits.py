@@ -22,6 +22,11 @@ class Idempotency(LedgerTable, table=True):
     task_id: UUID = Field(description="The task that was the answer; of a batch, its first.")
     created_at: datetime = Field(sa_type=Moment, index=True, description="When; old ones are forgotten.")
     answer: str | None = Field(sa_type=Text, description="What a batch was answered, as JSON; null: a single submit.")
+    owner: str | None = Field(
+        sa_type=PlainText,
+        description="Who used it (`key:<id>`, `api`); null: an older release wrote it. Who finds a name used by "
+        "somebody else has it as `<key>\\n<owner>`.",
+    )
 
 
 class UniqueKey(LedgerTable, table=True):

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import text_array
+
+
+def name_queues(names: Sequence[str], *, made_by: str, most: int | None) -> Statement:
+    """Let queues exist that somebody names. Row: ``(new, named)``: those that did not exist, and how many this one has named
+    before. They are made, unless that would be more than ``most`` for one; null: any number. Two at once may each find the
+    last place free.
+    """
+    return Statement(
+        """
+        WITH new AS MATERIALIZED (
+          SELECT name FROM (SELECT DISTINCT unnest(%(name)s::text[]) COLLATE "C" AS name) AS i
+          WHERE NOT EXISTS (SELECT FROM queue q WHERE q.name = i.name)
+            AND NOT EXISTS (SELECT FROM task_type t WHERE t.queue = i.name)
+            AND NOT EXISTS (SELECT FROM task_count c WHERE c.queue = i.name)
+        ), named AS (
+          SELECT count(*) AS count FROM queue WHERE made_by = %(made_by)s
+        ), made AS (
+          INSERT INTO queue (name, made_by) SELECT name, %(made_by)s FROM new
+          WHERE %(most)s::bigint IS NULL OR (SELECT count FROM named) + (SELECT count(*) FROM new) <= %(most)s
+          ORDER BY name
+          ON CONFLICT DO NOTHING
+        )
+        SELECT ARRAY(SELECT name FROM new), (SELECT count FROM named)
+        """,
+        {"name": text_array(names), "made_by": made_by, "most": most},
+    )
 
 
 def set_paused(queue: str, *, paused: bool, make: bool) -> Statement:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import text_array
 from ledgerq_shared.statements.workers import IS_LIVE
 
+#: A sub-select: every queue that was ever used.
+_NAMES = "(SELECT name FROM queue UNION SELECT queue FROM task_count UNION SELECT queue FROM task_type)"
 
-def read_queues() -> Statement:
-    """Rows ``(name, paused, slots, oldest_ready_seconds)`` of every queue that was ever used, by name.
+
+def count_queues() -> Statement:
+    """Row ``(count,)`` of every queue that was ever used."""
+    return Statement(f"SELECT count(*) FROM {_NAMES} n", {})
+
+
+def read_queues(*, after: str, limit: int) -> Statement:
+    """Rows ``(name, paused, slots, oldest_ready_seconds)`` of the first queues after that name, by name.
 
     ``slots``: of live workers that serve it. ``oldest_ready_seconds``: null if nothing is ready.
     """
@@ -20,20 +31,21 @@ def read_queues() -> Statement:
                 FROM generate_series(0, 9) AS p(priority), LATERAL (
                   SELECT run_at FROM ready WHERE queue = n.name AND ready.priority = p.priority
                   ORDER BY run_at LIMIT 1) r)
-        FROM (SELECT name FROM queue UNION SELECT queue FROM task_count UNION SELECT queue FROM task_type) n
+        FROM (SELECT name FROM {_NAMES} n WHERE name > %(after)s ORDER BY name LIMIT %(limit)s) n
         LEFT JOIN queue q ON q.name = n.name ORDER BY n.name
         """,
-        {},
+        {"after": after, "limit": limit},
     )
 
 
-def queue_counts() -> Statement:
-    """Rows ``(queue, state, count)`` from the counters."""
+def queue_counts(queues: Sequence[str]) -> Statement:
+    """Rows ``(queue, state, count)`` of these queues, from the counters."""
     return Statement(
         """
-        SELECT queue, state, sum(delta)::bigint FROM task_count GROUP BY queue, state HAVING sum(delta) <> 0
+        SELECT queue, state, sum(delta)::bigint FROM task_count
+        WHERE queue IN (SELECT unnest(%(queue)s::text[])) GROUP BY queue, state HAVING sum(delta) <> 0
         """,
-        {},
+        {"queue": text_array(queues)},
     )
 
 

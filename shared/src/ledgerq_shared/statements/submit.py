@@ -61,6 +61,9 @@ class NewTaskOptions(NamedTuple):
     unique_key: str | None = None
     #: ``return_existing`` (as is null), ``reject`` or ``replace``.
     unique_policy: str | None = None
+    #: True: who submits may see, or may end (``replace``), only tasks of their own.
+    sees_own: bool | None = None
+    ends_own: bool | None = None
     #: Seconds from now for which the key is held; null: until the task is final.
     unique_ttl: float | None = None
 
@@ -221,25 +224,35 @@ class KeyedSubmit:
     #: SHA-256 of the request that the key belongs to.
     body_sha256: bytes
     task_id: UUID = field(compare=False)
+    #: Who uses it, as :attr:`NewTask.actor`; each has all names of their own.
+    owner: str = "api"
+
+    @property
+    def apart(self) -> str:
+        """The name under which it lies where somebody else has used the same one first."""
+        return f"{self.key}\n{self.owner}"  # no key has a line break in it
 
 
-def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
-    """Take Idempotency-Keys. Rows: ``(key,)`` of those that were free; run before ``submit_tasks``, same transaction.
+def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Statement:
+    """Take Idempotency-Keys. Rows: ``(key, owner)`` of those that were free; run before ``submit_tasks``, same transaction.
 
+    Who comes first with a name has it as it is, where older releases look for it; all others have theirs ``apart``.
     A key that another transaction is just taking is waited for; whoever does not get it reads the winner's row with
     :func:`find_keys` in a statement of its own, so that it sees what the winner committed. Is there none, the key was
     forgotten meanwhile, and is free. Keys are locked in one order, whatever the database's collation is.
     """
     return Statement(
         """
-        INSERT INTO idempotency (key, body_sha256, task_id, created_at)
-        SELECT key, decode(sha, 'hex'), task_id, now()
-        FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[]) AS i(key, sha, task_id)
+        INSERT INTO idempotency (key, body_sha256, task_id, created_at, owner)
+        SELECT key, decode(sha, 'hex'), task_id, now(), owner
+        FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[], %(owner)s::text[])
+             AS i(key, sha, task_id, owner)
         ORDER BY key COLLATE "C"
-        ON CONFLICT DO NOTHING RETURNING key
+        ON CONFLICT DO NOTHING RETURNING key, owner
         """,
         {
-            "key": text_array(key.key for key in keys),
+            "key": text_array(key.apart if apart else key.key for key in keys),
+            "owner": text_array(key.owner for key in keys),
             "sha": text_array(key.body_sha256.hex() for key in keys),
             "task_id": plain_array(key.task_id for key in keys),
         },
@@ -247,12 +260,44 @@ def reserve_keys(keys: Sequence[KeyedSubmit]) -> Statement:
     )
 
 
-def find_keys(keys: Sequence[str]) -> Statement:
-    """Rows ``(key, body_sha256, task_id, answer)`` of the given Idempotency-Keys; ``answer`` is a
-    batch's answer, or the state in which a single submit found the task that it was given instead of its own; else null.
+class KnownKey(NamedTuple):
+    """What is known of an Idempotency-Key that was used."""
+
+    key: str
+    body_sha256: bytes
+    task_id: str
+    #: A batch's answer, or the state in which a single submit found the task that it was given instead of its own.
+    answer: str | None
+    #: Who used it; null: nobody can tell any more.
+    owner: str | None
+
+
+def find_keys(keys: Sequence[KeyedSubmit]) -> Statement:
+    """Rows :class:`KnownKey` of the given Idempotency-Keys, whoever has used them, and of those that lie apart.
+
+    Of what an older release has written the owner is who submitted the task.
     """
     return Statement(
-        "SELECT key, body_sha256, task_id, answer FROM idempotency WHERE key = ANY(%(key)s::text[])",
+        """
+        SELECT i.key, i.body_sha256, i.task_id, i.answer, coalesce(i.owner, (
+          SELECT e.actor FROM task t JOIN task_event e ON e.task_id = t.id AND e.seq = 1 AND e.at = t.submitted_at
+          WHERE t.id = i.task_id))
+        FROM idempotency i WHERE i.key = ANY(%(key)s::text[])
+        """,
+        {"key": text_array([name for key in keys for name in (key.key, key.apart)])},
+    )
+
+
+def keep_beside(keys: Sequence[str]) -> Statement:
+    """Let those Idempotency-Keys be remembered at least as long as what is now put beside them, apart. Rows: ``(key,)``
+    of those that are still there. Who has come second would otherwise find the name free one day, and come first.
+    """
+    return Statement(
+        """
+        UPDATE idempotency SET created_at = now() WHERE key = ANY (ARRAY(
+          SELECT key FROM idempotency WHERE key = ANY(%(key)s::text[]) ORDER BY key COLLATE "C" FOR UPDATE))
+        RETURNING key
+        """,
         {"key": text_array(keys)},
     )
 
@@ -267,13 +312,19 @@ def redirect_keys(answers: Mapping[str, tuple[UUID, str] | None]) -> Statement:
 
     Args:
         answers: key → the task that is the answer, and its state then; null: nothing was accepted, and the key is free
-            again.
+            again. Its row stays as nobody's where others have the same name beside it, in this very transaction.
     """
     return Statement(
         """
         WITH input AS (
-          SELECT * FROM unnest(%(key)s::text[], %(task_id)s::uuid[], %(state)s::text[]) AS i(key, task_id, state)
-        ), freed AS (DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL)
+          SELECT i.key, i.task_id, i.state, EXISTS (
+            SELECT FROM idempotency b WHERE b.key > i.key || E'\\n' AND b.key < i.key || E'\\x0b') AS has_neighbours
+          FROM unnest(%(key)s::text[], %(task_id)s::uuid[], %(state)s::text[]) AS i(key, task_id, state)
+        ), freed AS (
+          DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL AND NOT i.has_neighbours
+        ), left_behind AS (
+          UPDATE idempotency d SET owner = '' FROM input i WHERE d.key = i.key AND i.task_id IS NULL AND i.has_neighbours
+        )
         UPDATE idempotency d SET task_id = i.task_id, answer = i.state FROM input i
         WHERE d.key = i.key AND i.task_id IS NOT NULL
         """,

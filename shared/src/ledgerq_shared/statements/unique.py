@@ -34,6 +34,19 @@ freed AS (
 )"""
 
 
+#: A scalar sub-select: who has submitted the task ``id``.
+SUBMITTER = """
+SELECT e.actor FROM task t JOIN task_event e ON e.task_id = t.id AND e.seq = 1 AND e.at = t.submitted_at
+WHERE t.id = {id}"""
+
+
+def submitters_of(ids: Sequence[UUID]) -> Statement:
+    """Rows ``(task id, actor)``: who has submitted each of the tasks."""
+    return Statement(
+        f"SELECT i.id, ({SUBMITTER.format(id='i.id')}) FROM unnest(%(id)s::uuid[]) AS i(id)", {"id": plain_array(ids)}
+    )
+
+
 class SubmitRow(NamedTuple):
     """What became of a task in :func:`submit_unique_tasks`."""
 
@@ -89,7 +102,8 @@ def take_over(tasks: Sequence[NewTask]) -> Statement:
     """Give the keys of ``tasks`` to them where their holders can go. Rows: ``(id,)`` of those that now have theirs.
 
     A holder that waits ends as REVOKED, reason ``replaced``, where the task's policy is ``replace``; one that has ended
-    just loses the key; all others keep it. To be run after :func:`submit_unique_tasks` in the same transaction, which has
+    just loses the key; all others keep it, and so do those that are not the submitter's own, where only these may be
+    ended (``ends_own``). To be run after :func:`submit_unique_tasks` in the same transaction, which has
     locked the keys, and in a statement of its own, which sees where the holders now are. Then submit them again. The
     event names the actor of the task that replaces.
     """
@@ -102,6 +116,7 @@ def take_over(tasks: Sequence[NewTask]) -> Statement:
             "ttl": plain_array(option.unique_ttl if option else None for option in options),
             "actor": text_array(task.actor for task in tasks),
             "replaces": plain_array(bool(option and option.unique_policy == "replace") for option in options),
+            "own": plain_array(bool(option and option.ends_own) for option in options),
             "holder": "{}",
         },
     )
@@ -132,17 +147,22 @@ def give_way(pairs: Sequence[tuple[UUID, NewTask]]) -> Statement:
             "ttl": "{}",
             "actor": text_array(by.actor for _, by in pairs),
             "replaces": plain_array(True for _ in pairs),
+            "own": "{}",
             "holder": plain_array(task_id for task_id, _ in pairs),
         },
     )
 
 
 _TAKE_OVER = f"""
-WITH input AS MATERIALIZED (
-  SELECT i.id, i.key, i.ttl, i.actor, i.replaces,
+WITH wanted AS MATERIALIZED (
+  SELECT i.id, i.key, i.ttl, i.actor, i.replaces, i.own,
          coalesce(i.holder, (SELECT k.task_id FROM unique_key k WHERE k.key = i.key)) AS holder
   FROM unnest(%(id)s::uuid[], %(key)s::text[], %(ttl)s::float8[], %(actor)s::text[], %(replaces)s::boolean[],
-              %(holder)s::uuid[]) AS i(id, key, ttl, actor, replaces, holder)
+              %(own)s::boolean[], %(holder)s::uuid[]) AS i(id, key, ttl, actor, replaces, own, holder)
+), input AS MATERIALIZED (
+  SELECT id, key, ttl, actor, holder,
+         replaces AND CASE WHEN own THEN actor = ({SUBMITTER.format(id="w.holder")}) ELSE true END AS replaces
+  FROM wanted w
 ), unready AS (
   DELETE FROM ready WHERE task_id = ANY (ARRAY(
     SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT holder FROM input WHERE replaces))

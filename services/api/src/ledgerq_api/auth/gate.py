@@ -10,17 +10,15 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api import problems
-from ledgerq_api.auth.hosts import Hosts
+from ledgerq_api.auth.callers import ANYBODY, NOBODY_IN_PARTICULAR, Caller
 from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
-from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited, ScopeMissing
+from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
 from ledgerq_api.lean import LeanRoute
 from ledgerq_api.refusals import note_refusal
-from ledgerq_shared.errors import LedgerQError
-
-#: What stands in the event log for somebody who needs no key.
-ANYBODY = "api"
+from ledgerq_shared.errors import LedgerQError, ScopeMissing
+from ledgerq_shared.hosts import Hosts
 
 _KEY = "ledgerq_key"
 _CHALLENGE = 'Bearer realm="ledgerq"'
@@ -89,6 +87,12 @@ def actor_of(scope: Scope) -> str:
     """Who sends the request, for the event log: ``key:<id>``, or ``api`` where nobody needs a key."""
     key: ApiKey | None = scope.get(_KEY)
     return ANYBODY if key is None else key.actor
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who sends the request, and what of others' tasks it may touch."""
+    key: ApiKey | None = scope.get(_KEY)
+    return NOBODY_IN_PARTICULAR if key is None else key.caller
 
 
 async def check_again(scope: Scope, keyring: Keyring) -> None:

@@ -11,8 +11,9 @@ import hmac
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ledgerq_api.auth.callers import Caller
 from ledgerq_api.auth.keys import digest_of
 from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_api.ledger import Ledger
@@ -39,11 +40,16 @@ class ApiKey:
     #: On the monotonic clock.
     expires_at: float
     is_use_news: bool
+    caller: Caller = field(init=False)
+
+    def __post_init__(self) -> None:
+        ends = self.may(KeyScope.CONTROL)
+        self.caller = Caller(f"key:{self.id}", ends or self.may(KeyScope.READ), ends)
 
     @property
     def actor(self) -> str:
         """Who it is in the event log."""
-        return f"key:{self.id}"
+        return self.caller.actor
 
     def may(self, scope: KeyScope) -> bool:
         """Whether it allows what needs ``scope``."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from ledgerq_api.auth.gate import actor_of
+from ledgerq_api.auth.gate import actor_of, caller_of
 from ledgerq_api.control import examples, schemas
 from ledgerq_api.control.service import ControlService
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
@@ -113,10 +113,10 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
         in `reruns`.
         """
         encoded = await _read_bytes(request, MAX_SUBMIT_BODY)
-        body = decoded(encoded, schemas.decode_rerun)
+        body = decoded(encoded, schemas.decode_rerun, schemas.decode_rerun_again)
         key = text_of(request.scope, b"idempotency-key")
-        actor = actor_of(request.scope)
-        made = await service.rerun(task_id, body, actor=actor, key=key, encoded=encoded)
+        caller = caller_of(request.scope)
+        made = await service.rerun(task_id, body, caller=caller, key=key, encoded=encoded)
         location = f"{prefix_of(request.scope)}/tasks/{made.task_id}/status"
         return _json(202, made, location=location)
 

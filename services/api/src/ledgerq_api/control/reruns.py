@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Raw
 
+from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.origin import origin
 from ledgerq_api.tasks.drafts import draft
@@ -19,11 +20,11 @@ from ledgerq_shared.statements.resubmit import RepeatableTask
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
 
-def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue, actor: str) -> NewTask:
+def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue, caller: Caller) -> NewTask:
     """The new task.
 
     Args:
-        actor: who asks for it, for the event log.
+        caller: who asks for it.
         edits: a ``RerunBody``. `task_parameters` replaces single parameters; everything else replaces the whole field.
 
     Raises:
@@ -35,7 +36,7 @@ def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catal
     )
     if edits.task_parameters is not UNSET:
         fields["task_parameters"] = _merged(earlier.parameters, edits.task_parameters)
-    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier), actor, trace=origin().text())
+    task = draft(SubmitBody(**fields), _lenient(catalogue, earlier), caller, trace=origin().text())
     options = (task.options or NewTaskOptions())._replace(
         rerun_of=UUID(task_id),
         args=earlier.args,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, get_type_hints
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ledgerq_api import integers
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.states import State
 
@@ -132,5 +133,6 @@ WIRE_TYPES: list[Any] = [
 decode_cancel = msgspec.json.Decoder(CancelBody).decode
 decode_retry = msgspec.json.Decoder(RetryBody).decode
 decode_rerun = msgspec.json.Decoder(RerunBody).decode
+decode_rerun_again = integers.decoder_of(RerunBody)
 decode_nothing = msgspec.json.Decoder(NoBody).decode
 decode_queue = msgspec.json.Decoder(QueueBody).decode

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import structlog
 
+from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.control import schemas
 from ledgerq_api.control.explaining import explain
 from ledgerq_api.control.reruns import rerun_of
 from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
+from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.tasks.acceptance import Acceptance, Submission
 from ledgerq_api.tasks.reading import not_found, own_id
-from ledgerq_api.tasks.service import checked_key
+from ledgerq_api.tasks.service import keyed_submit
 from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import (
@@ -35,7 +36,6 @@ from ledgerq_shared.statements.cancel import read_end, read_told
 from ledgerq_shared.statements.queues import count_ready, set_paused
 from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
 from ledgerq_shared.statements.resubmit import RepeatableTask, read_repeatable, resubmit
-from ledgerq_shared.statements.submit import KeyedSubmit
 from ledgerq_shared.statements.unique import retake_key
 from ledgerq_shared.states import STARTABLE, State
 from ledgerq_shared.submitting import Existing
@@ -60,11 +60,14 @@ _MOST_READY = 1000
 class ControlService:
     """Cancels, repeats and explains tasks; pauses queues. ``actor`` is who asks for it, for the event log and the log."""
 
-    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, waker: Waker) -> None:
+    def __init__(
+        self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, waker: Waker, queues: QueueNames
+    ) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
         self._acceptance = acceptance
         self._waker = waker
+        self._queues = queues
 
     async def cancel(self, task_id: str, body: schemas.CancelBody, *, actor: str) -> schemas.CancelAnswer:
         """Cancel a task that has not ended.
@@ -139,7 +142,7 @@ class ControlService:
         return schemas.RetryAnswer(task_id=task_id, status=State.PENDING)
 
     async def rerun(
-        self, task_id: str, body: Any, *, actor: str, key: str | None, encoded: bytes
+        self, task_id: str, body: Any, *, caller: Caller, key: str | None, encoded: bytes
     ) -> schemas.RerunAnswer:
         """Submit a task like an earlier one.
 
@@ -156,11 +159,11 @@ class ControlService:
             raise not_found(task_id)
         earlier = RepeatableTask(*rows[0])
         try:
-            task = rerun_of(task_id, earlier, body, await self._catalogue.current(), actor)
+            task = rerun_of(task_id, earlier, body, await self._catalogue.current(), caller)
         except (UnknownTaskType, NoTaskTypes):
-            task = rerun_of(task_id, earlier, body, await self._catalogue.latest(), actor)
-        digest = hashlib.sha256(f"rerun {task_id} ".encode() + encoded).digest()
-        keyed = None if key is None else KeyedSubmit(checked_key(key), digest, task.id)
+            task = rerun_of(task_id, earlier, body, await self._catalogue.latest(), caller)
+        keyed = None if key is None else keyed_submit(key, f"rerun {task_id} ".encode() + encoded, task)
+        await self._queues.admit_tasks([task])
         outcome = await self._acceptance.accept(Submission(task, keyed))
         if isinstance(outcome, Existing):  # a unique key in the edits, and another task has it
             return schemas.RerunAnswer(task_id=str(outcome.id), status=outcome.state, rerun_of=task_id)
@@ -184,7 +187,10 @@ class ControlService:
 
         Raises:
             QueueNotFound: it was never used; with ``make`` it is made.
+            TooManyQueues: it would be one too many for this actor.
         """
+        if make:
+            await self._queues.admit(queue, actor=actor)
         await self._change(lambda cursor, _: _set(cursor, queue, paused=True, make=make, actor=actor))
         return schemas.QueueState(name=queue, paused=True)
 
@@ -193,7 +199,10 @@ class ControlService:
 
         Raises:
             QueueNotFound: it was never used; with ``make`` it is made.
+            TooManyQueues: it would be one too many for this actor.
         """
+        if make:
+            await self._queues.admit(queue, actor=actor)
 
         def work(cursor: type_cursor, _: bool) -> int:
             _set(cursor, queue, paused=False, make=make, actor=actor)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from ledgerq_api.documentation import answers
 from ledgerq_api.lean import encode
@@ -21,6 +21,7 @@ _EXAMPLE: dict[str, Any] = {
         }
     ],
     "total_count": 1,
+    "next_cursor": None,
 }
 
 
@@ -31,10 +32,19 @@ def router(service: QueueService) -> APIRouter:
     @routes.get(
         "/queues",
         summary="List queues",
-        responses=answers(200, "QueueList", "All queues.", _EXAMPLE, errors=(503,)),
+        responses=answers(200, "QueueList", "A page of queues.", _EXAMPLE, errors=(422, 503)),
     )
-    async def list_queues() -> Response:
-        """Depth by state, age of the oldest task that may run, and who serves it."""
-        return Response(encode(await service.list_all()), media_type="application/json")
+    async def list_queues(
+        cursor: Annotated[
+            str, Query(max_length=255, pattern=r"^[^\x00]*$", description="`next_cursor` of the page before.")
+        ] = "",
+        page_size: Annotated[int, Query(ge=1, le=1000, description="Most queues.")] = 1000,
+    ) -> Response:
+        """Depth by state, age of the oldest task that may run, and who serves it.
+
+        By name. Who names no page gets the first thousand; `total_count` says how many there are, and `next_cursor` how to
+        go on.
+        """
+        return Response(encode(await service.list_page(after=cursor, limit=page_size)), media_type="application/json")
 
     return routes

@@ -23,10 +23,11 @@ class QueueEntry(Struct, kw_only=True, frozen=True):
 
 
 class QueueList(Struct, kw_only=True, frozen=True):
-    """All queues that were ever used, by name."""
+    """A page of all queues that were ever used, by name."""
 
     queues: list[QueueEntry]
-    total_count: int
+    total_count: Annotated[int, Meta(description="Of all queues, on whatever page.")]
+    next_cursor: Annotated[str | None, Meta(description="`cursor` of the next page; null: this is the last one.")]
 
 
 WIRE_TYPES: list[Any] = [QueueList]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.queues.schemas import QueueEntry, QueueList
 from ledgerq_shared.database import execute, type_cursor
-from ledgerq_shared.statements.read_queues import queue_counts, read_queues
+from ledgerq_shared.statements.read_queues import count_queues, queue_counts, read_queues
 from ledgerq_shared.states import State
 
 
@@ -17,17 +17,20 @@ class QueueService:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def list_all(self) -> QueueList:
-        """All queues."""
-        entries = await self._ledger.run(_read)
-        return QueueList(queues=entries, total_count=len(entries))
+    async def list_page(self, *, after: str, limit: int) -> QueueList:
+        """The first queues after that name."""
+        return await self._ledger.run(lambda cursor: _read(cursor, after, limit))
 
 
-def _read(cursor: type_cursor) -> list[QueueEntry]:
+def _read(cursor: type_cursor, after: str, limit: int) -> QueueList:
+    [(total,)] = execute(cursor, count_queues())
+    rows = execute(cursor, read_queues(after=after, limit=limit + 1))
+    page, more = rows[:limit], rows[limit:]
     counts: dict[str, dict[State, int]] = defaultdict(lambda: dict.fromkeys(State, 0))
-    for queue, state, count in execute(cursor, queue_counts()):
+    for queue, state, count in execute(cursor, queue_counts([row[0] for row in page])):
         counts[queue][State(state)] = count
-    return [
+    entries = [
         QueueEntry(name=name, paused=paused, counts=counts[name], oldest_ready_seconds=oldest, worker_slots=slots)
-        for name, paused, slots, oldest in execute(cursor, read_queues())
+        for name, paused, slots, oldest in page
     ]
+    return QueueList(queues=entries, total_count=total, next_cursor=page[-1][0] if more else None)

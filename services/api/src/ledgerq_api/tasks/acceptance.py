@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import psycopg2
 
 from ledgerq_api import metrics
+from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.ledger import Deadline, no_answer
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Database, execute, type_cursor
@@ -21,14 +22,25 @@ from ledgerq_shared.errors import (
     DuplicateTask,
     IdempotencyKeyReused,
     InvalidRequest,
+    LedgerQError,
     LedgerUnavailable,
     OutcomeUnknown,
+    ScopeMissing,
     Unavailable,
 )
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.sqlstates import fault_of
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, find_keys, keep_answer, redirect_keys, reserve_keys
+from ledgerq_shared.statements.submit import (
+    KeyedSubmit,
+    KnownKey,
+    NewTask,
+    find_keys,
+    keep_answer,
+    keep_beside,
+    redirect_keys,
+    reserve_keys,
+)
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import Existing, submit
 from ledgerq_shared.waking import Waker
@@ -96,6 +108,7 @@ class Acceptance:
             OutcomeUnknown: it may have been.
             IdempotencyKeyReused: the key belongs to another body.
             DuplicateTask: the unique key is taken.
+            ScopeMissing: it is taken by another actor's task, which would have to end.
         """
         return self._deadline.watch(self._batcher.submit(submission), submission)
 
@@ -142,25 +155,25 @@ class Acceptance:
             return no_answer(self._timeout)
 
     def _flush(self, submissions: list[Submission]) -> list[Outcome | BaseException]:
-        outcomes: list[Outcome | BaseException] = []
+        outcomes: dict[UUID, Outcome | BaseException] = {}
         for chunk in _chunks(submissions):
             try:
-                outcomes += self._write(chunk)
+                outcomes |= self._write(chunk)
             except Unavailable as error:
                 # Only this chunk's: those before it are committed.
-                outcomes += [error] * len(chunk)
+                outcomes |= _same(error, chunk)
             except psycopg2.Error as error:
                 if fault_of(error) is not Fault.REFUSE:
-                    outcomes += [error] * len(chunk)  # it concerns all: there is nobody to find
+                    outcomes |= _same(error, chunk)  # it concerns all: there is nobody to find
                 elif len(submissions) > 1:
                     raise  # the batcher finds out whose fault it is; what is committed is not written again
                 else:
-                    outcomes.append(_refused(error))
-        return outcomes
+                    outcomes |= _same(_refused(error), chunk)
+        return [outcomes[submission.task.id] for submission in submissions]
 
-    def _write(self, submissions: Sequence[Submission]) -> list[Outcome | BaseException]:
-        """Commit; one outcome per submission. What was sent into an interrupted commit is sent again, under
-        the same ids, until the answer is known.
+    def _write(self, submissions: Sequence[Submission]) -> dict[UUID, Outcome | BaseException]:
+        """Commit; one outcome per submission, by its task's id. What was sent into an interrupted commit is sent
+        again, under the same ids, until the answer is known.
         """
         with self._lock:
             # Of a flush that failed, a part may be committed before its rest comes here again.
@@ -172,7 +185,7 @@ class Acceptance:
         if wanted:
             with metrics.flush("submit", len(wanted)):
                 outcomes = self._committed(lambda is_first: self._commit(wanted, are_new=are_new and is_first))
-        return [outcomes.get(submission.task.id, _ABANDONED) for submission in submissions]
+        return {item.task.id: outcomes.get(item.task.id, _ABANDONED) for item in submissions}
 
     def _committed(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
         """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger."""
@@ -184,11 +197,11 @@ class Acceptance:
         self, submissions: Sequence[Submission], *, are_new: bool
     ) -> tuple[dict[UUID, Outcome | BaseException], Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
-            outcomes = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
+            outcomes, names = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
             tasks = [item.task for item in submissions if item.task.id not in outcomes]
             submitted = submit(cursor, tasks, are_new=are_new)
             if submitted.others:
-                _redirect(cursor, submissions, submitted.others)
+                _redirect(cursor, submissions, submitted.others, names)
         final: dict[UUID, Outcome | BaseException] = {item.task.id: item.task.id for item in submissions}
         final.update(submitted.others)
         # A repeated Idempotency-Key gets what the first submission has got, perhaps in this very flush.
@@ -207,30 +220,33 @@ class Acceptance:
         are_new: bool,
     ) -> tuple[str, Counter[str]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
-            if key is not None and (taken := _reserve(cursor, [key])):
-                [(_, sha, _, earlier)] = taken
-                if bytes(sha) != key.body_sha256 or earlier is None:
+            name, known = _reserve(cursor, [key])[key.apart] if key is not None else ("", None)
+            if key is not None and known is not None:
+                if bytes(known.body_sha256) != key.body_sha256 or known.answer is None:
                     raise IdempotencyKeyReused
-                return earlier, Counter()
+                return known.answer, Counter()
             submitted = submit(cursor, tasks, are_new=are_new)
             outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []
             for index, task in enumerate(tasks if submitted.others else ()):
                 other = submitted.others.get(task.id, task.id)
-                if isinstance(other, DuplicateTask):
+                if isinstance(other, DuplicateTask | ScopeMissing):
                     raise _placed(other, index)
                 outcomes.append(other)
             text = answer(outcomes)
             if key is not None:
-                execute(cursor, keep_answer(key.key, text))
+                execute(cursor, keep_answer(name, text))
         return text, +submitted.ready
 
 
 def _redirect(
-    cursor: type_cursor, submissions: Sequence[Submission], others: Mapping[UUID, Existing | DuplicateTask]
+    cursor: type_cursor,
+    submissions: Sequence[Submission],
+    others: Mapping[UUID, Existing | DuplicateTask | ScopeMissing],
+    names: Mapping[str, str],
 ) -> None:
     """Let the Idempotency-Keys of submissions that made no task stand for what they got instead."""
     moved = {
-        item.key.key: (other.id, other.state.value) if isinstance(other, Existing) else None
+        names[item.key.apart]: (other.id, other.state.value) if isinstance(other, Existing) else None
         for item in submissions
         if item.key is not None and (other := others.get(item.task.id)) is not None
     }
@@ -238,10 +254,10 @@ def _redirect(
         execute(cursor, redirect_keys(moved))
 
 
-def _placed(error: DuplicateTask, index: int) -> DuplicateTask:
+def _placed(error: DuplicateTask | ScopeMissing, index: int) -> LedgerQError:
     """The error of one task of a batch, with its place."""
     pointer = f"#/tasks/{index}/unique_key"
-    return DuplicateTask(
+    return type(error)(
         f"tasks/{index}: {error.detail}", **error.extra, errors=[{"detail": error.detail, "pointer": pointer}]
     )
 
@@ -254,45 +270,92 @@ def _refused(error: psycopg2.Error) -> InvalidRequest:
 _ABANDONED = LedgerUnavailable()
 
 
-def _reserve(cursor: type_cursor, keys: Sequence[KeyedSubmit]) -> list[tuple[Any, ...]]:
-    """Take Idempotency-Keys; returns what is known of those that are somebody's, as :func:`find_keys` does."""
-    taken: list[tuple[Any, ...]] = []
+def _same(error: BaseException, submissions: Sequence[Submission]) -> dict[UUID, Outcome | BaseException]:
+    return {submission.task.id: error for submission in submissions}
+
+
+def _reserve(cursor: type_cursor, keys: Sequence[KeyedSubmit]) -> dict[str, tuple[str, KnownKey | None]]:
+    """Take Idempotency-Keys: by :attr:`KeyedSubmit.apart`, the name under which each lies now; and, of those that were
+    used before by the same owner, what is known of them.
+    """
+    found: dict[str, tuple[str, KnownKey | None]] = {}
+    apart: list[KeyedSubmit] = []
     for _ in range(_LOOKS):
-        won = {name for (name,) in execute(cursor, reserve_keys(keys))}
-        lost = [key for key in keys if key.key not in won]
-        rows = execute(cursor, find_keys([key.key for key in lost])) if lost else []
-        taken += rows
-        known = {row[0] for row in rows}
+        won = {(name, owner) for name, owner in execute(cursor, reserve_keys(keys))} if keys else set()
+        beside = {name for name, _ in execute(cursor, reserve_keys(apart, apart=True))} if apart else set()
+        found |= {key.apart: (key.key, None) for key in keys if (key.key, key.owner) in won}
+        found |= {name: (name, None) for name in beside}
+        lost = [key for key in (*keys, *apart) if key.apart not in found]
+        if not lost:
+            return found
+        rows = {row.key: row for row in map(KnownKey._make, execute(cursor, find_keys(lost)))}
+        strangers: list[KeyedSubmit] = []
+        for key in lost:
+            row = rows.get(key.apart) or rows.get(key.key)
+            if row is not None and _is_of(row, key):
+                found[key.apart] = (row.key, row)
+            elif row is not None:
+                strangers.append(key)
         # One that was somebody's a moment ago and is nobody's now was forgotten in between: it may be taken.
-        keys = [key for key in lost if key.key not in known]
-        if not keys:
-            return taken
+        names = [key.key for key in strangers]
+        kept = {name for (name,) in execute(cursor, keep_beside(names))} if names else set()
+        apart = [key for key in strangers if key.key in kept]
+        keys = [key for key in lost if key.apart not in found and key.key not in kept]
+        if not keys and not apart:
+            return found
     raise LedgerUnavailable("The Idempotency-Key comes and goes too fast just now; try again.", is_busy=True)
 
 
-def _claim_keys(cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> dict[UUID, Outcome | BaseException]:
-    """Outcomes of the submissions whose Idempotency-Key is somebody else's: its task, or a refusal."""
+def _is_of(row: KnownKey, key: KeyedSubmit) -> bool:
+    """Whether a row that has the key's name is its owner's. What was submitted while nobody needed a key is of whoever
+    repeats it.
+    """
+    if row.key == key.apart or row.owner == key.owner:
+        return True
+    return row.owner in {None, ANYBODY} and bytes(row.body_sha256) == key.body_sha256
+
+
+def _claim_keys(
+    cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]
+) -> tuple[dict[UUID, Outcome | BaseException], dict[str, str]]:
+    """Outcomes of the submissions whose Idempotency-Key was used before: its task, or a refusal; and the names under
+    which the keys lie, by :attr:`KeyedSubmit.apart`.
+    """
     if not keyed:
-        return {}
+        return {}, {}
     owners: dict[str, KeyedSubmit] = {}
     for _, key in keyed:
-        owners.setdefault(key.key, key)
+        owners.setdefault(key.apart, key)
     found: dict[str, Existing] = {}
-    for name, sha, owner_id, state in _reserve(cursor, list(owners.values())):
-        owners[name] = KeyedSubmit(name, bytes(sha), UUID(str(owner_id)))
-        if state in set(State):  # else a batch's answer, whose body is another
-            found[name] = Existing(owners[name].task_id, State(state))
+    names: dict[str, str] = {}
+    for own, (name, known) in _reserve(cursor, list(owners.values())).items():
+        names[own] = name
+        if known is not None:
+            owners[own] = KeyedSubmit(name, bytes(known.body_sha256), UUID(str(known.task_id)))
+            if known.answer in set(State):  # else a batch's answer, whose body is another
+                found[own] = Existing(owners[own].task_id, State(known.answer))
     outcomes: dict[UUID, Outcome | BaseException] = {}
     for task_id, key in keyed:
-        owner = owners[key.key]
+        owner = owners[key.apart]
         if owner.body_sha256 != key.body_sha256:
             outcomes[task_id] = IdempotencyKeyReused()
         elif owner.task_id != task_id:
-            outcomes[task_id] = found.get(key.key, owner.task_id)
-    return outcomes
+            outcomes[task_id] = found.get(key.apart, owner.task_id)
+    return outcomes, names
 
 
 def _chunks(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
+    """What is written in one transaction each: not too much, and of one actor where tasks may end only their actor's own."""
+    groups: dict[str, list[Submission]] = {"": list(submissions)}
+    if any(item.task.options is not None and item.task.options.ends_own for item in submissions):
+        groups = {}
+        for item in submissions:
+            groups.setdefault(item.task.actor, []).append(item)
+    for group in groups.values():
+        yield from _pieces(group)
+
+
+def _pieces(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
     start, size = 0, 0
     for index, submission in enumerate(submissions):
         size += len(submission.task.parameters)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue import Catalogue, TaskType
 from ledgerq_api.errors import MalformedJson
+from ledgerq_api.integers import is_about_floats
 from ledgerq_api.problems import from_msgspec
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters, InvalidRequest
@@ -40,7 +43,7 @@ Body = TypeVar("Body")
 def draft(
     body: SubmitBody,
     catalogue: Catalogue,
-    actor: str,
+    caller: Caller,
     place: str = "#",
     *,
     task_id: UUID | None = None,
@@ -49,7 +52,7 @@ def draft(
     """A new task.
 
     Args:
-        actor: who submits it, for the event log.
+        caller: who submits it.
         place: JSON pointer of the body within the request, for error messages.
         task_id: its id, made just now; null: one is made.
         trace: which request it comes with.
@@ -64,14 +67,17 @@ def draft(
         task_type.queue if body.queue is None else _queue(body.queue, place),
         _parameters(body, task_type, f"{place}/task_parameters"),
         task_type.priority if body.priority is None else body.priority,
-        actor,
-        _options(body, place),
+        caller.actor,
+        _options(body, place, caller),
         trace,
     )
 
 
-def decoded(body: bytes, decode: Callable[[bytes], Body]) -> Body:
+def decoded(body: bytes, decode: Callable[[bytes], Body], again: Callable[[bytes], Body] | None = None) -> Body:
     """The body as ``decode`` reads it.
+
+    Args:
+        again: reads a body whose integers are written as floats.
 
     Raises:
         InvalidRequest, MalformedJson
@@ -79,6 +85,9 @@ def decoded(body: bytes, decode: Callable[[bytes], Body]) -> Body:
     try:
         return decode(body)
     except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
+        if again is not None and is_about_floats(error):
+            with suppress(ValueError):  # it has a fraction, or something else is wrong, too
+                return again(body)
         raise decode_problem(error, body) from None
 
 
@@ -165,7 +174,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
     return True
 
 
-def _options(body: SubmitBody, place: str) -> NewTaskOptions | None:
+def _options(body: SubmitBody, place: str, caller: Caller) -> NewTaskOptions | None:
     """What most submits leave out; None if this one did."""
     if body.is_plain:
         return None
@@ -192,6 +201,8 @@ def _options(body: SubmitBody, place: str) -> NewTaskOptions | None:
         unique_key=body.unique_key,
         unique_policy=body.unique_policy,
         unique_ttl=body.unique_ttl,
+        sees_own=True if body.unique_key is not None and not caller.sees_all else None,
+        ends_own=True if body.unique_policy == "replace" and not caller.ends_all else None,
     )
 
 

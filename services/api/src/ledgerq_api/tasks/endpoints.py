@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from ledgerq_api.auth.gate import actor_of, check_again
+from ledgerq_api.auth.gate import actor_of, caller_of, check_again
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
@@ -20,7 +20,7 @@ from ledgerq_api.tasks import examples
 from ledgerq_api.tasks.drafts import decoded
 from ledgerq_api.tasks.listing import ListQuery
 from ledgerq_api.tasks.long_poll import wait_of
-from ledgerq_api.tasks.schemas import decode_batch, decode_submit
+from ledgerq_api.tasks.schemas import decode_batch, decode_batch_again, decode_submit, decode_submit_again
 from ledgerq_api.tasks.service import TaskService, matches, tag_of
 from ledgerq_shared.submitting import Existing
 
@@ -56,9 +56,9 @@ class _LeanCalls:
 
     async def submit(self, scope: Scope, receive: Receive, send: Send) -> None:
         encoded = await read_json_body(scope, receive, limit=MAX_SUBMIT_BODY)
-        body = decoded(encoded, decode_submit)
+        body = decoded(encoded, decode_submit, decode_submit_again)
         key = text_of(scope, b"idempotency-key")
-        outcome = await self._service.submit(body, actor=actor_of(scope), key=key, encoded=encoded)
+        outcome = await self._service.submit(body, caller=caller_of(scope), key=key, encoded=encoded)
         text = str(outcome if isinstance(outcome, UUID) else outcome.id).encode()
         location = prefix_of(scope).encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
@@ -68,8 +68,8 @@ class _LeanCalls:
     async def submit_batch(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = text_of(scope, b"idempotency-key")
         encoded = await read_json_body(scope, receive, limit=MAX_BATCH_BODY)
-        body = decoded(encoded, decode_batch)
-        accepted = await self._service.submit_all(body.tasks, actor=actor_of(scope), key=key, encoded=encoded)
+        body = decoded(encoded, decode_batch, decode_batch_again)
+        accepted = await self._service.submit_all(body.tasks, caller=caller_of(scope), key=key, encoded=encoded)
         await answer(send, 202, accepted, [JSON])
 
     async def status(self, scope: Scope, receive: Receive, send: Send) -> None:

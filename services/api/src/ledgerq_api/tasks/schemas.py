@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from ledgerq_api import integers
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
 
@@ -352,3 +353,18 @@ WIRE_TYPES: list[Any] = [
 
 decode_submit = msgspec.json.Decoder(SubmitBody).decode
 decode_batch = msgspec.json.Decoder(BatchBody).decode
+
+#: For bodies whose integers are written as floats.
+decode_submit_again = integers.decoder_of(SubmitBody)
+
+
+_Items: Any = Annotated[list[integers.lenient(SubmitBody)], Meta(min_length=1, max_length=10_000)]  # type: ignore[misc]
+_decode_lenient_batch = msgspec.json.Decoder(
+    msgspec.defstruct("BatchBody", [("tasks", _Items)], forbid_unknown_fields=True, frozen=True)
+).decode
+
+
+def decode_batch_again(body: bytes) -> BatchBody:
+    """As :data:`decode_submit_again`."""
+    found: Any = _decode_lenient_batch(body)
+    return BatchBody([integers.exact(SubmitBody, each) for each in found.tasks])

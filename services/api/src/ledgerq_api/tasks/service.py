@@ -11,11 +11,13 @@ from uuid import UUID
 
 from msgspec import Raw
 
+from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.lean import encode
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.origin import origin
+from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.tasks import schemas
 from ledgerq_api.tasks.acceptance import Acceptance, Outcome, Submission
 from ledgerq_api.tasks.attempts import attempts_of
@@ -38,45 +40,57 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 class TaskService:
     """Submits, follows and lists tasks."""
 
-    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, reader: TaskReader) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        catalogue: CatalogueSource,
+        acceptance: Acceptance,
+        reader: TaskReader,
+        queues: QueueNames,
+    ) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
         self._acceptance = acceptance
         self._reader = reader
+        self._queues = queues
         self._long_poll = LongPoll()
 
     async def submit(
-        self, body: schemas.SubmitBody, *, actor: str, key: str | None = None, encoded: bytes = b""
+        self, body: schemas.SubmitBody, *, caller: Caller, key: str | None = None, encoded: bytes = b""
     ) -> Outcome:
         """Accept a task; returns its id once it is committed, or the task that holds its unique key.
 
         Args:
-            actor: who submits, for the event log.
+            caller: who submits.
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
         """
         catalogue = self._catalogue.known() or await self._catalogue.latest()
         try:
-            task = draft(body, catalogue, actor, trace=origin().text())
+            task = draft(body, catalogue, caller, trace=origin().text())
         except (UnknownTaskType, NoTaskTypes):
-            task = draft(body, await self._catalogue.latest(), actor, trace=origin().text())
-        keyed = None if key is None else KeyedSubmit(checked_key(key), hashlib.sha256(encoded).digest(), task.id)
+            task = draft(body, await self._catalogue.latest(), caller, trace=origin().text())
+        keyed = None if key is None else keyed_submit(key, encoded, task)
+        if task.queue not in self._queues.known:
+            await self._queues.admit_tasks([task])
         return await self._acceptance.accept(Submission(task, keyed))
 
     async def submit_all(
-        self, bodies: Sequence[schemas.SubmitBody], *, actor: str, key: str | None = None, encoded: bytes = b""
+        self, bodies: Sequence[schemas.SubmitBody], *, caller: Caller, key: str | None = None, encoded: bytes = b""
     ) -> bytes:
         """Accept all tasks or none; the answer, as JSON (a ``BatchAccepted``).
 
         Args:
-            actor: who submits, for the event log.
+            caller: who submits.
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
         """
-        name = None if key is None else checked_key(key)
+        if key is not None:
+            checked_key(key)
         catalogue = await self._catalogue.current()
         if any(body.task_type not in catalogue.types for body in bodies):
             catalogue = await self._catalogue.latest()
-        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, actor, origin().text())
-        keyed = None if name is None else KeyedSubmit(name, hashlib.sha256(encoded).digest(), tasks[0].id)
+        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, caller, origin().text())
+        keyed = None if key is None else keyed_submit(key, encoded, tasks[0])
+        await self._queues.admit_tasks(tasks)
         return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
     async def status(self, task_id: str) -> StatusRow:
@@ -201,12 +215,21 @@ def _batch_answer(outcomes: Sequence[Outcome]) -> str:
 
 
 def _draft_all(
-    bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, actor: str, trace: str | None
+    bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, caller: Caller, trace: str | None
 ) -> list[NewTask]:
     return [
-        draft(body, catalogue, actor, f"#/tasks/{index}", task_id=task_id, trace=trace)
+        draft(body, catalogue, caller, f"#/tasks/{index}", task_id=task_id, trace=trace)
         for index, (body, task_id) in enumerate(zip(bodies, new_task_ids(len(bodies)), strict=True))
     ]
+
+
+def keyed_submit(key: str, request: bytes, task: NewTask) -> KeyedSubmit:
+    """The Idempotency-Key of a ``request`` that is to make ``task``. Nobody meets those of others.
+
+    Raises:
+        InvalidRequest
+    """
+    return KeyedSubmit(checked_key(key), hashlib.sha256(request).digest(), task.id, task.actor)
 
 
 def checked_key(key: str) -> str:

@@ -22,7 +22,7 @@ from celery import Celery, signals
 from ledgerq_shared.batching import Batcher, run_flush
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.database import Database
-from ledgerq_shared.errors import DuplicateTask
+from ledgerq_shared.errors import DuplicateTask, LedgerQError
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.sqlstates import is_missing_right
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
@@ -107,7 +107,7 @@ class Submitter:
         return [_refusal(others.get(task.id)) for task in tasks]
 
 
-def _refusal(other: Existing | DuplicateTask | None) -> DuplicateTask | None:
+def _refusal(other: Existing | LedgerQError | None) -> LedgerQError | None:
     if isinstance(other, Existing):
         return DuplicateTask(task_id=str(other.id), task_status=other.state)
     return other

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ledgerq_api.errors import HostNotAllowed, OriginNotAllowed
+from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Longer ones are no names, and a cache must not keep them.
@@ -23,9 +23,13 @@ class Hosts:
 
     Args:
         allowed: beside loopback names and addresses; ``.example.org`` means every name below it, ``*`` any name.
+        needless: what nobody needs here, for the message.
+        remedy: what would make all names welcome, for the message.
     """
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(self, allowed: Iterable[str], *, needless: str = "API key", remedy: str = "make an API key") -> None:
+        self._needless = needless
+        self._remedy = remedy
         names = {name.strip().lower() for name in allowed if name.strip()}
         self._is_any = "*" in names
         self._names = frozenset(names)
@@ -41,8 +45,8 @@ class Hosts:
         host = _header(headers, b"host")
         if host is not None and not self._is_known(host):
             raise HostNotAllowed(
-                f"No API key is needed here, so the host must be a loopback name or an address, not "
-                f"'{host[:100].decode('latin-1')}': add it to LEDGERQ_ALLOWED_HOSTS, or make an API key."
+                f"No {self._needless} is needed here, so the host must be a loopback name or an address, not "
+                f"'{host[:100].decode('latin-1')}': add it to LEDGERQ_ALLOWED_HOSTS, or {self._remedy}."
             )
 
     def check_origin(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:

@@ -1,0 +1,83 @@
+"""New queues: a name is all it takes to make one, and each costs something for good, so nobody names any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ledgerq_api.auth.callers import ANYBODY
+from ledgerq_api.errors import TooManyQueues
+from ledgerq_api.ledger import Ledger
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.statements.queues import name_queues
+from ledgerq_shared.statements.submit import NewTask
+
+#: Names that are remembered to exist; when there are more, they are looked up anew.
+_MOST_KNOWN = 20_000
+
+
+class QueueNames:
+    """Lets queues be named that exist, and a bounded number of new ones.
+
+    Args:
+        most: new ones that each key may name, by whatever it calls; 0: any number.
+    """
+
+    def __init__(self, ledger: Ledger, *, most: int) -> None:
+        self._ledger = ledger
+        self._most = most or None
+        #: Queues that exist: whoever submits to one of them needs nothing of this class.
+        self.known: set[str] = set()
+
+    async def admit_tasks(self, tasks: Sequence[NewTask]) -> None:
+        """Let these tasks, all of one actor, go to their queues.
+
+        Raises:
+            TooManyQueues: it names the first task whose queue may be new.
+        """
+        strange = dict.fromkeys(task.queue for task in tasks if task.queue not in self.known)
+        if strange and (refused := await self._name(list(strange), tasks[0].actor)):
+            index = next(index for index, task in enumerate(tasks) if task.queue in refused.names)
+            raise refused.error(pointer="#/queue" if len(tasks) == 1 else f"#/tasks/{index}/queue")
+
+    async def admit(self, name: str, *, actor: str) -> None:
+        """Let the queue exist that a path names.
+
+        Raises:
+            TooManyQueues
+        """
+        if refused := await self._name([name], actor):
+            raise refused.error(parameter="name")
+
+    async def _name(self, names: Sequence[str], actor: str) -> _Refused | None:
+        def work(cursor: type_cursor) -> tuple[list[str], int]:
+            [(new, named)] = execute(cursor, name_queues(names, made_by=actor, most=self._most))
+            return new, named
+
+        new, named = await self._ledger.run(work, writes=True)
+        if self._most is not None and new and named + len(new) > self._most:
+            return _Refused(frozenset(new), named, self._most, actor)
+        if len(self.known) + len(names) > _MOST_KNOWN:
+            self.known.clear()
+        self.known.update(names)
+        return None
+
+
+class _Refused(NamedTuple):
+    """Names that are new, and too many."""
+
+    names: frozenset[str]
+    #: How many there are of the same actor.
+    named: int
+    most: int
+    actor: str
+
+    def error(self, **where: str) -> TooManyQueues:
+        """What to tell them."""
+        who = "callers without a key" if self.actor == ANYBODY else f"the key {self.actor.removeprefix('key:')}"
+        would = "a new queue" if len(self.names) == 1 else f"{len(self.names):,} new queues"
+        reason = (
+            f"this would make {would}, and {who} may name {self.most:,} in all (LEDGERQ_QUEUES_PER_KEY), of which "
+            f"{self.named:,} are there; use queues that exist (GET /queues)"
+        )
+        return TooManyQueues(f"queue: {reason}.", errors=[{"detail": reason, **where}])
