@@ -124,7 +124,7 @@ def _assert_order(sorted_database: str, take: Callable[..., None], keys: tuple[s
                 def run() -> None:
                     with pool.transaction() as taking:
                         take(taking, keys)
-                        taking.execute("ROLLBACK")
+                        taking.execute("ROLLBACK; BEGIN")
 
                 running = threads.submit(run)
                 waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'one' AND wait_event_type = 'Lock'"

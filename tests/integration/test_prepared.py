@@ -106,7 +106,7 @@ def test_a_named_statement_answers_the_same_prepared_as_planned_each_time(keepin
             planned = execute(cursor, statement._replace(name=None))
             cursor.execute("ROLLBACK; BEGIN")
             assert without_clock(execute(cursor, statement)) == without_clock(planned)
-            cursor.execute("ROLLBACK")
+            cursor.execute("ROLLBACK; BEGIN")
     assert kept(keeping) == {statement.name}
 
 
@@ -119,7 +119,7 @@ def test_a_plan_made_while_all_tables_are_empty_is_one_for_millions_of_rows(keep
         assert connection.kept
         cursor.execute(f"EXPLAIN {connection.kept[str(statement.name)]}", statement.params)
         plan = "\n".join(row[0] for row in cursor.fetchall())
-        cursor.execute("ROLLBACK")
+        cursor.execute("ROLLBACK; BEGIN")
     # (The queues and workers that exist are few; all of these tables grow with the tasks.)
     for table in ("task", "ready", "held", "claim", "task_event", "idempotency"):
         assert f"Seq Scan on {table}" not in plan, plan
@@ -139,7 +139,7 @@ def test_a_rollback_takes_no_statement_away(keeping: Database):
     statement = has_ready("default")
     with keeping.transaction() as cursor:
         execute(cursor, statement)
-        cursor.execute("ROLLBACK")
+        cursor.execute("ROLLBACK; BEGIN")
     with keeping.transaction() as cursor:
         assert execute(cursor, statement) == [(False,)]
     assert kept(keeping) == {"has_ready"}
@@ -191,7 +191,7 @@ def test_behind_pgbouncer_nothing_is_kept_and_nothing_left_in_its_sessions(works
                 for statement in named():
                     with made.transaction() as cursor:
                         execute(cursor, statement)
-                        cursor.execute("ROLLBACK")
+                        cursor.execute("ROLLBACK; BEGIN")
             assert kept(made) == set()
         assert bouncer.left_in_sessions()[1] == []
     finally:

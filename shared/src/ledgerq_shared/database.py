@@ -9,7 +9,9 @@ says what it needs, in the round trip of its first statement.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +37,12 @@ _UNANSWERED_AFTER = 15.0
 _STANDS_STILL_FOR = 5_000
 #: Nobody waits longer for a lock, in seconds, and keeps others waiting for those that it has; then it tries again.
 _LOCK_TIMEOUT = 3.0
+#: A COMMIT waits for synchronous standbys only if its transaction has written. So whoever finds that an earlier one, of
+#: which nothing is known, has done all, writes this: a record in the log that is in no table, and that nobody reads.
+_CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
+#: For so many seconds after the first COMMIT that was confirmed again, others are, too: of a COMMIT whose connection was
+#: lost, the server may be about to write the record only now.
+_CONFIRM_FOR = 30.0
 
 
 class Database:
@@ -49,6 +57,8 @@ class Database:
         lock_timeout: seconds that a statement waits for a lock, whatever the operator has set; then PostgreSQL
             refuses it, as one that may be tried again.
         unanswered_after: sent data that the server's host does not acknowledge for so many seconds means a lost connection.
+        commit_patience: seconds that a COMMIT may wait for standbys before the wait is given up, as an unknown outcome;
+            null: for ever.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
     """
@@ -64,6 +74,7 @@ class Database:
         lock_timeout: float = _LOCK_TIMEOUT,
         keeps_statements: bool = False,
         unanswered_after: float = _UNANSWERED_AFTER,
+        commit_patience: float | None = None,
     ) -> None:
         self._url = url
         self._application_name = application_name
@@ -71,39 +82,55 @@ class Database:
         self._debug = debug
         self._keeps_statements = keeps_statements
         self._unanswered_after = unanswered_after
+        self._commit_patience = commit_patience
+        #: Until when, by the monotonic clock, each COMMIT is to be confirmed; 0: none was ever in doubt.
+        self._confirms_until = 0.0
+        self._doubts = 0
         limits = f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL statement_timeout = 0; "
+        limits += "SET LOCAL client_min_messages = warning; "
         stands_still = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_FOR}; "
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        self._begin = {True: f"{begin}, READ WRITE; {limits}{stands_still}", False: f"{begin}; {limits}{stands_still}"}
         # Several statements in one message are a transaction by themselves.
         alone = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED"
-        self._alone = {True: f"{alone}, READ WRITE; {limits}", False: f"{alone}; {limits}"}
+        #: By what a transaction is for (``writes``, ``lasts``).
+        self._begin: dict[tuple[bool, bool], str] = {}
+        self._alone: dict[tuple[bool, bool], str] = {}
+        for writes, mode in ((True, ", READ WRITE; "), (False, "; ")):
+            for lasts, waits in ((True, ""), (False, "SET LOCAL synchronous_commit = off; ")):
+                self._begin[writes, lasts] = f"{begin}{mode}{limits}{waits}{stands_still}"
+                self._alone[writes, lasts] = f"{alone}{mode}{limits}{waits}"
         self._free: list[Session] = []
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(size)
 
     @contextlib.contextmanager
-    def transaction(self, timeout: float = 30.0, *, writes: bool = True) -> Iterator[type_cursor]:
+    def transaction(self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True) -> Iterator[type_cursor]:
         """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
         with the first statement.
 
         Args:
             timeout: seconds to wait for a free connection.
             writes: false: a server that only reads (a standby) will do.
+            lasts: false: what it writes is of use only while this server lives, so its COMMIT waits for no disk and no
+                standby.
 
         Raises:
             LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); nothing was recorded.
-            OutcomeUnknown: the connection was lost during COMMIT.
+            OutcomeUnknown: the connection was lost during COMMIT, or PostgreSQL has committed and not waited for its
+                standbys.
         """
         with self._pooled(timeout) as connection:
-            yield from self._in_transaction(connection, self._begin[writes])
+            yield from self._in_transaction(connection, writes, lasts)
 
-    def fetch(self, statement: Statement, timeout: float = 30.0, *, writes: bool = False) -> list[tuple[Any, ...]]:
+    def fetch(
+        self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
+    ) -> list[tuple[Any, ...]]:
         """The rows of one statement that does no harm when it is run twice: a transaction by itself, in one round trip.
 
         Args:
             timeout: seconds to wait for a free connection.
             writes: whether it does.
+            lasts: as in :meth:`transaction`.
 
         Raises:
             LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); what the statement writes may or
@@ -111,14 +138,21 @@ class Database:
         """
         with self._pooled(timeout) as connection:
             cursor = connection.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
-            cursor.first = self._alone[writes]
+            doubts = self._doubts_to_settle() if writes and lasts else 0
+            cursor.first = self._alone[writes, lasts] + (_CONFIRM if doubts else "")
+            _forget_notices(connection)
             try:
-                return execute(cursor, statement)
+                with self._limited(connection, writes):
+                    rows = execute(cursor, statement)
             except psycopg2.Error as error:
                 _close_if_lost(connection)
                 if unavailable := self._unavailable(connection, error):
                     raise unavailable from error
                 raise
+            if writes and connection.notices:
+                raise LedgerUnavailable(self._not_waited(connection), is_busy=True)
+            self._settle(doubts)
+            return rows
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -140,10 +174,10 @@ class Database:
         finally:
             self._slots.release()
 
-    def _in_transaction(self, connection: Session, begin: str) -> Iterator[type_cursor]:
+    def _in_transaction(self, connection: Session, writes: bool, lasts: bool) -> Iterator[type_cursor]:
         try:
             cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
-            cursor.first = begin
+            cursor.first = self._begin[writes, lasts]
             yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)
@@ -155,14 +189,56 @@ class Database:
             raise
         if cursor.first:
             return  # nothing was executed
+        doubts = self._doubts_to_settle() if writes and lasts else 0
+        _forget_notices(connection)
         try:
-            cursor.execute("COMMIT")
+            with self._limited(connection, writes):
+                cursor.execute(f"{_CONFIRM} COMMIT" if doubts else "COMMIT")
         except psycopg2.Error as error:
             _roll_back(connection)
             unavailable = self._unavailable(connection, error)
             if unavailable and not is_rolled_back(error):
+                self._doubt()
                 raise OutcomeUnknown from error
             raise unavailable or error from error
+        if connection.notices:
+            raise OutcomeUnknown(self._not_waited(connection))
+        self._settle(doubts)
+
+    def _doubt(self) -> None:
+        """Nobody knows what became of a COMMIT: from now on each is confirmed, for one of them may be its repetition."""
+        self._doubts += 1
+        self._confirms_until = math.inf
+
+    def _doubts_to_settle(self) -> int:
+        """How many doubts a COMMIT would settle; 0: there are none."""
+        return self._doubts if self._confirms_until and time.monotonic() < self._confirms_until else 0
+
+    def _settle(self, doubts: int) -> None:
+        """A COMMIT was confirmed, which began when there were so many doubts."""
+        if doubts and doubts == self._doubts and self._confirms_until == math.inf:
+            self._confirms_until = time.monotonic() + _CONFIRM_FOR
+
+    def _not_waited(self, connection: Session) -> str:
+        """A COMMIT came with a warning: it is done, and nobody waited until a standby has it."""
+        warning = str(connection.notices[0]).strip().splitlines()[0]
+        _forget_notices(connection)
+        self._doubt()
+        log.warning("database.commit_in_doubt", warning=warning)
+        return f"PostgreSQL has committed, and perhaps no standby has it: {warning}"
+
+    @contextlib.contextmanager
+    def _limited(self, connection: Session, writes: bool) -> Iterator[None]:
+        """Give up a wait for standbys after a while, where that was asked for."""
+        if self._commit_patience is None or not writes:
+            yield
+            return
+        timer = threading.Timer(self._commit_patience, _cancel, [connection])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _unavailable(self, connection: Session, error: psycopg2.Error) -> LedgerUnavailable | None:
         """What to raise where the same work may just be done again; else null. Closes a connection whose state stays."""
@@ -221,6 +297,13 @@ def execute(cursor: type_cursor, statement: Statement) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description is not None else []
 
 
+def confirm(cursor: type_cursor) -> None:
+    """Let this transaction's COMMIT wait for synchronous standbys even if it writes nothing: the answer that follows it
+    vouches for what others have written, and nobody knows whether they have waited.
+    """
+    cursor.execute(_CONFIRM)
+
+
 def is_rolled_back(error: psycopg2.Error) -> bool:
     """Whether ``error``, the answer to a COMMIT, says that nothing was committed; else nobody knows."""
     return str(error.pgcode or "").startswith("40") and error.pgcode != "40003"
@@ -231,6 +314,16 @@ def _reason(error: psycopg2.Error) -> str:
     if error.pgcode is None:
         return f"PostgreSQL cannot be reached: {what}"
     return f"PostgreSQL does not take this now: {what} (SQLSTATE {error.pgcode})"
+
+
+def _forget_notices(connection: psycopg2.extensions.connection) -> None:
+    if connection.notices:
+        connection.notices.clear()
+
+
+def _cancel(connection: psycopg2.extensions.connection) -> None:
+    with contextlib.suppress(psycopg2.Error):
+        connection.cancel()
 
 
 def _roll_back(connection: Session) -> None:

@@ -158,7 +158,7 @@ class LedgerUnavailable(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection was lost while PostgreSQL was committing: the task may or may not have been accepted."""
+    """Nobody knows whether PostgreSQL has committed, or whether that will last: the task may or may not be accepted."""
 
     code = "outcome_unknown"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import confirm, execute, type_cursor
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.statements.unique import (
@@ -72,6 +72,8 @@ def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = Fal
     bound = [task for task in tasks if task.id in submitted.others and _is_bound(task)]
     if bound:
         _hide(cursor, bound, submitted, holders)
+    if submitted.others:
+        confirm(cursor)
     return submitted
 
 

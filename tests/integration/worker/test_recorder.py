@@ -23,9 +23,11 @@ from ledgerq_worker.node.tally import TallySheet
 from tests.support import databases, ledger_checks, refusals, wait
 from tests.support.lives import Worker
 from tests.support.proxy import CommitBreaker, Fate
+from tests.support.replicated import Replicated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 class _Departed:
@@ -311,6 +313,35 @@ def test_a_connection_lost_in_commit_records_once_and_refuses_nothing(
     assert databases.rows(database, "SELECT count(*) FROM task_event WHERE kind = 'log'") == [(1,)]
     assert databases.rows(database, "SELECT count(*) FROM claim") == [(0,)]
     ledger_checks.assert_all_ended(database, [*ids, *more])
+
+
+def test_a_commit_lost_in_a_failover_is_repeated_although_a_stranger_has_its_number_now(
+    workspace: Path, table: SlotTable
+):
+    with Replicated(workspace) as pair, Worker(pair.primary.url) as node, CommitBreaker(pair.primary.url) as way:
+        ids = _submit(pair.primary.url, 2)
+        slot = _Slot(way.url, node.id, table)
+        legs = slot.claim()
+        pair.all_have_it()
+
+        def fail_over() -> None:
+            way.turn_to(None)
+            pair.primary.kill()
+            url = pair.standbys[0].promote()
+            for _ in range(20):  # other clients are quicker
+                databases.execute(url, "INSERT INTO queue (name) VALUES (gen_random_uuid())")
+            way.turn_to(url)
+
+        for leg in legs:
+            _succeed(leg)
+        way.arm(Fate.UNSENT, fail_over)
+        slot.recorder.flush()
+        slot.database.close()
+        assert way.met.is_set()
+        assert {leg.task.id for leg in slot.departed.legs} == set(ids)
+        url = pair.standbys[0].url
+        assert databases.rows(url, "SELECT count(*) FROM claim") == [(0,)]
+        ledger_checks.assert_all_ended(url, ids)
 
 
 def test_a_refused_leg_learns_that_it_counts_no_more(database: str, node: Worker, table: SlotTable):

@@ -84,10 +84,12 @@ class Ledger:
             raise ServerBusy(f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again.") from None
 
     def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
-        """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known."""
+        """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known, and waits
+        for no standby.
+        """
 
         def once(_: bool) -> T:
-            with self.database.transaction(timeout=self.timeout, writes=writes) as cursor:
+            with self.database.transaction(timeout=self.timeout, writes=writes, lasts=False) as cursor:
                 return work(cursor)
 
         return until_known(once, seconds=_REPEAT_FOR)

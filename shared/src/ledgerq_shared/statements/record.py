@@ -313,7 +313,9 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 
 
 def record_log(items: Sequence[LogLine]) -> Statement:
-    """Add lines to the histories of running tasks, each task's in their order. Rows: ``(id,)`` of the accepted tasks."""
+    """Add lines to the histories of running tasks, each task's in their order. Rows: ``(id, seq)`` of the accepted tasks,
+    with the last line's place.
+    """
     return Statement(
         _LOG,
         {
@@ -338,14 +340,14 @@ WITH input AS (
   ) v ON v.id = t.id WHERE (t.state = 'STARTED') IS TRUE ORDER BY t.id FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET seq = t.seq + f.lines, noted_at = greatest(f.now - f.last_ago * interval '1 second', f.latest)
-  FROM found f WHERE t.id = f.id RETURNING t.id, t.seq - f.lines AS seq, f.now, f.latest
+  FROM found f WHERE t.id = f.id RETURNING t.id, t.seq AS last, t.seq - f.lines AS seq, f.now, f.latest
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
   SELECT d.id, d.seq + row_number() OVER (PARTITION BY d.id ORDER BY v.line),
          greatest(d.now - v.ago * interval '1 second', d.latest), 'log', v.attempt, 'worker:' || v.worker, v.data::json
   FROM done d JOIN valid v ON v.id = d.id
 )
-SELECT id FROM done
+SELECT id, last FROM done
 """
 
 

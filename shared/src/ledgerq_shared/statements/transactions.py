@@ -1,29 +1,123 @@
-"""What became of a transaction whose connection was lost in COMMIT. PostgreSQL knows, if it is asked by number."""
+"""What became of a flush whose COMMIT nobody knows of. PostgreSQL is asked for its effect: numbers of transactions, claims
+and processes are given out again after a failover, and would be a stranger's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import plain_array
+
+#: A transaction that stands still for so many milliseconds, with locks that its own client needs, has lost its client.
+_STANDS_STILL_FOR = 100
 
 
-def current_transaction() -> Statement:
-    """Row ``(number, pid)``: this transaction's number, null if it has written nothing so far, and its server process."""
-    return Statement("SELECT txid_current_if_assigned(), pg_backend_pid()", {})
+class Rows(NamedTuple):
+    """What a flush writes, and locks by that."""
+
+    #: Claims whose tasks it records.
+    claims: Collection[int]
+    #: Those tasks.
+    tasks: Collection[str]
+    #: Ready tasks that it claims.
+    taken: Collection[str]
+
+    def as_params(self) -> dict[str, str]:
+        """As arrays."""
+        return {name: plain_array(values) for name, values in self._asdict().items()}
 
 
-def transaction_status(number: int) -> Statement:
-    """Row ``(status,)``: ``committed``, ``aborted``, ``in progress``, or null for one that PostgreSQL has forgotten.
-
-    A number that PostgreSQL has not given out yet is an error (SQLSTATE 22023): it is another server now.
+def end_standstill(rows: Rows) -> Statement:
+    """End who stands still in the middle of a transaction that has locked one of ``rows``: its client is gone, which its
+    server process does not know yet.
     """
-    return Statement("SELECT txid_status(%(number)s)", {"number": number})
-
-
-def end_idle_transaction(pid: int) -> Statement:
-    """End a transaction of ours whose client is gone, which its server process does not know yet. Row ``(True,)``."""
     return Statement(
         """
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE pid = %(pid)s AND usename = current_user AND state LIKE 'idle in transaction%%' AND backend_xid IS NOT NULL
+        WHERE usename = current_user AND state LIKE 'idle in transaction%%'
+          AND state_change < clock_timestamp() - %(for)s * interval '1 millisecond' AND backend_xid IN (
+            SELECT xmax FROM claim WHERE no = ANY (%(claims)s::bigint[])
+            UNION ALL SELECT xmax FROM task WHERE id = ANY (%(tasks)s::uuid[])
+            UNION ALL SELECT xmax FROM ready WHERE task_id = ANY (%(taken)s::uuid[]))
         """,
-        {"pid": pid},
+        {**rows.as_params(), "for": _STANDS_STILL_FOR},
+    )
+
+
+def lock_written(rows: Rows) -> Statement:
+    """Lock what a flush has written. Raises at once (SQLSTATE 55P03) where somebody else has it: the flush may still be
+    under way, as one is whose COMMIT waits for a standby.
+    """
+    return Statement(
+        """
+        WITH locked_ready AS MATERIALIZED (
+          SELECT task_id FROM ready WHERE task_id = ANY (%(taken)s::uuid[]) ORDER BY task_id FOR UPDATE NOWAIT
+        ), locked_claims AS MATERIALIZED (
+          SELECT no FROM claim WHERE no = ANY (%(claims)s::bigint[]) ORDER BY no FOR UPDATE NOWAIT
+        ), locked_tasks AS MATERIALIZED (
+          SELECT id FROM task WHERE id = ANY (%(tasks)s::uuid[]) ORDER BY id FOR UPDATE NOWAIT
+        )
+        SELECT (SELECT count(*) FROM locked_ready), (SELECT count(*) FROM locked_claims), (SELECT count(*) FROM locked_tasks)
+        """,
+        rows.as_params(),
+    )
+
+
+def has_event(task_id: str, *, kind: str, attempt: int, actor: str) -> Statement:
+    """Row ``(bool,)``: whether the task's history has this."""
+    return Statement(
+        """
+        SELECT EXISTS (
+          SELECT FROM task_event WHERE task_id = %(id)s::uuid AND kind = %(kind)s AND attempt = %(attempt)s
+            AND actor = %(actor)s)
+        """,
+        {"id": task_id, "kind": kind, "attempt": attempt, "actor": actor},
+    )
+
+
+def has_refusal(task_id: str, *, claim_no: int, actor: str) -> Statement:
+    """Row ``(bool,)``: whether the task's history has that a late write under this claim was refused."""
+    return Statement(
+        """
+        SELECT coalesce(bool_or(CASE WHEN kind = 'late_write_refused' THEN data->>'claim' = %(no)s::text END), false)
+        FROM task_event WHERE task_id = %(id)s::uuid AND actor = %(actor)s
+        """,
+        {"id": task_id, "no": claim_no, "actor": actor},
+    )
+
+
+def has_log_line(task_id: str, *, seq: int, data: str) -> Statement:
+    """Row ``(bool,)``: whether this line stands at this place of the task's history."""
+    return Statement(
+        """
+        SELECT EXISTS (
+          SELECT FROM task_event WHERE task_id = %(id)s::uuid AND seq = %(seq)s AND kind = 'log'
+            AND data::text = %(data)s)
+        """,
+        {"id": task_id, "seq": seq, "data": data},
+    )
+
+
+def has_progress(task_id: str, *, percent: float, status: str | None) -> Statement:
+    """Row ``(bool,)``: whether this is the task's progress."""
+    return Statement(
+        """
+        SELECT EXISTS (
+          SELECT FROM task WHERE id = %(id)s::uuid AND progress = %(percent)s::real
+            AND progress_status IS NOT DISTINCT FROM %(status)s)
+        """,
+        {"id": task_id, "percent": percent, "status": status},
+    )
+
+
+def has_claim(no: int, *, worker_id: str, slot: int) -> Statement:
+    """Row ``(bool,)``: whether this slot holds this claim."""
+    return Statement(
+        """
+        SELECT EXISTS (
+          SELECT FROM claim WHERE no = %(no)s AND worker_id = %(worker_id)s::uuid AND slot = %(slot)s)
+        """,
+        {"no": no, "worker_id": worker_id, "slot": slot},
     )

@@ -21,7 +21,7 @@ from ledgerq_api.tasks.acceptance import Acceptance, Submission
 from ledgerq_api.tasks.reading import not_found, own_id
 from ledgerq_api.tasks.service import keyed_submit
 from ledgerq_shared.cancelling import Cancelled, cancel
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import confirm, execute, type_cursor
 from ledgerq_shared.errors import (
     DuplicateTask,
     NoTaskTypes,
@@ -233,6 +233,7 @@ class ControlService:
     def _until_known(self, work: Callable[[type_cursor, bool], T]) -> T:
         def once(is_repeated: bool) -> T:
             with self._ledger.database.transaction(timeout=self._ledger.timeout) as cursor:
+                confirm(cursor)  # what is asked for may have been done already, and perhaps no standby has it
                 return work(cursor, is_repeated)
 
         return until_known(once, seconds=_REPEAT_FOR)

@@ -17,7 +17,7 @@ from ledgerq_api import metrics
 from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.ledger import Deadline, no_answer
 from ledgerq_shared.batching import AsyncBatcher
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Database, confirm, execute, type_cursor
 from ledgerq_shared.errors import (
     DuplicateTask,
     IdempotencyKeyReused,
@@ -202,6 +202,8 @@ class Acceptance:
             submitted = submit(cursor, tasks, are_new=are_new)
             if submitted.others:
                 _redirect(cursor, submissions, submitted.others, names)
+            if outcomes:
+                confirm(cursor)
         final: dict[UUID, Outcome | BaseException] = {item.task.id: item.task.id for item in submissions}
         final.update(submitted.others)
         # A repeated Idempotency-Key gets what the first submission has got, perhaps in this very flush.
@@ -224,6 +226,7 @@ class Acceptance:
             if key is not None and known is not None:
                 if bytes(known.body_sha256) != key.body_sha256 or known.answer is None:
                     raise IdempotencyKeyReused
+                confirm(cursor)
                 return known.answer, Counter()
             submitted = submit(cursor, tasks, are_new=are_new)
             outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
@@ -30,7 +30,7 @@ from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import submit_tasks
-from ledgerq_shared.statements.transactions import current_transaction, end_idle_transaction, transaction_status
+from ledgerq_shared.statements.transactions import Rows, end_standstill, lock_written
 from ledgerq_shared.states import FINAL, State
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
@@ -38,6 +38,7 @@ from ledgerq_worker.drain.aside import Aside
 from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.pending import Pending
+from ledgerq_worker.drain.written import Written, ended_attempt
 from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.tally import SlotTally
 
@@ -68,20 +69,6 @@ class _Doubt:
 
 class _NotMeant(Exception):
     """Nothing is to be committed: it was a trial."""
-
-
-@dataclass(slots=True)
-class _Written:
-    """What one transaction wrote, known before its commit."""
-
-    #: PostgreSQL's number of the transaction, null if it wrote nothing, and the server process that ran it.
-    transaction: int | None = None
-    pid: int = 0
-    kept: list[Leg] = field(default_factory=list)
-    #: By task id: the leg and what it was about to write.
-    refused: dict[str, tuple[Leg, str]] = field(default_factory=dict)
-    outbox: list[int] = field(default_factory=list)
-    claimed: list[ClaimedTask] = field(default_factory=list)
 
 
 class Recorder:
@@ -182,14 +169,14 @@ class Recorder:
         pause = _FIRST_PAUSE
         doubt = _Doubt(_MISTAKE_PATIENCE if patience is None else patience)
         while True:
-            written = _Written()
+            written = Written()
             begun = time.perf_counter()
             try:
                 self._write(pending, claim, written)
                 break
             except OutcomeUnknown:
-                log.warning("worker.record.outcome_unknown", legs=len(pending.ended), transaction=written.transaction)
-                if self._was_committed(written):
+                log.warning("worker.record.outcome_unknown", legs=len(pending.ended), claimed=len(written.claimed))
+                if self._was_committed(pending, claim, written):
                     break
             except LedgerUnavailable as error:
                 log.warning("worker.record.ledger_unavailable", error=error.detail, legs=len(pending.ended))
@@ -269,22 +256,26 @@ class Recorder:
 
     def _try_out(self, pending: Pending) -> None:
         with self._database.transaction() as cursor:
-            self._write_in(cursor, pending, None, _Written())
+            self._write_in(cursor, pending, None, Written())
             raise _NotMeant
 
     def _record_at_last(self, pending: Pending) -> None:
-        """Try once to record what was set aside. After a commit of which nobody knows, the next try is refused."""
+        """Try once to record what was set aside."""
         with self._flushing:
-            written = _Written()
-            self._write(pending, None, written)
+            written = Written()
+            try:
+                self._write(pending, None, written)
+            except OutcomeUnknown:
+                if not self._was_committed(pending, None, written):
+                    raise
             self._is_recorded(pending, written)
 
-    def _write(self, pending: Pending, claim: Statement | None, written: _Written) -> None:
+    def _write(self, pending: Pending, claim: Statement | None, written: Written) -> None:
         with self._database.transaction() as cursor:
             self._write_in(cursor, pending, claim, written)
 
-    def _write_in(self, cursor: type_cursor, pending: Pending, claim: Statement | None, written: _Written) -> None:
-        written.refused = self._write_running(cursor, pending)
+    def _write_in(self, cursor: type_cursor, pending: Pending, claim: Statement | None, written: Written) -> None:
+        written.refused = self._write_running(cursor, pending, written)
         accepted = self._write_ended(cursor, pending)
         written.refused.update(
             {leg.task.id: (leg, str(leg.state)) for leg in pending.ended if leg.task.id not in accepted}
@@ -296,10 +287,8 @@ class Recorder:
         written.outbox = self._write_leaving(cursor, written.kept)
         if claim is not None:
             written.claimed = [ClaimedTask(*row) for row in execute(cursor, claim)]
-        if pending or written.claimed:  # else nothing was written: a look at an empty queue stays one statement
-            [(written.transaction, written.pid)] = execute(cursor, current_transaction())
 
-    def _is_recorded(self, pending: Pending, written: _Written) -> None:
+    def _is_recorded(self, pending: Pending, written: Written) -> None:
         """The transaction is committed: tell the legs, and everybody who waits for them."""
         for leg in pending.begun.values():
             leg.recorded = State.STARTED
@@ -319,23 +308,32 @@ class Recorder:
             still_running = [leg for leg in pending.begun.values() if not leg.is_refused]
             self._onlookers.show(still_running, written.kept)
 
-    def _was_committed(self, written: _Written) -> bool:
-        """After a connection was lost in COMMIT: ask until PostgreSQL says what became of the transaction."""
-        while written.transaction is not None:
+    def _was_committed(self, pending: Pending, claim: Statement | None, written: Written) -> bool:
+        """Whether a flush whose COMMIT nobody saw answered was committed. Asks for its effect, once nobody is at it any
+        more, until that, too, is committed: by then a synchronous standby has it.
+        """
+        worker_id = claim.params["worker_id"] if claim is not None else ""
+        witness = written.witness(pending, worker=self._worker, worker_id=worker_id, slot=self._slot)
+        claims = {leg.task.claim_no for leg in (*pending.ended, *pending.begun.values())}
+        claims |= {leg.task.claim_no for leg, *_ in pending.progress.values()}
+        claims |= {lines.leg.task.claim_no for lines in pending.logs.values()}
+        rows = Rows(claims, pending.task_ids, [task.id for task in written.claimed])
+        while witness is not None:
             try:
                 with self._database.transaction() as cursor:
-                    [(status,)] = execute(cursor, transaction_status(written.transaction))
-                    if status != "in progress":
-                        return bool(status == "committed")
-                    execute(cursor, end_idle_transaction(written.pid))
+                    execute(cursor, end_standstill(rows))
+                    execute(cursor, lock_written(rows))
+                    [(is_there,)] = execute(cursor, witness)
             except (LedgerUnavailable, OutcomeUnknown):
-                pass
-            except psycopg2.DataError:  # a number of the future: this is a standby that had not got so far
-                return False
-            time.sleep(_FIRST_PAUSE)
+                time.sleep(_FIRST_PAUSE)
+            except psycopg2.Error as error:  # somebody must put it right, and until then it waits
+                log.error("worker.record.not_known", error=str(error).strip(), legs=len(pending.ended))
+                time.sleep(_LONGEST_PAUSE)
+            else:
+                return bool(is_there)
         return True
 
-    def _write_running(self, cursor: type_cursor, pending: Pending) -> dict[str, tuple[Leg, str]]:
+    def _write_running(self, cursor: type_cursor, pending: Pending, written: Written) -> dict[str, tuple[Leg, str]]:
         """STARTED, log lines and progress; returns the refused ones by task id, with what was to be written."""
         refused: dict[str, tuple[Leg, str]] = {}
         now = time.monotonic()
@@ -358,6 +356,9 @@ class Recorder:
                 for data, at in logged.all()
             ]
             rows = execute(cursor, record.record_log(lines))
+            last = {line.task_id: line.data for line in lines}
+            written.logged = {task_id: (seq, last[task_id]) for task_id, seq in rows}
+            rows = [(task_id,) for task_id, _ in rows]
             refused.update(self._answered(rows, [logged.leg for logged in pending.logs.values()], "log"))
         if pending.progress:
             items = [
@@ -449,7 +450,7 @@ def _ended(leg: Leg, before: State) -> record.Ended:
     return record.Ended(
         leg.task.id,
         leg.task.claim_no,
-        _ended_attempt(leg),
+        ended_attempt(leg),
         before,
         leg.state,
         now - leg.begun_at if leg.begun_at else None,
@@ -473,7 +474,3 @@ def _next(leg: Leg, before: State) -> record.NextLeg:
         data=leg.data,
         **leg.next_leg,
     )
-
-
-def _ended_attempt(leg: Leg) -> int:
-    return leg.attempt if leg.begun_at else leg.task.attempt

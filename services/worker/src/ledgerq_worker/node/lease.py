@@ -172,6 +172,7 @@ class Lease:
             [(is_renewed, is_registered)] = database.fetch(
                 renew_lease(worker_id=worker_id, lease=self._seconds, stopping=self._table.is_stopping),
                 writes=True,
+                lasts=False,  # a standby that is away must cost no lease
             )
             if is_renewed:
                 self._renewed_at = max(self._renewed_at, now)
