@@ -51,15 +51,17 @@ class _CountingDatabase(Database):
     asked: Counter[str | None]
     transactions = 0
 
-    def fetch(self, statement: Statement, timeout: float = 30.0, *, writes: bool = False) -> list[tuple[Any, ...]]:
+    def fetch(
+        self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
+    ) -> list[tuple[Any, ...]]:
         self.asked[statement.name] += 1
-        return super().fetch(statement, timeout, writes=writes)
+        return super().fetch(statement, timeout, writes=writes, lasts=lasts)
 
     def transaction(
-        self, timeout: float = 30.0, *, writes: bool = True
+        self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True
     ) -> contextlib.AbstractContextManager[type_cursor]:
         self.transactions += 1
-        return super().transaction(timeout, writes=writes)
+        return super().transaction(timeout, writes=writes, lasts=lasts)
 
 
 @pytest.fixture
