@@ -50,6 +50,11 @@ def run(arguments: list[str]) -> int:
     except EmbeddedError as error:
         print(f"ledgerq: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"ledgerq: {error.filename}: {error.strerror} (LEDGERQ_DATA_DIR names another folder)", file=sys.stderr)
+        return 2
     return 0
 
 

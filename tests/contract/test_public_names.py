@@ -43,6 +43,7 @@ CODES = {
     "IdempotencyKeyReused": ("idempotency_key_reused", 422, False),
     "InvalidParameters": ("invalid_parameters", 422, False),
     "InvalidRequest": ("invalid_request", 422, False),
+    "LedgerFull": ("ledger_full", 503, True),
     "LedgerUnavailable": ("ledger_unavailable", 503, True),
     "NoTaskTypes": ("no_task_types", 503, True),
     "NotHttp": ("not_http", 400, False),

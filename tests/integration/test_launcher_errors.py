@@ -134,3 +134,10 @@ def test_a_failing_registration_stops_the_start(bare_stack, database, redis_data
     assert running.wait() == 1
     assert "the registration of task types failed" in running.log()
     assert "Traceback" not in running.log()
+
+
+@pytest.mark.parametrize("folder", ["/proc/ledgerq", "file/below"])
+def test_a_data_folder_that_cannot_be_written_is_one_line(bare_stack, folder):
+    (bare_stack.folder / "file").touch()
+    line = fails(bare_stack, "--api-port", str(free_port()), code=2, LEDGERQ_DATA_DIR=folder)
+    assert "LEDGERQ_DATA_DIR" in line

@@ -139,7 +139,9 @@ class Broker:
                 # Not trimmed: plain Celery's messages are in the same list.
                 pushes.lpush(demand.queue, *(ticket(demand.queue, demand.queue) for _ in range(missing)))
                 queues.append(demand.queue)
-        self._check(pushes.execute(raise_on_error=False) if queues else [], queues)
+        if queues:
+            self._check(pushes.execute(raise_on_error=False), queues)
+            redis_access.note_success(writes=True)
         return True
 
     def _lengths(self, names: Sequence[str]) -> list[int]:
@@ -166,13 +168,16 @@ class Broker:
         if time.monotonic() < self._quiet_until and not even_if_quiet:
             return None
         try:
-            return work(*arguments)
+            answer = work(*arguments)
         except Exception as error:  # whatever the transport raises: Redis is away or misbehaves
-            log.warning("broker.unavailable", error=redis_access.describe(error))
+            if not redis_access.note_failure(error):
+                log.warning("broker.unavailable", error=redis_access.describe(error))
             self._quiet_until = time.monotonic() + _QUIET_AFTER_FAILURE
             if fault_of(error) is not Fault.REPEAT:
                 self._drop()
             return None
+        redis_access.note_success(writes=False)
+        return answer
 
     def _connected(self) -> Any:
         if self._client is None:

@@ -19,12 +19,13 @@ import psycopg2
 import psycopg2.extensions
 import structlog
 
+from ledgerq_shared import outages
 from ledgerq_shared.connecting import connect, describe
-from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.prepared import Session, run
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.sqlstates import fault_of, is_full, refuses_writes
 
 type_cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
@@ -121,6 +122,7 @@ class Database:
         """
         with self._pooled(timeout) as connection:
             yield from self._in_transaction(connection, writes, lasts)
+        _has_worked(writes=writes)
 
     def fetch(
         self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
@@ -152,7 +154,8 @@ class Database:
             if writes and connection.notices:
                 raise LedgerUnavailable(self._not_waited(connection), is_busy=True)
             self._settle(doubts)
-            return rows
+        _has_worked(writes=writes)
+        return rows
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -243,15 +246,21 @@ class Database:
     def _unavailable(self, connection: Session, error: psycopg2.Error) -> LedgerUnavailable | None:
         """What to raise where the same work may just be done again; else null. Closes a connection whose state stays."""
         fault = fault_of(error)
-        if fault is Fault.REPEAT:
-            return LedgerUnavailable(_reason(error), is_busy=True)
-        if fault is not Fault.RECONNECT:
+        if fault not in (Fault.REPEAT, Fault.RECONNECT):
             return None
+        kind = LedgerFull if is_full(error) else LedgerUnavailable
+        unavailable = kind(_reason(error), is_busy=fault is Fault.REPEAT)
+        if refuses_writes(error):
+            outages.POSTGRESQL_WRITES.failed(unavailable.detail)
+        # A connection that was lost is no outage: whether there is one, the next connection tells.
+        unavailable.is_told = refuses_writes(error) or outages.POSTGRESQL.is_on
+        if fault is Fault.REPEAT:
+            return unavailable
         if connection.has_lost_statements(error):
             # Something passes our sessions on to others and does not say so: from now on do without.
             self._keeps_statements = False
         connection.close()
-        return LedgerUnavailable(_reason(error))
+        return unavailable
 
     def _connection(self) -> Session:
         with self._lock:
@@ -279,7 +288,12 @@ class Database:
             if self._keeps_statements:
                 connection.keep_statements_if_possible()
         except psycopg2.Error as error:
-            raise LedgerUnavailable(_reason(error)) from error
+            unavailable = LedgerUnavailable(_reason(error))
+            outages.POSTGRESQL.failed(unavailable.detail)
+            unavailable.is_told = True
+            raise unavailable from error
+        if outages.POSTGRESQL.is_on:
+            outages.POSTGRESQL.worked()
         return connection
 
     def _give_back(self, connection: Session) -> None:
@@ -307,6 +321,14 @@ def confirm(cursor: type_cursor) -> None:
 def is_rolled_back(error: psycopg2.Error) -> bool:
     """Whether ``error``, the answer to a COMMIT, says that nothing was committed; else nobody knows."""
     return str(error.pgcode or "").startswith("40") and error.pgcode != "40003"
+
+
+def _has_worked(*, writes: bool) -> None:
+    """A transaction came to its end: where an outage goes on, that may mean that it is over."""
+    if outages.POSTGRESQL.is_on:
+        outages.POSTGRESQL.worked(is_same_kind=False)
+    if writes and outages.POSTGRESQL_WRITES.is_on:
+        outages.POSTGRESQL_WRITES.worked(is_same_kind=False)
 
 
 def _reason(error: psycopg2.Error) -> str:

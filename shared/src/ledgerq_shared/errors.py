@@ -20,6 +20,7 @@
     ├── HeadTooLarge                431
     └── Unavailable                 503  try again later
         ├── LedgerUnavailable       503
+        │   └── LedgerFull          503
         ├── OutcomeUnknown          503
         ├── NoTaskTypes             503
         └── ServerBusy              503
@@ -147,7 +148,7 @@ class Unavailable(LedgerQError):
 
 
 class LedgerUnavailable(Unavailable):
-    """PostgreSQL cannot be reached; nothing was recorded."""
+    """PostgreSQL cannot be reached, or does not take this just now; nothing was recorded."""
 
     code = "ledger_unavailable"
 
@@ -155,6 +156,14 @@ class LedgerUnavailable(Unavailable):
         super().__init__(detail, **extra)
         #: PostgreSQL answers, and has refused this just now: for a lock that somebody holds, say. Other work may go on.
         self.is_busy = is_busy
+        #: It is the reason, or part, of an outage that the log tells of (:mod:`ledgerq_shared.outages`).
+        self.is_told = False
+
+
+class LedgerFull(LedgerUnavailable):
+    """PostgreSQL's disk is full; nothing was recorded."""
+
+    code = "ledger_full"
 
 
 class OutcomeUnknown(Unavailable):

@@ -17,6 +17,10 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError
 
+from ledgerq_shared import outages
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.redis_faults import fault_of, refuses_writes
+
 SENTINEL = "sentinel://"
 
 _SENTINEL_PORT = 26379
@@ -93,6 +97,23 @@ def describe(error: BaseException) -> str:
         found, _, failures = text.partition(" : ")
         return f"{found}: {_AWAY if failures else _UNKNOWN}"
     return text
+
+
+def note_failure(error: BaseException) -> bool:
+    """Note an error that means that Redis is away, or takes no writes; whether it was one. Then the log tells of it."""
+    if fault_of(error) not in (Fault.REPEAT, Fault.RECONNECT):
+        return False
+    outage = outages.REDIS_WRITES if refuses_writes(error) else outages.REDIS
+    outage.failed(describe(error))
+    return True
+
+
+def note_success(*, writes: bool) -> None:
+    """Redis has answered; ``writes``: and has taken something that it refuses when it is full."""
+    if outages.REDIS.is_on:
+        outages.REDIS.worked()
+    if outages.REDIS_WRITES.is_on:
+        outages.REDIS_WRITES.worked(is_same_kind=writes)
 
 
 def _by_sentinel(url: str) -> Access:

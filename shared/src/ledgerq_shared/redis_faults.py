@@ -69,17 +69,18 @@ _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
 _IN_PIPELINE = "caused error: "
 
 
+#: A server that answers and takes no writes from anybody.
+_NO_WRITES = ("MISCONF", "OOM", "NOREPLICAS", "READONLY")
+
+
 def fault_of(error: BaseException) -> Fault:
     """What ``error``, which came out of work on Redis, asks its caller to do."""
-    if isinstance(error, OperationalError) and error.__cause__ is not None:
-        error = error.__cause__
+    error = _cause_of(error)
     for kind, word in _CLASSES:
         if isinstance(error, kind):
             return _FAULTS[word]
     if isinstance(error, exceptions.ResponseError):
-        text = str(error).rpartition(_IN_PIPELINE)[2]
-        taken = getattr(error, "status_code", None)  # redis-py has taken the word from the text
-        return _fault_of_text(f"{taken} {text}" if taken else text)
+        return _fault_of_text(_text_of(error))
     if isinstance(error, exceptions.DataError):
         return REFUSE  # redis-py cannot send the value
     if isinstance(error, (exceptions.WatchError, exceptions.LockError)):
@@ -87,6 +88,23 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, (exceptions.RedisError, OperationalError, OSError)):
         return RECONNECT  # not the server's word but the driver's: it got no sensible answer
     return MISTAKE
+
+
+def refuses_writes(error: BaseException) -> bool:
+    """Whether the server would not take anybody's writes at the moment: a full disk, no memory, a replica."""
+    error = _cause_of(error)
+    word = next((word for kind, word in _CLASSES if isinstance(error, kind)), None)
+    return (word or _text_of(error)).startswith(_NO_WRITES)
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, OperationalError) and error.__cause__ is not None else error
+
+
+def _text_of(error: BaseException) -> str:
+    text = str(error).rpartition(_IN_PIPELINE)[2]
+    taken = getattr(error, "status_code", None)  # redis-py has taken the word from the text
+    return f"{taken} {text}" if taken else text
 
 
 def _fault_of_text(text: str) -> Fault:

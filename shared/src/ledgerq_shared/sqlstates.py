@@ -64,3 +64,17 @@ def is_missing_right(error: BaseException) -> bool:
     """
     source = error.diag.source_function if isinstance(error, psycopg2.Error) else None
     return bool(source and source.startswith("aclcheck_error"))
+
+
+#: A server that answers and takes no writes from anybody: a full disk, no memory, an I/O error, a standby.
+_NO_WRITES = ("53100", "53200", "58030", "25006")
+
+
+def refuses_writes(error: psycopg2.Error) -> bool:
+    """Whether the server would not take anybody's writes at the moment."""
+    return str(error.pgcode or "") in _NO_WRITES
+
+
+def is_full(error: psycopg2.Error) -> bool:
+    """Whether the server's disk is full."""
+    return bool(error.pgcode == "53100")

@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
+from ledgerq_shared import outages
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import Broker, Demand
 
 #: Seconds for which the number of worker slots is believed; only who has something to send asks for it.
 _SLOTS_ARE_FRESH = 2.0
-
-log = structlog.get_logger()
 
 
 class Waker:
@@ -57,6 +54,6 @@ class Waker:
             try:
                 self._slots = {queue: (slots, old) for queue, slots, old in self._look_up()}
             except Exception as error:  # the last known numbers are near enough
-                log.warning("waker.slots_unknown", error=str(error))
+                outages.note("waker.slots_unknown", error)
             self._slots_at = time.monotonic()
         return self._slots

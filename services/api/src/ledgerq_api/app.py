@@ -121,6 +121,7 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     waker = Waker(lambda: ledger.rows(slots_by_queue()), Broker(stores.broker_url, client_name="ledgerq-api"))
     catalogue = CatalogueSource(ledger)
     reader = TaskReader(ledger)
+    health = HealthService(ledger, broker)
     acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout)
     names = QueueNames(ledger, most=settings.queues_per_key)
     return Services(
@@ -131,9 +132,9 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
         waker=waker,
         tasks=TaskService(ledger, catalogue, acceptance, reader, names),
         streams=StreamService(reader, Feed(ledger)),
-        control=ControlService(ledger, catalogue, acceptance, waker, names),
+        control=ControlService(ledger, catalogue, acceptance, waker, names, health.failing),
         task_types=TaskTypeService(ledger, catalogue),
-        health=HealthService(ledger, broker),
+        health=health,
         queues=QueueService(ledger),
         scaling=ScalingService(ledger),
         workers=WorkerService(ledger),

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from starlette.types import Scope
 
+from ledgerq_shared import outage_metrics
 from ledgerq_shared.metrics import BATCH_SIZES, SHORT_SECONDS, Metric
 
 _REQUESTS = Metric(
@@ -39,15 +40,17 @@ _REFUSED = Metric(
     ("code",),
 )
 
-METRICS = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS, _REFUSED)
+_OWN = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS, _REFUSED)
+METRICS = (*_OWN, *outage_metrics.METRICS)
 
 #: What `GET /metrics` answers with.
 registry = CollectorRegistry()
 for _own in (ProcessCollector, PlatformCollector, GCCollector):
     _own(registry=registry)
 _requests, _in_progress, streams, _flush_seconds, _flush_tasks, refused = (
-    metric.instrument(registry) for metric in METRICS
+    metric.instrument(registry) for metric in _OWN
 )
+registry.register(outage_metrics.collector())
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _KINDS = ("submit", "batch", "status")

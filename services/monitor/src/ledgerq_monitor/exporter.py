@@ -31,6 +31,7 @@ from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_monitor.stores import Answer, ask_postgres, ask_redis
 from ledgerq_shared.database import Database
 from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_shared.redis_access import note_failure
 
 log = structlog.get_logger()
 
@@ -148,7 +149,8 @@ class Exporter:
             families, is_well = list(kept.collector.collect()), True
         except Exception as error:
             # The kind only: the text of a connection error may quote an address.
-            log.warning("monitor.collector.failed", collector=kept.collector.name, error=type(error).__name__)
+            if not (getattr(error, "is_told", False) or note_failure(error)):
+                log.warning("monitor.collector.failed", collector=kept.collector.name, error=type(error).__name__)
             families, is_well = [], False
         with self._lock:
             kept.families, kept.is_well = families, is_well

@@ -24,6 +24,10 @@ _MAJOR = "18"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _PORT_ATTEMPTS = 5
+#: Characters at the end of a server's log in which its reason stands.
+_TAIL = 20_000
+#: What PostgreSQL's programs write before why they give up; afterwards they say what they clear away.
+_WORDS = ("PANIC:", "FATAL:", "error:", "could not")
 
 
 class EmbeddedPostgres:
@@ -128,7 +132,7 @@ class EmbeddedPostgres:
         finally:
             secret.unlink(missing_ok=True)
         if outcome.returncode != 0:
-            raise EmbeddedError(f"initdb failed: {(outcome.stderr.strip() or 'no message').splitlines()[-1]}")
+            raise EmbeddedError(f"initdb failed in {fresh}: {_reason(outcome.stderr)}")
         fresh.rename(data)
 
     def _choose_port(self, *, again: bool) -> int:
@@ -182,8 +186,7 @@ class EmbeddedPostgres:
         return self._folder / "logs" / "postgres.log"
 
     def _last_log_line(self) -> str:
-        lines = self._log_path().read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "empty"
+        return _reason(self._log_path().read_text(errors="replace")[-_TAIL:])
 
 
 def _ensure_database(port: int, password: str) -> None:
@@ -198,6 +201,16 @@ def _ensure_database(port: int, password: str) -> None:
                 cursor.execute(f"CREATE DATABASE {DATABASE}")
     finally:
         connection.close()
+
+
+def _reason(said: str) -> str:
+    """The line that says why: the last of the most severe kind."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    for word in _WORDS:
+        for line in reversed(lines):
+            if word in line:
+                return line
+    return lines[-1] if lines else "it does not say why"
 
 
 def _major_of(programs: Path) -> str | None:

@@ -13,6 +13,9 @@ code                   what it says
 `due`                  that moment has come; the next sweep makes it ready
 `limit`                a limit is reached
 `no_maintenance`       no maintenance process leads, so nothing that is due becomes ready
+`redis_away`           Redis does not answer, so no worker is told that there is work
+`redis_refuses`        Redis takes no writes, so no worker is told that there is work
+`ledger_refuses`       PostgreSQL takes no writes, so nothing begins and nothing ends
 `queue_paused`         its queue is paused
 `no_worker_for_queue`  no live worker serves its queue
 `no_worker_for_type`   live workers serve its queue, but none has the code of its type
@@ -26,14 +29,18 @@ code                   what it says
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from ledgerq_api.control.schemas import Finding
 from ledgerq_api.languages import Locale
 from ledgerq_shared.statements.read_explain import AHEAD_UP_TO, Circumstances
 from ledgerq_shared.states import State
+
+#: What may fail of the stores, as the finding that says so.
+FailingStore = Literal["redis_away", "redis_refuses", "ledger_refuses"]
 
 TEXTS: dict[str, dict[Locale, str]] = {
     "ended": {"en": "It ended as {state}{error} at {since}.", "zh": "任务已于 {since} 结束，状态为 {state}{error}。"},
@@ -57,6 +64,18 @@ TEXTS: dict[str, dict[Locale, str]] = {
     "no_maintenance": {
         "en": "No maintenance process is running: nothing that becomes due is made ready.",
         "zh": "没有维护进程在运行：到期的任务不会就绪。",
+    },
+    "redis_away": {
+        "en": "Redis has not answered since {since}: no worker is told of it. It begins within seconds of Redis being back.",
+        "zh": "Redis 自 {since} 起没有响应：无法通知工作进程。Redis 恢复后几秒内任务就会开始。",
+    },
+    "redis_refuses": {
+        "en": "Redis has taken no writes since {since}: no worker is told of it. `/health` says why.",
+        "zh": "Redis 自 {since} 起拒绝写入：无法通知工作进程。原因见 `/health`。",
+    },
+    "ledger_refuses": {
+        "en": "PostgreSQL has taken no writes since {since}: nothing begins or ends. `/health` says why.",
+        "zh": "PostgreSQL 自 {since} 起拒绝写入：任务无法开始或结束。原因见 `/health`。",
     },
     "queue_paused": {"en": "Queue {queue} is paused.", "zh": "队列 {queue} 已暂停。"},
     "no_worker_for_queue": {"en": "No live worker serves queue {queue}.", "zh": "没有存活的工作进程服务队列 {queue}。"},
@@ -87,22 +106,28 @@ TEXTS: dict[str, dict[Locale, str]] = {
 }
 
 
-def explain(seen: Circumstances, language: Locale) -> list[Finding]:
-    """The findings, in order; at least one."""
-    return [_said(code, values, seen, language) for code, values in _findings(seen)]
+def explain(
+    seen: Circumstances, language: Locale, failing: Mapping[FailingStore, datetime] = MappingProxyType({})
+) -> list[Finding]:
+    """The findings, in order; at least one.
+
+    Args:
+        failing: what fails of the stores, and since when, as this process knows it.
+    """
+    return [_said(code, values, seen, language) for code, values in _findings(seen, failing)]
 
 
 Found = tuple[str, dict[str, Any]]
 
 
-def _findings(seen: Circumstances) -> Iterator[Found]:
+def _findings(seen: Circumstances, failing: Mapping[FailingStore, datetime]) -> Iterator[Found]:
     if seen.completed_at is not None:
         yield "ended", {"since": seen.completed_at}
         return
     if seen.worker is not None:
         yield from _claimed(seen)
         return
-    found = [*_held(seen), *_obstacles(seen), *_queue_before(seen)]
+    found = [*_held(seen), *_failing(failing), *_obstacles(seen), *_queue_before(seen)]
     if seen.ready_alone:
         found.append(("alone", {}))
     yield from found or [("next", {})]
@@ -132,6 +157,11 @@ def _held(seen: Circumstances) -> Iterator[Found]:
         yield "due", {"since": seen.held_until}
     if not seen.has_leader:
         yield "no_maintenance", {}
+
+
+def _failing(failing: Mapping[FailingStore, datetime]) -> Iterator[Found]:
+    for code, since in failing.items():
+        yield code, {"since": since}
 
 
 def _obstacles(seen: Circumstances) -> Iterator[Found]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.control import schemas
-from ledgerq_api.control.explaining import explain
+from ledgerq_api.control.explaining import FailingStore, explain
 from ledgerq_api.control.reruns import rerun_of
 from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
@@ -58,11 +59,22 @@ _MOST_READY = 1000
 
 
 class ControlService:
-    """Cancels, repeats and explains tasks; pauses queues. ``actor`` is who asks for it, for the event log and the log."""
+    """Cancels, repeats and explains tasks; pauses queues. ``actor`` is who asks for it, for the event log and the log.
+
+    Args:
+        failing: what fails of the stores that keeps tasks from running, and since when.
+    """
 
     def __init__(
-        self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, waker: Waker, queues: QueueNames
+        self,
+        ledger: Ledger,
+        catalogue: CatalogueSource,
+        acceptance: Acceptance,
+        waker: Waker,
+        queues: QueueNames,
+        failing: Callable[[], Awaitable[Mapping[FailingStore, datetime]]],
     ) -> None:
+        self._failing = failing
         self._ledger = ledger
         self._catalogue = catalogue
         self._acceptance = acceptance
@@ -180,7 +192,8 @@ class ControlService:
         if not rows:
             raise not_found(task_id)
         seen = Circumstances(*rows[0])
-        return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language))
+        failing = await self._failing() if seen.completed_at is None else {}
+        return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language, failing))
 
     async def pause(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
         """Begin nothing from the queue. What runs goes on.

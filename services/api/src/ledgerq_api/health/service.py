@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ledgerq_api import __version__
+from ledgerq_api.control.explaining import FailingStore
 from ledgerq_api.health.schemas import Check, Health, Ready
 from ledgerq_api.ledger import Ledger
+from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
@@ -21,6 +24,8 @@ _PATIENCE = 3.0
 
 
 _AWAY = "PostgreSQL cannot serve us at the moment; the log says why."
+
+_NO_WRITES = "PostgreSQL takes no writes at the moment; the log says why."
 
 _sampled = SampledLog(every=60.0)
 
@@ -45,12 +50,16 @@ class HealthService:
         """
         (ledger, _), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
         checks = {"ledger": ledger, "broker": broker}
-        if ledger.status != "ok":
+        if ledger.status == "unavailable":
             # Anybody may ask this; which server it is, and what it says, is for those who may ask for `/health`.
-            _sampled.note("api.not_ready", "ledger", reason=ledger.detail)
+            if not outages.POSTGRESQL.is_on:  # else the log tells of it
+                _sampled.note("api.not_ready", "ledger", reason=ledger.detail)
             checks["ledger"] = Check(status="unavailable", detail=_AWAY)
             raise LedgerUnavailable(_AWAY, checks=checks)
-        return Ready(status="ready" if broker.status == "ok" else "degraded", checks=checks)
+        if ledger.status == "degraded":
+            checks["ledger"] = Check(status="degraded", detail=_NO_WRITES, latency_ms=ledger.latency_ms)
+        is_well = all(check.status == "ok" for check in checks.values())
+        return Ready(status="ready" if is_well else "degraded", checks=checks)
 
     async def health(self) -> Health:
         """Everything, whatever is away."""
@@ -66,6 +75,19 @@ class HealthService:
             worker_slots=slots,
         )
 
+    async def failing(self) -> dict[FailingStore, datetime]:
+        """What fails of the stores that keeps tasks from running, and since when; by a look at the broker."""
+        broker = await self._look_at_broker()
+        found: dict[FailingStore, datetime] = {}
+        if ledger := outages.POSTGRESQL_WRITES.seen:
+            found["ledger_refuses"] = ledger.since
+        if refused := outages.REDIS_WRITES.seen:
+            found["redis_refuses"] = refused.since
+        elif broker.status != "ok":
+            seen = outages.REDIS.seen
+            found["redis_away"] = seen.since if seen else datetime.now(UTC)
+        return found
+
     async def _look_at_ledger(self) -> tuple[Check, tuple[int, int, int] | None]:
         begun_at = time.perf_counter()
         try:
@@ -73,8 +95,10 @@ class HealthService:
         except (Unavailable, TimeoutError) as error:
             detail = error.detail if isinstance(error, Unavailable) else "PostgreSQL does not answer."
             return Check(status="unavailable", detail=detail), None
-        task_types, workers, slots = rows[0]
-        return Check(status="ok", latency_ms=_milliseconds_since(begun_at)), (task_types, workers, slots)
+        counts, latency = rows[0], _milliseconds_since(begun_at)
+        if refused := outages.POSTGRESQL_WRITES.seen:
+            return Check(status="degraded", detail=_since(refused, "It takes no writes"), latency_ms=latency), counts
+        return Check(status="ok", latency_ms=latency), counts
 
     def _shared_look(self) -> asyncio.Future[list[tuple[Any, ...]]]:
         """All who ask at the same time share one look at the ledger."""
@@ -99,18 +123,23 @@ class HealthService:
             answers = await asyncio.wait_for(ping, _PATIENCE)
         except TimeoutError:
             answers = False
-        if answers:
+        if refused := outages.REDIS_WRITES.seen:
+            why = f"{_since(refused, 'Redis takes no writes')} Tasks are accepted, and run when it does."
+        elif not answers:
+            why = "Redis does not answer; tasks are accepted, and run as soon as workers reach it."
+        else:
             return Check(status="ok", latency_ms=_milliseconds_since(begun_at))
-        return Check(
-            status="degraded",
-            detail="Redis does not answer; tasks are accepted, and run as soon as workers reach it.",
-        )
+        return Check(status="degraded", detail=why)
+
+
+def _since(seen: outages.Seen, what: str) -> str:
+    return f"{what} since {seen.since:%Y-%m-%dT%H:%M:%SZ}: {seen.reason}."
 
 
 def _worst(ledger: Check, broker: Check) -> Literal["healthy", "degraded", "unhealthy"]:
-    if ledger.status != "ok":
+    if ledger.status == "unavailable":
         return "unhealthy"
-    return "healthy" if broker.status == "ok" else "degraded"
+    return "healthy" if ledger.status == broker.status == "ok" else "degraded"
 
 
 def _milliseconds_since(begun_at: float) -> float:

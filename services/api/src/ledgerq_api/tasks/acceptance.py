@@ -16,6 +16,7 @@ import psycopg2
 from ledgerq_api import metrics
 from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.ledger import Deadline, no_answer
+from ledgerq_shared import outages
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Database, confirm, execute, type_cursor
 from ledgerq_shared.errors import (
@@ -190,6 +191,8 @@ class Acceptance:
     def _committed(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
         """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger."""
         outcome, ready = until_known(lambda is_repeated: commit(not is_repeated), seconds=_RESEND_FOR)
+        if outages.POSTGRESQL_WRITES.is_on:
+            outages.POSTGRESQL_WRITES.worked()
         self._waker.wake(ready)
         return outcome
 

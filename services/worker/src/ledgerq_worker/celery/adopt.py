@@ -21,12 +21,12 @@ import psycopg2
 import structlog
 from celery import Celery
 
-from ledgerq_shared import sqlstates
+from ledgerq_shared import outages, sqlstates
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import DRAIN_TASK, TICKETS
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.redis_access import describe
+from ledgerq_shared.redis_access import describe, note_failure, note_success
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import task_from_message
@@ -90,8 +90,10 @@ class Adoption:
                 lists.open()
                 while not self._ended.is_set():
                     self._look(lists, share)
+                    note_success(writes=False)
             except Exception as error:  # whatever the transport raises
-                log.warning("worker.adoption.broker_unavailable", error=describe(error))
+                if not note_failure(error):
+                    log.warning("worker.adoption.broker_unavailable", error=describe(error))
                 self._ended.wait(_TRY_AGAIN_AFTER)
             finally:
                 lists.close()
@@ -117,7 +119,7 @@ class Adoption:
             queue.learn(found)
             self._adopt(lists, queue.name, found)
         except (Unavailable, psycopg2.Error) as error:
-            log.warning("worker.message.not_adopted_yet", queue=queue.name, error=str(error).strip())
+            outages.note("worker.message.not_adopted_yet", error, queue=queue.name)
             return None
         except Exception as error:
             if fault_of(error) not in (Fault.REFUSE, Fault.MISTAKE):

@@ -19,10 +19,11 @@ from celery.exceptions import BackendStoreError, TaskRevokedError
 from kombu.exceptions import EncodeError, OperationalError
 from redis.exceptions import RedisError
 
-from ledgerq_shared import sqlstates
+from ledgerq_shared import outages, sqlstates
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.redis_access import note_failure, note_success
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.outbox import (
     delete_from_outbox,
@@ -91,7 +92,7 @@ class Departure:
                 self._database.fetch(take_from_outbox(ids=ids, older_than=older_than, lease=_LEASE), writes=True)
             )
         except Unavailable as error:
-            log.warning("outbox.ledger_unavailable", error=error.detail)
+            outages.note("outbox.ledger_unavailable", error)
             return 0
         done: list[int] = []
         left = [entry for entry, *_ in entries]
@@ -109,9 +110,10 @@ class Departure:
                 done.append(entry)
                 left.remove(entry)
         except Unavailable as error:
-            log.warning("outbox.ledger_unavailable", error=error.detail)
+            outages.note("outbox.ledger_unavailable", error)
         except _AWAY as error:
-            log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
+            if not note_failure(error):
+                log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
             self._connect_anew_after(error)
         finally:
             self._settle(done, left)
@@ -124,7 +126,7 @@ class Departure:
             if left:
                 self._database.fetch(put_back_in_outbox(left), writes=True)
         except Unavailable as error:  # their lease ends by itself
-            log.warning("outbox.ledger_unavailable", error=error.detail)
+            outages.note("outbox.ledger_unavailable", error)
 
     def _do(self, entry: int, kind: str, payload: dict[str, Any], attempts: int) -> None:
         if attempts > _MOST_ATTEMPTS:
@@ -153,8 +155,10 @@ class Departure:
             return
         try:
             self._publish(news)
+            note_success(writes=True)
         except Exception as error:  # Redis is away, in one of the transport's many ways
-            log.warning("worker.results.not_published", error=str(error), results=len(news))
+            if not note_failure(error):
+                log.warning("worker.results.not_published", error=str(error), results=len(news))
             self._connect_anew_after(error)
 
     def _connect_anew_after(self, error: BaseException) -> None:

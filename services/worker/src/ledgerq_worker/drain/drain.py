@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
+from ledgerq_shared import outages
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.cancel import revoke_waiting
@@ -208,7 +209,7 @@ class Drain:
                 with self._database.transaction() as cursor:
                     rows = execute(cursor, read_suspicion(task.id))
             except Unavailable as error:
-                log.warning("worker.suspect.ledger_unavailable", error=error.detail)
+                outages.note("worker.suspect.ledger_unavailable", error)
                 time.sleep(1)
             else:
                 return self._solitude_of(*rows[0]) if rows else Kind.NONE
@@ -233,7 +234,7 @@ class Drain:
                         execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
                 break
             except Unavailable as error:  # doing it twice changes nothing
-                log.warning("worker.hand_back.ledger_unavailable", error=error.detail, tasks=len(tasks))
+                outages.note("worker.hand_back.ledger_unavailable", error, tasks=len(tasks))
                 time.sleep(1)
         self._waker.wake(Counter(task.queue for task in tasks))
 

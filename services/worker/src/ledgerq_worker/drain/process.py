@@ -16,6 +16,7 @@ import structlog
 from billiard.process import current_process
 from celery import Celery
 
+from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
@@ -145,7 +146,7 @@ class PoolProcess:
                     )
                     rows = execute(cursor, statement)
             except Unavailable as error:
-                log.warning("worker.slot.ledger_unavailable", slot=slot, error=error.detail)
+                outages.note("worker.slot.ledger_unavailable", error, slot=slot)
                 time.sleep(1)
             else:
                 if rows:

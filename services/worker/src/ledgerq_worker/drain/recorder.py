@@ -20,6 +20,7 @@ from typing import Any
 import psycopg2
 import structlog
 
+from ledgerq_shared import outages
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
@@ -179,7 +180,7 @@ class Recorder:
                 if self._was_committed(pending, claim, written):
                     break
             except LedgerUnavailable as error:
-                log.warning("worker.record.ledger_unavailable", error=error.detail, legs=len(pending.ended))
+                outages.note("worker.record.ledger_unavailable", error, legs=len(pending.ended))
                 if not pending:
                     return []
             except Exception as error:
@@ -195,6 +196,8 @@ class Recorder:
                     return []
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+        if pending.ended and outages.POSTGRESQL_WRITES.is_on:
+            outages.POSTGRESQL_WRITES.worked()
         self._tally.flushed(
             kept=written.kept,
             refused=len(written.refused),

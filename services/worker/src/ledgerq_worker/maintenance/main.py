@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
+from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.metrics import serve
@@ -118,7 +119,7 @@ def _run(
             due_at = min([leadership.asks_at, *(one.due_at for one in rounds if leads)])
             pause = due_at - time.monotonic()
         except Unavailable as error:
-            log.warning("maintenance.ledger_unavailable", error=error.detail)
+            outages.note("maintenance.ledger_unavailable", error)
             if not (isinstance(error, LedgerUnavailable) and error.is_busy):  # it does answer
                 leadership.lost_touch()
             metrics.leads.set(leadership.is_leading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from ledgerq_shared import outage_metrics
 from ledgerq_shared.metrics import SHORT_SECONDS, Metric
 
 _DUTY = ("duty",)
@@ -18,14 +19,15 @@ _SECONDS = Metric(
 _DONE = Metric("ledgerq_maintenance_done_total", "counter", "What a duty has done: tasks, entries, keys.", _DUTY)
 _FAILURES = Metric("ledgerq_maintenance_failures_total", "counter", "Rounds of a duty that failed.", _DUTY)
 
-METRICS = (_LEADS, _SECONDS, _DONE, _FAILURES)
+METRICS = (_LEADS, _SECONDS, _DONE, _FAILURES, *outage_metrics.METRICS)
 
 #: What the process answers scrapes with.
 registry = CollectorRegistry()
 for _own in (ProcessCollector, PlatformCollector, GCCollector):
     _own(registry=registry)
 leads = _LEADS.instrument(registry)
-_seconds, _done, _failures = (metric.instrument(registry) for metric in METRICS[1:])
+_seconds, _done, _failures = (metric.instrument(registry) for metric in (_SECONDS, _DONE, _FAILURES))
+registry.register(outage_metrics.collector())
 
 
 class DutyMetrics:

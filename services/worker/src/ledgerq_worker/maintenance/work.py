@@ -5,13 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-import structlog
-
+from ledgerq_shared import outages
 from ledgerq_shared.errors import Unavailable
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Round
-
-log = structlog.get_logger()
 
 _TRY_AGAIN_AFTER = 0.5
 
@@ -64,6 +61,6 @@ class Work:
             for one in self._rounds:
                 one.run_if_due(time.monotonic())
         except Unavailable as error:
-            log.warning("maintenance.ledger_unavailable", error=error.detail)
+            outages.note("maintenance.ledger_unavailable", error)
             return _TRY_AGAIN_AFTER
         return max(0.0, min(one.due_at for one in self._rounds) - time.monotonic())

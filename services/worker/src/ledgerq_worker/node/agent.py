@@ -27,6 +27,7 @@ import psutil
 import psycopg2
 import structlog
 
+from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
@@ -160,7 +161,7 @@ class Agent:
                 self._write_killed()
                 self._attend()
             except Unavailable as error:
-                log.warning("agent.ledger_unavailable", error=error.detail)
+                outages.note("agent.ledger_unavailable", error)
 
     def _try(self, action: Callable[..., None], *arguments: Any) -> bool:
         """Whether it could be done. What waits for a lock, or is refused, holds up nothing else.

@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg2
 import structlog
 
+from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.workers import find_wishes, renew_lease
@@ -144,7 +145,7 @@ class Lease:
             try:
                 self.renew_if_due(database, number)
             except Unavailable as error:
-                log.warning("agent.ledger_unavailable", error=error.detail)
+                outages.note("agent.ledger_unavailable", error)
             except psycopg2.Error as error:
                 log.warning("agent.lease_not_renewed", error=str(error).strip())
             except Exception:

@@ -19,7 +19,7 @@ from ledgerq_shared.ids import use_cell
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
-from ledgerq_worker.celery import client, redis_sockets, seams
+from ledgerq_worker.celery import client, consumer, redis_sockets, seams
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
@@ -157,6 +157,7 @@ def _configure_celery(app: Celery) -> None:
         task_acks_late=False,
         # Redis may refuse for a while (a replica, a full disk): the consumer connects anew, and does not end the worker.
         broker_channel_error_retry=True,
+        worker_consumer=consumer.NAME,
         worker_proc_alive_timeout=max(app.conf.worker_proc_alive_timeout or 0.0, _BEGINS_WITHIN),
         # Celery would ask Redis whether the task has succeeded before; the ledger knows.
         worker_deduplicate_successful_tasks=False,
@@ -164,12 +165,12 @@ def _configure_celery(app: Celery) -> None:
     )
 
 
-def _open_ears(node: Node, consumer: Any, ending: _Ending) -> None:
-    pool, count = consumer.pool, node.table.count
+def _open_ears(node: Node, listener: Any, ending: _Ending) -> None:
+    pool, count = listener.pool, node.table.count
     is_prefork = isinstance(pool, WatchfulTaskPool)
-    seams.tell_of_errors(consumer, node.ears.met_error)
+    seams.tell_of_errors(listener, node.ears.met_error)
     node.ears.hearing = Hearing(
-        hang_up=partial(seams.hang_up, consumer),
+        hang_up=partial(seams.hang_up, listener),
         give_up=ending.begin_in_vain,
         ready_slots=partial(ready_processes, pool) if is_prefork else lambda: count,
     )

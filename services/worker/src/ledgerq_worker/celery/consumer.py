@@ -1,0 +1,58 @@
+"""Celery's consumer, which asks a broker that is away again within a second: Celery's own waits up to thirty."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+
+from ledgerq_shared import outages
+from ledgerq_shared.redis_access import note_failure, note_success
+
+#: Seconds between two tries: at first, and how many more each time; and at most.
+_PAUSE, _LONGEST_PAUSE = 0.2, 1.0
+
+#: The name by which Celery's setting `worker_consumer` knows it.
+NAME = f"{__name__}:PromptConsumer"
+
+
+class PromptConsumer(Consumer):
+    """Tries again for ever, soon, and leaves it to :mod:`ledgerq_shared.outages` to say so."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """The connection, once it is there."""
+        conn = conn.ensure_connection(
+            lambda error, _pause: note_failure(error),
+            None,
+            interval_start=_PAUSE,
+            interval_step=_PAUSE,
+            interval_max=_LONGEST_PAUSE,
+            callback=maybe_shutdown,
+        )
+        note_success(writes=False)
+        self.first_connection_attempt = False
+        self.broker_connection_retry_attempt = 0
+        return conn
+
+    def on_connection_error_before_connected(self, error: Exception) -> None:
+        """Celery's way on, and a note."""
+        note_failure(error)
+        super().on_connection_error_before_connected(error)
+
+    def on_connection_error_after_connected(self, error: Exception) -> None:
+        """Celery's way on, and a note."""
+        note_failure(error)
+        with warnings.catch_warnings():  # of a setting that we have set for a reason
+            warnings.simplefilter("ignore")
+            super().on_connection_error_after_connected(error)
+
+
+def _is_news(_record: logging.LogRecord) -> bool:
+    """While Redis is away, whatever the consumer says is that."""
+    return not (outages.REDIS.is_on or outages.REDIS_WRITES.is_on)
+
+
+logging.getLogger("celery.worker.consumer.consumer").addFilter(_is_news)
