@@ -155,7 +155,7 @@ def test_promise_3_who_could_not_renew_its_lease_in_an_outage_is_not_declared_de
     nodes.send(agent, signal.SIGSTOP)
     try:
         postgres.stop()
-        maintenance.says("ledger_unavailable")
+        maintenance.says("store.away")
         postgres.start()
         # As if the outage had been longer than the lease; the agent stands still and cannot renew it.
         databases.execute(plant.database_url, "UPDATE worker SET lease_until = now() - interval '1 minute'")
