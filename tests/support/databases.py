@@ -43,7 +43,10 @@ OPERATORS = {
     "extra_float_digits": "-5",
 }
 #: The tests' own questions do not depend on it.
-_AS_EVER = "-c client_encoding=UTF8 -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off -c extra_float_digits=1"
+_AS_EVER = (
+    "-c client_encoding=UTF8 -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off "
+    "-c extra_float_digits=1"
+)
 
 
 def on_server(url: str, database: str) -> str:
