@@ -2,13 +2,15 @@
 
 All database code is synchronous psycopg2; the API runs it in its batchers' threads. Nothing here relies on session
 state, so a PgBouncer in transaction mode may stand between; without one, sessions keep the busiest statements prepared.
-What an operator has set for the role or the database (time limits, isolation, read-only) changes nothing: each transaction
-says what it needs, in the round trip of its first statement.
+What an operator has set for the role or the database (time limits, isolation, read-only) changes nothing: a session that
+is ours alone says once what its transactions need; where a pooler stands between, each transaction does, in the round trip
+of its first statement.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -44,6 +46,11 @@ _CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
 #: For so many seconds after the first COMMIT that was confirmed again, others are, too: of a COMMIT whose connection was
 #: lost, the server may be about to write the record only now.
 _CONFIRM_FOR = 30.0
+#: What the transactions of a session that is ours alone are, unless they say otherwise.
+_TRANSACTIONS = (
+    "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; "
+    "SET default_transaction_deferrable = off; "
+)
 
 
 class Database:
@@ -62,6 +69,8 @@ class Database:
             null: for ever.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
+        checks_socket: look each time whether the connection's socket is still its own. For processes in which tasks run,
+            which may close or replace any descriptor.
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class Database:
         keeps_statements: bool = False,
         unanswered_after: float = _UNANSWERED_AFTER,
         commit_patience: float | None = None,
+        checks_socket: bool = False,
     ) -> None:
         self._url = url
         self._application_name = application_name
@@ -84,28 +94,39 @@ class Database:
         self._keeps_statements = keeps_statements
         self._unanswered_after = unanswered_after
         self._commit_patience = commit_patience
+        self._checks_socket = checks_socket
         #: Until when, by the monotonic clock, each COMMIT is to be confirmed; 0: none was ever in doubt.
         self._confirms_until = 0.0
         self._doubts = 0
-        limits = f"SET LOCAL lock_timeout = {round(lock_timeout * 1000)}; SET LOCAL statement_timeout = 0; "
-        limits += "SET LOCAL client_min_messages = warning; "
-        stands_still = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_FOR}; "
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-        # Several statements in one message are a transaction by themselves.
-        alone = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED"
-        #: By what a transaction is for (``writes``, ``lasts``).
-        self._begin: dict[tuple[bool, bool], str] = {}
-        self._alone: dict[tuple[bool, bool], str] = {}
-        for writes, mode in ((True, ", READ WRITE; "), (False, "; ")):
-            for lasts, waits in ((True, ""), (False, "SET LOCAL synchronous_commit = off; ")):
-                self._begin[writes, lasts] = f"{begin}{mode}{limits}{waits}{stands_still}"
-                self._alone[writes, lasts] = f"{alone}{mode}{limits}{waits}"
+        limits = {
+            "lock_timeout": round(lock_timeout * 1000),
+            "statement_timeout": 0,
+            "idle_in_transaction_session_timeout": _STANDS_STILL_FOR,
+            "client_min_messages": "warning",
+        }
+        self._once = _TRANSACTIONS + "".join(f"SET {name} = {value}; " for name, value in limits.items())
+        each = "".join(f"SET LOCAL {name} = {value}; " for name, value in limits.items())
+        #: By whether the session is ours, and what a transaction is for (``writes``, ``lasts``).
+        self._begin: dict[tuple[bool, bool, bool], str] = {}
+        #: As well, for several statements in one message, which are a transaction by themselves.
+        self._alone: dict[tuple[bool, bool, bool], str] = {}
+        for writes, lasts in itertools.product((True, False), repeat=2):
+            waits = "SET LOCAL synchronous_commit = off; " if writes and not lasts else ""
+            mode = "READ WRITE" if writes else ""
+            # A standby refuses at once what says that it writes.
+            self._begin[True, writes, lasts] = f"BEGIN {mode}; {waits}"
+            self._alone[True, writes, lasts] = f"SET LOCAL TRANSACTION {mode}; {waits}" if writes else ""
+            level = f"ISOLATION LEVEL READ COMMITTED {mode}"
+            self._begin[False, writes, lasts] = f"BEGIN {level}; {each}{waits}"
+            self._alone[False, writes, lasts] = f"SET LOCAL TRANSACTION {level}; {each}{waits}"
         self._free: list[Session] = []
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(size)
 
     @contextlib.contextmanager
-    def transaction(self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True) -> Iterator[type_cursor]:
+    def transaction(
+        self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True, statement_timeout: float = 0.0
+    ) -> Iterator[type_cursor]:
         """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
         with the first statement.
 
@@ -114,6 +135,7 @@ class Database:
             writes: false: a server that only reads (a standby) will do.
             lasts: false: what it writes is of use only while this server lives, so its COMMIT waits for no disk and no
                 standby.
+            statement_timeout: seconds after which PostgreSQL ends a statement; 0: never.
 
         Raises:
             LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); nothing was recorded.
@@ -121,7 +143,10 @@ class Database:
                 standbys.
         """
         with self._pooled(timeout) as connection:
-            yield from self._in_transaction(connection, writes, lasts)
+            begin = self._begin[connection.is_ours, writes, lasts]
+            if statement_timeout:
+                begin += f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}; "
+            yield from self._in_transaction(connection, begin, writes, lasts)
         _has_worked(writes=writes)
 
     def fetch(
@@ -141,7 +166,7 @@ class Database:
         with self._pooled(timeout) as connection:
             cursor = connection.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
             doubts = self._doubts_to_settle() if writes and lasts else 0
-            cursor.first = self._alone[writes, lasts] + (_CONFIRM if doubts else "")
+            cursor.first = self._alone[connection.is_ours, writes, lasts] + (_CONFIRM if doubts else "")
             _forget_notices(connection)
             try:
                 with self._limited(connection, writes):
@@ -177,10 +202,10 @@ class Database:
         finally:
             self._slots.release()
 
-    def _in_transaction(self, connection: Session, writes: bool, lasts: bool) -> Iterator[type_cursor]:
+    def _in_transaction(self, connection: Session, begin: str, writes: bool, lasts: bool) -> Iterator[type_cursor]:
         try:
             cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
-            cursor.first = self._begin[writes, lasts]
+            cursor.first = begin
             yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)
@@ -283,10 +308,11 @@ class Database:
             )
             assert isinstance(made, Session)
             connection = made
-            connection.remember_socket()
+            if self._checks_socket:
+                connection.remember_socket()
             connection.autocommit = True  # BEGIN and COMMIT are ours
             if self._keeps_statements:
-                connection.keep_statements_if_possible()
+                connection.make_ours_if_possible(self._once)
         except psycopg2.Error as error:
             unavailable = LedgerUnavailable(_reason(error))
             outages.POSTGRESQL.failed(unavailable.detail)

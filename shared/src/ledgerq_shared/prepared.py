@@ -1,6 +1,6 @@
-"""Statements that a session keeps prepared: planned once, not each time.
+"""What a session that is ours alone keeps: settings, said once, and statements, planned once.
 
-Planning a claim costs PostgreSQL as much as claiming fifty tasks. Only a session that is ours alone can keep a statement:
+Planning a claim costs PostgreSQL as much as claiming fifty tasks. Only a session that is ours alone can keep anything:
 behind PgBouncer in transaction mode the next transaction may be another server process's. So it is asked, not assumed; where
 the answer is no, the same statements run unprepared.
 """
@@ -44,7 +44,7 @@ class Session(psycopg2.extensions.connection):
 
     #: By the statement's name, how to run it; null: this session can keep none.
     kept: dict[str, str] | None = None
-    #: The socket's number, and what it stood for when it was connected.
+    #: The socket's number, and what it stood for when it was connected; null: nobody looks.
     _socket: tuple[int, Identity | None] | None = None
     _is_abandoned = False
 
@@ -71,16 +71,24 @@ class Session(psycopg2.extensions.connection):
         if self.is_usable:
             super().close()
 
-    def keep_statements_if_possible(self) -> None:
-        """Ask whether the server process that answers is the one that this connection was made to.
+    @property
+    def is_ours(self) -> bool:
+        """Whether the session keeps its settings and statements from one transaction to the next."""
+        return self.kept is not None
+
+    def make_ours_if_possible(self, settings: str) -> None:
+        """Ask whether the server process that answers is the one that this connection was made to; if so, set it up.
 
         PgBouncer makes up the number that it tells its clients.
+
+        Args:
+            settings: statements, to be run once.
         """
         with self.cursor() as cursor:
             cursor.execute(f"{_AS_EVER}SELECT pg_backend_pid()")
             [pid] = cursor.fetchone() or (None,)
             if pid == self.info.backend_pid:
-                cursor.execute(_AS_EVER + _KEEP)
+                cursor.execute(_AS_EVER + settings + _KEEP)
                 self.kept = {}
 
     def has_lost_statements(self, error: psycopg2.Error) -> bool:

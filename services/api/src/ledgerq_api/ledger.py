@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from ledgerq_shared.database import Database, type_cursor
@@ -21,6 +22,8 @@ _READERS = 3
 _LISTS = 4
 #: Of these, lists that one key asks for.
 _LISTS_A_KEY = 3
+#: Seconds that a statement of a list may take: a filter that no index serves well must not hold a connection for minutes.
+_LIST_SECONDS = 8.0
 #: Seconds for which a read that PostgreSQL refuses for a while is tried again.
 _REPEAT_FOR = 1.0
 
@@ -51,7 +54,7 @@ class Ledger:
         else:
             await turns.acquire()
         loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._lists, self.repeatable, work)
+        reading = loop.run_in_executor(self._lists, partial(self.repeatable, work, seconds=_LIST_SECONDS))
 
         def is_over(done: asyncio.Future[T]) -> None:
             turns.release()
@@ -59,10 +62,10 @@ class Ledger:
 
         # Its turn ends with the read, not with the wait for it.
         reading.add_done_callback(is_over)
-        try:
-            return await asyncio.wait_for(asyncio.shield(reading), self.timeout)
-        except TimeoutError:
-            raise no_answer(self.timeout) from None
+        await asyncio.wait((reading,), timeout=self.timeout)
+        if not reading.done():
+            raise no_answer(self.timeout)
+        return reading.result()
 
     async def run(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
         """What ``work`` returns, done in one transaction that only reads, or ``writes`` what may be written twice."""
@@ -83,13 +86,19 @@ class Ledger:
         except TimeoutError:
             raise ServerBusy(f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again.") from None
 
-    def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
+    def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False, seconds: float = 0.0) -> T:
         """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known, and waits
         for no standby.
+
+        Args:
+            seconds: how long a statement may take; 0: any time.
         """
 
         def once(_: bool) -> T:
-            with self.database.transaction(timeout=self.timeout, writes=writes, lasts=False) as cursor:
+            transaction = self.database.transaction(
+                timeout=self.timeout, writes=writes, lasts=False, statement_timeout=seconds
+            )
+            with transaction as cursor:
                 return work(cursor)
 
         return until_known(once, seconds=_REPEAT_FOR)

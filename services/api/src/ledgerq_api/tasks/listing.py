@@ -78,7 +78,7 @@ class ListedPage:
 
 
 def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
-    """Count and read, in the caller's transaction.
+    """Count and read, in the caller's transaction, which bounds how long a statement may take.
 
     Raises:
         QueryTooSlow: it took longer than anybody's list may.
@@ -90,8 +90,6 @@ def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
 
 
 def _read(cursor: type_cursor, query: ListQuery) -> ListedPage:
-    # A filter that no index serves well must not hold a connection for minutes.
-    cursor.execute("SET LOCAL statement_timeout = '8s'")
     counts = execute(cursor, sum_counts(task_type=query.task_type, queue=query.queue))
     filter_ = _filter_of(query, counts)
     retrying = sum(int(count) for _, state, count in counts if state == State.RETRY)

@@ -66,6 +66,7 @@ class Stores:
             debug=self.debug,
             lock_timeout=self.lock_timeout,
             keeps_statements=True,
+            checks_socket=True,
         )
         broker = Broker(self.settings.broker_url, client_name=self.name)
         return database, Waker(lambda: database.fetch(slots_by_queue()), broker)

@@ -439,6 +439,7 @@ def main() -> None:
             application_name=name,
             size=1,
             keeps_statements=True,
+            checks_socket=True,
             lock_timeout=_LOCK_PATIENCE,
         ),
         Broker(config.broker_url, client_name="ledgerq-agent"),

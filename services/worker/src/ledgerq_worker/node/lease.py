@@ -43,6 +43,7 @@ def lease_database(url: str, name: str, lease: float) -> Database:
         size=1,
         connect_timeout=max(2, round(lease / 4)),  # libpq takes no less
         keeps_statements=True,
+        checks_socket=True,
         unanswered_after=lease / 4,
         lock_timeout=lease / 10,
     )
