@@ -66,6 +66,10 @@ class _Part(Enum):
     NOTHING = auto()
 
 
+#: Looked up once: these are asked for several times a request.
+_HEAD, _BODY, _REST, _NOTHING = _Part.HEAD, _Part.BODY, _Part.REST, _Part.NOTHING
+
+
 class Guard:
     """What the connections of one process share.
 
@@ -92,6 +96,8 @@ class Guard:
         Who holds the most because of its own slowness gives way, so that nobody is kept out by those who stall: a body that
         does not end is refused, and who does not read its answer loses its connection. ``False``: that is the asker itself.
         """
+        if not self.unread and self.bodies <= self.limits.held_bytes:
+            return True
         while self.bodies + sum(one.unread_bytes for one in self.unread) > self.limits.held_bytes:
             largest = max(self.unread | self.unfinished, key=lambda one: one.slow_bytes, default=asker)
             if largest is asker or not largest.slow_bytes:
@@ -126,7 +132,6 @@ if TYPE_CHECKING:
         url: bytes
         headers: list[tuple[bytes, bytes]]
 
-        def on_message_begin(self) -> None: ...
         def on_headers_complete(self) -> None: ...
         def on_body(self, body: bytes) -> None: ...
         def on_message_complete(self) -> None: ...
@@ -141,14 +146,94 @@ class Guarded(_Protocol):
 
     guard: ClassVar[Guard]
 
-    _part = _Part.HEAD
-    #: When the client was first waited for, by the guard's clock.
+    _part = _HEAD
+    #: When this request began, or when the client was first waited for, by the guard's clock.
     _since = 0.0
+    #: Bytes in which the head has arrived, with what came in the same piece.
     _head_bytes = 0
     #: Bytes of this request's body that the guard counts.
     _held = 0
-    #: Whether what has arrived of the head is worth measuring.
-    _may_be_large = False
+    #: The headers of the last request that has arrived wholly.
+    _complete: object = None
+    #: Why a callback ended the parsing; ``None``: the parser did.
+    _refused_by_us: LedgerQError | None = None
+    #: The request that is being answered, while others stand behind it.
+    _answering: Any = None
+    _is_refused = False
+    _is_closing = False
+    _unread_at_last = -1
+    _unread_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        self._since = self.guard.now
+        if len(self.connections) > self.guard.limits.connections:
+            self._refuse(ServerBusy("Too many connections are open; try again."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has gone."""
+        self._release()
+        self.guard.unread.discard(self)
+        if self._answering is not None:  # uvicorn tells the last one only
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request, or of several."""
+        if self._is_refused:
+            return
+        if self._part is _NOTHING:
+            self._await(_HEAD)
+            self._head_bytes = len(data)
+        elif self._part is _HEAD:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._part is _NOTHING:
+            if self.headers is not self._complete:  # another request has begun in the same piece
+                self._await(_HEAD)
+                self._head_bytes = 0
+        elif self._part is _HEAD and self._head_bytes > self.guard.limits.head_bytes and not self._is_refused:
+            self._refuse(HeadTooLarge() if self.headers else TargetTooLong())
+
+    def on_headers_complete(self) -> None:
+        """The whole head is there."""
+        if self._head_bytes > self.guard.limits.target_bytes:
+            self._check_head()
+        if not self.guard.has_room(self):
+            raise self._refusal(ServerBusy())
+        before = self.cycle
+        super().on_headers_complete()
+        if self.pipeline and self._answering is None:
+            self._answering = before
+        self._part = _BODY
+        if self.cycle is not None and not self.cycle.keep_alive:
+            is_old = self.parser.get_http_version() == "1.0"
+            self.cycle.transport = _Unchunked(self) if is_old else _Lingering(self)
+
+    def on_body(self, body: bytes) -> None: ...
+        def on_message_complete(self) -> None: ...
+        def on_response_complete(self) -> None: ...
+
+else:
+    _Protocol = object
+
+
+class Guarded(_Protocol):
+    """To be mixed in before uvicorn's ``HttpToolsProtocol``, with a ``guard`` of the process."""
+
+    guard: ClassVar[Guard]
+
+    _part = _HEAD
+    #: When this request began, or when the client was first waited for, by the guard's clock.
+    _since = 0.0
+    #: Bytes in which the head has arrived, with what came in the same piece.
+    _head_bytes = 0
+    #: Bytes of this request's body that the guard counts.
+    _held = 0
+    #: The headers of the last request that has arrived wholly.
+    _complete: object = None
     #: Why a callback ended the parsing; ``None``: the parser did.
     _refused_by_us: LedgerQError | None = None
     #: The request that is being answered, while others stand behind it.
@@ -179,21 +264,21 @@ class Guarded(_Protocol):
         if self._is_refused:
             return
         part = self._part
-        if part is _Part.NOTHING:
-            self._await(_Part.HEAD)
+        if part is _NOTHING:
+            self._await(_HEAD)
             self._head_bytes = 0
-        elif part is _Part.HEAD:
+        elif part is _HEAD:
             self._head_bytes += len(data)
         self._may_be_large = self._head_bytes + len(data) > self.guard.limits.target_bytes
         super().data_received(data)
-        if self._part is _Part.HEAD and self._head_bytes > self.guard.limits.head_bytes and not self._is_refused:
+        if self._part is _HEAD and self._head_bytes > self.guard.limits.head_bytes and not self._is_refused:
             self._refuse(HeadTooLarge() if self.headers else TargetTooLong())
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        if self._part is _Part.NOTHING:  # one after another in the same piece
-            self._await(_Part.HEAD)
+        if self._part is _NOTHING:  # one after another in the same piece
+            self._await(_HEAD)
             self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
@@ -206,14 +291,14 @@ class Guarded(_Protocol):
         super().on_headers_complete()
         if self.pipeline and self._answering is None:
             self._answering = before
-        self._await(_Part.BODY)
+        self._await(_BODY)
         if self.cycle is not None and not self.cycle.keep_alive:
             is_old = self.parser.get_http_version() == "1.0"
             self.cycle.transport = _Unchunked(self) if is_old else _Lingering(self)
 
     def on_body(self, body: bytes) -> None:
         """Some of a body."""
-        if self._part is _Part.BODY:
+        if self._part is _BODY:
             self._held += len(body)
             self.guard.bodies += len(body)
             if self._held > _SMALL_BODY:
@@ -224,17 +309,20 @@ class Guarded(_Protocol):
 
     def on_message_complete(self) -> None:
         """The whole request is there."""
-        self._part = _Part.NOTHING
-        self.guard.unfinished.discard(self)
+        self._part = _NOTHING
+        self._complete = self.headers
+        if self._held > _SMALL_BODY:
+            self.guard.unfinished.discard(self)
         super().on_message_complete()
         if self._is_closing:
             self.transport.close()
 
     def on_response_complete(self) -> None:
         """The answer is written, perhaps before all of the request was read."""
-        self._release()
-        if self._part is _Part.BODY:
-            self._await(_Part.REST)
+        if self._held:
+            self._release()
+        if self._part is _BODY:
+            self._await(_REST)
         if self._answering is not None:
             self._answering = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
@@ -277,7 +365,7 @@ class Guarded(_Protocol):
         waited = now - self._since
         if self in self.guard.unread:
             self._check_reader(now)
-        if self._part is _Part.HEAD:
+        if self._part is _HEAD:
             if waited > limits.head_seconds:
                 if self._head_bytes:
                     self._refuse(
@@ -285,12 +373,12 @@ class Guarded(_Protocol):
                     )
                 else:
                     self.transport.close()
-        elif self._part is _Part.BODY:
+        elif self._part is _BODY:
             if self.flow.read_paused:  # it is us who do not read
                 self._since = now
             elif waited > limits.body_seconds:
                 self._refuse(RequestTimedOut(f"The request's body did not arrive within {limits.body_seconds:g} s."))
-        elif self._part is _Part.REST and waited > limits.linger_seconds:
+        elif self._part is _REST and waited > limits.linger_seconds:
             self.transport.abort()
 
     def linger(self) -> None:
@@ -298,11 +386,11 @@ class Guarded(_Protocol):
 
         To close at once would reset the connection while the client sends, and it would never read its answer.
         """
-        if self._part is _Part.NOTHING:
+        if self._part is _NOTHING:
             self.transport.close()
             return
         self._is_closing = True
-        self._await(_Part.REST)
+        self._await(_REST)
         if not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -356,7 +444,7 @@ class Guarded(_Protocol):
         self.guard.note(error, self.client[0] if self.client else "")
         self.flow.resume_reading()
         self.transport.write(_answer(error, self.server_state.default_headers))
-        self._await(_Part.REST)
+        self._await(_REST)
         self.linger()
 
 

@@ -36,32 +36,28 @@ class Hosts:
         self._endings = tuple(name for name in names if name.startswith("."))
         self._is_ours = lru_cache(maxsize=64)(self._look_up)
 
-    def check_host(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Refuse a request that names a host which strangers may have chosen.
+    def check(self, method: str, headers: Iterable[tuple[bytes, bytes]], *, needs_key: bool) -> None:
+        """Refuse a change that a page of another site asks for; and, where no key is needed, a request that names a host
+        which strangers may have chosen.
 
         Raises:
-            HostNotAllowed
+            HostNotAllowed, OriginNotAllowed
         """
-        host = _header(headers, b"host")
-        if host is not None and not self._is_known(host):
+        host = origin = None
+        for name, value in headers:
+            if name == b"host" and host is None:
+                host = value
+            elif name == b"origin" and origin is None:
+                origin = value
+        if host is not None and not needs_key and not self._is_known(host):
             raise HostNotAllowed(
                 f"No {self._needless} is needed here, so the host must be a loopback name or an address, not "
                 f"'{host[:100].decode('latin-1')}': add it to LEDGERQ_ALLOWED_HOSTS, or {self._remedy}."
             )
-
-    def check_origin(self, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Refuse a change that a page of another site asks for.
-
-        Raises:
-            OriginNotAllowed
-        """
-        if method in _SAFE_METHODS:
-            return
-        origin = _header(headers, b"origin")
-        if origin is None:
+        if origin is None or method in _SAFE_METHODS:
             return
         _, _, named = origin.partition(b"://")
-        if named and (named.lower() == (_header(headers, b"host") or b"").lower() or self._is_listed(named)):
+        if named and (named.lower() == (host or b"").lower() or self._is_listed(named)):
             return
         raise OriginNotAllowed(
             f"A page of '{origin[:100].decode('latin-1')}' may not change anything here; LEDGERQ_ALLOWED_HOSTS names the "
@@ -93,9 +89,3 @@ def _name_of(host: bytes) -> str:
         return text[1:].partition("]")[0]
     return text.partition(":")[0].rstrip(".")
 
-
-def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    for key, value in headers:
-        if key == name:
-            return value
-    return None

@@ -69,10 +69,9 @@ def test_our_own_page_may_change_something(api):
 
 def test_whoever_lists_any_host_means_it():
     hosts = Hosts(["*"])
-    hosts.check_host([(b"host", b"whatever.example")])
-    hosts.check_origin("POST", [(b"host", b"x"), (b"origin", b"https://whatever.example")])
+    hosts.check("POST", [(b"host", b"x"), (b"origin", b"https://whatever.example")], needs_key=False)
     for headers in ([(b"host", b"x" * 5000)], [(b"host", b"")], [(b"host", b"\xff\xfe")]):
         with pytest.raises(HostNotAllowed):
-            Hosts([]).check_host(headers)
+            Hosts([]).check("GET", headers, needs_key=False)
     with pytest.raises(OriginNotAllowed):
-        Hosts([]).check_origin("DELETE", [(b"origin", b"https://x")])
+        Hosts([]).check("DELETE", [(b"origin", b"https://x")], needs_key=True)

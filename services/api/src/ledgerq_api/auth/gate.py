@@ -48,11 +48,10 @@ class Gate:
                 now = time.monotonic()
                 if not self._keyring.is_fresh(now):
                     await self._keyring.refreshed()
-                if self._keyring.is_required:
+                needs_key = self._keyring.is_required
+                if needs_key:
                     await self._check(scope, now)
-                else:
-                    self._hosts.check_host(scope["headers"])
-                self._hosts.check_origin(scope["method"], scope["headers"])
+                self._hosts.check(scope["method"], scope["headers"], needs_key=needs_key)
             except LedgerQError as error:
                 if error.status < 500:
                     client = scope.get("client")
