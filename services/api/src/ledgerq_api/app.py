@@ -25,6 +25,7 @@ from ledgerq_api.control import schemas as control_schemas
 from ledgerq_api.control.service import ControlService
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
+from ledgerq_api.lean import LeanPaths
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.middleware import Edge
 from ledgerq_api.prefix import Proxied
@@ -161,10 +162,6 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         # Asked for on every request; our metrics are Prometheus's, our logs structlog's.
         telemetry={"metrics": False, "logs": False},
     )
-    app.router.routes += ledgerq_api.tasks.endpoints.lean_routes(
-        services.tasks, services.keyring, locale=settings.locale
-    )
-    app.router.routes += ledgerq_api.stream.endpoints.lean_routes(services.streams, services.keyring)
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
     app.include_router(ledgerq_api.control.endpoints.router(services.control, locale=settings.locale))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
@@ -180,6 +177,11 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.include_router(ledgerq_api.health.endpoints.router(services.health))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     docs_page.install(app)
+    lean_routes = [
+        *ledgerq_api.tasks.endpoints.lean_routes(services.tasks, services.keyring, locale=settings.locale),
+        *ledgerq_api.stream.endpoints.lean_routes(services.streams, services.keyring),
+    ]
+    app.add_middleware(LeanPaths, routes=lean_routes)  # whoever is added later stands before it
     app.add_middleware(
         Gate,
         keyring=services.keyring,

@@ -1,22 +1,22 @@
 """The lean way through a request: plain ASGI, for the calls whose speed is promised.
 
-FastAPI's routing of a request into arguments and a model costs more than all the rest of a submit. These
-helpers read a body with a limit and send prepared bytes; everything else is FastAPI as usual.
+FastAPI's way from a request to arguments and a model costs more than all the rest of a submit. So these calls are answered
+before it sees them, with helpers that read a body with a limit and send prepared bytes; everything else is FastAPI as usual.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api.errors import BodyTooLarge, UnsupportedMediaType
+from ledgerq_api.problems import answer_to
 from ledgerq_api.query import check_names
 
 T = TypeVar("T")
@@ -29,30 +29,65 @@ JSON = (b"content-type", b"application/json")
 encode = msgspec.json.Encoder().encode
 
 
-class LeanRoute(Route):
-    """A route to a plain ASGI application that answers to one method (and HEAD, if that is GET)."""
+class LeanRoute:
+    """A path that is answered by a plain ASGI application, for one method (and HEAD, if that is GET).
+
+    Args:
+        path: may have one parameter, before its last segment: ``/tasks/{task_id}/status``. It stands for one segment.
+    """
 
     def __init__(self, path: str, handler: Handler, *, method: str) -> None:
+        self.path = path
         #: The methods that it does not answer 405.
-        self.answered = {method, "HEAD"} if method == "GET" else {method}
-        super().__init__(path, _OneMethod(handler, self), methods=None, include_in_schema=False)
-
-
-class _OneMethod:
-    """Refuses other methods by itself: a later route with a path parameter would match the same path."""
-
-    def __init__(self, handler: Handler, route: LeanRoute) -> None:
+        self.answered = frozenset({method, "HEAD"} if method == "GET" else {method})
+        self.before, _, rest = path.partition("{")
+        self.parameter, _, self.after = rest.partition("}")
         self._handler = handler
-        self._route = route
-        self._methods = route.answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["route"] = self._route  # FastAPI notes its own routes only; the metrics want to know
-        if scope["method"] not in self._methods:
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self._methods))})
+        """ASGI."""
+        scope["route"] = self  # for the metrics
+        if scope["method"] not in self.answered:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(self.answered))})
         if scope["query_string"]:
             check_names(scope["query_string"], {})
         await self._handler(scope, receive, send)
+
+
+class LeanPaths:
+    """Answers the calls of ``routes``; passes all others on."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence[LeanRoute]) -> None:
+        self._app = app
+        self._exact = {route.path: route for route in routes if not route.parameter}
+        self._by_end = {route.after: route for route in routes if route.parameter}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        route = None
+        if scope["type"] == "http":
+            route = self._exact.get(scope["path"]) or self._with_parameter(scope)
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await route(scope, receive, send)
+        except Exception as error:
+            answer = answer_to(error, scope["path"])
+            if answer is None:
+                raise
+            await answer(scope, receive, send)
+
+    def _with_parameter(self, scope: Scope) -> LeanRoute | None:
+        path: str = scope["path"]
+        route = self._by_end.get(path[path.rfind("/") :])
+        if route is None or not path.startswith(route.before):
+            return None
+        value = path[len(route.before) : -len(route.after)]
+        if not value or "/" in value:
+            return None
+        scope["path_params"] = {route.parameter: value}
+        return route
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

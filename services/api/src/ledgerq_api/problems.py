@@ -55,20 +55,29 @@ def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = N
     return Response(msgspec.json.encode(body), error.status, headers=all_headers, media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Let every error that leaves an endpoint, or is made by the framework, be rendered here."""
-
-    async def known(request: Request, error: Any) -> Response:
-        return render(error, request.url.path)
-
-    async def from_framework(request: Request, error: Any) -> Response:
+def answer_to(error: Exception, path: str) -> Response | None:
+    """The answer to an error that is no surprise: ours, the framework's, a client that hung up. ``None``: it is another."""
+    if isinstance(error, LedgerQError):
+        return render(error, path)
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody is there to read it
+    if isinstance(error, RequestValidationError):
+        return render(_from_validation(error.errors()), path)
+    if isinstance(error, HTTPException):
         kind = _BY_STATUS.get(error.status_code)
         if kind is None:
             kind = InvalidRequest if error.status_code < 500 else InternalError
-        return render(kind(), request.url.path, error.headers)
+        return render(kind(), path, error.headers)
+    return None
 
-    async def invalid_query(request: Request, error: Any) -> Response:
-        return render(_from_validation(error.errors()), request.url.path)
+
+def install(app: FastAPI) -> None:
+    """Let every error that leaves an endpoint, or is made by the framework, be rendered here."""
+
+    async def expected(request: Request, error: Exception) -> Response:
+        answer = answer_to(error, request.url.path)
+        assert answer is not None
+        return answer
 
     async def unexpected(request: Request, error: Exception) -> Response:
         request_id = request.scope.get("request_id")
@@ -76,13 +85,8 @@ def install(app: FastAPI) -> None:
         log.error("api.request.failed", path=request.url.path, request_id=request_id, key=key_id, exc_info=error)
         return render(InternalError(request_id=request_id), request.url.path)
 
-    async def hung_up(_request: Request, _error: Exception) -> Response:
-        return Response(status_code=400)  # nobody is there to read it
-
-    app.add_exception_handler(LedgerQError, known)
-    app.add_exception_handler(ClientDisconnect, hung_up)
-    app.add_exception_handler(HTTPException, from_framework)
-    app.add_exception_handler(RequestValidationError, invalid_query)
+    for kind in (LedgerQError, ClientDisconnect, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, expected)
     app.add_exception_handler(Exception, unexpected)
 
 

@@ -96,7 +96,7 @@ class _NoStrangers:
         """ASGI."""
         if scope["type"] == "http":
             try:
-                self._hosts.check_host(scope["headers"])
+                self._hosts.check(scope["method"], scope["headers"], needs_key=False)
             except HostNotAllowed:
                 await Response("This host name is not served without a token.\n", 403)(scope, receive, send)
                 return

@@ -297,8 +297,7 @@ def _serve_no_strangers(flower: Flower, allowed: str) -> None:
             (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.get_all()
         ]
         try:
-            hosts.check_host(headers)
-            hosts.check_origin(request.method, headers)
+            hosts.check(request.method, headers, needs_key=False)
         except LedgerQError as error:
             sampled.note("flower.refused", error.code, address=request.remote_ip)
             return flower.get_handler_delegate(request, Refusal, {"why": error.detail})

@@ -15,7 +15,6 @@ from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
 from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
-from ledgerq_api.lean import LeanRoute
 from ledgerq_api.refusals import note_refusal
 from ledgerq_shared.errors import LedgerQError, ScopeMissing
 from ledgerq_shared.hosts import Hosts
@@ -119,8 +118,7 @@ def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 def _need_of_unknown(scope: Scope) -> KeyScope | None:
     """What is in no table needs admin, unless it leads nowhere: that is for the router to say."""
     for route in scope["app"].router.routes:
-        refuses = isinstance(route, LeanRoute) and scope["method"] not in route.answered
-        if not refuses and route.matches(scope)[0] is Match.FULL:
+        if route.matches(scope)[0] is Match.FULL:
             return KeyScope.ADMIN
     return None
 

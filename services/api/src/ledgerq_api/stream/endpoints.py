@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Iterable
 
-from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.auth.gate import check_again
@@ -37,7 +36,7 @@ _GREETING = b"retry: 1000\n\n"
 _COMMENT = b": still here\n\n"
 
 
-def lean_routes(service: StreamService, keyring: Keyring) -> list[BaseRoute]:
+def lean_routes(service: StreamService, keyring: Keyring) -> list[LeanRoute]:
     """The call; it answers for as long as the task runs, and the caller's key is usable."""
     return [LeanRoute("/tasks/{task_id}/stream", _Stream(service, keyring), method="GET")]
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.auth.gate import actor_of, caller_of, check_again
@@ -38,7 +37,7 @@ _REVALIDATE = (b"cache-control", b"no-cache")
 TaskId = Annotated[str, Path(description="The task's id, or the id that its Celery producer gave it.")]
 
 
-def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> list[BaseRoute]:
+def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> list[LeanRoute]:
     """The calls whose speed is promised."""
     calls = _LeanCalls(service, keyring, locale)
     return [
