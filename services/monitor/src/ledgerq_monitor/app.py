@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.stores import ask_postgres, ask_redis
-from ledgerq_shared.errors import HostNotAllowed
+from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.settings import is_loopback
 
@@ -97,7 +97,7 @@ class _NoStrangers:
         if scope["type"] == "http":
             try:
                 self._hosts.check(scope["method"], scope["headers"], needs_key=False)
-            except HostNotAllowed:
+            except (HostNotAllowed, OriginNotAllowed):
                 await Response("This host name is not served without a token.\n", 403)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
