@@ -194,3 +194,22 @@ def test_a_cancel_that_finds_its_work_done_is_confirmed_when_a_standby_has_it(
             _waits(ledger)
             assert not answer.done()
         assert answer.result(30).status == 202
+
+
+def test_while_writes_wait_for_a_standby_ready_says_so_and_reads_are_answered(
+    pair: Replicated, ledger: str, redis_database: str
+):
+    api_support.register(ledger, *api_support.CATALOGUE)
+    with api_support.serve(ledger, redis_database, ledger_timeout=30.0) as api:
+        task_id = api.submit()
+        assert api.get("/readyz").json()["checks"]["ledger"]["status"] == "ok"
+        with _standby_away(pair):
+            answer = _begin(lambda: api.post("/tasks/submit", BODY))
+            wait.until(lambda: api.get("/readyz").json()["status"] == "degraded", what="ready says it")
+            found = api.get("/readyz")
+            assert (found.status, found.json()["checks"]["ledger"]["status"]) == (200, "degraded")
+            assert "writes wait" in found.json()["checks"]["ledger"]["detail"]
+            assert api.status(task_id)["status"] == "PENDING"
+            assert api.get("/tasks/").json()["total_count"] == 1
+        assert answer.result(30).status == 202
+        assert api.get("/readyz").json()["status"] == "ready"

@@ -65,10 +65,15 @@ def read_live_workers() -> Statement:
 
 
 def count_workers() -> Statement:
-    """Row ``(known task types, live workers, slots)``."""
+    """Row ``(known task types, live workers, slots, writes_wait)``; the last: whether a COMMIT has waited for a synchronous
+    standby for more than two seconds.
+    """
     return Statement(
         f"""
-        SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint FROM worker WHERE {IS_LIVE}
+        SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint, EXISTS (
+          SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
+            AND state_change < clock_timestamp() - interval '2 seconds')
+        FROM worker WHERE {IS_LIVE}
         """,
         {},
     )

@@ -23,6 +23,8 @@ from ledgerq_shared.statements.read_queues import count_workers
 _PATIENCE = 3.0
 
 
+#: Whoever reads is served, so this process is to stay where requests are sent.
+_WRITES_WAIT = "PostgreSQL answers reads; writes wait for a synchronous standby that does not confirm them."
 _AWAY = "PostgreSQL cannot serve us at the moment; the log says why."
 
 _NO_WRITES = "PostgreSQL takes no writes at the moment; the log says why."
@@ -56,7 +58,7 @@ class HealthService:
                 _sampled.note("api.not_ready", "ledger", reason=ledger.detail)
             checks["ledger"] = Check(status="unavailable", detail=_AWAY)
             raise LedgerUnavailable(_AWAY, checks=checks)
-        if ledger.status == "degraded":
+        if ledger.status == "degraded" and ledger.detail != _WRITES_WAIT:
             checks["ledger"] = Check(status="degraded", detail=_NO_WRITES, latency_ms=ledger.latency_ms)
         is_well = all(check.status == "ok" for check in checks.values())
         return Ready(status="ready" if is_well else "degraded", checks=checks)
@@ -95,9 +97,12 @@ class HealthService:
         except (Unavailable, TimeoutError) as error:
             detail = error.detail if isinstance(error, Unavailable) else "PostgreSQL does not answer."
             return Check(status="unavailable", detail=detail), None
-        counts, latency = rows[0], _milliseconds_since(begun_at)
+        *counted, writes_wait = rows[0]
+        counts, latency = (counted[0], counted[1], counted[2]), _milliseconds_since(begun_at)
         if refused := outages.POSTGRESQL_WRITES.seen:
             return Check(status="degraded", detail=_since(refused, "It takes no writes"), latency_ms=latency), counts
+        if writes_wait:
+            return Check(status="degraded", detail=_WRITES_WAIT, latency_ms=latency), counts
         return Check(status="ok", latency_ms=latency), counts
 
     def _shared_look(self) -> asyncio.Future[list[tuple[Any, ...]]]:

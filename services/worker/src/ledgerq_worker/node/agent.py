@@ -30,7 +30,7 @@ import structlog
 from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
@@ -59,6 +59,8 @@ _ROUNDS_PER_LEASE = 10
 _IDLE_ROUNDS_PER_LEASE = 5
 #: It waits for somebody's lock for this long, in seconds, and looks after everything else before it tries again.
 _LOCK_PATIENCE = 1.0
+#: What it writes waits so long for a synchronous standby, in seconds; then it looks after everything else, and writes again.
+_COMMIT_PATIENCE = 2.0
 #: A parent whose pipe is closed has ended after this long, in seconds.
 _ENDS_WITHIN = 1.0
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
@@ -164,7 +166,7 @@ class Agent:
                 outages.note("agent.ledger_unavailable", error)
 
     def _try(self, action: Callable[..., None], *arguments: Any) -> bool:
-        """Whether it could be done. What waits for a lock, or is refused, holds up nothing else.
+        """Whether it could be done. What waits for a lock or a standby, or is refused, holds up nothing else.
 
         Raises:
             Unavailable: PostgreSQL is away.
@@ -174,6 +176,8 @@ class Agent:
         except LedgerUnavailable as error:
             if not error.is_busy:
                 raise
+            reason = error.detail
+        except OutcomeUnknown as error:  # doing it again changes nothing
             reason = error.detail
         except psycopg2.Error as error:
             reason = str(error).strip()
@@ -441,6 +445,7 @@ def main() -> None:
             keeps_statements=True,
             checks_socket=True,
             lock_timeout=_LOCK_PATIENCE,
+            commit_patience=_COMMIT_PATIENCE,
         ),
         Broker(config.broker_url, client_name="ledgerq-agent"),
         SlotTable(Path(config.table), config.slots, config.table_handle),
