@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -126,6 +127,22 @@ def test_promise_5_clocks_of_api_and_worker_that_differ_and_jump_change_no_time_
     wait.until(lambda: plant.live_workers() == 1, what="the lease is renewed")
     assert plant.workers() == 1, "nobody was declared dead"
     plant.assert_sound()
+
+
+@pytest.mark.skipif(_FAKETIME is None, reason="no libfaketime on this machine (Debian: apt-get install libfaketime)")
+@pytest.mark.parametrize("offset", ["-15m", "+15m"])
+def test_what_an_api_with_a_wrong_clock_accepts_is_found_by_its_time(plant: Plant, offset: str):
+    plant.stack.register()
+    api = plant.stack.api(**_clock(plant, "api", offset))
+    answer = http.request("POST", f"{api.url}/tasks/submit", {"task_type": f"{MODULE}.quick"})
+    assert answer.status == 202
+    times = plant.scalar("SELECT ARRAY[now() - interval '1 minute', now() + interval '1 minute']::text[]")
+    after, before = (quote(str(time).replace(" ", "T") + ":00") for time in times)
+    found = http.request("GET", f"{api.url}/tasks/?submitted_after={after}&submitted_before={before}").json()
+    assert [task["task_id"] for task in found["tasks"]] == [answer.json()["task_id"]]
+    assert api.log().count("clock.is_off") == 1
+    task_id = answer.json()["task_id"]
+    assert http.request("GET", f"{api.url}/tasks/{task_id}").json()["attempts"] == []
 
 
 def _clock(plant: Plant, name: str, offset: str) -> dict[str, str]:

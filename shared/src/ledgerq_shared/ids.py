@@ -14,6 +14,8 @@ from uuid import UUID
 
 from msgspec import convert
 
+from ledgerq_shared import clock
+
 _VARIANT = 2 << 62
 _RANDOM_BITS = 52
 #: How many ledgers ids can name; 0 is the cell of whoever has only one.
@@ -24,6 +26,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
 _last = 0
+#: How often the clock had been found to be wrong when the last id was made.
+_corrections = 0
 #: Variant and cell, in place.
 _cell = _VARIANT
 
@@ -70,12 +74,15 @@ def new_task_id() -> UUID:
 
 def new_task_ids(count: int) -> list[UUID]:
     """So many new ids, in order, as :func:`new_task_id` makes them; ten times as cheap each."""
-    global _last  # noqa: PLW0603 - one counter per process is the point
+    global _last, _corrections  # noqa: PLW0603 - one counter per process is the point
     # 48 bits of milliseconds followed by 12 bits of the millisecond's fraction: about 0.25 µs of resolution.
-    nanoseconds = time.time_ns()
+    beyond = clock.beyond_monotonic
+    nanoseconds = time.time_ns() if beyond is None else time.monotonic_ns() + beyond
     stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
     size = 8 * count
     with _lock:
+        if _corrections != clock.corrections:  # ids from before may be of a time that is still to come
+            _corrections, _last = clock.corrections, 0
         first = max(stamp, _last + 1)
         _last = first + count - 1
         if len(_random) < size:

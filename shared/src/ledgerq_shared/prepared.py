@@ -8,6 +8,7 @@ the answer is no, the same statements run unprepared.
 from __future__ import annotations
 
 import re
+import time
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import psycopg2
 import psycopg2.extensions
 import structlog
 
+from ledgerq_shared import clock
 from ledgerq_shared.descriptors import Identity, identity
 from ledgerq_shared.sql import Statement
 
@@ -85,8 +87,10 @@ class Session(psycopg2.extensions.connection):
             settings: statements, to be run once.
         """
         with self.cursor() as cursor:
-            cursor.execute(f"{_AS_EVER}SELECT pg_backend_pid()")
-            [pid] = cursor.fetchone() or (None,)
+            asked_at = time.monotonic()
+            cursor.execute(f"{_AS_EVER}SELECT pg_backend_pid(), date_part('epoch', clock_timestamp())")
+            [(pid, ledger_time)] = cursor.fetchall()
+            clock.note(ledger_time, asked_at)
             if pid == self.info.backend_pid:
                 cursor.execute(_AS_EVER + settings + _KEEP)
                 self.kept = {}

@@ -194,7 +194,8 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
     """Whether an API key was ever made. PostgreSQL must be there and migrated, and an address that others can reach
     needs a key. Redis may come later: tasks are accepted without it.
     """
-    database = Database(stores.database_url, application_name="ledgerq-api", size=1)
+    # Its connection also tells what time it is in the ledger, before the first id is made.
+    database = Database(stores.database_url, application_name="ledgerq-api", size=1, keeps_statements=True)
     try:
         check_revision(database)
         check_durability(database, stores.ledgerq_require_sync)

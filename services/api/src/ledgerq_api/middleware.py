@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledgerq_api.metrics import RequestMetrics
 from ledgerq_api.origin import note_request
+from ledgerq_api.tasks.paths import keep_slashes
 
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 
@@ -35,6 +36,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if b"%2" in scope["raw_path"]:
+            keep_slashes(scope)
         request_id = self._id_of(scope)
         scope["request_id"] = request_id.decode()
         note_request(scope)

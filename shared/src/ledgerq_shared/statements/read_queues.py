@@ -79,6 +79,11 @@ def count_workers() -> Statement:
     )
 
 
+def read_clock() -> Statement:
+    """Row ``(seconds since 1970,)``: what time it is in the ledger."""
+    return Statement("SELECT extract(epoch FROM clock_timestamp())::float8", {})
+
+
 def read_running() -> Statement:
     """Rows ``(worker_id, task_id, task_type, started_at)`` of what is running, oldest first."""
     return Statement(

@@ -48,7 +48,7 @@ def router(service: ControlService, *, locale: Locale) -> APIRouter:
 
 def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
     @routes.post(
-        "/tasks/{task_id}/cancel",
+        "/tasks/{task_id:task_id}/cancel",
         tags=["tasks"],
         status_code=202,
         summary="Cancel a task",
@@ -69,7 +69,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         return _json(202, await service.cancel(task_id, body, actor=actor_of(request.scope)))
 
     @routes.post(
-        "/tasks/{task_id}/retry",
+        "/tasks/{task_id:task_id}/retry",
         tags=["tasks"],
         status_code=202,
         summary="Run a failed or revoked task again",
@@ -88,7 +88,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
 
 def _add_rerun(routes: APIRouter, service: ControlService) -> None:
     @routes.post(
-        "/tasks/{task_id}/rerun",
+        "/tasks/{task_id:task_id}/rerun",
         tags=["tasks"],
         status_code=202,
         summary="Submit a task like this one",
@@ -123,7 +123,7 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
 
 def _add_explain(routes: APIRouter, service: ControlService, locale: Locale) -> None:
     @routes.get(
-        "/tasks/{task_id}/explain",
+        "/tasks/{task_id:task_id}/explain",
         tags=["tasks"],
         summary="Why a task is not running",
         responses=answers(

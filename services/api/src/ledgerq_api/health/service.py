@@ -12,12 +12,12 @@ from ledgerq_api import __version__
 from ledgerq_api.control.explaining import FailingStore
 from ledgerq_api.health.schemas import Check, Health, Ready
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared import outages
+from ledgerq_shared import clock, outages
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import execute
+from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.sampling import SampledLog
-from ledgerq_shared.statements.read_queues import count_workers
+from ledgerq_shared.statements.read_queues import count_workers, read_clock
 
 #: Seconds for any check: orchestrators give up soon after.
 _PATIENCE = 3.0
@@ -119,7 +119,7 @@ class HealthService:
 
     def _count_workers(self) -> list[tuple[Any, ...]]:
         """Asked as who would write: a server that was demoted answers reads, and is of no use."""
-        return self._ledger.repeatable(lambda cursor: execute(cursor, count_workers()), writes=True)
+        return self._ledger.repeatable(_count_and_ask_the_time, writes=True)
 
     async def _look_at_broker(self) -> Check:
         begun_at = time.perf_counter()
@@ -135,6 +135,14 @@ class HealthService:
         else:
             return Check(status="ok", latency_ms=_milliseconds_since(begun_at))
         return Check(status="degraded", detail=why)
+
+
+def _count_and_ask_the_time(cursor: type_cursor) -> list[tuple[Any, ...]]:
+    rows = execute(cursor, count_workers())
+    asked_at = time.monotonic()
+    [(ledger_time,)] = execute(cursor, read_clock())
+    clock.note(ledger_time, asked_at)
+    return rows
 
 
 def _since(seen: outages.Seen, what: str) -> str:

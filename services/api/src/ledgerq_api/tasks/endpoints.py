@@ -42,7 +42,7 @@ def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> li
     calls = _LeanCalls(service, keyring, locale)
     return [
         LeanRoute("/tasks/submit", calls.submit, method="POST"),
-        LeanRoute("/tasks/{task_id}/status", calls.status, method="GET"),
+        LeanRoute("/tasks/{task_id:task_id}/status", calls.status, method="GET"),
         LeanRoute("/tasks/submit/batch", calls.submit_batch, method="POST"),
     ]
 
@@ -114,7 +114,7 @@ def router(service: TaskService) -> APIRouter:
     routes.add_api_route("/tasks", list_tasks, methods=["GET"], include_in_schema=False)
 
     @routes.get(
-        "/tasks/{task_id}",
+        "/tasks/{task_id:task_id}",
         summary="Everything about a task",
         responses=answers(200, "TaskDetail", "The task.", examples.TASK_DETAIL, errors=(404, 503)),
     )
@@ -123,7 +123,7 @@ def router(service: TaskService) -> APIRouter:
         return _json(await service.everything(task_id, prefix=prefix_of(request.scope)))
 
     @routes.get(
-        "/tasks/{task_id}/events",
+        "/tasks/{task_id:task_id}/events",
         summary="A task's history",
         responses=answers(200, "EventPage", "Steps, oldest first.", examples.EVENT_PAGE, errors=(404, 422, 503)),
     )

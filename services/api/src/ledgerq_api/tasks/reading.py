@@ -37,8 +37,12 @@ _STATUS_FIELDS = len(StatusRow._fields)
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
-#: Longer than any id that a producer would give, and short enough to be an entry of an index.
-_LONGEST_ID = 512
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+#: Longer than any id that the ledger keeps.
+_LONGEST_ID = 2000
+#: As much of it is repeated to who asked.
+_SHOWN = 512
 
 
 class TaskReader:
@@ -141,7 +145,7 @@ def own_id(cursor: type_cursor, task_id: str) -> str:
 
 def _may_be_celerys(task_id: str) -> bool:
     """Whether PostgreSQL could hold it at all: no NUL, no lone surrogate."""
-    return len(task_id) <= _LONGEST_ID and task_id.isprintable()
+    return len(task_id) <= _LONGEST_ID and "\0" not in task_id and not _SURROGATE.search(task_id)
 
 
 def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -152,4 +156,4 @@ def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 def not_found(task_id: str) -> TaskNotFound:
     """What to tell who asked for it."""
-    return TaskNotFound(f"No task has the id {task_id[:_LONGEST_ID]}.")
+    return TaskNotFound(f"No task has the id {task_id[:_SHOWN]}.")

@@ -18,6 +18,9 @@ from ledgerq_shared.tracing import Origin, checked_traceparent, current_tracepar
 from ledgerq_worker.drain import legs
 from ledgerq_worker.drain.encoding import encode_arguments, encode_celery
 
+#: Of a Celery id, in bytes. (An entry of an index may have 2,704.)
+_LONGEST_ID = 2000
+
 #: Headers that say nothing a column does not say, or that a worker makes anew.
 _KNOWN_HEADERS = frozenset(
     "lang task id eta countdown expires retries timelimit argsrepr kwargsrepr origin meth hostname redelivered".split()  # noqa: SIM905
@@ -49,6 +52,8 @@ def task_from_message(
     encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
     hard, soft = (_number(limit) for limit in headers.get("timelimit") or (None, None))
     celery_id = str(headers["id"])
+    if len(celery_id.encode()) > _LONGEST_ID:
+        raise ValueError(f"its id has more than {_LONGEST_ID:,} bytes: no index could hold it")
     task_id = _own_id(celery_id)
     countdown = _number(headers.get("countdown"))
     options = NewTaskOptions(

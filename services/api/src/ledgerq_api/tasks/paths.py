@@ -1,0 +1,33 @@
+"""Task ids in addresses. A Celery producer may have given its task any id, also one with slashes.
+
+A slash within an id comes as ``%2F``, which the server's `path` no longer tells from one between segments. So it is kept
+as a character that no text has, until the id is taken out of the path.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.types import Scope
+
+#: A code point that Unicode keeps out of every text.
+_SLASH = "\ufdd0"
+
+
+class _TaskIdConvertor(StringConvertor):
+    def convert(self, value: str) -> str:
+        return value.replace(_SLASH, "/")
+
+
+register_url_convertor("task_id", _TaskIdConvertor())
+
+
+def keep_slashes(scope: Scope) -> None:
+    """Let the path say which slashes are part of a task's id. To be called where its raw form has a ``%2``."""
+    path: str = scope["path"]
+    if path.startswith("/tasks/"):
+        raw = scope["raw_path"].decode("latin-1").replace("%2F", _SLASH).replace("%2f", _SLASH)
+        kept = unquote(raw)[-len(path) :]  # without the prefix that a proxy adds
+        if kept.replace(_SLASH, "/") == path:
+            scope["path"] = kept
