@@ -29,7 +29,7 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/load --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/load --ignore=tests/hostile --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
@@ -57,6 +57,11 @@ test-compose: $(DEVELOPMENT) ## the images and the Compose stack on a real docke
 
 test-kubernetes: $(DEVELOPMENT) ## the Helm chart on the lab's one-node cluster, under load (needs the lab and root)
 	@tests/lab docker scripts/test-kubernetes $(ARGS)
+
+.PHONY: test-hostile
+test-hostile: $(DEVELOPMENT) ## the hostile hour, in 90 s, with its figures; MINUTES=n, STACK=compose for Compose, SEED=n as printed
+	@HOSTILE_MINUTES=$(MINUTES) HOSTILE_SEED=$(SEED) HOSTILE_STACK=$(STACK) \
+	  $(if $(filter compose,$(STACK)),tests/lab docker) $(BIN)/python -m pytest -q -s -o timeout=0 tests/hostile $(ARGS)
 
 test-browser: $(DEVELOPMENT) ## Flower's pages in a headless Chromium; SKIPPED where there is none
 	@if command -v "$${CHROMIUM:-chromium}" >/dev/null; then $(BIN)/python -m pytest tests/browser $(ARGS); \
@@ -124,6 +129,10 @@ images: ## build the three images; PYTHON_IMAGE=name for another base, PIP_INDEX
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; \
 	done
 
+.PHONY: pin-images
+pin-images: $(DEVELOPMENT) ## write the digests of the images of others beside their tags (needs docker and a registry that answers)
+	$(BIN)/python scripts/pin_images.py $(ARGS)
+
 secrets: ## write the Compose stack's secrets as files, before its first start (it makes its own otherwise)
 	@deploy/compose/make-secrets
 
@@ -133,13 +142,13 @@ hooks: $(DEVELOPMENT) ## run the linters before every commit
 $(LOAD_VENV)/.installed: requirements-load.txt | $(VENV)/.created
 	@echo "Installing Locust into $(LOAD_VENV) (once) ..."
 	$(BIN)/python -m venv $(LOAD_VENV)
-	$(LOAD_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -r requirements-load.txt
+	$(LOAD_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-load.txt
 	@touch $@
 
 $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@echo "Installing the peers of the benchmarks into $(BENCH_VENV) (once) ..."
 	$(BIN)/python -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install -r requirements-bench.txt
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-bench.txt
 	@touch $@
 
 clean: ## remove the environment and the caches (data in .ledgerq/ stays)
@@ -155,12 +164,15 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(RUNTIME): $(VENV)/.created requirements.txt $(DISTRIBUTIONS)
+# What others wrote is held against the hashes of requirements-lock.txt; requirements.txt, with our own folders, cannot have any.
+$(RUNTIME): $(VENV)/.created requirements.txt requirements-lock.txt requirements-build.txt $(DISTRIBUTIONS)
 	@echo "Installing LedgerQ into $(VENV) (once) ..."
-	$(PIP) install -r requirements.txt
+	$(PIP) install --require-hashes -r requirements-lock.txt
+	$(PIP) install --require-hashes -r requirements-build.txt
+	$(PIP) install --no-deps --no-build-isolation $$(grep '^-e' requirements.txt)
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
 	@echo "Installing the tools for tests and lint into $(VENV) (once) ..."
-	$(PIP) install -r requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
 	@touch $@

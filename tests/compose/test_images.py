@@ -89,3 +89,21 @@ def test_the_wheels_are_of_one_layer_and_the_code_of_another(built: ComposeStack
     code, wheels = (line.rpartition("\t")[2] for line in copies)
     assert wheels.endswith("MB")
     assert code.endswith("kB") or float(code.removesuffix("MB")) < 5
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_says_of_which_parts_it_is_made_and_under_which_licences(built: ComposeStack, service: str):
+    listed = run(built, service, "/opt/ledgerq/bin/python", "-c", (
+        "import importlib.metadata, json;"
+        "print(json.dumps([[d.metadata['Name'], d.version] for d in importlib.metadata.distributions()]))"
+    ))  # fmt: skip
+    installed = {(name.lower().replace("_", "-"), version) for name, version in json.loads(listed.stdout)}
+    assert ("ledgerq-shared", "0.1.0") in installed
+    parts = json.loads(run(built, service, "cat", "/usr/share/ledgerq/sbom.cdx.json").stdout)
+    assert parts["bomFormat"] == "CycloneDX"
+    assert {(one["name"].lower().replace("_", "-"), one["version"]) for one in parts["components"]} == installed
+    texts = run(built, service, "cat", "/usr/share/ledgerq/third-party-licences.txt").stdout
+    lines = texts.lower().replace("_", "-").splitlines()
+    assert {name for name, _ in installed if not name.startswith("ledgerq-")} <= set(lines)
+    assert "Permission is hereby granted" in texts
+    assert "MIT License" in run(built, service, "cat", "/usr/share/ledgerq/LICENSE").stdout

@@ -53,6 +53,13 @@ def test_tmp_can_be_written_although_the_rest_cannot(name):
 
 
 @EACH
+def test_no_container_may_take_all_memory_of_its_node(name):
+    for where, pod in pods(name):
+        for container in containers(pod):
+            assert container["resources"]["limits"]["memory"], (where, container["name"])
+
+
+@EACH
 def test_images_have_a_tag_that_is_not_latest(name):
     for where, pod in pods(name):
         for container in containers(pod):
@@ -143,7 +150,7 @@ def test_a_component_takes_every_key_of_a_pod(component):
         assert {"name": "E", "value": "1"} in one["env"]
         assert {"secretRef": {"name": "s"}} in one["envFrom"]
         assert {"name": "v", "mountPath": "/v"} in one["volumeMounts"]
-        assert one["resources"] == {"requests": {"cpu": "1"}}
+        assert one["resources"] == {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}
         assert one["securityContext"]["privileged"] is False
     assert container["livenessProbe"]["periodSeconds"] == 99
     assert container["startupProbe"]["periodSeconds"] == 98

@@ -51,7 +51,7 @@ spec:
           type: RuntimeDefault
       containers:
         - name: {{ .component }}
-          image: {{ .own.image }}:{{ .own.tag }}
+          image: {{ .own.image }}:{{ .own.tag }}{{ with .own.digest }}@{{ . }}{{ end }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           args: {{ .args | toJson }}
           ports:
