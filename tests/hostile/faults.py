@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from tests.support import http, wait
@@ -71,5 +72,21 @@ def strike(target: Target, what: str, how: str, seconds: float) -> Outage:
     else:
         _WAYS[how](target.stores[what], seconds)
     righted = time.monotonic()
-    wait.until(lambda: http.answers(f"{target.url}/readyz"), READY_WITHIN, interval=0.05, what=target.logs)
+    ready(target, f"after {what} was {how}")
     return Outage(what, how, begun, righted, time.monotonic())
+
+
+def ready(target: Target, when: str) -> None:
+    """Wait until the API is ready; if it does not become so, say what it answered instead."""
+    answers: list[str] = []
+
+    def is_ready() -> bool:
+        begun = time.monotonic()
+        try:
+            answer = http.request("GET", f"{target.url}/readyz", timeout=5)
+            answers.append(f"{answer.status} {answer.body[:200]!r} after {time.monotonic() - begun:.1f} s")
+        except (OSError, HTTPException) as error:
+            answers.append(f"{error!r} after {time.monotonic() - begun:.1f} s")
+        return answers[-1].startswith("200")
+
+    wait.until(is_ready, READY_WITHIN, interval=0.05, what=lambda: f"ready {when}; {answers[-20:]}; {target.logs()}")

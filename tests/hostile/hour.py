@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from tests.hostile import faults
 from tests.hostile.attacks.catalogue import ATTACKS
-from tests.support import http, wait
+from tests.support import http
 
 if TYPE_CHECKING:
     from tests.hostile.faults import Outage
@@ -96,7 +96,7 @@ def run(target: Target, plan: Plan) -> Course:
     if failures:
         raise failures[0]
     course.hostile = begun, time.monotonic()
-    wait.until(lambda: http.answers(f"{target.url}/readyz"), faults.READY_WITHIN, interval=0.05, what=target.logs)
+    faults.ready(target, "after the last attack")
     course.ready_after = time.monotonic() - course.hostile[1]
     return course
 

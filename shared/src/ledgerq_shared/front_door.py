@@ -270,7 +270,9 @@ class Guarded(_Protocol):
 
     def give_way(self) -> None:
         """Make room for others."""
-        if self in self.guard.unfinished:
+        if self.transport.is_closing():  # it has gone, and is about to be told so
+            self._release()
+        elif self in self.guard.unfinished:
             self._refuse(ServerBusy())
         else:
             self.transport.abort()
