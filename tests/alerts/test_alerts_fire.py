@@ -114,6 +114,11 @@ def _cause_all(observed, servers, urls, fire) -> None:
     observed.submit("add", x=1, y=2)
     fire.by("a standby is demanded, and there is none", "LedgerQNotSynchronous")
     fire.by("no maintenance process was started", "LedgerQLeaderMissing")
+    databases.execute(
+        urls.database_url,
+        "INSERT INTO went_back (noticed_at, lost_since, lost, sent_again, noticed_by) VALUES (now(), now(), 1, 1, 'test')",
+    )
+    fire.by("an API process missed an accepted task", "LedgerQLedgerWentBack")
     fire.by("a task was submitted, no worker was started", "LedgerQNoWorkers", "LedgerQOldestTaskTooOld")
     maintenance, worker = observed.maintenance(), observed.worker()
     fire.out("LedgerQLeaderMissing", "LedgerQNoWorkers", "LedgerQOldestTaskTooOld")

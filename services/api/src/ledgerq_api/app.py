@@ -55,8 +55,8 @@ from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
 
 #: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, health, three
-#: readers, four that read lists.
-_CONNECTIONS = 15
+#: readers, four that read lists, and one that looks whether the ledger went back in time.
+_CONNECTIONS = 16
 #: Seconds: a request waits a few times as long, and those that share its commit wait with it.
 _LOCK_TIMEOUT = 1.0
 
@@ -123,7 +123,7 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     catalogue = CatalogueSource(ledger)
     reader = TaskReader(ledger)
     health = HealthService(ledger, broker)
-    acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout)
+    acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout, resend_seconds=settings.resend_seconds)
     names = QueueNames(ledger, most=settings.queues_per_key)
     return Services(
         database=database,

@@ -40,14 +40,20 @@ _REFUSED = Metric(
     ("code",),
 )
 
-_OWN = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS, _REFUSED)
+_LOST = Metric(
+    "ledgerq_api_lost_tasks_total",
+    "counter",
+    "Accepted tasks that this process missed in a ledger which had gone back in time; it sends them again.",
+)
+
+_OWN = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS, _REFUSED, _LOST)
 METRICS = (*_OWN, *outage_metrics.METRICS)
 
 #: What `GET /metrics` answers with.
 registry = CollectorRegistry()
 for _own in (ProcessCollector, PlatformCollector, GCCollector):
     _own(registry=registry)
-_requests, _in_progress, streams, _flush_seconds, _flush_tasks, refused = (
+_requests, _in_progress, streams, _flush_seconds, _flush_tasks, refused, lost = (
     metric.instrument(registry) for metric in _OWN
 )
 registry.register(outage_metrics.collector())

@@ -74,6 +74,14 @@ class ApiSettings(BaseSettings):
         le=300,
         description="Seconds that a request waits for PostgreSQL before it is answered 503.",
     )
+    resend_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=60,
+        description="Seconds for which an API process keeps what it has accepted (50,000 tasks and 32 MiB at most), to send "
+        "it again under the same ids where the ledger went back in time: after an asynchronous failover, or a restore. "
+        "0: never.",
+    )
     scaling_drain_seconds: float = Field(
         60.0,
         gt=0,

@@ -15,6 +15,7 @@ from ledgerq_shared.models.outbox import Outbox
 from ledgerq_shared.models.submits import Idempotency, UniqueKey
 from ledgerq_shared.models.task import Task
 from ledgerq_shared.models.waiting import Held, Ready
+from ledgerq_shared.models.went_back import WentBack
 from ledgerq_shared.models.workers import Leader, Worker
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TaskTag",
     "TaskType",
     "UniqueKey",
+    "WentBack",
     "Worker",
     "tables",
 ]

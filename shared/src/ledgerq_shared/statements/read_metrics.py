@@ -151,7 +151,7 @@ def read_tables() -> Statement:
 
 def read_server() -> Statement:
     """Row ``(database_bytes, connections, max_connections, oldest_transaction_seconds, frozen_age, wal_bytes,
-    wal_retained_bytes)``.
+    wal_retained_bytes, went_back)``; the last: how often the ledger was found to have gone back in time, of a day.
 
     ``wal_bytes``: written since the server was made; null on a standby. ``wal_retained_bytes``: kept for the slowest
     replication slot. Without the role ``pg_read_all_stats`` only this role's own transactions are seen.
@@ -167,7 +167,8 @@ def read_server() -> Statement:
                CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') END::float8,
                (SELECT coalesce(max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
                                                          ELSE pg_current_wal_lsn() END, restart_lsn)), 0)::float8
-                FROM pg_replication_slots)
+                FROM pg_replication_slots),
+               (SELECT count(*) FROM went_back WHERE noticed_at > now() - interval '1 day')
         """,
         {},
     )

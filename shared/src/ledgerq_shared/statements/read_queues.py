@@ -65,14 +65,15 @@ def read_live_workers() -> Statement:
 
 
 def count_workers() -> Statement:
-    """Row ``(known task types, live workers, slots, writes_wait)``; the last: whether a COMMIT has waited for a synchronous
-    standby for more than two seconds.
+    """Row ``(known task types, live workers, slots, writes_wait, went_back_at)``; the last two: whether a COMMIT has
+    waited for a synchronous standby for more than two seconds, and when the ledger was last found to have gone back in time.
     """
     return Statement(
         f"""
         SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint, EXISTS (
           SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'
-            AND state_change < clock_timestamp() - interval '2 seconds')
+            AND state_change < clock_timestamp() - interval '2 seconds'),
+          (SELECT max(noticed_at) FROM went_back)
         FROM worker WHERE {IS_LIVE}
         """,
         {},

@@ -27,6 +27,7 @@ _HEALTH: dict[str, Any] = {
     "task_types": 8,
     "live_workers": 1,
     "worker_slots": 2,
+    "ledger_went_back_at": None,
 }
 
 

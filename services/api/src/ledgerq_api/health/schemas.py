@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -38,6 +39,10 @@ class Health(Struct, kw_only=True, frozen=True):
     task_types: int | None
     live_workers: int | None
     worker_slots: int | None
+    ledger_went_back_at: Annotated[
+        datetime | None,
+        Meta(description="When accepted tasks were last found missing (a failover, a restore); null: never."),
+    ]
 
 
 WIRE_TYPES: list[Any] = [Alive, Ready, Health]

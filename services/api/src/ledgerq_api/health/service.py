@@ -66,7 +66,7 @@ class HealthService:
     async def health(self) -> Health:
         """Everything, whatever is away."""
         (ledger, counts), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
-        task_types, workers, slots = counts or (None, None, None)
+        task_types, workers, slots, went_back_at = counts or (None, None, None, None)
         return Health(
             status=_worst(ledger, broker),
             version=__version__,
@@ -75,6 +75,7 @@ class HealthService:
             task_types=task_types,
             live_workers=workers,
             worker_slots=slots,
+            ledger_went_back_at=went_back_at,
         )
 
     async def failing(self) -> dict[FailingStore, datetime]:
@@ -90,15 +91,15 @@ class HealthService:
             found["redis_away"] = seen.since if seen else datetime.now(UTC)
         return found
 
-    async def _look_at_ledger(self) -> tuple[Check, tuple[int, int, int] | None]:
+    async def _look_at_ledger(self) -> tuple[Check, tuple[Any, ...] | None]:
         begun_at = time.perf_counter()
         try:
             rows = await asyncio.wait_for(asyncio.shield(self._shared_look()), _PATIENCE)
         except (Unavailable, TimeoutError) as error:
             detail = error.detail if isinstance(error, Unavailable) else "PostgreSQL does not answer."
             return Check(status="unavailable", detail=detail), None
-        *counted, writes_wait = rows[0]
-        counts, latency = (counted[0], counted[1], counted[2]), _milliseconds_since(begun_at)
+        *counted, writes_wait, went_back_at = rows[0]
+        counts, latency = (*counted, went_back_at), _milliseconds_since(begun_at)
         if refused := outages.POSTGRESQL_WRITES.seen:
             return Check(status="degraded", detail=_since(refused, "It takes no writes"), latency_ms=latency), counts
         if writes_wait:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import psycopg2
@@ -16,6 +16,7 @@ import psycopg2
 from ledgerq_api import metrics
 from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.ledger import Deadline, no_answer
+from ledgerq_api.tasks.recent import Recent
 from ledgerq_shared import outages
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Database, confirm, execute, type_cursor
@@ -63,6 +64,16 @@ _LOOKS = 10
 _RESEND_FOR = 4.0
 
 
+class _Committed(NamedTuple, Generic[T]):
+    """One transaction."""
+
+    outcome: T
+    #: By queue: how many tasks may run now.
+    ready: Counter[str]
+    #: Tasks that are in the ledger by it.
+    tasks: Sequence[NewTask]
+
+
 #: What a submit comes to: the id of its task, which is the first one's where its Idempotency-Key was known; or the task
 #: that holds its unique key.
 Outcome = UUID | Existing
@@ -85,9 +96,10 @@ class Acceptance:
 
     Args:
         timeout: seconds after which a caller is answered whatever PostgreSQL does.
+        resend_seconds: for so long what was accepted is kept, to be sent again if the ledger goes back in time.
     """
 
-    def __init__(self, database: Database, waker: Waker, *, timeout: float) -> None:
+    def __init__(self, database: Database, waker: Waker, *, timeout: float, resend_seconds: float = 0.0) -> None:
         self._database = database
         self._waker = waker
         self._timeout = timeout
@@ -100,6 +112,7 @@ class Acceptance:
             self._flush, max_items=_MOST_ITEMS, executor=self._singles
         )
         self._deadline = Deadline(timeout, self._give_up)
+        self._recent = Recent(database, waker.wake, seconds=resend_seconds)
 
     def accept(self, submission: Submission) -> asyncio.Future[Outcome]:
         """Done when the task is committed.
@@ -145,6 +158,7 @@ class Acceptance:
     async def close(self) -> None:
         """Let what has begun end."""
         await self._batcher.close()
+        self._recent.close()
         self._singles.shutdown(wait=False)
         self._batches.shutdown(wait=False)
 
@@ -188,17 +202,18 @@ class Acceptance:
                 outcomes = self._committed(lambda is_first: self._commit(wanted, are_new=are_new and is_first))
         return {item.task.id: outcomes.get(item.task.id, _ABANDONED) for item in submissions}
 
-    def _committed(self, commit: Callable[[bool], tuple[T, Counter[str]]]) -> T:
+    def _committed(self, commit: Callable[[bool], _Committed[T]]) -> T:
         """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger."""
-        outcome, ready = until_known(lambda is_repeated: commit(not is_repeated), seconds=_RESEND_FOR)
+        committed = until_known(lambda is_repeated: commit(not is_repeated), seconds=_RESEND_FOR)
         if outages.POSTGRESQL_WRITES.is_on:
             outages.POSTGRESQL_WRITES.worked()
-        self._waker.wake(ready)
-        return outcome
+        self._waker.wake(committed.ready)
+        self._recent.keep(committed.tasks, lambda: commit(False).ready)
+        return committed.outcome
 
     def _commit(
         self, submissions: Sequence[Submission], *, are_new: bool
-    ) -> tuple[dict[UUID, Outcome | BaseException], Counter[str]]:
+    ) -> _Committed[Mapping[UUID, Outcome | BaseException]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             outcomes, names = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
             tasks = [item.task for item in submissions if item.task.id not in outcomes]
@@ -214,7 +229,8 @@ class Acceptance:
             (task_id, submitted.others.get(outcome, outcome) if isinstance(outcome, UUID) else outcome)
             for task_id, outcome in outcomes.items()
         )
-        return final, +submitted.ready
+        accepted = [task for task in tasks if task.id not in submitted.others] if submitted.others else tasks
+        return _Committed(final, +submitted.ready, accepted)
 
     def _commit_batch(
         self,
@@ -223,14 +239,14 @@ class Acceptance:
         answer: Callable[[list[Outcome]], str],
         *,
         are_new: bool,
-    ) -> tuple[str, Counter[str]]:
+    ) -> _Committed[str]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             name, known = _reserve(cursor, [key])[key.apart] if key is not None else ("", None)
             if key is not None and known is not None:
                 if bytes(known.body_sha256) != key.body_sha256 or known.answer is None:
                     raise IdempotencyKeyReused
                 confirm(cursor)
-                return known.answer, Counter()
+                return _Committed(known.answer, Counter(), ())
             submitted = submit(cursor, tasks, are_new=are_new)
             outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []
             for index, task in enumerate(tasks if submitted.others else ()):
@@ -241,7 +257,8 @@ class Acceptance:
             text = answer(outcomes)
             if key is not None:
                 execute(cursor, keep_answer(name, text))
-        return text, +submitted.ready
+        accepted = [task for task in tasks if task.id not in submitted.others] if submitted.others else tasks
+        return _Committed(text, +submitted.ready, accepted)
 
 
 def _redirect(

@@ -31,6 +31,11 @@ _WAL = Metric("ledgerq_postgresql_wal_bytes_total", "counter", "Write-ahead log 
 _WAL_KEPT = Metric(
     "ledgerq_postgresql_wal_retained_bytes", "gauge", "Write-ahead log that is kept for the slowest replication slot."
 )
+_WENT_BACK = Metric(
+    "ledgerq_ledger_went_back",
+    "gauge",
+    "How often within a day the ledger was found to lack what had been accepted: after a failover, or a restore.",
+)
 _BUDGET = Metric(
     "ledgerq_postgresql_disk_budget_bytes", "gauge", "How large the database may become, as the monitor was told."
 )
@@ -79,6 +84,7 @@ class Server:
         _WAL_KEPT,
         _WAL,
         _BUDGET,
+        _WENT_BACK,
     )
     patience = 2
 
@@ -88,7 +94,7 @@ class Server:
 
     def collect(self) -> Iterable[Family]:
         """One row. A standby writes no log of its own."""
-        [[(size, connections, most, oldest, frozen, wal, kept)]] = self._ledger.fetch(read_server())
+        [[(size, connections, most, oldest, frozen, wal, kept, went_back)]] = self._ledger.fetch(read_server())
         yield _SIZE.family({(): size})
         yield _CONNECTIONS.family({(): connections})
         yield _MOST_CONNECTIONS.family({(): most})
@@ -96,6 +102,7 @@ class Server:
         yield _FROZEN.family({(): frozen})
         yield _WAL_KEPT.family({(): kept})
         yield _BUDGET.family({(): self._disk_budget})
+        yield _WENT_BACK.family({(): went_back})
         if wal is not None:
             yield _WAL.family({(): wal})
 

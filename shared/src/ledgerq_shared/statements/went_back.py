@@ -1,0 +1,59 @@
+"""Whether the ledger is behind what it once had: after an asynchronous failover, or a restore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import id_array
+
+
+def look_at_ledger(ids: Sequence[UUID]) -> Statement:
+    """Row ``(timeline, found)``: the primary's timeline, and how many of these tasks are there."""
+    return Statement(
+        """
+        SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8),
+               (SELECT count(*) FROM task WHERE id = ANY (%(id)s::uuid[]))
+        """,
+        {"id": id_array(ids)},
+    )
+
+
+def find_missing(ids: Sequence[UUID]) -> Statement:
+    """Rows ``(id,)``: those that are not there."""
+    return Statement(
+        """
+        SELECT i.id::text FROM unnest(%(id)s::uuid[]) AS i(id) WHERE NOT EXISTS (SELECT FROM task t WHERE t.id = i.id)
+        """,
+        {"id": id_array(ids)},
+    )
+
+
+def note_went_back(
+    *, timeline: str | None, before: str | None, known_ago: float, lost: int, sent_again: int, noticed_by: str
+) -> Statement:
+    """Write down that the ledger went back in time.
+
+    Args:
+        timeline, before: the one that is found, and the one that was known.
+        known_ago: how many seconds ago the oldest was accepted that is missing.
+        lost: how many tasks were missing.
+        sent_again: how many of them are there again.
+        noticed_by: the service.
+    """
+    return Statement(
+        """
+        INSERT INTO went_back (noticed_at, timeline, before, lost_since, lost, sent_again, noticed_by)
+        VALUES (clock_timestamp(), %(timeline)s, %(before)s,
+                clock_timestamp() - %(known_ago)s::float8 * interval '1 second', %(lost)s, %(sent_again)s, %(noticed_by)s)
+        """,
+        {
+            "timeline": timeline,
+            "before": before,
+            "known_ago": known_ago,
+            "lost": lost,
+            "sent_again": sent_again,
+            "noticed_by": noticed_by,
+        },
+    )

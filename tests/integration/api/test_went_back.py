@@ -1,0 +1,56 @@
+"""The ledger goes back in time: an asynchronous failover loses what was accepted last, and it is sent again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support import api as api_support
+from tests.support import databases, ledger_checks, wait
+from tests.support.proxy import Proxy
+from tests.support.replicated import Replicated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = {"task_type": api_support.ANYTHING, "task_parameters": {}}
+
+
+def test_what_an_asynchronous_failover_lost_is_sent_again_under_the_same_ids_and_the_rest_is_left_alone(
+    workspace: Path, redis_database: str
+):
+    with Replicated(workspace) as pair, Proxy(pair.primary.url) as way:
+        [standby] = pair.standbys
+        api_support.register(pair.primary.url, *api_support.CATALOGUE)
+        with api_support.serve(way.url, redis_database) as api:
+            kept = [api.submit() for _ in range(3)]
+            assert api.post(f"/tasks/{kept[0]}/cancel", {}).status == 202
+            pair.all_have_it()
+            standby.follow(None)
+            keyed = {"Idempotency-Key": "k"}
+            lost = [api.submit() for _ in range(5)]
+            lost.append(api.post("/tasks/submit", BODY, headers=keyed).json()["task_id"])
+            lost.append(api.submit(unique_key="u", countdown=3600))
+            batch = api.post("/tasks/submit/batch", {"tasks": [BODY, BODY]})
+            lost += [one["task_id"] for one in batch.json()["tasks"]]
+            way.turn_to(None)
+            pair.primary.kill()
+            assert databases.rows(standby.promote(), "SELECT count(*) FROM task") == [(3,)]
+            way.turn_to(standby.url)
+
+            def found() -> set[str]:
+                return {str(row[0]) for row in databases.rows(standby.url, "SELECT id::text FROM task")}
+
+            wait.until(lambda: found() == {*kept, *lost}, 60, what=lambda: f"all are there: {len(found())}")
+            [(number, sent_again, is_other)] = wait.until(
+                lambda: databases.rows(
+                    standby.url, "SELECT lost, sent_again, timeline IS DISTINCT FROM before FROM went_back"
+                )
+            )
+            assert (number, sent_again, is_other) == (len(lost), len(lost), True)
+            assert api.status(kept[0])["status"] == "REVOKED"
+            # The same key is the same task still.
+            again = api.post("/tasks/submit", BODY, headers=keyed)
+            assert (again.status, again.json()["task_id"]) == (202, lost[5])
+            assert api.get("/health").json()["ledger_went_back_at"]
+            assert f"ledgerq_api_lost_tasks_total {len(lost)}.0" in api.get("/metrics").body.decode()
+        ledger_checks.assert_sound(standby.url)
