@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from ledgerq_api.turns import Turns
 from ledgerq_shared.database import Database, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
 from ledgerq_shared.repeating import until_known
@@ -22,6 +23,7 @@ _READERS = 3
 _LISTS = 4
 #: Of these, lists that one key asks for.
 _LISTS_A_KEY = 3
+_TOO_MANY_LISTS = f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again."
 #: Seconds that a statement of a list may take: a filter that no index serves well must not hold a connection for minutes.
 _LIST_SECONDS = 8.0
 #: Seconds for which a read that PostgreSQL refuses for a while is tried again.
@@ -39,8 +41,7 @@ class Ledger:
         self.database = database
         self.timeout = timeout
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger")
-        self._lists = ThreadPoolExecutor(_LISTS, thread_name_prefix="lists")
-        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._lists = Turns(_LISTS, each=_LISTS_A_KEY, name="lists")
 
     async def run_list(self, work: Callable[[type_cursor], T], *, actor: str) -> T:
         """As :meth:`run`, for a read that may take long. Each ``actor`` has few at a time, and waits for its own.
@@ -48,24 +49,16 @@ class Ledger:
         Raises:
             ServerBusy: the actor's earlier lists took all the time there is.
         """
-        turns = self._turns.setdefault(actor, asyncio.Semaphore(_LISTS_A_KEY))
-        if turns.locked():
-            await self._wait(turns)
-        else:
-            await turns.acquire()
-        loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._lists, partial(self.repeatable, work, seconds=_LIST_SECONDS))
-
-        def is_over(done: asyncio.Future[T]) -> None:
-            turns.release()
-            _ = done.cancelled() or done.exception()  # nobody may be waiting for it any more
-
-        # Its turn ends with the read, not with the wait for it.
-        reading.add_done_callback(is_over)
-        await asyncio.wait((reading,), timeout=self.timeout)
-        if not reading.done():
-            raise no_answer(self.timeout)
-        return reading.result()
+        reading = self._lists.submit(actor, partial(self.repeatable, work, seconds=_LIST_SECONDS))
+        waiting = asyncio.wrap_future(reading)
+        try:
+            # Not wait_for: a thread that has begun goes on, and keeps the actor's turn.
+            await asyncio.wait((waiting,), timeout=self.timeout)
+            if not waiting.done():
+                raise no_answer(self.timeout) if reading.running() else ServerBusy(_TOO_MANY_LISTS)
+            return waiting.result()
+        finally:
+            waiting.cancel()
 
     async def run(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
         """What ``work`` returns, done in one transaction that only reads, or ``writes`` what may be written twice."""
@@ -78,13 +71,6 @@ class Ledger:
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """What ``work`` returns; for computing that would hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
-
-    async def _wait(self, turns: asyncio.Semaphore) -> None:
-        try:
-            async with asyncio.timeout(self.timeout):
-                await turns.acquire()
-        except TimeoutError:
-            raise ServerBusy(f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again.") from None
 
     def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False, seconds: float = 0.0) -> T:
         """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known, and waits
@@ -110,7 +96,7 @@ class Ledger:
     def close(self) -> None:
         """Let the threads end when they are done."""
         self._readers.shutdown(wait=False, cancel_futures=True)
-        self._lists.shutdown(wait=False, cancel_futures=True)
+        self._lists.close()
 
     async def _in_time(self, work: Callable[..., T], *args: Any) -> T:
         try:

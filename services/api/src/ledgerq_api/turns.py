@@ -1,0 +1,78 @@
+"""Threads that many share: nobody has more than a few of them at a time, and all take turns."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns:
+    """A pool of threads.
+
+    Args:
+        threads: how many there are.
+        each: how many of them one owner may have at a time.
+        name: what its threads are called.
+    """
+
+    def __init__(self, threads: int, *, each: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._each = each
+        self._lock = threading.Lock()
+        self._owners: dict[str, _Owner] = {}
+
+    def submit(self, owner: str, work: Callable[[], T]) -> Future[T]:
+        """What ``work`` will have returned. Cancel it, and it is not begun; what has begun goes on, and keeps its thread."""
+        future: Future[T] = Future()
+        with self._lock:
+            found = self._owners.get(owner)
+            if found is None:
+                found = self._owners[owner] = _Owner()
+            found.waiting.append((future, work))
+            has_turn = found.running < self._each
+            if has_turn:
+                found.running += 1
+                found.unserved += 1
+        if has_turn:
+            self._pool.submit(self._take_turn, owner, found)
+        return future
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _take_turn(self, name: str, owner: _Owner) -> None:
+        with self._lock:
+            owner.unserved -= 1
+            future, work = owner.waiting.popleft()
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+        with self._lock:
+            goes_on = len(owner.waiting) > owner.unserved
+            if goes_on:
+                owner.unserved += 1
+            else:
+                owner.running -= 1
+                if not owner.running:
+                    del self._owners[name]
+        if goes_on:  # behind all others that wait for a thread
+            with contextlib.suppress(RuntimeError):  # closed
+                self._pool.submit(self._take_turn, name, owner)
+
+
+class _Owner:
+    def __init__(self) -> None:
+        #: Turns: each does one piece of work and then, if there is more, becomes another.
+        self.running = 0
+        #: Of these, those that have not taken their work yet.
+        self.unserved = 0
+        self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
