@@ -124,9 +124,7 @@ class Database:
         self._slots = threading.BoundedSemaphore(size)
 
     @contextlib.contextmanager
-    def transaction(
-        self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True, statement_timeout: float = 0.0
-    ) -> Iterator[type_cursor]:
+    def transaction(self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True) -> Iterator[type_cursor]:
         """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
         with the first statement.
 
@@ -135,7 +133,6 @@ class Database:
             writes: false: a server that only reads (a standby) will do.
             lasts: false: what it writes is of use only while this server lives, so its COMMIT waits for no disk and no
                 standby.
-            statement_timeout: seconds after which PostgreSQL ends a statement; 0: never.
 
         Raises:
             LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); nothing was recorded.
@@ -143,11 +140,33 @@ class Database:
                 standbys.
         """
         with self._pooled(timeout) as connection:
-            begin = self._begin[connection.is_ours, writes, lasts]
-            if statement_timeout:
-                begin += f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}; "
-            yield from self._in_transaction(connection, begin, writes, lasts)
+            yield from self._in_transaction(connection, writes, lasts)
         _has_worked(writes=writes)
+
+    @contextlib.contextmanager
+    def reads(self, timeout: float = 30.0, *, statement_timeout: float = 0.0) -> Iterator[type_cursor]:
+        """A cursor each of whose statements only reads, and is a transaction by itself: no round trip but theirs.
+
+        Args:
+            timeout: seconds to wait for a free connection.
+            statement_timeout: seconds after which PostgreSQL ends a statement; 0: never.
+
+        Raises:
+            LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``).
+        """
+        with self._pooled(timeout) as connection:
+            cursor = connection.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
+            cursor.first = self._alone[connection.is_ours, False, True]
+            if statement_timeout:
+                cursor.first += f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}; "
+            try:
+                yield cursor
+            except psycopg2.Error as error:
+                _close_if_lost(connection)
+                if unavailable := self._unavailable(connection, error):
+                    raise unavailable from error
+                raise
+        _has_worked(writes=False)
 
     def fetch(
         self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
@@ -202,10 +221,10 @@ class Database:
         finally:
             self._slots.release()
 
-    def _in_transaction(self, connection: Session, begin: str, writes: bool, lasts: bool) -> Iterator[type_cursor]:
+    def _in_transaction(self, connection: Session, writes: bool, lasts: bool) -> Iterator[type_cursor]:
         try:
             cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
-            cursor.first = begin
+            cursor.first = self._begin[connection.is_ours, writes, lasts]
             yield cursor
         except psycopg2.Error as error:
             _roll_back(connection)

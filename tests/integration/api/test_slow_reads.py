@@ -51,8 +51,7 @@ def test_a_list_that_takes_too_long_is_tried_once_and_says_so(api, monkeypatch):
 
     def too_slow(cursor, _query):
         tries.append(1)
-        cursor.execute("SET LOCAL statement_timeout = '50ms'")
-        cursor.execute("SELECT pg_sleep(30)")
+        cursor.execute("SET LOCAL statement_timeout = '50ms'; SELECT pg_sleep(30)")
 
     monkeypatch.setattr(listing, "_read", too_slow)
     answer = api.get("/tasks/")

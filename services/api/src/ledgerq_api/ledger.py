@@ -61,7 +61,9 @@ class Ledger:
             waiting.cancel()
 
     async def run(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
-        """What ``work`` returns, done in one transaction that only reads, or ``writes`` what may be written twice."""
+        """What ``work`` returns, which only reads, each statement by itself; or ``writes``, in one transaction, what may be
+        written twice.
+        """
         return await self._in_time(lambda: self.repeatable(work, writes=writes))
 
     async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
@@ -73,21 +75,22 @@ class Ledger:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
     def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False, seconds: float = 0.0) -> T:
-        """As :meth:`run`, in the calling thread. What ``writes`` is written once more if its outcome is not known, and waits
-        for no standby.
+        """As :meth:`run`, in the calling thread.
 
         Args:
-            seconds: how long a statement may take; 0: any time.
+            writes: written once more if its outcome is not known; it waits for no standby.
+            seconds: how long a statement that only reads may take; 0: any time.
         """
 
         def once(_: bool) -> T:
-            transaction = self.database.transaction(
-                timeout=self.timeout, writes=writes, lasts=False, statement_timeout=seconds
-            )
-            with transaction as cursor:
+            with self.database.transaction(timeout=self.timeout, lasts=False) as cursor:
                 return work(cursor)
 
-        return until_known(once, seconds=_REPEAT_FOR)
+        def read(_: bool) -> T:
+            with self.database.reads(timeout=self.timeout, statement_timeout=seconds) as cursor:
+                return work(cursor)
+
+        return until_known(once if writes else read, seconds=_REPEAT_FOR)
 
     def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
         """As :meth:`fetch`, in the calling thread."""

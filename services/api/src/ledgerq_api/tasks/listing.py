@@ -78,7 +78,7 @@ class ListedPage:
 
 
 def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
-    """Count and read, in the caller's transaction, which bounds how long a statement may take.
+    """Count and read. The caller has bounded how long a statement may take.
 
     Raises:
         QueryTooSlow: it took longer than anybody's list may.
