@@ -20,7 +20,7 @@ DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test mutants test-chaos test-old test-collations test-alerts test-browser test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
+.PHONY: help run test mutants test-chaos test-old test-collations test-alerts test-browser test-ha test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/load --ignore=tests/hostile --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/ha --ignore=tests/load --ignore=tests/hostile --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
@@ -66,6 +66,9 @@ test-hostile: $(DEVELOPMENT) ## the hostile hour, in 90 s, with its figures; MIN
 test-browser: $(DEVELOPMENT) ## Flower's pages in a headless Chromium; SKIPPED where there is none
 	@if command -v "$${CHROMIUM:-chromium}" >/dev/null; then $(BIN)/python -m pytest tests/browser $(ARGS); \
 	else echo "SKIPPED: chromium is not on PATH"; fi
+
+test-ha: $(DEVELOPMENT) ## failovers of three PostgreSQL servers with Patroni, under load; HA_ROUNDS=0: short; SKIPPED where they are not to be had
+	@scripts/test-ha $(ARGS)
 
 load: $(LOAD_VENV)/.installed ## Locust against a running server; URL=…, SCENARIO=submit|batch|watch|mixed|burst, USERS=n, SECONDS=n
 	@mkdir -p load-report

@@ -1,0 +1,167 @@
+"""Three servers with Patroni; the leader's host dies, hands over, restarts, freezes, while tasks are submitted and done."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import databases, wait
+from tests.support import http as calls
+from tests.support.ledger_checks import assert_all_ended
+from tests.support.patroni import TTL, Cluster, programs
+from tests.support.servers import token_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.stack import Stack
+
+ROUNDS = int(os.environ.get("HA_ROUNDS", "3"))
+TASKS = """
+from celery import shared_task
+
+@shared_task
+def quick(number):
+    return number
+"""
+
+
+@pytest.fixture
+def cluster(run_folder: Path, workspace: Path) -> Iterator[Cluster]:
+    found = programs()
+    if isinstance(found, str):
+        pytest.skip(f"{found}: run `make test-ha`")
+    with Cluster(workspace, found, token=token_of(run_folder)) as servers:
+        yield servers
+
+
+class Clients:
+    """Submit one task after the other, each until it is accepted, as a careful client does: under one Idempotency-Key."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self.accepted: set[str] = set()
+        self._accepted_at = time.monotonic()
+        #: The longest time in which nothing was accepted, in seconds.
+        self.longest = 0.0
+        self._threads = [threading.Thread(target=self._submit) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def begin_anew(self) -> None:
+        """Forget the longest time so far."""
+        with self._lock:
+            self._accepted_at, self.longest = time.monotonic(), 0.0
+
+    def end(self) -> None:
+        """Once what each has begun is accepted."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(120)
+            assert not thread.is_alive()
+
+    def has_accepted_since(self, count: int) -> bool:
+        return len(self.accepted) > count
+
+    def _submit(self) -> None:
+        while not self._ended.is_set():
+            key = uuid.uuid4().hex
+            while not self._is_accepted(key):
+                self._ended.wait(0.1)
+
+    def _is_accepted(self, key: str) -> bool:
+        body = {"task_type": "failing_over.quick", "task_parameters": {"number": len(self.accepted)}}
+        try:
+            answer = calls.request(
+                "POST", f"{self._url}/tasks/submit", body, headers={"Idempotency-Key": key}, timeout=60
+            )
+        except (OSError, http.client.HTTPException):
+            return False
+        if answer.status == 202:
+            with self._lock:
+                now = time.monotonic()
+                self.longest = max(self.longest, now - self._accepted_at)
+                self._accepted_at = now
+                self.accepted.add(answer.json()["task_id"])
+        return answer.status == 202
+
+
+def kill(cluster: Cluster) -> None:
+    leader = cluster.settle()
+    leader.kill()
+    wait.until(lambda: cluster.leader() not in (None, leader), 120, interval=0.2, what="another leader")
+    leader.start()
+
+
+def switch_over(cluster: Cluster) -> None:
+    leader = cluster.settle()
+    leader.ask("switchover", {"leader": leader.name})
+    wait.until(lambda: cluster.leader() not in (None, leader), 60, interval=0.2, what="another leader")
+
+
+def restart(cluster: Cluster) -> None:
+    cluster.settle().ask("restart", {})
+
+
+def freeze(cluster: Cluster) -> None:
+    leader = cluster.settle()
+    leader.freeze()
+    try:
+        wait.until(lambda: cluster.leader() not in (None, leader), 120, interval=0.2, what="another leader")
+    finally:
+        leader.thaw()
+
+
+FAULTS: tuple[Callable[[Cluster], None], ...] = (kill, switch_over, restart, freeze)
+
+
+def test_failovers_lose_nothing_double_nothing_and_refuse_for_no_longer_than_it_takes(
+    bare_stack: Stack, cluster: Cluster, redis_database: str, capsys: pytest.CaptureFixture[str]
+):
+    stack = bare_stack
+    (stack.folder / "failing_over.py").write_text(TASKS)
+    databases.migrate(cluster.url)
+    stack.environment |= {
+        "DATABASE_URL": cluster.url,
+        "REDIS_URL": redis_database,
+        "LEDGERQ_TASK_MODULES": "failing_over",
+        "LEDGERQ_REQUIRE_SYNC": "1",
+    }
+    stack.register()
+    stack.worker()
+    stack.maintenance()
+    clients = Clients(stack.api().url, 4)
+    try:
+        for number in range(ROUNDS or 1):
+            for fault in FAULTS if ROUNDS else FAULTS[:2]:
+                cluster.settle()
+                before = len(clients.accepted)
+                wait.until(lambda before=before: clients.has_accepted_since(before), 120, what=stack.logs)
+                clients.begin_anew()
+                fault(cluster)
+                cluster.settle()
+                before = len(clients.accepted)
+                wait.until(lambda before=before: clients.has_accepted_since(before), 120, what=stack.logs)
+                with capsys.disabled():
+                    print(  # noqa: T201
+                        f"round {number + 1}: {fault.__name__:11} refused {clients.longest:5.1f} s, "
+                        f"{len(clients.accepted)} accepted so far",
+                        flush=True,
+                    )
+                assert clients.longest <= TTL + 5
+    finally:
+        clients.end()
+    open_tasks = "SELECT count(*) FROM task WHERE completed_at IS NULL"
+    wait.until(lambda: databases.rows(cluster.url, open_tasks) == [(0,)], 120, interval=0.5, what=stack.logs)
+    wait.until(lambda: databases.rows(cluster.url, "SELECT count(*) FROM claim") == [(0,)], 60, interval=0.5)
+    stack.close()
+    assert_all_ended(cluster.url, clients.accepted)
