@@ -32,3 +32,9 @@ def plug(folder: str) -> None:
 def nap(seconds: float) -> None:
     """Take a while."""
     time.sleep(seconds)
+
+
+@shared_task(base=DatabaseAwareTask)
+def echo(text: str) -> dict[str, int]:
+    """Something to keep: parameters and a result."""
+    return {"length": len(text)}

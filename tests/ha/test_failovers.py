@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import http.client
 import os
 import threading
@@ -51,6 +52,8 @@ class Clients:
         self._ended = threading.Event()
         self.accepted: set[str] = set()
         self._accepted_at = time.monotonic()
+        #: What the last refusals said, for whoever looks for their reason.
+        self.refusals: collections.deque[str] = collections.deque(maxlen=20)
         #: The longest time in which nothing was accepted, in seconds.
         self.longest = 0.0
         self._threads = [threading.Thread(target=self._submit) for _ in range(count)]
@@ -67,7 +70,7 @@ class Clients:
         self._ended.set()
         for thread in self._threads:
             thread.join(120)
-            assert not thread.is_alive()
+            assert not thread.is_alive(), "\n".join(self.refusals)
 
     def has_accepted_since(self, count: int) -> bool:
         return len(self.accepted) > count
@@ -84,7 +87,8 @@ class Clients:
             answer = calls.request(
                 "POST", f"{self._url}/tasks/submit", body, headers={"Idempotency-Key": key}, timeout=60
             )
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            self.refusals.append(repr(error))
             return False
         if answer.status == 202:
             with self._lock:
@@ -92,6 +96,8 @@ class Clients:
                 self.longest = max(self.longest, now - self._accepted_at)
                 self._accepted_at = now
                 self.accepted.add(answer.json()["task_id"])
+        else:
+            self.refusals.append(f"{time.monotonic():.1f} {key} {answer.status} {answer.body!r}")
         return answer.status == 202
 
 
