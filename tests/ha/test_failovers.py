@@ -77,12 +77,12 @@ class Clients:
 
     def _submit(self) -> None:
         while not self._ended.is_set():
-            key = uuid.uuid4().hex
-            while not self._is_accepted(key):
+            key, number = uuid.uuid4().hex, len(self.accepted)
+            while not self._is_accepted(key, number):
                 self._ended.wait(0.1)
 
-    def _is_accepted(self, key: str) -> bool:
-        body = {"task_type": "failing_over.quick", "task_parameters": {"number": len(self.accepted)}}
+    def _is_accepted(self, key: str, number: int) -> bool:
+        body = {"task_type": "failing_over.quick", "task_parameters": {"number": number}}
         try:
             answer = calls.request(
                 "POST", f"{self._url}/tasks/submit", body, headers={"Idempotency-Key": key}, timeout=60
