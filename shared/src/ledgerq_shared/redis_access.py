@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
@@ -30,6 +30,14 @@ _PARAMETERS = ("master_name", "sentinel_username", "sentinel_password")
 
 _AWAY = "sentinels do not answer, or the ones that do know no such master that is up"
 _UNKNOWN = "all sentinels answer, and know no such master that is up"
+
+#: What may follow a `rediss://` URL.
+_TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+#: What redis-py takes, which may be named in an error: a person has written it on purpose.
+_OF_CLIENTS = frozenset(
+    "socket_timeout socket_connect_timeout socket_keepalive health_check_interval max_connections retry_on_timeout "  # noqa: SIM905
+    "decode_responses encoding client_name lib_name lib_version username virtual_host fanout_prefix timeout".split()
+)
 
 #: What a client may raise when Redis does not answer.
 REDIS_ERRORS = (RedisError, OperationalError, OSError)
@@ -97,6 +105,57 @@ def describe(error: BaseException) -> str:
         found, _, failures = text.partition(" : ")
         return f"{found}: {_AWAY if failures else _UNKNOWN}"
     return text
+
+
+def plain(url: str) -> str:
+    """The URL of one server as everybody understands it: Celery, kombu and redis-py each take other parameters.
+
+    Raises:
+        ValueError: it has a parameter that cannot be kept. No value is repeated: it may be part of a password.
+    """
+    address, _, query = url.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    if len({name for name, _ in given}) < len(given):
+        raise ValueError("has a parameter after '?' that stands there twice")
+    options = dict(given)
+    is_socket = address.startswith("redis+socket://")
+    if options.pop("protocol", "2") not in ("2", "3"):
+        raise ValueError("asks for a protocol that is neither 2 nor 3")
+    database = options.pop("db", None)
+    _check_options(options, is_socket=is_socket, is_tls=address.startswith("rediss://"))
+    if not is_socket:
+        address = _with_database(address, database)
+    elif database is not None:
+        options.setdefault("virtual_host", database)
+    return f"{address}?{urlencode(options, safe='/')}" if options else address
+
+
+def _check_options(options: dict[str, str], *, is_socket: bool, is_tls: bool) -> None:
+    for name in options:
+        if name == "virtual_host" and is_socket:
+            continue
+        if name not in _TLS:
+            known = f"'{name}'" if name in _OF_CLIENTS else "a parameter"
+            raise ValueError(
+                f"has {known} after '?', which is not taken here; timeouts and the like are set by LedgerQ"
+            )
+        if not is_tls:
+            raise ValueError("has parameters of TLS, which need 'rediss://'")
+    if options.get("ssl_cert_reqs", "none").lower().removeprefix("cert_") not in ("none", "optional", "required"):
+        raise ValueError("has an ssl_cert_reqs that is neither required, optional nor none")
+
+
+def _with_database(address: str, database: str | None) -> str:
+    """The address with the number of the database where everybody looks for it: behind the last slash."""
+    scheme, _, rest = address.partition("://")
+    server, slash, path = rest.partition("/")
+    path = path.strip("/")
+    if database is not None and path not in ("", "0", database):
+        raise ValueError("names two databases: one after '/', another by '?db='")
+    path = path if database is None else database
+    if path and not (path.isascii() and path.isdigit()):
+        raise ValueError("has something after its last '/' that is not the number of a database")
+    return f"{scheme}://{server}{slash or '/' * bool(path)}{path}"
 
 
 def note_failure(error: BaseException) -> bool:

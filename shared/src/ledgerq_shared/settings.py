@@ -95,7 +95,7 @@ class StoreSettings(BaseSettings):
                 url = known + url.removeprefix(spelling)
         redis_access.access(url)  # says what is wrong with Sentinel's
         _check_port(url)
-        return _verified(url)
+        return _verified(url if url.startswith(redis_access.SENTINEL) else redis_access.plain(url))
 
     @model_validator(mode="after")
     def _fill_celery_urls(self) -> Self:
@@ -190,7 +190,8 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return False
 

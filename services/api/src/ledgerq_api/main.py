@@ -30,6 +30,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.front_door import Guard, Guarded, Limits
+from ledgerq_shared.listening import listen
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
@@ -55,7 +56,7 @@ def main() -> None:
         configure(logs, service="api", context=log_fields)
         start_tracing(load(TracingSettings), service="api")
         _allow_many_connections()
-        listener = _listen(settings.api_host, settings.api_port)
+        listener = listen(settings.api_host, settings.api_port, prefix="API")
         has_keys = _check_ledger(stores, settings)
     except (SettingsError, LedgerQError) as error:
         sys.stderr.write(f"ledgerq-api: {error}\n")
@@ -169,25 +170,6 @@ def _allow_many_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited" and means less
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket, so that a port in use is noticed before anything else happens."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except socket.gaierror as error:
-        raise SettingsError(f"LEDGERQ_API_HOST={host} is not an address of this machine: {error.strerror}") from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {error.strerror} (LEDGERQ_API_HOST, LEDGERQ_API_PORT)"
-        ) from None
-    listener.set_inheritable(True)
-    return listener
 
 
 def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:

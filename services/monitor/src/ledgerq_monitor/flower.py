@@ -25,6 +25,7 @@ from ledgerq_shared import output
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.hosts import Hosts
+from ledgerq_shared.listening import BOTH
 from ledgerq_shared.logging import configure
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.sampling import SampledLog
@@ -194,7 +195,9 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
 
 
 def _set_options(options: Any, settings: FlowerSettings) -> None:
-    options.address, options.port = settings.host, settings.port
+    # Tornado takes `::` for IPv6 alone, and no address for all of both kinds.
+    host = settings.host.strip("[]")
+    options.address, options.port = "" if host == BOTH else host, settings.port
     options.url_prefix = settings.url_prefix or None
     options.basic_auth = settings.credentials
     options.read_only = settings.read_only

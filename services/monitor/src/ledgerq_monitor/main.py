@@ -9,6 +9,7 @@ from ledgerq_monitor.app import build
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared import logging, output
 from ledgerq_shared.front_door import Guard, Guarded, Limits
+from ledgerq_shared.listening import listen
 from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
@@ -22,6 +23,7 @@ def main() -> None:
     output.guard()
     try:
         settings, stores, logs = load(MonitorSettings), load(StoreSettings), load(LogSettings)
+        listener = listen(settings.host, settings.port, prefix="MONITOR")
     except SettingsError as error:
         sys.stderr.write(f"ledgerq-monitor: {error}\n")
         sys.exit(2)
@@ -47,7 +49,7 @@ def main() -> None:
         access_log=False,
     )
     server = _Server(config, guard)
-    server.run()
+    server.run(sockets=[listener])
     if not server.started:
         sys.exit(1)
 

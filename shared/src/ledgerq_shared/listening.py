@@ -1,0 +1,42 @@
+"""Where a service listens: one socket, for IPv4, for IPv6, or for both."""
+
+from __future__ import annotations
+
+import socket
+
+from ledgerq_shared.settings import SettingsError
+
+#: All addresses of this machine, of both kinds.
+BOTH = "::"
+
+
+def listen(host: str, port: int, *, prefix: str) -> socket.socket:
+    """A bound socket, so that a port in use is noticed before anything else happens.
+
+    Args:
+        host: an address or a name; ``::`` for all addresses, IPv4 and IPv6.
+        prefix: of the settings that say so, such as ``API``, for the error.
+
+    Raises:
+        SettingsError: nobody can listen there.
+    """
+    host = host.strip("[]")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise SettingsError(
+            f"LEDGERQ_{prefix}_HOST={host} is not an address of this machine: {error.strerror}"
+        ) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != BOTH))
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {error.strerror} (LEDGERQ_{prefix}_HOST, LEDGERQ_{prefix}_PORT)"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
