@@ -196,3 +196,24 @@ def test_images_come_from_the_registry_with_the_release_as_their_tag():
     digest = "sha256:" + "a" * 64
     found = render(api={"image": {"tag": "8", "digest": digest}})
     assert found.container("api")["image"] == f"ledgerq-api@{digest}"
+
+
+def test_pods_and_services_have_ipv6_where_that_is_set():
+    found = render(
+        network={"listen": "::", "ipFamilyPolicy": "PreferDualStack"}, metrics={"enabled": True}, flower=FLOWER
+    )
+    places = {
+        "api": "API",
+        "monitor": "MONITOR",
+        "flower": "FLOWER",
+        "worker-default": "METRICS",
+        "maintenance": "METRICS",
+    }
+    for component, prefix in places.items():
+        assert found.env(component)[f"LEDGERQ_{prefix}_HOST"] == "::", component
+    services = [one for one in found.all("Service") if "ports" in one["spec"]]
+    assert services
+    assert {one["spec"].get("ipFamilyPolicy") for one in services if one["spec"].get("clusterIP") != "None"} == {
+        "PreferDualStack"
+    }
+    assert render(flower=FLOWER).env("api")["LEDGERQ_API_HOST"] == "0.0.0.0"

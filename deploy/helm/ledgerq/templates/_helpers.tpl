@@ -132,7 +132,7 @@ key: {{ empty .own.existingSecret | ternary .key .own.key }}
 {{- define "ledgerq.metricsEnv" -}}
 {{- if .Values.metrics.enabled }}
 - name: LEDGERQ_METRICS_HOST
-  value: 0.0.0.0
+  value: {{ .Values.network.listen | quote }}
 - name: LEDGERQ_METRICS_PORT
   value: "9100"
 {{- end }}

@@ -256,6 +256,9 @@ metadata:
   {{- end }}
 spec:
   type: {{ default "ClusterIP" .service.type }}
+  {{- with .root.Values.network.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
   selector:
     {{- include "ledgerq.selector" . | nindent 4 }}
   ports:
