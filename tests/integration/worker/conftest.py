@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
+from celery import Celery
 
 from ledgerq_shared.broker import Broker, Demand
 from ledgerq_shared.database import Database, execute
@@ -107,3 +109,16 @@ def work(stack: Stack, database: str, redis_database: str) -> Iterator[Work]:
     pool = Database(database, application_name="test")
     yield Work(stack, database, pool, Broker(redis_database, client_name="test"))
     pool.close()
+
+
+@pytest.fixture
+def client(redis_database: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_database) as client:
+        yield client
+
+
+@pytest.fixture
+def producer(redis_database: str) -> Iterator[Celery]:
+    with Celery("producer", broker=redis_database, set_as_current=False) as app:
+        app.conf.task_default_queue = "default"
+        yield app

@@ -16,8 +16,8 @@ from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.adopt import Adoption
-from ledgerq_worker.celery.plain_lists import REFUSED
 from ledgerq_worker.celery.sending import Submitter
+from ledgerq_worker.celery.strangers import REFUSED
 from tests.integration.worker.conftest import Work
 from tests.support import databases, ledger_checks, refusals, wait
 
@@ -33,19 +33,6 @@ def wait_for_file(path):
     while not pathlib.Path(path).exists():
         time.sleep(0.05)
 """
-
-
-@pytest.fixture
-def client(redis_database: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_database) as client:
-        yield client
-
-
-@pytest.fixture
-def producer(redis_database: str) -> Iterator[Celery]:
-    with Celery("producer", broker=redis_database, set_as_current=False) as app:
-        app.conf.task_default_queue = "default"
-        yield app
 
 
 class Adopters:

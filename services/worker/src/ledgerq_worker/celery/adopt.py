@@ -32,6 +32,7 @@ from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import task_from_message
 from ledgerq_worker.celery.plain_lists import PlainLists, PlainMessage
 from ledgerq_worker.celery.sending import Submitter
+from ledgerq_worker.celery.strangers import note
 
 log = structlog.get_logger()
 
@@ -50,6 +51,10 @@ _MOST_BYTES = 4_000_000
 #: Messages that are read before the ledger is given the first of them.
 _CHUNK = 250
 _LONGEST_REASON = 500
+
+#: What the catalogue does not show, and what of it plain Celery sends for `map`, `starmap` and `chunks`.
+_INTERNAL = ("celery.", "ledgerq.")
+_CANVAS = frozenset({"celery.map", "celery.starmap", "celery.chunks", "celery.accumulate"})
 
 
 class Adoption:
@@ -140,6 +145,7 @@ class Adoption:
             for message in found[start : start + _CHUNK]:
                 try:
                     name, headers, body = lists.read(message)
+                    _check_name(name)
                     if name == DRAIN_TASK:  # from a process of a release before ticket lists
                         tickets.append(message)
                     else:
@@ -165,7 +171,7 @@ class Adoption:
             self._submitter.wake({queue: len(tickets)})
         others = {id(message) for message in (*refused, *waiting)}
         # What the ledger has is removed whatever becomes of its neighbours, so that those behind get their turn.
-        lists.remove(queue, [message for message in found if id(message) not in others], put_away=refused)
+        lists.remove(queue, [message for message in found if id(message) not in others], refused=refused)
         if blameless:
             raise blameless
 
@@ -182,7 +188,17 @@ class Adoption:
 
     @staticmethod
     def _refuse(queue: str, error: BaseException) -> None:
-        log.error("worker.message.refused", queue=queue, error=f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+        note("message", f"{type(error).__name__}: {error}"[:_LONGEST_REASON], queue=queue)
+
+
+def _check_name(name: str) -> None:
+    """Celery's own tasks are not for submitting, but for what its canvas sends in the place of tasks.
+
+    Raises:
+        ValueError
+    """
+    if name.startswith(_INTERNAL) and name not in _CANVAS and name != DRAIN_TASK:
+        raise ValueError(f"{name} is Celery's or LedgerQ's own, and is not run as a task here")
 
 
 def _is_refused(outcome: BaseException) -> bool:

@@ -16,11 +16,9 @@ from kombu.utils.json import loads
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.redis_access import describe
 from ledgerq_shared.redis_faults import fault_of
+from ledgerq_worker.celery.strangers import put_away
 
 log = structlog.get_logger()
-
-#: How the names of the lists begin in which messages lie that cannot be tasks.
-REFUSED = "ledgerq.refused:"
 
 _TURN = "ledgerq.adopting:"
 #: A node that has died in its turn keeps the others waiting for so long, in milliseconds.
@@ -119,12 +117,12 @@ class PlainLists:
         found = zip(keys, pipeline.execute(), strict=True)
         return [PlainMessage(key, raw) for key, raws in found for raw in reversed(raws)]
 
-    def remove(self, queue: str, messages: Sequence[PlainMessage], *, put_away: Sequence[PlainMessage]) -> None:
-        """Take messages out of their lists, and those to ``put_away`` into the list of what was refused."""
+    def remove(self, queue: str, messages: Sequence[PlainMessage], *, refused: Sequence[PlainMessage]) -> None:
+        """Take messages out of their lists, and those that were ``refused`` into the list of such."""
         pipeline = self._client.pipeline()
-        for message in put_away:
-            pipeline.lpush(f"{self._prefix}{REFUSED}{queue}", message.raw)
-        for message in (*messages, *put_away):
+        if refused:
+            put_away(pipeline, self._prefix, queue, [message.raw for message in refused])
+        for message in (*messages, *refused):
             pipeline.lrem(message.key, -1, message.raw)  # type: ignore[arg-type]
         pipeline.execute()
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import Metric as Family
 
 from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_worker.celery.strangers import refused
 from ledgerq_worker.node import tally
 from ledgerq_worker.node.node import Node
 from ledgerq_worker.node.tally import TallySheet
@@ -20,7 +21,14 @@ _RUNNING = Metric(
 )
 _LOST = Metric("ledgerq_worker_lost_processes_total", "counter", "Pool processes of this node that died in a drain.")
 
-METRICS = (*tally.METRICS, _SLOTS, _BUSY, _RUNNING, _LOST)
+_REFUSED = Metric(
+    "ledgerq_worker_refused_messages_total",
+    "counter",
+    "What strangers left in Redis and this node has set aside: `ticket`, `message`, `broadcast`, `unacknowledged`.",
+    ("kind",),
+)
+
+METRICS = (*tally.METRICS, _SLOTS, _BUSY, _RUNNING, _LOST, _REFUSED)
 
 
 def registry_of(node: Node, sheet: TallySheet) -> CollectorRegistry:
@@ -40,6 +48,7 @@ def registry_of(node: Node, sheet: TallySheet) -> CollectorRegistry:
         yield _BUSY.family({(): len(running)})
         yield _RUNNING.family({(): 0.0 if begun is None else time.monotonic() - begun})
         yield _LOST.family({(): node.lost_processes})
+        yield _REFUSED.family({(kind,): refused[kind] for kind in ("ticket", "message", "broadcast", "unacknowledged")})
 
     registry = CollectorRegistry()
     registry.register(FromFunction(families))

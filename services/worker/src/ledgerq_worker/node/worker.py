@@ -19,7 +19,7 @@ from ledgerq_shared.ids import use_cell
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
-from ledgerq_worker.celery import client, consumer, redis_sockets, seams
+from ledgerq_worker.celery import client, consumer, redis_sockets, seams, strangers
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
@@ -133,6 +133,7 @@ def _install(
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
     seams.let_channels_close()
+    strangers.be_careful()
     redis_sockets.watch()
     seams.install_backend(app)
     seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))

@@ -1,0 +1,131 @@
+"""What strangers leave in Redis where Celery's consumer reads: set aside, and no end of the process.
+
+kombu takes whatever it finds for a message of its own, and an exception in its loop ends the worker. So what is popped from
+a list of tickets is looked at first, and what is no ticket goes to ``ledgerq.refused:<queue>``, which keeps the latest. What
+cannot be understood in a broadcast (remote control) is left out, and what cannot be returned is put there, too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from queue import Empty
+from typing import Any
+
+import redis
+from kombu.transport.redis import Channel, QoS
+from kombu.utils.encoding import bytes_to_str
+
+from ledgerq_shared.broker import TICKETS, is_ticket, queue_of
+from ledgerq_shared.redis_access import describe
+from ledgerq_shared.sampling import SampledLog
+
+#: How the names of the lists begin in which lies what could be no ticket and no task.
+REFUSED = "ledgerq.refused:"
+#: Elements of such a list; older ones go. And bytes of one; what is longer is cut off.
+_MOST_KEPT = 1000
+_MOST_BYTES = 1024 * 1024
+
+#: By kind (``ticket``, ``message``, ``broadcast``, ``unacknowledged``): how many this process has set aside.
+refused: Counter[str] = Counter()
+
+_sampled = SampledLog()
+_MARK = "is_careful"
+
+
+def note(kind: str, reason: str, **fields: object) -> None:
+    """Count what is set aside, with a line unless the same kind had one just now."""
+    refused[kind] += 1
+    _sampled.note("worker.message.refused", kind, error=reason, **fields)
+
+
+def put_away(pipeline: Any, prefix: str, queue: str, raws: Iterable[bytes]) -> None:
+    """Add to the list of what was refused."""
+    name = f"{prefix}{REFUSED}{queue}"
+    for raw in raws:
+        pipeline.lpush(name, raw[:_MOST_BYTES])
+    pipeline.ltrim(name, 0, _MOST_KEPT - 1)
+
+
+def be_careful() -> None:
+    """Look at what comes from Redis before kombu does, in this process."""
+    if not hasattr(Channel._brpop_read, _MARK):  # noqa: SLF001
+        Channel._brpop_read = _careful_pop(Channel._brpop_read)  # type: ignore[method-assign]  # noqa: SLF001
+        Channel._receive_one = _careful_receive(Channel._receive_one)  # type: ignore[method-assign]  # noqa: SLF001
+        QoS.restore_by_tag = _careful_restore(QoS.restore_by_tag)  # type: ignore[method-assign]
+
+
+def _careful_pop(kombus: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(kombus)
+    def pop(self: Any, **options: Any) -> Any:
+        client = self.client
+
+        def parse_response(connection: Any, command: str, **more: Any) -> Any:
+            answer = type(client).parse_response(client, connection, command, **more)
+            if command == "BRPOP" and answer:
+                name = bytes_to_str(answer[0]).rsplit(self.sep, 1)[0]  # type: ignore[no-untyped-call]
+                if name.startswith(TICKETS) and not is_ticket(answer[1], queue_of(name)):
+                    _set_aside(self, "ticket", queue_of(name), answer[1])
+                    return None  # as if there had been nothing
+            return answer
+
+        client.parse_response = parse_response
+        try:
+            return kombus(self, **options)
+        finally:
+            del client.parse_response
+
+    setattr(pop, _MARK, True)
+    return pop
+
+
+def _careful_receive(kombus: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(kombus)
+    def receive(self: Any, subscriber: Any) -> Any:
+        heard: list[Any] = []
+
+        def parse_response(*arguments: Any, **more: Any) -> Any:
+            heard.append(type(subscriber).parse_response(subscriber, *arguments, **more))
+            return heard[-1]
+
+        subscriber.parse_response = parse_response
+        try:
+            return kombus(self, subscriber)
+        except Exception as error:
+            if not heard or isinstance(error, (redis.RedisError, OSError, Empty)):
+                raise
+            note("broadcast", f"{type(error).__name__}: {error}"[:200])
+            raise Empty from None
+        finally:
+            del subscriber.parse_response
+
+    return receive
+
+
+def _careful_restore(kombus: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(kombus)
+    def restore(self: Any, tag: Any, client: Any = None, leftmost: bool = False) -> Any:
+        try:
+            return kombus(self, tag, client, leftmost)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            with self.channel.conn_or_acquire(client) as own:
+                raw = own.hget(self.unacked_key, tag)
+                own.hdel(self.unacked_key, tag)
+                own.zrem(self.unacked_index_key, tag)
+            _set_aside(self.channel, "unacknowledged", "unacked", raw or b"", why=type(error).__name__)
+
+    return restore
+
+
+def _set_aside(channel: Any, kind: str, queue: str, raw: bytes, why: str = "it is no ticket") -> None:
+    note(kind, why, queue=queue)
+    try:
+        with channel.conn_or_acquire() as client:
+            # Kombu's client puts the application's prefix before the keys of some commands; here it stands before all.
+            plain = redis.Redis(connection_pool=client.connection_pool)
+            pipeline = plain.pipeline()
+            put_away(pipeline, getattr(channel, "global_keyprefix", "") or "", queue, [raw])
+            pipeline.execute()
+    except Exception as error:  # then it is lost, which is no pity
+        _sampled.note("worker.message.not_kept", "not_kept", error=describe(error))
