@@ -105,7 +105,8 @@ def router(service: TaskService) -> APIRouter:
 
         `total_count` is exact for any combination of `task_type`, `status` and `queue`. With other filters it
         is exact up to 10,000; beyond that it says 10,000 and `total_is_minimum` is true. Pages reach to row
-        10,000; `cursor` reaches everything.
+        10,000; `cursor` reaches everything. A page whose rows would be more than 4 MiB ends early: go on with its
+        `next_cursor`, for the page of the next number begins behind what was left out.
         """
         return _json(await service.list_page(query, actor=actor_of(request.scope)))
 
@@ -139,7 +140,10 @@ def router(service: TaskService) -> APIRouter:
         ] = 0,
         page_size: Annotated[int, Query(ge=1, le=1000, description="Most steps.")] = 1000,
     ) -> Response:
-        """Every recorded step: submitted, dispatched, started, progress, succeeded and so on."""
+        """Every recorded step: submitted, dispatched, started, progress, succeeded and so on.
+
+        A page whose steps would be more than 4 MiB ends early; go on with its `next_cursor`.
+        """
         return _json(await service.events(task_id, after=cursor, limit=page_size))
 
     return routes

@@ -17,6 +17,7 @@ from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.lean import encode
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.origin import origin
+from ledgerq_api.pages import fitting
 from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.tasks import schemas
 from ledgerq_api.tasks.acceptance import Acceptance, Outcome, Submission
@@ -161,11 +162,12 @@ class TaskService:
     async def events(self, task_id: str, *, after: int, limit: int) -> schemas.EventPage:
         """A page of the task's history."""
         own_id, events = await self._reader.events(task_id, after=after, limit=limit + 1)
-        page, more = events[:limit], events[limit:]
+        entries = [event_entry(event) for event in events[:limit]]
+        entries = entries[: fitting(entries)]
         return schemas.EventPage(
             task_id=own_id,
-            events=[event_entry(event) for event in page],
-            next_cursor=str(page[-1].seq) if more else None,
+            events=entries,
+            next_cursor=str(entries[-1].seq) if len(entries) < len(events) else None,
         )
 
     async def list_page(self, query: ListQuery, *, actor: str) -> schemas.TaskPage:
@@ -176,12 +178,15 @@ class TaskService:
         """
         query.check_reach()
         page = await self._ledger.run_list(lambda cursor: read_page(cursor, query), actor=actor)
+        tasks = [_summary(row) for row in page.rows]
+        count = fitting(tasks)
+        has_more = page.has_more or count < len(tasks)
         return schemas.TaskPage(
-            tasks=[_summary(row) for row in page.rows],
+            tasks=tasks[:count],
             total_count=page.total,
             page=query.page if query.cursor is None else None,
             page_size=query.page_size,
-            next_cursor=page.rows[-1].id if page.has_more else None,
+            next_cursor=page.rows[count - 1].id if has_more else None,
             total_is_minimum=page.is_minimum,
         )
 
