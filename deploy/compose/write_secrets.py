@@ -33,6 +33,14 @@ MADE = {
 PASSED_ON = {"api_key": ACCESS, "metrics_key": OBSERVERS, "database_url": STORES, "redis_url": STORES}
 
 
+#: What the services, Celery and Flower do in Redis: any key and channel, and of the commands those that work on them. No
+#: settings, no orders of another server's, no emptying, no modules.
+REDIS_RIGHTS = (
+    "~* &* -@all +@connection +@read +@write +@transaction +@pubsub -@admin -@dangerous "
+    "+info +time +eval +evalsha +script|load +script|exists"
+)
+
+
 def main(root: Path = ROOT) -> None:
     """Write what is missing or given, then what follows from it."""
     given = {name: read(root / GIVEN / name) for name in (*MADE, *PASSED_ON)}
@@ -50,7 +58,7 @@ def main(root: Path = ROOT) -> None:
     if not given["redis_url"]:
         settle(stores / "redis_url", f"redis://:{quote(value['redis_password'], safe='')}@redis:6379/0")
     digest = hashlib.sha256(value["redis_password"].encode()).hexdigest()
-    settle(stores / "redis.acl", f"user default on #{digest} ~* &* +@all")
+    settle(stores / "redis.acl", f"user default on #{digest} {REDIS_RIGHTS}")
     settle(stores / "ledgerq_flower_basic_auth", f"ledgerq:{value['flower_password']}")
 
 

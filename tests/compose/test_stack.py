@@ -73,10 +73,10 @@ def test_nobody_gets_in_without_the_key_that_the_first_start_made(stack: Compose
 def test_redis_wants_its_password_and_evicts_nothing(stack: ComposeStack):
     refused = stack.compose("exec", "-T", "redis", "redis-cli", "ping")
     assert "NOAUTH" in refused
-    asked = 'REDISCLI_AUTH="$(cat /run/ledgerq/secrets/redis_password)" redis-cli config get "*"'
-    settings = stack.compose("exec", "-T", "redis", "sh", "-c", asked).split("\n")
-    values = dict(zip(settings[::2], settings[1::2], strict=False))
-    assert (values["maxmemory-policy"], values["appendonly"]) == ("noeviction", "yes")
+    asked = 'REDISCLI_AUTH="$(cat /run/ledgerq/secrets/redis_password)" redis-cli info'
+    lines = stack.compose("exec", "-T", "redis", "sh", "-c", asked).splitlines()
+    values = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    assert (values["maxmemory_policy"], values["aof_enabled"]) == ("noeviction", "1")
     assert int(values["maxmemory"]) > 0
 
 
@@ -203,7 +203,11 @@ def test_docker_kill_of_each_container_under_load_and_one_up_lose_nothing(stack:
 
 
 def test_redis_emptied_and_postgresql_restarted_under_load_lose_nothing(stack: ComposeStack):
-    flush = 'REDISCLI_AUTH="$(cat /run/ledgerq/secrets/redis_password)" redis-cli flushall'
+    # The services' user has no right to flush.
+    flush = (
+        'export REDISCLI_AUTH="$(cat /run/ledgerq/secrets/redis_password)"; '
+        "redis-cli --scan | xargs -r -d '\\n' redis-cli del"
+    )
     with Load(stack, "my_tasks.work", {"seconds": 0.2}) as load:
         stack.compose("exec", "-T", "redis", "sh", "-c", flush)
         docker("restart", stack.container("redis")["Id"])
