@@ -38,7 +38,7 @@ _COMMENT = b": still here\n\n"
 
 def lean_routes(service: StreamService, keyring: Keyring) -> list[LeanRoute]:
     """The call; it answers for as long as the task runs, and the caller's key is usable."""
-    return [LeanRoute("/tasks/{task_id:task_id}/stream", _Stream(service, keyring), method="GET")]
+    return [LeanRoute("/tasks/{task_id}/stream", _Stream(service, keyring), method="GET")]
 
 
 class _Stream:

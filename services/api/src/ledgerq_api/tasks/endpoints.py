@@ -42,7 +42,7 @@ def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> li
     calls = _LeanCalls(service, keyring, locale)
     return [
         LeanRoute("/tasks/submit", calls.submit, method="POST"),
-        LeanRoute("/tasks/{task_id:task_id}/status", calls.status, method="GET"),
+        LeanRoute("/tasks/{task_id}/status", calls.status, method="GET"),
         LeanRoute("/tasks/submit/batch", calls.submit_batch, method="POST"),
     ]
 

@@ -12,12 +12,12 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.types import Scope
 
 #: A code point that Unicode keeps out of every text.
-_SLASH = "\ufdd0"
+SLASH = "\ufdd0"
 
 
 class _TaskIdConvertor(StringConvertor):
     def convert(self, value: str) -> str:
-        return value.replace(_SLASH, "/")
+        return value.replace(SLASH, "/")
 
 
 register_url_convertor("task_id", _TaskIdConvertor())
@@ -27,7 +27,7 @@ def keep_slashes(scope: Scope) -> None:
     """Let the path say which slashes are part of a task's id. To be called where its raw form has a ``%2``."""
     path: str = scope["path"]
     if path.startswith("/tasks/"):
-        raw = scope["raw_path"].decode("latin-1").replace("%2F", _SLASH).replace("%2f", _SLASH)
+        raw = scope["raw_path"].decode("latin-1").replace("%2F", SLASH).replace("%2f", SLASH)
         kept = unquote(raw)[-len(path) :]  # without the prefix that a proxy adds
-        if kept.replace(_SLASH, "/") == path:
+        if kept.replace(SLASH, "/") == path:
             scope["path"] = kept
