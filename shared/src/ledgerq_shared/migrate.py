@@ -28,8 +28,9 @@ from ledgerq_shared.database import Database
 from ledgerq_shared.doctor import Verdict, examine
 from ledgerq_shared.doctor.findings import table
 from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.logging import configure
 from ledgerq_shared.migrations.ground import check_ground
-from ledgerq_shared.settings import SettingsError, StoreSettings, load
+from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 
 #: Arbitrary, but the same for every process that migrates: several starting at once wait for one another.
 _MIGRATION_LOCK = 7_233_519_004
@@ -167,6 +168,7 @@ def doctor_command(
         os.environ["DATABASE_URL"] = url
         os.environ.setdefault("REDIS_URL", "redis://localhost")  # nobody asks it
     stores = _or_exit(lambda: load(StoreSettings))
+    configure(LogSettings(log_level="error"), service="doctor")  # an outage is told below, in one line
     database = Database(stores.database_url, application_name="ledgerq-doctor", size=1, keeps_statements=True)
     try:
         findings = list(examine(database, require_sync=stores.ledgerq_require_sync))
