@@ -88,6 +88,23 @@ def test_promise_3_a_lease_is_renewed_over_another_connection_when_one_answers_n
         nodes.kill(*nodes.all_of(worker))
 
 
+def test_limits_are_kept_while_the_agents_connection_answers_no_more(plant: Plant):
+    """Its kills need no ledger: what they end is written over another connection."""
+    with SilentProxy(plant.database_url) as way:
+        worker = plant.worker(slots=2, DATABASE_URL=way.url)
+        first = plant.submit("slow", NewTaskOptions(time_limit=3.0), seconds=600)
+        second = plant.submit("slow", NewTaskOptions(time_limit=6.0), seconds=600)
+        for task_id in (first, second):
+            plant.recorded(task_id, "STARTED")
+        way.silence()
+        for task_id in (first, second):
+            row = plant.ended(task_id)
+            assert row.error is not None
+            assert (row.state, row.attempt, row.error["type"]) == ("FAILURE", 1, "TimeLimitExceeded")
+        assert "database.hung_up" in worker.log()
+        nodes.kill(*nodes.all_of(worker))
+
+
 def test_promise_3_a_node_whose_row_somebody_has_locked_goes_on_under_its_id(plant: Plant):
     plant.worker(slots=1)
     task_id = plant.submit("gated", gate="go")

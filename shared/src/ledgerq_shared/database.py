@@ -67,6 +67,8 @@ class Database:
         unanswered_after: sent data that the server's host does not acknowledge for so many seconds means a lost connection.
         commit_patience: seconds that a COMMIT may wait for standbys before the wait is given up, as an unknown outcome;
             null: for ever.
+        answers_within: a transaction that takes longer than so many seconds, whatever it waits for, costs its connection:
+            something in between may have forgotten it and go on to acknowledge what is sent. Null: it may.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
         checks_socket: look each time whether the connection's socket is still its own. For processes in which tasks run,
@@ -86,6 +88,7 @@ class Database:
         unanswered_after: float = _UNANSWERED_AFTER,
         commit_patience: float | None = None,
         checks_socket: bool = False,
+        answers_within: float | None = None,
     ) -> None:
         self._url = url
         self._application_name = application_name
@@ -95,6 +98,7 @@ class Database:
         self._unanswered_after = unanswered_after
         self._commit_patience = commit_patience
         self._checks_socket = checks_socket
+        self._answers_within = answers_within
         #: Until when, by the monotonic clock, each COMMIT is to be confirmed; 0: none was ever in doubt.
         self._confirms_until = 0.0
         self._doubts = 0
@@ -215,7 +219,8 @@ class Database:
         try:
             connection = self._connection()
             try:
-                yield connection
+                with self._bounded(connection):
+                    yield connection
             finally:
                 self._give_back(connection)
         finally:
@@ -275,6 +280,19 @@ class Database:
         return f"PostgreSQL has committed, and perhaps no standby has it: {warning}"
 
     @contextlib.contextmanager
+    def _bounded(self, connection: Session) -> Iterator[None]:
+        """Hang up after a while, where that was asked for: whoever waits for an answer meets an error."""
+        if self._answers_within is None:
+            yield
+            return
+        timer = threading.Timer(self._answers_within, connection.hang_up)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextlib.contextmanager
     def _limited(self, connection: Session, writes: bool) -> Iterator[None]:
         """Give up a wait for standbys after a while, where that was asked for."""
         if self._commit_patience is None or not writes:
@@ -331,7 +349,8 @@ class Database:
                 connection.remember_socket()
             connection.autocommit = True  # BEGIN and COMMIT are ours
             if self._keeps_statements:
-                connection.make_ours_if_possible(self._once)
+                with self._bounded(connection):
+                    connection.make_ours_if_possible(self._once)
         except psycopg2.Error as error:
             unavailable = LedgerUnavailable(_reason(error))
             outages.POSTGRESQL.failed(unavailable.detail)

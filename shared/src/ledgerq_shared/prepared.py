@@ -7,7 +7,10 @@ the answer is no, the same statements run unprepared.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
 import time
 from functools import lru_cache
 from typing import NamedTuple
@@ -67,6 +70,14 @@ class Session(psycopg2.extensions.connection):
             "database.socket_lost", what="a task closed or replaced the socket of this connection: connecting anew"
         )
         return False
+
+    def hang_up(self) -> None:
+        """Shut its socket down, from any thread: whoever waits for an answer meets an error."""
+        if self._socket is None or not self.is_usable:
+            return
+        log.warning("database.hung_up", what="PostgreSQL does not answer over this connection")
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket[0])) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection, but no descriptor that has become somebody else's."""

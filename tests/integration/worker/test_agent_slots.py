@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -152,3 +153,33 @@ def test_a_stranger_with_the_number_of_a_dead_process_keeps_nothing(database: st
     ledger.close()
     assert table.occupant(0) == 0
     assert databases.rows(database, "SELECT state, worker_deaths FROM task") == [("PENDING", 1)]
+
+
+def test_when_the_parent_is_gone_its_pool_processes_end_and_no_stranger_with_such_a_number(
+    database: str, redis_database: str, pool_process: subprocess.Popen[bytes]
+):
+    """Nobody can tell any more by their parent: whoever has the node's slot table in its memory is of the node."""
+    table = SlotTable.create(2)
+    code = f"""if True:
+        import sys
+        from pathlib import Path
+        from ledgerq_worker.node.slots import SlotTable
+        table = SlotTable(Path({str(table.path)!r}), 2)
+        print("ready", flush=True)
+        input()"""
+    with (
+        Worker(database) as node,
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as member,
+    ):
+        assert member.stdout
+        assert member.stdout.readline() == b"ready\n"
+        table.worker_id = node.id
+        table.enter(0, pool_process.pid)
+        table.enter(1, member.pid)
+        ledger = Database(database, application_name="test-agent")
+        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
+        agent._kill_pool()
+        assert member.wait(30) == -signal.SIGKILL
+        assert pool_process.poll() is None
+        ledger.close()
+    table.remove()

@@ -61,6 +61,9 @@ _IDLE_ROUNDS_PER_LEASE = 5
 _LOCK_PATIENCE = 1.0
 #: What it writes waits so long for a synchronous standby, in seconds; then it looks after everything else, and writes again.
 _COMMIT_PATIENCE = 2.0
+#: And so long for PostgreSQL, in seconds, over whatever is in between: meanwhile it kills nothing.
+_ANSWERS_WITHIN = 4.0
+_CONNECTS_WITHIN = 2
 #: A parent whose pipe is closed has ended after this long, in seconds.
 _ENDS_WITHIN = 1.0
 #: After the parent's death the agent tries for this long to tell the ledger, in seconds.
@@ -141,7 +144,8 @@ class Agent:
         self._heartbeat.start()
         self._lease.start()
         for record in self._table.read() if self._config.pool == "prefork" else ():
-            resume(record.pid)  # an agent before this one may have died between the question and the kill
+            if self._table.is_shared_with(record.pid):
+                resume(record.pid)  # an agent before this one may have died between the question and the kill
         while True:
             lines = read_lines(_LOOK_EVERY)
             if lines == [] and not self._is_time_to_look():
@@ -390,7 +394,8 @@ class Agent:
     def _kill_pool(self) -> None:
         if self._config.pool == "prefork":
             for record in self._table.read():
-                kill_if_alive(record.pid, with_programs=self._config.kills_programs)
+                if self._table.is_shared_with(record.pid):
+                    kill_if_alive(record.pid, with_programs=self._config.kills_programs)
 
     def _end(self, why: str, *, charge: bool) -> None:
         suspects = [record.task_id for record in self._table.read() if record.task_id]
@@ -446,6 +451,8 @@ def main() -> None:
             checks_socket=True,
             lock_timeout=_LOCK_PATIENCE,
             commit_patience=_COMMIT_PATIENCE,
+            connect_timeout=_CONNECTS_WITHIN,
+            answers_within=_ANSWERS_WITHIN,
         ),
         Broker(config.broker_url, client_name="ledgerq-agent"),
         SlotTable(Path(config.table), config.slots, config.table_handle),

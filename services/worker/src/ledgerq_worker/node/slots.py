@@ -147,6 +147,21 @@ class SlotTable:
             return False
         return (status.st_dev, status.st_ino) == self._file
 
+    def is_shared_with(self, pid: int) -> bool:
+        """Whether a process has this table in its memory: a node's own processes do, also when their parent is gone. One
+        that was given a dead one's number does not. (Where the system does not tell, it is believed.)
+        """
+        status = os.fstat(self._handle) if self.handle is not None else None
+        try:
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            return not Path("/proc/self/maps").exists()
+        except PermissionError:  # it is not ours to signal either
+            return True
+        if status is None:
+            return any(str(self.path) in line for line in lines)
+        return any(_PREFIX in line and line.split()[4] == str(status.st_ino) for line in lines)
+
     @property
     def worker_id(self) -> UUID:
         """The id under which the node is registered at the moment; a node declared dead gets a new one."""
