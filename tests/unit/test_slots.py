@@ -175,7 +175,23 @@ def test_a_new_process_in_a_slot_inherits_nothing(table: SlotTable):
     table.begin(0, 7, task_id, 1.0, 2.0)
     table.flag_cancelled(0, 7, task_id)
     table.enter(0, 2)
-    assert table.read() == [SlotRecord(0, 2, 0, None, 0.0, 0.0, False)]
+    [record] = table.read()
+    assert record._replace(signs_by=0.0) == SlotRecord(0, 2, 0, None, 0.0, 0.0, is_cancelled=False)
+
+
+def test_a_sign_changes_nothing_of_what_runs_and_is_seen(table: SlotTable, reader: SlotTable):
+    task_id = str(uuid4())
+    table.enter(3, 77)
+    table.begin(3, 7, task_id, 1.0, 2.0)
+    [before] = reader.read()
+    assert before.signs_by == 0, "whoever runs a task need give none"
+    table.sign(3, within=10.0)
+    table.flag_cancelled(3, 7, task_id)
+    assert reader.is_unchanged(before)
+    assert not reader.is_as_it_was(before)
+    [after] = reader.read()
+    assert after.is_cancelled
+    assert reader.is_as_it_was(after)
 
 
 def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: SlotTable):

@@ -11,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -213,6 +214,20 @@ def freezes_its_node_once(self, gate=None):
             if process.pid != os.getpid():
                 process.suspend()
         os.kill(os.getpid(), signal.SIGSTOP)
+    _note("end", self)
+
+
+@shared_task(bind=True)
+def leaves_a_thread_that_keeps_the_gil(self):
+    """It begins when the task has ended and is recorded, and its slot is idle again."""
+
+    def keep():
+        time.sleep(2)
+        Path("kept").touch()
+        ctypes.PyDLL(None).sleep(100_000)
+
+    _note("begin", self)
+    threading.Thread(target=keep, daemon=True).start()
     _note("end", self)
 
 

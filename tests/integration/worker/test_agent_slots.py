@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.node.agent import Agent, NodeConfig
-from ledgerq_worker.node.slots import SlotRecord, SlotTable
+from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
 from tests.support import databases
 from tests.support.lives import Worker
 
@@ -81,6 +82,46 @@ def test_a_death_is_charged_to_the_task_that_began_after_the_slot_was_first_read
     ledger.close()
     deaths = dict(databases.rows(database, "SELECT id::text, worker_deaths FROM task"))  # type: ignore[arg-type]
     assert deaths == {str(before.id): 0, str(at_death.id): 1}
+
+
+@pytest.mark.parametrize(
+    ("what", "is_replaced"),
+    [("silent", True), ("signs", False), ("runs a task", False), ("postgresql is away", False)],
+)
+def test_a_slot_that_holds_tasks_and_begins_none_is_replaced_unless_it_may_take_its_time(
+    database: str,
+    redis_database: str,
+    table: _Table,
+    pool_process: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    is_replaced: bool,
+):
+    ledger = Database(database, application_name="test-agent")
+    with ledger.transaction() as cursor:
+        execute(cursor, submit_tasks([NewTask(new_task_id(), "demo.anything", "default", "{}") for _ in range(2)]))
+    with Worker(database) as node:
+        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
+        agent._lease.begin(node.id, lease_clock())
+        first, _ = node.claim().values()
+        table.enter(0, pool_process.pid)
+        if what == "runs a task":
+            table.begin(0, first.claim_no, str(first.id), 1.0, 0.0)
+        if what == "postgresql is away":
+            monkeypatch.setattr(agent._lease, "_renewed_at", -1e9)
+        table.sign(0, within=-60.0)
+        for _ in range(5):
+            if what == "signs":
+                table.sign(0)
+            agent._end_standstills(time.monotonic())
+        agent._write_killed()
+    ledger.close()
+    assert (pool_process.poll() is not None) == is_replaced
+    assert table.occupant(0) == (0 if is_replaced else pool_process.pid)
+    found = databases.rows(
+        database, "SELECT t.state, t.worker_deaths, r.alone FROM task t LEFT JOIN ready r ON r.task_id = t.id"
+    )
+    assert found == [("PENDING", 0, False if is_replaced else None)] * 2
 
 
 def _config(table: SlotTable) -> NodeConfig:

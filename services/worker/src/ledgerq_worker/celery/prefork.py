@@ -51,13 +51,29 @@ class _WatchfulPool(AsynPool):
 
 
 def ready_processes(pool: TaskPool) -> int:
-    """How many of the pool's processes have told that they are ready for work: one may take long to begin.
+    """How many of the pool's processes have told that they are ready for work, for one may take long to begin, and have
+    accepted what was written to them.
 
     From any thread; what changes meanwhile is counted as before or after.
     """
     running: AsynPool = pool._pool  # noqa: SLF001
-    ready = set(running._all_inqueues)  # noqa: SLF001
-    return sum(process.inqW_fd in ready and process._is_alive() for process in list(running._pool))  # noqa: SLF001
+    ready, unheard = set(running._all_inqueues), set(unaccepted_jobs(pool).values())  # noqa: SLF001
+    living = [process for process in list(running._pool) if process._is_alive()]  # noqa: SLF001
+    return sum(process.inqW_fd in ready and process.pid not in unheard for process in living)
+
+
+def unaccepted_jobs(pool: TaskPool) -> dict[int, int]:
+    """By number, the jobs that were written to a living process and that it has not accepted, each with that process.
+
+    From any thread; what changes meanwhile is counted as before or after. A process is written to after it has said that it
+    is ready.
+    """
+    jobs = list(pool._pool._cache.values())  # noqa: SLF001
+    return {
+        job._job: job._write_to.pid  # noqa: SLF001
+        for job in jobs
+        if job._write_to is not None and job._accepted is False and job._write_to._is_alive()  # noqa: SLF001
+    }
 
 
 class WatchfulTaskPool(TaskPool):

@@ -25,7 +25,7 @@ from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Kind, Solitude
 from ledgerq_worker.drain.watcher import Watcher
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.slots import STORE_WITHIN, SlotTable
 
 log = structlog.get_logger()
 
@@ -142,6 +142,7 @@ class Drain:
         for those who live.
         """
         while not (self._table.is_held or self._table.is_stopping):
+            self._table.sign(self._slot)
             time.sleep(_LEASE_LOOK_EVERY)
 
     def _run_claimed(self, queue: str) -> None:
@@ -205,6 +206,7 @@ class Drain:
 
     def _kind_of(self, task: ClaimedTask) -> Kind:
         while True:
+            self._table.sign(self._slot, STORE_WITHIN)
             try:
                 with self._database.transaction() as cursor:
                     rows = execute(cursor, read_suspicion(task.id))
@@ -227,6 +229,7 @@ class Drain:
 
     def _hand_back(self, tasks: list[ClaimedTask], *, reason: str | None) -> None:
         while True:
+            self._table.sign(self._slot, STORE_WITHIN)
             try:
                 with self._database.transaction() as cursor:
                     rows = execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
@@ -242,6 +245,7 @@ class Drain:
         """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""
         if self._low_water.forget(queue):
             return True
+        self._table.sign(self._slot, STORE_WITHIN)
         try:
             with self._database.transaction() as cursor:
                 return bool(execute(cursor, has_ready(queue, strange_types=self._strange))[0][0])

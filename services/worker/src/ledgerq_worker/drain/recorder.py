@@ -40,7 +40,7 @@ from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.slots import STORE_WITHIN, SlotTable
 from ledgerq_worker.node.tally import SlotTally
 
 log = structlog.get_logger()
@@ -48,6 +48,8 @@ log = structlog.get_logger()
 _FIRST_PAUSE = 0.1
 #: Whoever is the primary after a failover is found within a second of its being there.
 _LONGEST_PAUSE = 0.75
+#: Errbacks and hooks are the users' code, which may take long. In seconds.
+_LEAVING_WITHIN = 3600.0
 #: What is a mistake of ours by its SQLSTATE may still be one item's fault: after so many seconds it is looked for.
 _MISTAKE_PATIENCE = 5.0
 
@@ -170,6 +172,7 @@ class Recorder:
         pause = _FIRST_PAUSE
         doubt = _Doubt(_MISTAKE_PATIENCE if patience is None else patience)
         while True:
+            self._table.sign(self._slot, STORE_WITHIN)
             written = Written()
             begun = time.perf_counter()
             try:
@@ -204,7 +207,9 @@ class Recorder:
             claimed=written.claimed,
             seconds=time.perf_counter() - begun,
         )
+        self._table.sign(self._slot, _LEAVING_WITHIN if written.outbox else STORE_WITHIN)
         self._is_recorded(pending, written)
+        self._table.sign(self._slot)
         return written.claimed
 
     def _record_apart(self, pending: Pending, claim: Statement | None, error: Exception) -> None:
@@ -322,6 +327,7 @@ class Recorder:
         claims |= {lines.leg.task.claim_no for lines in pending.logs.values()}
         rows = Rows(claims, pending.task_ids, [task.id for task in written.claimed])
         while witness is not None:
+            self._table.sign(self._slot, STORE_WITHIN)
             try:
                 with self._database.transaction() as cursor:
                     execute(cursor, end_standstill(rows))

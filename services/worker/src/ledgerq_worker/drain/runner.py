@@ -100,7 +100,7 @@ class Runner:
             self.running = None
             legs.set_current(None)
             leg.ended_at = time.monotonic()
-            self._table.end(self._slot)
+            self._table.end(self._slot, leg.ended_at)
         return leg
 
     def _is_start_recorded(self, leg: Leg) -> bool:

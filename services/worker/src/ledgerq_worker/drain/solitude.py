@@ -64,6 +64,7 @@ class Solitude:
     def wait_until_open(self) -> None:
         """Until ordinary tasks may begin, or the node is stopping."""
         while self.is_closed() and not self._table.is_stopping:
+            self._table.sign(self._slot)
             time.sleep(_LOOK_EVERY)
 
     def enter(self, kind: Kind, *, is_over: Callable[[], bool]) -> bool:
@@ -78,6 +79,7 @@ class Solitude:
         self._table.want_solitude(self._slot, kind)
         quiet = 0
         while kind and quiet < 2 and not is_over():
+            self._table.sign(self._slot)
             if self._table.is_stopping:
                 self.leave()
                 return False

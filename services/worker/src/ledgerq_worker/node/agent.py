@@ -41,10 +41,11 @@ from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
 from ledgerq_worker.node.heartbeat import Heartbeat
-from ledgerq_worker.node.killing import ENDED, kill_if, kill_if_alive, kill_remains, resume
+from ledgerq_worker.node.killing import ENDED, is_stopped, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lease import Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
+from ledgerq_worker.node.standstill import Standstill
 from ledgerq_worker.node.wishes import Wish, record_termination, running
 
 log = structlog.get_logger()
@@ -94,10 +95,11 @@ class NodeConfig:
 
 
 class _Killed(NamedTuple):
-    """A task that was ended with its process, and what is to be written of it."""
+    """A slot whose process was killed, and what is to be written of it."""
 
     record: SlotRecord
-    end: Statement
+    #: How its task ended; null: it did not.
+    end: Statement | None
     why: str
 
 
@@ -132,6 +134,7 @@ class Agent:
         #: By slot.
         self._killed: dict[int, _Killed] = {}
         self._deafness = Deafness()
+        self._standstill = Standstill(stopped_for=config.lease)
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
         self._heartbeat = Heartbeat(path, self._is_parent_at_work)
 
@@ -169,14 +172,14 @@ class Agent:
             except Unavailable as error:
                 outages.note("agent.ledger_unavailable", error)
 
-    def _try(self, action: Callable[..., None], *arguments: Any) -> bool:
+    def _try(self, action: Callable[..., None], *arguments: Any, **options: Any) -> bool:
         """Whether it could be done. What waits for a lock or a standby, or is refused, holds up nothing else.
 
         Raises:
             Unavailable: PostgreSQL is away.
         """
         try:
-            action(*arguments)
+            action(*arguments, **options)
         except LedgerUnavailable as error:
             if not error.is_busy:
                 raise
@@ -289,9 +292,13 @@ class Agent:
         """
         # With each round, too, so that there is one moment for both.
         is_due = self._lost or self._is_look_for_dead_due() or self._is_round_due()
-        if self._config.pool != "prefork" or not is_due:
+        if not is_due:
+            return
+        if self._config.pool != "prefork":
+            self._end_standstills(time.monotonic())
             return
         now = time.monotonic()
+        self._end_standstills(now)
         dead = {record.slot for record in self._table.read() if not self._is_ours(record.pid)}
         # Read once more: it may have begun another task between the first reading and its death.
         for record in self._table.read():
@@ -301,6 +308,52 @@ class Agent:
                 self._try(self._take_back, record)
         self._lost.clear()  # whom it could not take back it will see again
         self._looked_at = now
+
+    def _end_standstills(self, now: float) -> None:
+        """Replace slots that do nothing they should. While PostgreSQL is away, or the node stopped, none is to blame."""
+        if not self._lease.is_fresh or self._is_parent_stopped():
+            self._standstill.forget()
+            return
+        is_prefork = self._config.pool == "prefork"
+        records = [record for record in self._table.read() if record.is_draining or is_prefork]
+        standing = self._standstill.look(
+            records, now, is_stopped=lambda pid: is_prefork and is_stopped(pid) and self._is_ours(pid)
+        )
+        for record in standing:
+            if is_prefork:
+                self._replace(record)
+        if standing and not is_prefork:
+            self._end_unfit_node(standing)
+
+    def _replace(self, record: SlotRecord) -> None:
+        """End a process that does nothing it should. Nobody is charged: it is not known that a task is to blame."""
+        is_killed = record.slot not in self._killed and kill_if(
+            record.pid, lambda: self._table.is_as_it_was(record), with_programs=self._config.kills_programs
+        )
+        if is_killed:
+            self._killed[record.slot] = _Killed(record, None, "its process did nothing it should for long")
+            log.error(
+                "worker.slot.stuck",
+                slot=record.slot,
+                pid=record.pid,
+                task_id=record.task_id,
+                what="the process does nothing it should: another takes its place, what it held goes back",
+            )
+
+    def _end_unfit_node(self, standing: list[SlotRecord]) -> None:
+        """Threads share a process: it ends only when none of them is of use any more."""
+        is_whole = len(standing) == self._config.slots
+        log.error(
+            "worker.slot.stuck",
+            slots=[record.slot for record in standing],
+            what="all slots do nothing they should: the node is killed"
+            if is_whole
+            else "restart this worker to mend it",
+        )
+        self._standstill.forget()
+        if is_whole:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._parent.kill()
 
     def _is_ours(self, pid: int) -> bool:
         """Whether a pool process lives. While the parent lives, one with another parent was given a dead one's number."""
@@ -312,11 +365,19 @@ class Agent:
         except psutil.NoSuchProcess:
             return False
 
-    def _take_back(self, record: SlotRecord, end: Statement | None = None, why: str = "the pool process died") -> None:
+    def _take_back(
+        self,
+        record: SlotRecord,
+        end: Statement | None = None,
+        why: str = "the pool process died",
+        *,
+        charge: bool = True,
+    ) -> None:
         """Return what the slot of a dead process held; then a new process may use it.
 
         Args:
             end: how the task ended that it ran, if that was our doing.
+            charge: whether the task that it ran may be the reason.
         """
         worker_id = self._lease.worker_id
         if worker_id is None:
@@ -331,6 +392,7 @@ class Agent:
                     worker_id=worker_id,
                     slot=record.slot,
                     suspects=[record.task_id] if record.task_id else [],
+                    charge=charge,
                     quarantine_after=self._config.quarantine_after,
                     why=why,
                     actor=self._actor,
@@ -367,7 +429,7 @@ class Agent:
 
     def _write_killed(self) -> None:
         for slot, (record, end, why) in list(self._killed.items()):
-            if self._try(self._take_back, record, end, why):
+            if self._try(self._take_back, record, end, why, charge=end is not None):
                 del self._killed[slot]
 
     def _parent_died(self) -> None:
@@ -398,7 +460,8 @@ class Agent:
                     kill_if_alive(record.pid, with_programs=self._config.kills_programs)
 
     def _end(self, why: str, *, charge: bool) -> None:
-        suspects = [record.task_id for record in self._table.read() if record.task_id]
+        innocent = {killed.record.slot for killed in self._killed.values() if killed.end is None}
+        suspects = [record.task_id for record in self._table.read() if record.task_id and record.slot not in innocent]
         deadline = time.monotonic() + _FAREWELL
         self._lease.end()
         worker_id = self._lease.worker_id
@@ -406,8 +469,8 @@ class Agent:
             try:
                 with self._database.transaction() as cursor:
                     execute(cursor, end_worker(worker_id=worker_id, why=why))
-                    for killed in self._killed.values():
-                        execute(cursor, killed.end)
+                    for end in (killed.end for killed in self._killed.values() if killed.end is not None):
+                        execute(cursor, end)
                     rows = execute(
                         cursor,
                         recover_claims(

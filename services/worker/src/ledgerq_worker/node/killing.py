@@ -22,6 +22,11 @@ def is_alive(pid: int) -> bool:
     return _status(pid) not in (*ENDED, None)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped a process. (One that a debugger holds is in another state.)"""
+    return _status(pid) == psutil.STATUS_STOPPED
+
+
 def kill_if_alive(pid: int, *, with_programs: bool) -> None:
     """SIGKILL, and wait for the end.
 

@@ -15,6 +15,7 @@ from ledgerq_worker.node.agent import NodeConfig
 from ledgerq_worker.node.hearing import Ears
 from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.spawning import spawn
+from ledgerq_worker.node.standstill import Unaccepted
 
 log = structlog.get_logger()
 
@@ -43,6 +44,8 @@ class Node:
         self._lock = threading.RLock()
         self._is_ended = threading.Event()
         self.ears = Ears()
+        #: Who looks after idle processes; None: there is no pool, or it has no processes.
+        self.unaccepted: Unaccepted | None = None
 
     def start(self) -> None:
         """Start the agent; it registers the node."""
@@ -132,6 +135,8 @@ class Node:
         if self.table.is_deaf:
             self.table.is_deaf = False
             self.ears.cure(self.table.tickets, self.table.busy_slots)
+        if self.unaccepted is not None:
+            self.unaccepted.look()
 
 
 def hostname() -> str:

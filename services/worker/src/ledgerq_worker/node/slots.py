@@ -34,19 +34,25 @@ _HELD_UNTIL_AT = 32
 _TICKETS = struct.Struct("<I")
 _TICKETS_AT = 20
 _LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
-# pid, drains, solitude, leg, begun, deadline, the leg that is to stop
-_RECORD = struct.Struct("<i ? B 2x q 16s d d 24s")
+# pid, drains, solitude, leg, begun, deadline, the leg that is to stop, by when the slot gives a sign
+_RECORD = struct.Struct("<i ? B 2x q 16s d d 24s d")
 _PID = struct.Struct("<i")
 _DRAINS_AT = 4
 _SOLITUDE_AT = 5
-_RUNNING = struct.Struct("<q 16s d d 24s")
+_RUNNING = struct.Struct("<q 16s d d 24s d")
+_SIGN = struct.Struct("d")
 _LEG_AT = 8
-_CANCELLED_AT = _RECORD.size - _LEG.size
+_SIGN_AT = _RECORD.size - _SIGN.size
+_CANCELLED_AT = _SIGN_AT - _LEG.size
 _NOBODY = bytes(16)
 _NO_LEG = bytes(_LEG.size)
 #: The clock of leases: a machine that sleeps, or a process that is frozen, loses its lease meanwhile. The same in all
 #: processes of a system. (What is not Linux counts that with its monotonic clock.)
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+#: Between two tasks a slot gives a sign at least so often, in seconds, wherever it does not say otherwise.
+SIGNS_WITHIN = 60.0
+#: One piece of work in a store takes less, however busy it is, or is repeated, with a sign. In seconds.
+STORE_WITHIN = 900.0
 #: Most legs of a node that are listed as cancelled before they have begun. Those beyond are noticed when they run.
 _MOST_CANCELLED = 256
 
@@ -70,6 +76,14 @@ class SlotRecord(NamedTuple):
     #: When it is to be killed, by the same clock; 0: never.
     deadline: float
     is_cancelled: bool
+    #: Whether the slot works on a ticket.
+    is_draining: bool = True
+    #: By when the slot gives another sign, unless it runs a task; by the monotonic clock; 0: it has not said.
+    signs_by: float = 0.0
+
+
+#: The fields of a record that say which process runs what.
+_WHAT_RUNS = SlotRecord._fields.index("is_cancelled")
 
 
 class SlotTable:
@@ -234,7 +248,12 @@ class SlotTable:
 
     def enter(self, index: int, pid: int) -> None:
         """``pid`` works on a ticket in this slot from now on; 0: nobody does."""
-        _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
+        signs_by = time.monotonic() + SIGNS_WITHIN
+        _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG, signs_by)
+
+    def sign(self, index: int, within: float = SIGNS_WITHIN) -> None:
+        """The slot is at work, and says so again within so many seconds, or begins a task. By its own process."""
+        _SIGN.pack_into(self._map, self._at(index) + _SIGN_AT, time.monotonic() + within)
 
     def rest(self, index: int) -> None:
         """The slot's process is ready for the next ticket."""
@@ -279,11 +298,12 @@ class SlotTable:
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:
         """A task's code begins."""
         task = bytes.fromhex(task_id.replace("-", ""))
-        _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, claim_no, task, begun_at, deadline, _NO_LEG)
+        _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, claim_no, task, begun_at, deadline, _NO_LEG, 0.0)
 
-    def end(self, index: int) -> None:
-        """The task's code has ended."""
-        _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, 0, _NOBODY, 0.0, 0.0, _NO_LEG)
+    def end(self, index: int, ended_at: float = 0.0) -> None:
+        """The task's code has ended, by the monotonic clock."""
+        signs_by = ended_at and ended_at + SIGNS_WITHIN
+        _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, 0, _NOBODY, 0.0, 0.0, _NO_LEG, signs_by)
 
     def flag_cancelled(self, index: int, claim_no: int, task_id: str) -> None:
         """Tell the task in this slot that it should stop.
@@ -320,15 +340,23 @@ class SlotTable:
         """All slots that a process has entered."""
         records = []
         for index in range(self.count):
-            pid, _, _, claim_no, task, begun, deadline, cancelled = _RECORD.unpack_from(self._map, self._at(index))
+            pid, drains, _, claim_no, task, begun, deadline, cancelled, signs_by = _RECORD.unpack_from(
+                self._map, self._at(index)
+            )
             task_id = None if task == _NOBODY else str(UUID(bytes=task))
             if pid:
                 is_cancelled = cancelled != _NO_LEG and cancelled == _LEG.pack(claim_no, task)
-                records.append(SlotRecord(index, pid, claim_no, task_id, begun, deadline, is_cancelled))
+                records.append(
+                    SlotRecord(index, pid, claim_no, task_id, begun, deadline, is_cancelled, drains, signs_by)
+                )
         return records
 
     def is_unchanged(self, record: SlotRecord) -> bool:
         """Whether that process still runs that task, or none, in that slot."""
+        return any(now[:_WHAT_RUNS] == record[:_WHAT_RUNS] for now in self.read())
+
+    def is_as_it_was(self, record: SlotRecord) -> bool:
+        """Whether that slot has done nothing since, not even given a sign."""
         return any(now._replace(is_cancelled=record.is_cancelled) == record for now in self.read())
 
     @staticmethod

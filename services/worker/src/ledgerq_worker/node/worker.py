@@ -25,7 +25,7 @@ from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
 from ledgerq_worker.celery.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.onlookers import Pulse
-from ledgerq_worker.celery.prefork import WatchfulTaskPool, ready_processes
+from ledgerq_worker.celery.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.drain.composure import default_in_children, ignore_strays
 from ledgerq_worker.drain.process import PoolProcess, Stores
@@ -35,6 +35,7 @@ from ledgerq_worker.node.heartbeat import first_beat
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
 from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.standstill import Unaccepted
 from ledgerq_worker.node.tally import TallySheet
 from ledgerq_worker.settings import WorkerSettings
 
@@ -68,7 +69,9 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         leave_out_successes()
     signals.worker_ready.connect(ending.take_over_signals, weak=False)
-    signals.worker_ready.connect(lambda sender, **_: _open_ears(node, sender, ending), weak=False)
+    signals.worker_ready.connect(
+        lambda sender, **_: _open_ears(node, sender, ending, kills_programs=settings.kill_programs), weak=False
+    )
     signals.worker_process_shutdown.connect(lambda **_: flush_spans(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
     signals.worker_ready.connect(lambda **_: adoption.start(), weak=False)
@@ -166,10 +169,12 @@ def _configure_celery(app: Celery) -> None:
     )
 
 
-def _open_ears(node: Node, listener: Any, ending: _Ending) -> None:
+def _open_ears(node: Node, listener: Any, ending: _Ending, *, kills_programs: bool) -> None:
     pool, count = listener.pool, node.table.count
     is_prefork = isinstance(pool, WatchfulTaskPool)
     seams.tell_of_errors(listener, node.ears.met_error)
+    if is_prefork:
+        node.unaccepted = Unaccepted(node.table, partial(unaccepted_jobs, pool), kills_programs=kills_programs)
     node.ears.hearing = Hearing(
         hang_up=partial(seams.hang_up, listener),
         give_up=ending.begin_in_vain,

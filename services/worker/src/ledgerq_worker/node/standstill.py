@@ -1,0 +1,101 @@
+"""Slots that do nothing they should for long, although their process lives: blocked in a descriptor, in a lock that nobody
+gives back, by a thread that never lets go of the GIL, stopped by a signal. Nobody is to renew a lease for those for ever.
+
+Three kinds, by who can see them. A slot that works on a ticket and runs no task says in the slot table until when it will
+have given another sign: the lease agent sees one that does not. A process that is stopped: the agent, too. A process that
+is idle and does not take the ticket that was written to it: the parent.
+
+A task's own code is never judged here; it may take as long as it likes. Looks are counted beside the clock, so that who was
+frozen together with the slot draws no conclusions from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import structlog
+
+from ledgerq_worker.node.killing import kill_if
+from ledgerq_worker.node.slots import SlotRecord, SlotTable
+
+log = structlog.get_logger()
+
+#: So many looks in a row must find the same, beside its time.
+_LOOKS = 3
+#: A process that is ready accepts a ticket within milliseconds. After so many looks without that (one each half a second)
+#: it does not.
+_UNACCEPTED_LOOKS = 40
+
+
+class Standstill:
+    """Decides from one look after another which slots stand still.
+
+    Args:
+        stopped_for: a process that is stopped by a signal for so many seconds stands still, whatever it does.
+    """
+
+    def __init__(self, *, stopped_for: float) -> None:
+        self._stopped_for = stopped_for
+        #: By slot: what was found, since when, and in how many looks.
+        self._found: dict[int, tuple[object, float, int]] = {}
+
+    def look(self, records: Iterable[SlotRecord], now: float, *, is_stopped: Callable[[int], bool]) -> list[SlotRecord]:
+        """Those that stand still.
+
+        Args:
+            now: by the monotonic clock.
+            is_stopped: of a process: whether it was stopped by a signal.
+        """
+        found: dict[int, tuple[object, float, int]] = {}
+        standing: list[SlotRecord] = []
+        for record in records:
+            what: tuple[object, ...]
+            if is_stopped(record.pid):
+                what, patience = ("stopped", record.pid), self._stopped_for
+            elif record.is_draining and record.task_id is None and 0 < record.signs_by < now:
+                what, patience = ("silent", record.pid, record.signs_by), 0.0
+            else:
+                continue
+            before = self._found.get(record.slot)
+            since, looks = (before[1], before[2] + 1) if before and before[0] == what else (now, 1)
+            found[record.slot] = (what, since, looks)
+            if looks >= _LOOKS and now - since >= patience:
+                standing.append(record)
+        self._found = found
+        return standing
+
+    def forget(self) -> None:
+        """Nobody is at fault just now: begin anew."""
+        self._found.clear()
+
+
+class Unaccepted:
+    """The parent's side: ends processes of the pool that are idle and take no ticket; others take their place.
+
+    Args:
+        table: the node's.
+        written: for each ticket that was written to a process and that it has not accepted, the process.
+        kills_programs: end, too, what tasks have left running there.
+    """
+
+    def __init__(self, table: SlotTable, written: Callable[[], Mapping[int, int]], *, kills_programs: bool) -> None:
+        self._table = table
+        self._written = written
+        self._kills_programs = kills_programs
+        self._looks: dict[tuple[int, int], int] = {}
+
+    def look(self) -> None:
+        """To be called each half a second."""
+        written = self._written()
+        self._looks = {job: self._looks.get(job, 0) + 1 for job in written.items()}
+        for (job, pid), looks in list(self._looks.items()):
+            if looks < _UNACCEPTED_LOOKS:
+                continue
+            del self._looks[job, pid]
+            if kill_if(pid, partial(self._is_still, job, pid), with_programs=self._kills_programs):
+                log.error("worker.slot.stuck", pid=pid, what="the process takes no ticket: another takes its place")
+
+    def _is_still(self, job: int, pid: int) -> bool:
+        is_at_work = any(record.pid == pid and record.is_draining for record in self._table.read())
+        return not is_at_work and self._written().get(job) == pid
