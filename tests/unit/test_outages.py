@@ -59,6 +59,24 @@ def test_one_that_comes_and_goes_all_the_time_does_not_fill_the_log(clock: Clock
     assert len(lines) == 1
 
 
+def test_one_that_stays_is_told_of_though_others_came_and_went_just_before(clock: Clock):
+    outage = Outage("PostgreSQL", "answers", settles=1.0, clock=clock)
+    for _ in range(5):
+        clock.now += 0.1
+        outage.failed("lost")
+        outage.worked()
+    with capture_logs() as lines:
+        for _ in range(130):
+            outage.failed("Connection refused.")
+            clock.now += 1.0
+        outage.worked()
+    assert [(line["event"], line["seconds"]) for line in lines] == [
+        ("store.away", 60.0),
+        ("store.away", 120.0),
+        ("store.is_back", 130.0),
+    ]
+
+
 def test_success_of_another_kind_ends_it_only_when_nothing_has_failed_for_a_while(clock: Clock):
     outage = Outage("PostgreSQL", "writes", settles=30.0, clock=clock)
     outage.failed("full")

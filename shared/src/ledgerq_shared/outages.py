@@ -89,8 +89,9 @@ class Outage:
             if not self.is_on:
                 self._begin(now)
             self._in_this += 1
-            if not self._is_told or now < self._say_at:
+            if now < self._say_at:
                 return
+            self._is_told = True
             self._say_at = now + _EVERY
             event = "store.away" if self.what == "answers" else "store.refuses_writes"
             log.warning(event, store=self.store, seconds=self._lasts(now), failures=self._in_this, error=reason)
@@ -112,11 +113,12 @@ class Outage:
 
     def _begin(self, now: float) -> None:
         self.is_on = True
-        self._began, self._in_this, self._say_at = now, 0, now
+        self._began, self._in_this, self._is_told = now, 0, False
         self._begins = [begun for begun in self._begins if now - begun < _EVERY]
-        # One that comes and goes all the time would fill the log by its begins and ends.
-        self._is_told = len(self._begins) < _MOST
-        if self._is_told:
+        # One that comes and goes all the time would fill the log by its begins and ends; one that stays is told of later.
+        is_news = len(self._begins) < _MOST
+        self._say_at = now if is_news else now + _EVERY
+        if is_news:
             self._begins.append(now)
 
     def _lasts(self, now: float) -> float:

@@ -113,6 +113,13 @@ def test_head_answers_as_get_does_without_a_body(api):
         assert head.headers.get("content-type") == get.headers.get("content-type")
 
 
+@pytest.mark.parametrize("last", ["", "/status", "/stream", "/events"])
+def test_an_error_names_the_address_as_it_came_also_where_an_id_has_a_slash(api, last):
+    answer = api.get(f"/tasks/a%2Fb%2fc{last}")
+    assert (answer.status, answer.json()["instance"]) == (404, f"/tasks/a%2Fb%2Fc{last}")
+    assert answer.json()["detail"] == "No task has the id a/b/c."
+
+
 @pytest.mark.parametrize("path", ["/queues/", "/workers/", "/task-types/", "/health/", "/tasks/submit/"])
 def test_no_redirect_is_made_of_the_callers_host(api, path):
     answer = api.get(path, headers={"host": "127.0.0.1:1"})

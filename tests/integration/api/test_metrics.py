@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_api.metrics import METRICS
+from tests.support import http
 from tests.support.api import CATALOGUE, register, serve
 from tests.support.prometheus import promtool
 from tests.support.sse import EventStream
@@ -69,6 +70,15 @@ def test_requests_are_counted_by_the_routes_template_and_status(api):
     assert found[count("GET", "unmatched", 404)] == 1
     assert found[count("GET", "/tasks/{task_id}", 200)] == 1
     assert not [name for name in found if first in name]
+
+
+def test_head_is_counted_by_the_same_template_as_get(api):
+    task_id = api.submit()
+    with added(api) as found:
+        for path in (f"/tasks/{task_id}/status", f"/tasks/{task_id}", "/tasks/", f"/tasks/{task_id}/stream"):
+            assert http.request("HEAD", api.url + path).status == 200
+    for route in (ROUTE, "/tasks/{task_id}", "/tasks/", "/tasks/{task_id}/stream"):
+        assert found[count("HEAD", route, 200)] == 1
 
 
 def test_who_waits_for_news_is_counted_apart(api):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support import api as api_support
 from tests.support import databases, ledger_checks, wait
 from tests.support.proxy import Proxy
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BODY = {"task_type": api_support.ANYTHING, "task_parameters": {}}
+LOSE_ALL = "SET session_replication_role = replica; TRUNCATE task, ready, task_event, task_count CASCADE"
 
 
 def test_what_an_asynchronous_failover_lost_is_sent_again_under_the_same_ids_and_the_rest_is_left_alone(
@@ -54,3 +57,26 @@ def test_what_an_asynchronous_failover_lost_is_sent_again_under_the_same_ids_and
             assert api.get("/health").json()["ledger_went_back_at"]
             assert f"ledgerq_api_lost_tasks_total {len(lost)}.0" in api.get("/metrics").body.decode()
         ledger_checks.assert_sound(standby.url)
+
+
+@pytest.mark.parametrize("refusal", ["feature_not_supported", "object_not_in_prerequisite_state"])
+def test_a_ledger_that_does_not_tell_its_timeline_is_asked_for_its_tasks_all_the_same(
+    database: str, redis_database: str, refusal: str
+):
+    """As Aurora, by what its users report."""
+    name = database.rsplit("/", 1)[1].partition("?")[0]
+    databases.execute(
+        database,
+        f"""
+        CREATE SCHEMA other; ALTER DATABASE "{name}" SET search_path = other, pg_catalog, public;
+        CREATE FUNCTION other.pg_current_wal_lsn() RETURNS pg_lsn LANGUAGE plpgsql AS
+        $$BEGIN RAISE {refusal} USING MESSAGE = 'wal_level must be set to "logical"'; END$$
+        """,
+    )
+    api_support.register(database, *api_support.CATALOGUE)
+    with api_support.serve(database, redis_database) as api:
+        task_id = api.submit()
+        databases.execute(database, LOSE_ALL)
+        wait.until(lambda: api.get(f"/tasks/{task_id}").status == 200, what="it is there again")
+    assert databases.rows(database, "SELECT lost, sent_again, timeline FROM went_back") == [(1, 1, None)]
+    ledger_checks.assert_sound(database)

@@ -71,12 +71,17 @@ class RequestMetrics:
         self._observe: dict[tuple[str, str, int, bool], Any] = {}
         _in_progress.set_function(lambda: self.in_progress)
 
-    def answered(self, scope: Scope, status: int, seconds: float) -> None:
-        """An answer has begun."""
+    def answered(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        """An answer has begun.
+
+        Args:
+            scope: the request as it was routed.
+            method: the one that came, which may be another.
+        """
         route = scope.get("route")
         key = (
             "unmatched" if route is None else getattr(route, "path_format", route.path),
-            scope["method"],
+            method,
             status,
             "waits" in scope,
         )

@@ -44,23 +44,23 @@ class Edge:
         headers = [(b"x-request-id", request_id), *(_PAGE_HEADERS if scope["path"] in _PAGES else _SECURITY_HEADERS)]
 
         metrics, begun, has_begun = self._metrics, time.perf_counter(), False
+        # What GET answers is right for HEAD; the server, which has the scope as it came, leaves the body out.
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" and _has_an_end(scope) else scope
 
         async def send_with_headers(message: Message) -> None:
             nonlocal has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
-                metrics.answered(scope, message["status"], time.perf_counter() - begun)
+                metrics.answered(asked, scope["method"], message["status"], time.perf_counter() - begun)
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         metrics.in_progress += 1
         try:
-            # What GET answers is right for HEAD; the server, which has the scope as it came, leaves the body out.
-            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" and _has_an_end(scope) else scope
             await self._app(asked, receive, send_with_headers)
         except Exception:  # the server answers 500 in our place
             if not has_begun:
-                metrics.answered(scope, 500, time.perf_counter() - begun)
+                metrics.answered(asked, scope["method"], 500, time.perf_counter() - begun)
             raise
         finally:
             metrics.in_progress -= 1

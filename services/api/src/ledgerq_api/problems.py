@@ -22,6 +22,7 @@ from ledgerq_api.errors import (
     RouteNotFound,
     UnsupportedMediaType,
 )
+from ledgerq_api.tasks.paths import shown
 from ledgerq_shared.errors import InvalidRequest, LedgerQError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -45,7 +46,7 @@ def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = N
         "title": title,
         "status": error.status,
         "detail": _printable(error.detail),
-        "instance": _printable(path),
+        "instance": _printable(shown(path)),
         "code": error.code,
         **error.extra,
     }
@@ -82,7 +83,7 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         request_id = request.scope.get("request_id")
         key_id = getattr(request.scope.get("ledgerq_key"), "id", None)
-        log.error("api.request.failed", path=request.url.path, request_id=request_id, key=key_id, exc_info=error)
+        log.error("api.request.failed", path=shown(request.url.path), request_id=request_id, key=key_id, exc_info=error)
         return render(InternalError(request_id=request_id), request.url.path)
 
     for kind in (LedgerQError, ClientDisconnect, HTTPException, RequestValidationError):

@@ -9,15 +9,14 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import id_array
 
 
-def look_at_ledger(ids: Sequence[UUID]) -> Statement:
-    """Row ``(timeline, found)``: the primary's timeline, and how many of these tasks are there."""
-    return Statement(
-        """
-        SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8),
-               (SELECT count(*) FROM task WHERE id = ANY (%(id)s::uuid[]))
-        """,
-        {"id": id_array(ids)},
-    )
+def read_timeline() -> Statement:
+    """Row ``(timeline,)``: the primary's. Some that call themselves PostgreSQL do not tell it, and refuse."""
+    return Statement("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)", {})
+
+
+def count_found(ids: Sequence[UUID]) -> Statement:
+    """Row ``(found,)``: how many of these tasks are there."""
+    return Statement("SELECT count(*) FROM task WHERE id = ANY (%(id)s::uuid[])", {"id": id_array(ids)})
 
 
 def find_missing(ids: Sequence[UUID]) -> Statement:

@@ -16,6 +16,7 @@ from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
 from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
 from ledgerq_api.refusals import note_refusal
+from ledgerq_api.tasks.paths import shown
 from ledgerq_shared.errors import LedgerQError, ScopeMissing
 from ledgerq_shared.hosts import Hosts
 
@@ -54,7 +55,7 @@ class Gate:
             except LedgerQError as error:
                 if error.status < 500:
                     client = scope.get("client")
-                    note_refusal(error, client[0] if client else "", path=scope["path"][:200])
+                    note_refusal(error, client[0] if client else "", path=shown(scope["path"])[:200])
                 answer = problems.render(error, scope["path"], _headers(error))
                 await answer(scope, receive, send)
                 return

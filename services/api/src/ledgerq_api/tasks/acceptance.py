@@ -72,6 +72,8 @@ class _Committed(NamedTuple, Generic[T]):
     ready: Counter[str]
     #: Tasks that are in the ledger by it.
     tasks: Sequence[NewTask]
+    #: All that were sent, also those that have become no tasks.
+    sent: Sequence[NewTask]
 
 
 #: What a submit comes to: the id of its task, which is the first one's where its Idempotency-Key was known; or the task
@@ -208,7 +210,7 @@ class Acceptance:
         if outages.POSTGRESQL_WRITES.is_on:
             outages.POSTGRESQL_WRITES.worked()
         self._waker.wake(committed.ready)
-        self._recent.keep(committed.tasks, lambda: commit(False).ready)
+        self._recent.keep(committed.tasks, committed.sent, lambda: commit(False).ready)
         return committed.outcome
 
     def _commit(
@@ -230,7 +232,8 @@ class Acceptance:
             for task_id, outcome in outcomes.items()
         )
         accepted = [task for task in tasks if task.id not in submitted.others] if submitted.others else tasks
-        return _Committed(final, +submitted.ready, accepted)
+        sent = [item.task for item in submissions] if len(tasks) < len(submissions) else tasks
+        return _Committed(final, +submitted.ready, accepted, sent)
 
     def _commit_batch(
         self,
@@ -246,7 +249,7 @@ class Acceptance:
                 if bytes(known.body_sha256) != key.body_sha256 or known.answer is None:
                     raise IdempotencyKeyReused
                 confirm(cursor)
-                return _Committed(known.answer, Counter(), ())
+                return _Committed(known.answer, Counter(), (), ())
             submitted = submit(cursor, tasks, are_new=are_new)
             outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []
             for index, task in enumerate(tasks if submitted.others else ()):
@@ -258,7 +261,7 @@ class Acceptance:
             if key is not None:
                 execute(cursor, keep_answer(name, text))
         accepted = [task for task in tasks if task.id not in submitted.others] if submitted.others else tasks
-        return _Committed(text, +submitted.ready, accepted)
+        return _Committed(text, +submitted.ready, accepted, tasks)
 
 
 def _redirect(

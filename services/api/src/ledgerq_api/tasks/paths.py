@@ -23,6 +23,11 @@ class _TaskIdConvertor(StringConvertor):
 register_url_convertor("task_id", _TaskIdConvertor())
 
 
+def shown(path: str) -> str:
+    """A path for people: slashes of an id as they came."""
+    return path.replace(SLASH, "%2F")
+
+
 def keep_slashes(scope: Scope) -> None:
     """Let the path say which slashes are part of a task's id. To be called where its raw form has a ``%2``."""
     path: str = scope["path"]

@@ -2,7 +2,7 @@
 
 After an asynchronous failover, or a restore, the last commits are gone although they were answered. Here they are not: what
 was accepted in the last seconds is kept, with the means to commit it once more under the same ids. Once a second,
-while there is something, one statement asks for the timeline and for two of the kept ids. If the one is another or
+while there is something, a look asks for the timeline and for two of the kept ids. If the one is another or
 the others are missing, all that is missing is sent again. What is there is left as it is, ended or cancelled.
 """
 
@@ -19,15 +19,15 @@ import psycopg2
 import structlog
 
 from ledgerq_api import metrics
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, Unavailable
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_shared.statements.went_back import find_missing, look_at_ledger, note_went_back
+from ledgerq_shared.statements.went_back import count_found, find_missing, note_went_back, read_timeline
 
 log = structlog.get_logger()
 
 _LOOK_EVERY = 1.0
-#: Most that is kept: tasks, and characters of their parameters.
+#: Most that is kept: tasks, and characters of what they are made of.
 _MOST_TASKS = 50_000
 _MOST_CHARACTERS = 32 * 1024 * 1024
 #: Ids of one question.
@@ -60,6 +60,7 @@ class Recent:
         self._kept: deque[Kept] = deque()
         self._tasks = self._characters = 0
         self._timeline: str | None = None
+        self._tells_timeline = True
         #: The newest id when all was well last.
         self._known: UUID | None = None
         self._well_at: float | None = None
@@ -67,11 +68,15 @@ class Recent:
         self._is_over = threading.Event()
         self._has_some = threading.Event()
 
-    def keep(self, tasks: Sequence[NewTask], again: Callable[[], Counter[str]]) -> None:
-        """These were committed, and ``again`` does it once more: what is there it leaves alone. Returns how many may run."""
+    def keep(self, tasks: Sequence[NewTask], sent: Sequence[NewTask], again: Callable[[], Counter[str]]) -> None:
+        """These were committed, and ``again`` does it once more: what is there it leaves alone. Returns how many may run.
+
+        Args:
+            sent: all that ``again`` holds, also what has become no task.
+        """
         if not tasks or not self._seconds:
             return
-        ids, characters = [task.id for task in tasks], sum(len(task.parameters) for task in tasks)
+        ids, characters = [task.id for task in tasks], sum(map(_characters, sent))
         with self._lock:
             self._kept.append(Kept(time.monotonic(), ids, characters, again))
             self._tasks += len(ids)
@@ -81,7 +86,7 @@ class Recent:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="recent", daemon=True)
                 self._thread.start()
-        self._has_some.set()
+            self._has_some.set()
 
     def close(self) -> None:
         """Look no more."""
@@ -120,14 +125,15 @@ class Recent:
         now = time.monotonic()
         with self._lock:
             kept = list(self._kept)
-        if not kept:
-            self._has_some.clear()
-            return
+            if not kept:
+                self._has_some.clear()
+                return
         newest = kept[-1].ids[-1]
         since = next((one.ids[0] for one in kept if self._well_at is None or one.at > self._well_at), newest)
         witnesses = {since, newest, self._known or newest}
         with self._database.transaction(writes=True, lasts=False) as cursor:  # a standby knows less
-            [(timeline, found)] = execute(cursor, look_at_ledger(list(witnesses)))
+            [(found,)] = execute(cursor, count_found(list(witnesses)))
+            timeline = self._timeline_now(cursor)
         is_suspicious = found < len(witnesses) or (self._timeline is not None and timeline != self._timeline)
         if is_suspicious:
             self._send_again(kept, timeline)
@@ -135,6 +141,20 @@ class Recent:
         with self._lock:
             while self._kept and self._kept[0].at < now - self._seconds:
                 self._drop_oldest()
+
+    def _timeline_now(self, cursor: type_cursor) -> str | None:
+        """The timeline of a server that takes writes; null: it does not tell, as Aurora."""
+        if self._tells_timeline:
+            try:
+                [(timeline,)] = execute(cursor, read_timeline())
+            except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.ObjectNotInPrerequisiteState) as error:
+                self._tells_timeline = False
+                log.warning(
+                    "api.recent.no_timeline", what="only tasks are looked for", error=error.diag.message_primary
+                )
+            else:
+                return str(timeline)
+        return None
 
     def _send_again(self, kept: list[Kept], timeline: str | None) -> None:
         missing = self._missing(kept)
@@ -153,6 +173,7 @@ class Recent:
                     log.warning(
                         "api.recent.not_sent_again", ids=[str(task_id) for task_id in one.ids], error=str(error)
                     )
+        self._wake(ready)
         still = self._missing(kept)
         lost_for = time.monotonic() - lost_at
         log.error(
@@ -169,7 +190,6 @@ class Recent:
                 sent_again=len(missing) - len(still), noticed_by="api",
             )  # fmt: skip
             execute(cursor, note)
-        self._wake(ready)
 
     def _missing(self, kept: list[Kept]) -> set[UUID]:
         ids = [task_id for one in kept for task_id in one.ids]
@@ -179,3 +199,10 @@ class Recent:
                 rows: list[tuple[Any, ...]] = execute(cursor, find_missing(ids[start : start + _ASKED_AT_ONCE]))
             missing.update(UUID(str(row[0])) for row in rows)
         return missing
+
+
+def _characters(task: NewTask) -> int:
+    size, options = len(task.parameters), task.options
+    if options is not None:
+        size += sum(len(value) for value in options if type(value) is str) + sum(map(len, options.tags or ()))
+    return size
