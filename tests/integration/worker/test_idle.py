@@ -156,6 +156,7 @@ def test_an_agent_asks_the_ledger_nothing_else_and_looks_half_as_often_when_its_
     let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25, is_deaf=is_deaf)
     assert len(rounds) == looks
     assert ledger.transactions == 2, "it registers and ends"
+    assert ledger.asked == {"find_claims": 1}, "once in a lease, which has not passed"
 
 
 def test_an_idle_nodes_agent_looks_at_its_processes_once_a_second_and_finds_the_dead_one(

@@ -227,6 +227,7 @@ def test_an_end_that_is_taken_in_no_form_is_kept_holds_up_nobody_and_is_recorded
     states = _states(database)
     assert {task_id for task_id, state in states.items() if state == "SUCCESS"} == {*ids, *more} - {ids[2]}
     assert states[ids[2]] == "PENDING"
+    assert table.may_have_asides, "its claim is no orphan"
     refusals.allow(database)
     wait.until(lambda: _states(database)[ids[2]] in {"SUCCESS", "FAILURE"}, 30)
     assert _states(database)[ids[2]] == ("SUCCESS" if code == "42804" else "FAILURE")

@@ -124,6 +124,7 @@ def _work(on: Rehearsal, ids: list[str]) -> None:
     on.run("put_in_outbox", outbox.put_in_outbox("doctor", ["{}"]))
     on.run("revoke_waiting", cancel.revoke_waiting([ids[3]], actor=_NAME))
     on.run("request_cancel", cancel.request_cancel(last, actor=_NAME))
+    on.run("find_claims", recover.find_claims(worker_id))
     on.run("recover_claims", recover.recover_claims(
         worker_id=worker_id, suspects=None, quarantine_after=3, why="doctor", actor=_NAME
     ))  # fmt: skip

@@ -17,6 +17,7 @@ def recover_claims(
     *,
     worker_id: UUID,
     slot: int | None = None,
+    numbers: Collection[int] | None = None,
     suspects: Collection[str] | None,
     charge: bool = True,
     is_whole_node: bool = False,
@@ -33,6 +34,7 @@ def recover_claims(
 
     Args:
         slot: only this slot's claims; null: the whole worker's.
+        numbers: of these, only the claims with these numbers; null: all.
         suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then those are charged
             that the ledger has as STARTED. The others may or may not have begun: they are not charged, but run alone,
             and a suspect's start is recorded before it begins, so that the next death tells.
@@ -47,6 +49,7 @@ def recover_claims(
         {
             "worker_id": str(worker_id),
             "slot": slot,
+            "numbers": None if numbers is None else plain_array(numbers),
             "known": suspects is not None,
             "suspects": plain_array(suspects or ()),
             "charge": charge,
@@ -55,6 +58,15 @@ def recover_claims(
             "why": why,
             "actor": actor,
         },
+    )
+
+
+def find_claims(worker_id: UUID) -> Statement:
+    """Rows ``(no, slot, claimed_at)``: what a worker holds. After a failover that lost some a number may come again, its
+    time does not.
+    """
+    return Statement(
+        "SELECT no, slot, claimed_at FROM claim WHERE worker_id = %(id)s::uuid", {"id": str(worker_id)}, "find_claims"
     )
 
 
@@ -75,6 +87,7 @@ def read_suspicion(task_id: str) -> Statement:
 _RECOVER = f"""
 WITH taken AS (
   DELETE FROM claim WHERE worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
+    AND (%(numbers)s::bigint[] IS NULL OR no = ANY(%(numbers)s::bigint[]))
   RETURNING no, task_ids, claimed_at, alone
 ), lost AS (
   SELECT unnest(task_ids) AS id, no, claimed_at, alone FROM taken

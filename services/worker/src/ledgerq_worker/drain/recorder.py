@@ -226,7 +226,7 @@ class Recorder:
             self._until_recorded(pending.without_reports(), None)
         elif pending.ended and not isinstance(pending.ended[0].exception, OutcomeNotRecordable):
             self._until_recorded(self._plainer(pending, error), None)
-        elif not (pending.ended and self._aside.take(pending)):
+        elif not (pending.ended and self._is_taken_aside(pending)):
             raise error
 
     def _is_set_apart(self, pending: Pending, error: Exception, doubt: _Doubt) -> bool:
@@ -246,7 +246,11 @@ class Recorder:
             self._until_recorded(self._plainer(pending, error), None)
             return True
         doubt.is_plainer_taken = self._could_be_plainer(pending, error)
-        return not doubt.is_plainer_taken and bool(pending.ended) and self._aside.take(pending)
+        return not doubt.is_plainer_taken and bool(pending.ended) and self._is_taken_aside(pending)
+
+    def _is_taken_aside(self, pending: Pending) -> bool:
+        self._table.may_have_asides = True  # before the slot goes on: its claim is not forgotten
+        return self._aside.take(pending)
 
     def _plainer(self, pending: Pending, error: Exception) -> Pending:
         kind = "report" if pending.has_reports else "outcome" if pending.ended else "start"

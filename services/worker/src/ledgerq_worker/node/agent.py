@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psutil
 import psycopg2
@@ -35,7 +35,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import slots_by_queue
-from ledgerq_shared.statements.recover import recover_claims
+from ledgerq_shared.statements.recover import find_claims, recover_claims
 from ledgerq_shared.statements.workers import end_worker, register_worker
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.hard_limit import record_hard_limit
@@ -44,6 +44,7 @@ from ledgerq_worker.node.heartbeat import Heartbeat
 from ledgerq_worker.node.killing import ENDED, is_stopped, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lease import Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
+from ledgerq_worker.node.orphans import HeldClaim, Orphans
 from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
 from ledgerq_worker.node.standstill import Standstill
 from ledgerq_worker.node.wishes import Wish, record_termination, running
@@ -135,6 +136,7 @@ class Agent:
         self._killed: dict[int, _Killed] = {}
         self._deafness = Deafness()
         self._standstill = Standstill(stopped_for=config.lease)
+        self._orphans = Orphans(table, config.lease)
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
         self._heartbeat = Heartbeat(path, self._is_parent_at_work)
 
@@ -169,6 +171,7 @@ class Agent:
                 self._recover_lost()
                 self._write_killed()
                 self._attend()
+                self._return_orphans()
             except Unavailable as error:
                 outages.note("agent.ledger_unavailable", error)
 
@@ -234,6 +237,35 @@ class Agent:
         is_unheard = self._table.has_idle_slot and not self._table.is_stopping and self._tickets.look()
         if self._deafness.look(time.monotonic(), taken=self._table.tickets, is_unheard=is_unheard):
             self._table.is_deaf = True
+
+    def _return_orphans(self) -> None:
+        """Take back what the ledger says that slots hold, and they are done with."""
+        self._orphans.look()
+        if self._lease.worker_id is not None and self._lease.is_fresh and self._orphans.is_due:
+            self._try(self._look_for_orphans, self._lease.worker_id)
+
+    def _look_for_orphans(self, worker_id: UUID) -> None:
+        claims = [HeldClaim(*row) for row in self._database.fetch(find_claims(worker_id))]
+        orphans = self._orphans.among(claims)
+        if not orphans:
+            return
+        with self._database.transaction() as cursor:
+            still = orphans.intersection(HeldClaim(*row) for row in execute(cursor, find_claims(worker_id)))
+            rows = execute(
+                cursor,
+                recover_claims(
+                    worker_id=worker_id,
+                    numbers=[claim.no for claim in still],
+                    suspects=[],
+                    charge=False,
+                    quarantine_after=self._config.quarantine_after,
+                    why="its slot was done with it",
+                    actor=self._actor,
+                ),
+            )
+            self._slots = execute(cursor, slots_by_queue())
+        self._wake(rows)
+        log.warning("worker.claims.returned", claims=sorted(claim.no for claim in still), tasks=len(rows))
 
     def _register(self) -> None:
         """Under a new id: what the old one held is void."""

@@ -23,12 +23,13 @@ from ledgerq_shared.descriptors import identity
 from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"
-#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, until when the lease is held.
-_HEADER = struct.Struct("<16s B B H I B B 6x d 24x")
+#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, asides, lease held until.
+_HEADER = struct.Struct("<16s B B H I B B B 5x d 24x")
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
 _WATCHED_AT = 24
 _SUSPECTS_AT = 25
+_ASIDES_AT = 26
 _HELD_UNTIL = struct.Struct("d")  # native: written and read at once, by whatever process
 _HELD_UNTIL_AT = 32
 _TICKETS = struct.Struct("<I")
@@ -282,6 +283,26 @@ class SlotTable:
     @may_have_suspects.setter
     def may_have_suspects(self, value: bool) -> None:
         self._map[_SUSPECTS_AT] = value
+
+    @property
+    def may_have_asides(self) -> bool:
+        """Whether a slot keeps an end for later that it could not record, or did: then it holds a claim that it does not
+        work on.
+        """
+        return self._map[_ASIDES_AT] != 0
+
+    @may_have_asides.setter
+    def may_have_asides(self, value: bool) -> None:
+        self._map[_ASIDES_AT] = value
+
+    def is_done_with(self, index: int, claim_no: int) -> bool:
+        """Whether a slot surely works no more on a claim that the ledger showed before this was asked: it rests, or runs
+        what it claimed later. Between two tasks nobody can tell.
+
+        A number that is being written looks smaller than it is, never greater.
+        """
+        drains, _, running, *_ = _RECORD.unpack_from(self._map, self._at(index))[1:]
+        return bool(not drains or running > claim_no)
 
     def want_solitude(self, index: int, how: int) -> None:
         """This slot has a suspect that needs solitude of some kind; 0: none any more."""
