@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from ledgerq_api.pages import MOST_BYTES
 from tests.support import databases
 from tests.support.api import ANYTHING
@@ -45,6 +47,23 @@ def test_a_page_of_a_history_with_large_steps_ends_early_and_the_cursor_goes_on(
         "FROM generate_series(2, 400) AS s(n)",
     )
     assert through(api, f"/tasks/{task_id}/events", "events", "seq") == list(range(1, 401))
+
+
+def test_a_page_of_a_history_takes_no_more_memory_than_a_page(api):
+    task_id = api.submit(ANYTHING)
+    databases.execute(
+        api.database_url,
+        "INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data) SELECT "
+        f"'{task_id}', n, now(), 'log', 0, 'worker:w', json_build_object('message', repeat('x', 64000)) "
+        "FROM generate_series(2, 1000) AS s(n)",
+    )
+    api.get(f"/tasks/{task_id}/events", page_size=1)
+    tracemalloc.start()
+    try:
+        assert api.get(f"/tasks/{task_id}/events", page_size=1000).json()["next_cursor"]
+        assert tracemalloc.get_traced_memory()[1] < 8 * MOST_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_one_row_that_is_larger_than_a_page_is_a_page(api):

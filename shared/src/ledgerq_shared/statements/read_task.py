@@ -117,7 +117,13 @@ ATTEMPT_KINDS = ("started", "succeeded", "failed", "retried", "replaced", "revok
 
 
 def read_events(
-    task_id: str, *, submitted_at: datetime, after: int, limit: int, kinds: Iterable[str] | None = None
+    task_id: str,
+    *,
+    submitted_at: datetime,
+    after: int,
+    limit: int,
+    kinds: Iterable[str] | None = None,
+    most_bytes: int | None = None,
 ) -> Statement:
     """Stored events of a task with a ``seq`` above ``after``, in order; columns of
     :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text.
@@ -127,18 +133,30 @@ def read_events(
             at (some days are allowed for a database clock that was set back).
         limit: most stored rows; each may stand for up to three events.
         kinds: only these.
+        most_bytes: when the rows' ``data`` is more than that, one row follows, and no further one; null: as many as there
+            are.
     """
     return Statement(
-        "SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM task_event "
-        "WHERE task_id = %(id)s::uuid AND seq > %(after)s::integer "
-        "AND at >= %(since)s::timestamptz - interval '1 day' AND at < now() + interval '8 days' "
-        "AND (%(kinds)s::text[] IS NULL OR kind = ANY(%(kinds)s::text[])) ORDER BY seq LIMIT %(limit)s::integer",
+        """
+        SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM (
+          SELECT found.*, sum(octet_length(data::text)) OVER (
+            ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS bytes
+          FROM (
+            SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data FROM task_event
+            WHERE task_id = %(id)s::uuid AND seq > %(after)s::integer
+              AND at >= %(since)s::timestamptz - interval '1 day' AND at < now() + interval '8 days'
+              AND (%(kinds)s::text[] IS NULL OR kind = ANY(%(kinds)s::text[])) ORDER BY seq LIMIT %(limit)s::integer
+          ) AS found
+        ) AS sized
+        WHERE %(most_bytes)s::bigint IS NULL OR coalesce(bytes, 0) <= %(most_bytes)s::bigint ORDER BY seq
+        """,
         {
             "id": task_id,
             "after": after,
             "since": submitted_at.isoformat(),
             "limit": limit,
             "kinds": None if kinds is None else plain_array(kinds),
+            "most_bytes": most_bytes,
         },
         "read_events",
     )

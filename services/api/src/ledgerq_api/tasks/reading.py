@@ -15,6 +15,7 @@ from typing import Any
 
 from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, Ledger, no_answer
+from ledgerq_api.pages import MOST_BYTES
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, TaskNotFound
@@ -90,11 +91,15 @@ class TaskReader:
         return await self._ledger.run(work)
 
     async def events(self, task_id: str, *, after: int, limit: int) -> tuple[str, list[Event]]:
-        """The task's own id, and the first ``limit`` events whose ``seq`` is above ``after``."""
+        """The task's own id, and the first ``limit`` events whose ``seq`` is above ``after``: fewer where they are larger
+        than a page, and then at least one more than fits into it.
+        """
 
         def work(cursor: type_cursor) -> tuple[str, list[Event]]:
             status = _read(cursor, task_id)
-            statement = read_events(status.id, submitted_at=status.submitted_at, after=after, limit=limit)
+            statement = read_events(
+                status.id, submitted_at=status.submitted_at, after=after, limit=limit, most_bytes=MOST_BYTES
+            )
             steps = expand(StoredEvent(*event) for event in execute(cursor, statement))
             # A stored row may stand for steps that an earlier page has shown.
             return status.id, [event for event in steps if event.seq > after][:limit]
