@@ -8,9 +8,10 @@ import uuid
 
 import psycopg2
 
+from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.states import State
 from tests.support import api as api_support
-from tests.support import wait
+from tests.support import databases, wait
 from tests.support.lives import Worker
 from tests.support.sse import EventStream
 
@@ -126,6 +127,23 @@ def test_a_long_history_is_whole(api):
     with stream(api, task_id, 3) as client:
         client.until_over()
     assert [number for number, *_ in client.events] == list(range(4, 404))
+
+
+def test_a_history_of_large_steps_is_whole_and_taken_a_part_at_a_time(api):
+    task_id = api.submit()
+    databases.execute(
+        api.database_url,
+        "INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data) SELECT "
+        f"'{task_id}', n, now(), 'log', 0, 'worker:w', json_build_object('message', repeat('\u6f22', 21000)) "
+        f"FROM generate_series(2, 600) AS s(n); UPDATE task SET seq = 600 WHERE id = '{task_id}'",
+    )
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(stream(api, task_id)) for _ in range(3)]
+        for client in clients:
+            wait.until(lambda client=client: len(client.events) == 600, 60)
+            assert [number for number, *_ in client.events] == list(range(1, 601))
+    many = api.services.database.fetch(read_news([task_id] * 20, [0] * 20, limit=200, most_characters=100_000))
+    assert [row[3] for row in many] == list(range(1, 8)) * 20
 
 
 def test_many_streams_share_the_looks_at_the_ledger(api):

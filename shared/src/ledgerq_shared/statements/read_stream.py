@@ -8,7 +8,9 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 
 
-def read_news(task_ids: Iterable[str], seen: Iterable[int], *, limit: int) -> Statement:
+def read_news(
+    task_ids: Iterable[str], seen: Iterable[int], *, limit: int, most_characters: int = 1024 * 1024
+) -> Statement:
     """Rows for followers of tasks with news, in order; none for the others.
 
     Columns: which of the followers, from 0; number of the task's latest event, and whether the task is final, at the moment
@@ -20,8 +22,10 @@ def read_news(task_ids: Iterable[str], seen: Iterable[int], *, limit: int) -> St
     Args:
         seen: per follower, the number of the last event that it has.
         limit: most stored events for each follower.
+        most_characters: when the ``data`` of a follower's events is more than that, one event follows, and no further one.
     """
     params = {"ids": plain_array(task_ids), "seen": plain_array(seen), "limit": limit}
+    params["most_characters"] = most_characters
     return Statement(_NEWS, params, "read_news")
 
 
@@ -36,10 +40,17 @@ WITH changed AS MATERIALIZED (
 )
 SELECT c.n - 1, c.seq, c.is_final, e.seq, e.at, e.kind, e.attempt, e.actor, e.claimed_at, e.started_at, e.data
 FROM changed c LEFT JOIN LATERAL (
-  SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text AS data FROM task_event
-  WHERE task_id = c.id AND seq > c.seen
-    AND at >= c.submitted_at - interval '1 day' AND at < now() + interval '1 day'
-  ORDER BY seq LIMIT %(limit)s::integer
+  SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text AS data FROM (
+    SELECT found.*, sum(length(data::text)) OVER (
+      ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS characters
+    FROM (
+      SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data FROM task_event
+      WHERE task_id = c.id AND seq > c.seen
+        AND at >= c.submitted_at - interval '1 day' AND at < now() + interval '1 day'
+      ORDER BY seq LIMIT %(limit)s::integer
+    ) AS found
+  ) AS sized
+  WHERE coalesce(characters, 0) <= %(most_characters)s::bigint
 ) e ON true
 ORDER BY c.n, e.seq
 """

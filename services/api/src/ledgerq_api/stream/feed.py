@@ -29,6 +29,8 @@ _LOOK_EVERY = 0.05
 _TRY_AGAIN_AFTER = 1.0
 #: Stored events taken for one subscriber at a time.
 _MOST_EVENTS = 200
+#: Characters of events taken by one look, about; each of many subscribers has its share of them.
+_MOST_CHARACTERS = 8 * 1024 * 1024
 
 
 class Subscription:
@@ -147,7 +149,13 @@ class Feed:
         """Ask once; returns the seconds until it is worth asking again."""
         if not waiting:
             return _LOOK_EVERY
-        statement = read_news([one.task_id for one in waiting], [one.seen for one in waiting], limit=_MOST_EVENTS)
+        most = _MOST_CHARACTERS // len(waiting)
+        statement = read_news(
+            [one.task_id for one in waiting],
+            [one.seen for one in waiting],
+            limit=_MOST_EVENTS,
+            most_characters=most,
+        )
         loop = asyncio.get_running_loop()
         try:
             rows = await loop.run_in_executor(self._thread, self._ledger.rows, statement)
@@ -157,18 +165,19 @@ class Feed:
             log.exception("api.stream.failed", streams=len(waiting))
             return _TRY_AGAIN_AFTER
         for index, news in groupby(rows, key=itemgetter(0)):
-            _tell(waiting[index], list(news))
+            _tell(waiting[index], list(news), most)
         return _LOOK_EVERY
 
 
-def _tell(subscription: Subscription, news: Sequence[tuple[Any, ...]]) -> None:
+def _tell(subscription: Subscription, news: Sequence[tuple[Any, ...]], most_characters: int) -> None:
     if subscription.is_over:
         return
     _, task_seq, is_final, *_ = news[-1]
     stored = (StoredEvent(*row[3:]) for row in news if row[3] is not None)
     # A stored row may stand for steps that the client has seen already.
     events = [event for event in expand(stored) if event.seq > subscription.seen]
-    has_more = len(news) == _MOST_EVENTS and events[-1].seq < task_seq
+    is_full = len(news) == _MOST_EVENTS or sum(len(row[-1] or "") for row in news[:-1]) > most_characters
+    has_more = is_full and events[-1].seq < task_seq
     subscription.events = events
     subscription.has_more = has_more
     subscription.seen = events[-1].seq if has_more else task_seq
