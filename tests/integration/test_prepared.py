@@ -22,6 +22,7 @@ from ledgerq_shared.statements.claim import claim_tasks, has_ready
 from ledgerq_shared.statements.dispatch import what_to_do
 from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.statements.read_task import read_events, read_statuses
+from ledgerq_shared.statements.recover import find_claims
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, reserve_keys, submit_tasks
 from ledgerq_shared.statements.workers import find_wishes, renew_lease, take_leadership
 from ledgerq_shared.states import State
@@ -60,6 +61,7 @@ def named() -> list[Statement]:
         read_news([str(ID)], [0], limit=10),
         renew_lease(worker_id=uuid.uuid4(), lease=10.0, stopping=False),
         find_wishes(worker_id=uuid.uuid4()),
+        find_claims(uuid.uuid4()),
         take_leadership(name="maintenance", holder=uuid.uuid4(), lease=4.0),
         what_to_do(ahead=0.5),
     ]  # fmt: skip
