@@ -21,11 +21,13 @@ from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
-from tests.support import databases
+from tests.support import databases, wait
 from tests.support.lives import Worker
+from tests.support.replicated import Replicated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class _Table(SlotTable):
@@ -122,6 +124,33 @@ def test_a_slot_that_holds_tasks_and_begins_none_is_replaced_unless_it_may_take_
         database, "SELECT t.state, t.worker_deaths, r.alone FROM task t LEFT JOIN ready r ON r.task_id = t.id"
     )
     assert found == [("PENDING", 0, False if is_replaced else None)] * 2
+
+
+def test_while_a_commit_waits_for_a_standby_no_slot_stands_still(
+    workspace: Path, redis_database: str, table: _Table, pool_process: subprocess.Popen[bytes]
+):
+    """A slot's result waits in its COMMIT; the node's lease is renewed meanwhile."""
+    with Replicated(workspace) as pair, Worker(pair.primary.url) as node, ThreadPoolExecutor(1) as beside:
+        ledger = Database(pair.primary.url, application_name="test-agent")
+        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
+        agent._lease.begin(node.id, lease_clock())
+        table.enter(0, pool_process.pid)
+        table.sign(0, within=-60.0)
+        pair.primary.demand("*")
+        pair.standbys[0].follow(None)
+        written = beside.submit(databases.execute, pair.primary.url, "INSERT INTO queue (name) VALUES ('q')")
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        wait.until(lambda: databases.rows(pair.primary.url, waiting), what="a COMMIT that waits")
+        for _ in range(10):
+            agent._end_standstills(time.monotonic())
+        is_alive = pool_process.poll() is None
+        pair.standbys[0].follow(pair.primary)
+        written.result(30)
+        assert is_alive, "its result waits in its COMMIT"
+        for _ in range(5):
+            agent._end_standstills(time.monotonic())
+        assert pool_process.wait(10), "now it is to blame"
+        ledger.close()
 
 
 def _config(table: SlotTable) -> NodeConfig:

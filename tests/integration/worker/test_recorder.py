@@ -18,7 +18,7 @@ from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.states import State
 from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.recorder import Recorder
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.node.slots import STORE_WITHIN, SlotTable
 from ledgerq_worker.node.tally import TallySheet
 from tests.support import databases, ledger_checks, refusals, wait
 from tests.support.lives import Worker
@@ -314,6 +314,23 @@ def test_a_connection_lost_in_commit_records_once_and_refuses_nothing(
     assert databases.rows(database, "SELECT count(*) FROM task_event WHERE kind = 'log'") == [(1,)]
     assert databases.rows(database, "SELECT count(*) FROM claim") == [(0,)]
     ledger_checks.assert_all_ended(database, [*ids, *more])
+
+
+def test_a_slot_that_waits_for_its_watchers_flush_may_take_its_time(database: str, node: Worker, table: SlotTable):
+    """The watcher's flush is slow, and the task has ended meanwhile: its result is in that slot alone."""
+    _submit(database, 1)
+    slot = _Slot(database, node.id, table)
+    [leg] = slot.claim()
+    table.enter(0, 4711)
+    with ThreadPoolExecutor(1) as beside:
+        with slot.recorder._flushing:
+            _succeed(leg)
+            table.end(0, time.monotonic())
+            flushed = beside.submit(slot.recorder.flush)
+            wait.until(lambda: table.read()[0].signs_by > time.monotonic() + STORE_WITHIN / 2, what="it may")
+            assert not flushed.done()
+        flushed.result(30)
+    slot.database.close()
 
 
 def test_a_commit_lost_in_a_failover_is_repeated_although_a_stranger_has_its_number_now(

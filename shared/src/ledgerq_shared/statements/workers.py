@@ -104,6 +104,16 @@ def find_wishes(*, worker_id: UUID) -> Statement:
     )
 
 
+def do_writes_wait() -> Statement:
+    """Row ``(bool,)``: whether a COMMIT waits for a synchronous standby at this moment."""
+    return Statement(
+        """
+        SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep')
+        """,
+        {},
+    )
+
+
 def end_worker(*, worker_id: UUID, why: str) -> Statement:
     """A worker has stopped (``stopped``) or died (``lost``), says its own node. Row ``(id,)`` if it had not ended before."""
     return Statement(

@@ -154,6 +154,7 @@ class Recorder:
         Returns:
             What was claimed.
         """
+        self._table.sign(self._slot, STORE_WITHIN)  # before the wait for a flush of the watcher's
         with self._flushing:
             with self._changing:
                 pending, self._pending = self._pending, Pending()

@@ -36,7 +36,7 @@ from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import find_claims, recover_claims
-from ledgerq_shared.statements.workers import end_worker, register_worker
+from ledgerq_shared.statements.workers import do_writes_wait, end_worker, register_worker
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
@@ -342,7 +342,9 @@ class Agent:
         self._looked_at = now
 
     def _end_standstills(self, now: float) -> None:
-        """Replace slots that do nothing they should. While PostgreSQL is away, or the node stopped, none is to blame."""
+        """Replace slots that do nothing they should. While PostgreSQL is away, COMMITs wait for a standby, or the node is
+        stopped, none is to blame.
+        """
         if not self._lease.is_fresh or self._is_parent_stopped():
             self._standstill.forget()
             return
@@ -351,6 +353,10 @@ class Agent:
         standing = self._standstill.look(
             records, now, is_stopped=lambda pid: is_prefork and is_stopped(pid) and self._is_ours(pid)
         )
+        # A lease is renewed without the standby, a result is not recorded without it: only its slot has that.
+        if standing and self._database.fetch(do_writes_wait()) == [(True,)]:
+            self._standstill.forget()
+            return
         for record in standing:
             if is_prefork:
                 self._replace(record)
