@@ -71,6 +71,7 @@ class Database:
             something in between may have forgotten it and go on to acknowledge what is sent. Null: it may.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
+        is_brief: its process ends with the first failure and says so itself: no outage is told of.
         checks_socket: look each time whether the connection's socket is still its own. For processes in which tasks run,
             which may close or replace any descriptor.
     """
@@ -88,6 +89,7 @@ class Database:
         unanswered_after: float = _UNANSWERED_AFTER,
         commit_patience: float | None = None,
         checks_socket: bool = False,
+        is_brief: bool = False,
         answers_within: float | None = None,
     ) -> None:
         self._url = url
@@ -98,6 +100,7 @@ class Database:
         self._unanswered_after = unanswered_after
         self._commit_patience = commit_patience
         self._checks_socket = checks_socket
+        self._is_brief = is_brief
         self._answers_within = answers_within
         #: Until when, by the monotonic clock, each COMMIT is to be confirmed; 0: none was ever in doubt.
         self._confirms_until = 0.0
@@ -312,7 +315,7 @@ class Database:
             return None
         kind = LedgerFull if is_full(error) else LedgerUnavailable
         unavailable = kind(_reason(error), is_busy=fault is Fault.REPEAT)
-        if refuses_writes(error):
+        if refuses_writes(error) and not self._is_brief:
             outages.POSTGRESQL_WRITES.failed(unavailable.detail)
         # A connection that was lost is no outage: whether there is one, the next connection tells.
         unavailable.is_told = refuses_writes(error) or outages.POSTGRESQL.is_on
@@ -353,8 +356,9 @@ class Database:
                     connection.make_ours_if_possible(self._once)
         except psycopg2.Error as error:
             unavailable = LedgerUnavailable(_reason(error))
-            outages.POSTGRESQL.failed(unavailable.detail)
-            unavailable.is_told = True
+            if not self._is_brief:
+                outages.POSTGRESQL.failed(unavailable.detail)
+                unavailable.is_told = True
             raise unavailable from error
         if outages.POSTGRESQL.is_on:
             outages.POSTGRESQL.worked()

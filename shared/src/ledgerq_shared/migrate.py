@@ -169,7 +169,9 @@ def doctor_command(
         os.environ.setdefault("REDIS_URL", "redis://localhost")  # nobody asks it
     stores = _or_exit(lambda: load(StoreSettings))
     configure(LogSettings(log_level="error"), service="doctor")  # an outage is told below, in one line
-    database = Database(stores.database_url, application_name="ledgerq-doctor", size=1, keeps_statements=True)
+    database = Database(
+        stores.database_url, application_name="ledgerq-doctor", size=1, keeps_statements=True, is_brief=True
+    )
     try:
         findings = list(examine(database, require_sync=stores.ledgerq_require_sync))
     except LedgerQError as error:

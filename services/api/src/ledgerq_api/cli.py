@@ -142,7 +142,7 @@ def _say_made(made: MadeKey, file: Path | None, *, is_brought: bool, as_json: bo
 
 @contextmanager
 def _store() -> Iterator[KeyStore]:
-    database = Database(load(StoreSettings).database_url, application_name="ledgerq-cli", size=1)
+    database = Database(load(StoreSettings).database_url, application_name="ledgerq-cli", size=1, is_brief=True)
     try:
         yield KeyStore(database)
     finally:

@@ -177,7 +177,9 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
     needs a key. Redis may come later: tasks are accepted without it.
     """
     # Its connection also tells what time it is in the ledger, before the first id is made.
-    database = Database(stores.database_url, application_name="ledgerq-api", size=1, keeps_statements=True)
+    database = Database(
+        stores.database_url, application_name="ledgerq-api", size=1, keeps_statements=True, is_brief=True
+    )
     try:
         check_revision(database)
         check_durability(database, stores.ledgerq_require_sync)

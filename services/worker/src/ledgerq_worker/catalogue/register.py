@@ -20,7 +20,7 @@ def register_catalogue(stores: StoreSettings, settings: WorkerSettings) -> tuple
         default_queue=settings.queues[0],
     )
     specs = task_types(app)
-    database = Database(stores.database_url, application_name="ledgerq-register", size=1)
+    database = Database(stores.database_url, application_name="ledgerq-register", size=1, is_brief=True)
     try:
         return [spec.name for spec in specs], write_catalogue(database, specs)
     finally:
