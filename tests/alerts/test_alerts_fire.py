@@ -38,7 +38,7 @@ def impatient_rules() -> str:
     for path in sorted(ALERTS.glob("*.yaml")):
         [group] = yaml.safe_load(path.read_text("utf-8"))["groups"]
         [rule] = group["rules"]
-        if rule["for"] != "0m":
+        if rule.get("for", "0m") != "0m":
             rule["for"] = _PATIENCE
         if rule["alert"] in _SOONER:
             slow, quick = _SOONER[rule["alert"]]
