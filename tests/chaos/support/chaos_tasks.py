@@ -213,9 +213,9 @@ def freezes_its_node_once(self, gate=None):
         for process in [top, *top.children(recursive=True)]:
             if process.pid != os.getpid():
                 process.suspend()
+        sent_at = time.monotonic()
         os.kill(os.getpid(), signal.SIGSTOP)
         # Of several threads this one may go on for a moment, and must not come to what is left of its claim.
-        sent_at = time.monotonic()
         while time.monotonic() - sent_at < 1:
             time.sleep(0.01)
     _note("end", self)
