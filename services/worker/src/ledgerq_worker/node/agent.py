@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -29,7 +30,7 @@ import structlog
 
 from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
@@ -129,6 +130,7 @@ class Agent:
         self._parent = psutil.Process(config.parent_pid)
         self._lease = Lease(lease_database, config.name, table, config.lease, self._is_parent_at_work)
         self._actor = f"worker:{config.name}"
+        self._recovery = partial(recover_claims, quarantine_after=config.quarantine_after, actor=self._actor)
         self._attended_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
@@ -251,19 +253,14 @@ class Agent:
             return
         with self._database.transaction() as cursor:
             still = orphans.intersection(HeldClaim(*row) for row in execute(cursor, find_claims(worker_id)))
-            rows = execute(
-                cursor,
-                recover_claims(
-                    worker_id=worker_id,
-                    numbers=[claim.no for claim in still],
-                    suspects=[],
-                    charge=False,
-                    quarantine_after=self._config.quarantine_after,
-                    why="its slot was done with it",
-                    actor=self._actor,
-                ),
+            recovery = self._recovery(
+                worker_id=worker_id,
+                numbers=[claim.no for claim in still],
+                suspects=[],
+                charge=False,
+                why="its slot was done with it",
             )
-            self._slots = execute(cursor, slots_by_queue())
+            rows = self._recover(cursor, recovery)
         self._wake(rows)
         log.warning("worker.claims.returned", claims=sorted(claim.no for claim in still), tasks=len(rows))
 
@@ -326,11 +323,10 @@ class Agent:
         is_due = self._lost or self._is_look_for_dead_due() or self._is_round_due()
         if not is_due:
             return
-        if self._config.pool != "prefork":
-            self._end_standstills(time.monotonic())
-            return
         now = time.monotonic()
         self._end_standstills(now)
+        if self._config.pool != "prefork":
+            return
         dead = {record.slot for record in self._table.read() if not self._is_ours(record.pid)}
         # Read once more: it may have begun another task between the first reading and its death.
         for record in self._table.read():
@@ -424,19 +420,14 @@ class Agent:
         with self._database.transaction() as cursor:
             if end is not None:
                 execute(cursor, end)
-            rows = execute(
-                cursor,
-                recover_claims(
-                    worker_id=worker_id,
-                    slot=record.slot,
-                    suspects=[record.task_id] if record.task_id else [],
-                    charge=charge,
-                    quarantine_after=self._config.quarantine_after,
-                    why=why,
-                    actor=self._actor,
-                ),
+            recovery = self._recovery(
+                worker_id=worker_id,
+                slot=record.slot,
+                suspects=[record.task_id] if record.task_id else [],
+                charge=charge,
+                why=why,
             )
-            self._slots = execute(cursor, slots_by_queue())
+            rows = self._recover(cursor, recovery)
         self._table.enter(record.slot, 0)
         self._wake(rows)
         log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))
@@ -509,25 +500,26 @@ class Agent:
                     execute(cursor, end_worker(worker_id=worker_id, why=why))
                     for end in (killed.end for killed in self._killed.values() if killed.end is not None):
                         execute(cursor, end)
-                    rows = execute(
-                        cursor,
-                        recover_claims(
-                            worker_id=worker_id,
-                            suspects=suspects,
-                            charge=charge,
-                            is_whole_node=charge,
-                            quarantine_after=self._config.quarantine_after,
-                            why=f"the worker {why}" if why == "stopped" else "the worker process died",
-                            actor=self._actor,
-                        ),
+                    recovery = self._recovery(
+                        worker_id=worker_id,
+                        suspects=suspects,
+                        charge=charge,
+                        is_whole_node=charge,
+                        why=f"the worker {why}" if why == "stopped" else "the worker process died",
                     )
-                    self._slots = execute(cursor, slots_by_queue())
+                    rows = self._recover(cursor, recovery)
                 self._wake(rows)
                 break
             except (Unavailable, psycopg2.Error):  # away, or somebody's lock is in the way
                 time.sleep(1)
         self._table.remove()
         self._waker.close()
+
+    def _recover(self, cursor: type_cursor, recovery: Statement) -> list[tuple[Any, ...]]:
+        """Return claims of this node to whoever has a slot for them; after the commit :meth:`_wake` is to tell them."""
+        rows = execute(cursor, recovery)
+        self._slots = execute(cursor, slots_by_queue())
+        return rows
 
     def _wake(self, rows: list[tuple[Any, ...]]) -> None:
         """What was taken back is ready again. Who asks for slots is this thread, which has the only connection."""
