@@ -77,14 +77,12 @@ class Pending:
         middle = (len(ids) + 1) // 2
         return [self._of(set(part)) for part in (ids[:middle], ids[middle:]) if part]
 
-    def without_reports(self) -> Pending:
-        """The starts and ends alone."""
-        return Pending(ended=self.ended, begun=self.begun)
-
     def plainer(self, why: BaseException) -> Pending:
         """The same of one leg with less in it: without its reports; or its end as a failure that is ``why``; or nothing."""
-        if self.has_reports or not self.ended:
-            return self.without_reports() if self.has_reports else Pending()
+        if self.has_reports:
+            return Pending(ended=self.ended, begun=self.begun)
+        if not self.ended:
+            return Pending()
         [leg] = self.ended
         plain = replace(leg, follow_ups=[], messages=[])
         plain.fail(why)

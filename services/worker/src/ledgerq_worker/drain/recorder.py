@@ -222,10 +222,9 @@ class Recorder:
         elif len(halves := pending.halves()) > 1:
             for half in halves:
                 self._until_recorded(half, None)
-        elif pending.has_reports:
-            log.error("worker.report.not_recordable", task_ids=pending.task_ids, error=str(error).strip())
-            self._until_recorded(pending.without_reports(), None)
-        elif pending.ended and not isinstance(pending.ended[0].exception, OutcomeNotRecordable):
+        elif pending.has_reports or (
+            pending.ended and not isinstance(pending.ended[0].exception, OutcomeNotRecordable)
+        ):
             self._until_recorded(self._plainer(pending, error), None)
         elif not (pending.ended and self._is_taken_aside(pending)):
             raise error
