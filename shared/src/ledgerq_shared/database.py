@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -23,6 +22,7 @@ import structlog
 
 from ledgerq_shared import outages
 from ledgerq_shared.connecting import connect, describe
+from ledgerq_shared.doubts import Doubts
 from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.prepared import Session, run
@@ -43,9 +43,6 @@ _LOCK_TIMEOUT = 3.0
 #: A COMMIT waits for synchronous standbys only if its transaction has written. So whoever finds that an earlier one, of
 #: which nothing is known, has done all, writes this: a record in the log that is in no table, and that nobody reads.
 _CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
-#: For so many seconds after the first COMMIT that was confirmed again, others are, too: of a COMMIT whose connection was
-#: lost, the server may be about to write the record only now.
-_CONFIRM_FOR = 30.0
 #: What the transactions of a session that is ours alone are, unless they say otherwise.
 _TRANSACTIONS = (
     "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; "
@@ -68,7 +65,8 @@ class Database:
         commit_patience: seconds that a COMMIT may wait for standbys before the wait is given up, as an unknown outcome;
             null: for ever.
         answers_within: a transaction that takes longer than so many seconds, whatever it waits for, costs its connection:
-            something in between may have forgotten it and go on to acknowledge what is sent. Null: it may.
+            something in between may have forgotten it and go on to acknowledge what is sent. Null: it may. Goes with
+            ``checks_socket``, which knows the socket.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
         is_brief: its process ends with the first failure and says so itself: no outage is told of.
@@ -102,9 +100,7 @@ class Database:
         self._checks_socket = checks_socket
         self._is_brief = is_brief
         self._answers_within = answers_within
-        #: Until when, by the monotonic clock, each COMMIT is to be confirmed; 0: none was ever in doubt.
-        self._confirms_until = 0.0
-        self._doubts = 0
+        self._doubts = Doubts()
         limits = {
             "lock_timeout": round(lock_timeout * 1000),
             "statement_timeout": 0,
@@ -166,13 +162,8 @@ class Database:
             cursor.first = self._alone[connection.is_ours, False, True]
             if statement_timeout:
                 cursor.first += f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}; "
-            try:
+            with self._explained(connection):
                 yield cursor
-            except psycopg2.Error as error:
-                _close_if_lost(connection)
-                if unavailable := self._unavailable(connection, error):
-                    raise unavailable from error
-                raise
         _has_worked(writes=False)
 
     def fetch(
@@ -191,20 +182,14 @@ class Database:
         """
         with self._pooled(timeout) as connection:
             cursor = connection.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
-            doubts = self._doubts_to_settle() if writes and lasts else 0
+            doubts = self._doubts.to_settle if writes and lasts else 0
             cursor.first = self._alone[connection.is_ours, writes, lasts] + (_CONFIRM if doubts else "")
             _forget_notices(connection)
-            try:
-                with self._limited(connection, writes):
-                    rows = execute(cursor, statement)
-            except psycopg2.Error as error:
-                _close_if_lost(connection)
-                if unavailable := self._unavailable(connection, error):
-                    raise unavailable from error
-                raise
+            with self._explained(connection), self._limited(connection, writes):
+                rows = execute(cursor, statement)
             if writes and connection.notices:
                 raise LedgerUnavailable(self._not_waited(connection), is_busy=True)
-            self._settle(doubts)
+            self._doubts.settle(doubts)
         _has_worked(writes=writes)
         return rows
 
@@ -244,7 +229,7 @@ class Database:
             raise
         if cursor.first:
             return  # nothing was executed
-        doubts = self._doubts_to_settle() if writes and lasts else 0
+        doubts = self._doubts.to_settle if writes and lasts else 0
         _forget_notices(connection)
         try:
             with self._limited(connection, writes):
@@ -253,60 +238,39 @@ class Database:
             _roll_back(connection)
             unavailable = self._unavailable(connection, error)
             if unavailable and not is_rolled_back(error):
-                self._doubt()
+                self._doubts.arise()
                 raise OutcomeUnknown from error
             raise unavailable or error from error
         if connection.notices:
             raise OutcomeUnknown(self._not_waited(connection))
-        self._settle(doubts)
-
-    def _doubt(self) -> None:
-        """Nobody knows what became of a COMMIT: from now on each is confirmed, for one of them may be its repetition."""
-        self._doubts += 1
-        self._confirms_until = math.inf
-
-    def _doubts_to_settle(self) -> int:
-        """How many doubts a COMMIT would settle; 0: there are none."""
-        return self._doubts if self._confirms_until and time.monotonic() < self._confirms_until else 0
-
-    def _settle(self, doubts: int) -> None:
-        """A COMMIT was confirmed, which began when there were so many doubts."""
-        if doubts and doubts == self._doubts and self._confirms_until == math.inf:
-            self._confirms_until = time.monotonic() + _CONFIRM_FOR
+        self._doubts.settle(doubts)
 
     def _not_waited(self, connection: Session) -> str:
         """A COMMIT came with a warning: it is done, and nobody waited until a standby has it."""
         warning = str(connection.notices[0]).strip().splitlines()[0]
         _forget_notices(connection)
-        self._doubt()
+        self._doubts.arise()
         log.warning("database.commit_in_doubt", warning=warning)
         return f"PostgreSQL has committed, and perhaps no standby has it: {warning}"
 
-    @contextlib.contextmanager
-    def _bounded(self, connection: Session) -> Iterator[None]:
+    def _bounded(self, connection: Session) -> contextlib.AbstractContextManager[None]:
         """Hang up after a while, where that was asked for: whoever waits for an answer meets an error."""
-        if self._answers_within is None:
-            yield
-            return
-        timer = threading.Timer(self._answers_within, connection.hang_up)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+        return _after(self._answers_within, connection.hang_up)
+
+    def _limited(self, connection: Session, writes: bool) -> contextlib.AbstractContextManager[None]:
+        """Give up a wait for standbys after a while, where that was asked for."""
+        return _after(self._commit_patience if writes else None, partial(_cancel, connection))
 
     @contextlib.contextmanager
-    def _limited(self, connection: Session, writes: bool) -> Iterator[None]:
-        """Give up a wait for standbys after a while, where that was asked for."""
-        if self._commit_patience is None or not writes:
-            yield
-            return
-        timer = threading.Timer(self._commit_patience, _cancel, [connection])
-        timer.start()
+    def _explained(self, connection: Session) -> Iterator[None]:
+        """For statements that are transactions by themselves: an error that passes becomes one that says so."""
         try:
             yield
-        finally:
-            timer.cancel()
+        except psycopg2.Error as error:
+            _close_if_lost(connection)
+            if unavailable := self._unavailable(connection, error):
+                raise unavailable from error
+            raise
 
     def _unavailable(self, connection: Session, error: psycopg2.Error) -> LedgerUnavailable | None:
         """What to raise where the same work may just be done again; else null. Closes a connection whose state stays."""
@@ -409,6 +373,20 @@ def _reason(error: psycopg2.Error) -> str:
 def _forget_notices(connection: psycopg2.extensions.connection) -> None:
     if connection.notices:
         connection.notices.clear()
+
+
+@contextlib.contextmanager
+def _after(seconds: float | None, action: Callable[[], object]) -> Iterator[None]:
+    """Do ``action``, in another thread, if this takes longer than so many seconds; null: it may."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _cancel(connection: psycopg2.extensions.connection) -> None:
