@@ -48,6 +48,10 @@ class Submitted(NamedTuple):
     #: By id: those that were not accepted, because another task holds their unique key.
     others: dict[UUID, Existing | DuplicateTask | ScopeMissing]
 
+    def accepted(self, tasks: Sequence[NewTask]) -> Sequence[NewTask]:
+        """Those of ``tasks``, all that were submitted, that are in the ledger."""
+        return [task for task in tasks if task.id not in self.others] if self.others else tasks
+
 
 def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = False) -> Submitted:
     """Accept ``tasks``. Sending the same ids again changes nothing.

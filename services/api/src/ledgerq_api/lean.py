@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api.errors import BodyTooLarge, UnsupportedMediaType
+from ledgerq_api.paths import task_id_of
 from ledgerq_api.problems import answer_to
 from ledgerq_api.query import check_names
-from ledgerq_api.tasks.paths import SLASH
 
 T = TypeVar("T")
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -87,7 +87,7 @@ class LeanPaths:
         value = path[len(route.before) : -len(route.after)]
         if not value or "/" in value:
             return None
-        scope["path_params"] = {route.parameter: value.replace(SLASH, "/")}
+        scope["path_params"] = {route.parameter: task_id_of(value)}
         return route
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledgerq_api.metrics import RequestMetrics
 from ledgerq_api.origin import note_request
-from ledgerq_api.tasks.paths import keep_slashes
+from ledgerq_api.paths import keep_slashes
 
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 

@@ -22,7 +22,7 @@ from ledgerq_api.errors import (
     RouteNotFound,
     UnsupportedMediaType,
 )
-from ledgerq_api.tasks.paths import shown
+from ledgerq_api.paths import shown
 from ledgerq_shared.errors import InvalidRequest, LedgerQError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"

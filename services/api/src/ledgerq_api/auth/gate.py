@@ -15,8 +15,8 @@ from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
 from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
+from ledgerq_api.paths import shown
 from ledgerq_api.refusals import note_refusal
-from ledgerq_api.tasks.paths import shown
 from ledgerq_shared.errors import LedgerQError, ScopeMissing
 from ledgerq_shared.hosts import Hosts
 

@@ -231,9 +231,8 @@ class Acceptance:
             (task_id, submitted.others.get(outcome, outcome) if isinstance(outcome, UUID) else outcome)
             for task_id, outcome in outcomes.items()
         )
-        accepted = [task for task in tasks if task.id not in submitted.others] if submitted.others else tasks
         sent = [item.task for item in submissions] if len(tasks) < len(submissions) else tasks
-        return _Committed(final, +submitted.ready, accepted, sent)
+        return _Committed(final, +submitted.ready, submitted.accepted(tasks), sent)
 
     def _commit_batch(
         self,
@@ -260,8 +259,7 @@ class Acceptance:
             text = answer(outcomes)
             if key is not None:
                 execute(cursor, keep_answer(name, text))
-        accepted = [task for task in tasks if task.id not in submitted.others] if submitted.others else tasks
-        return _Committed(text, +submitted.ready, accepted, tasks)
+        return _Committed(text, +submitted.ready, submitted.accepted(tasks), tasks)
 
 
 def _redirect(

@@ -15,9 +15,14 @@ from starlette.types import Scope
 SLASH = "\ufdd0"
 
 
+def task_id_of(segment: str) -> str:
+    """The id that a segment of a path stands for."""
+    return segment.replace(SLASH, "/")
+
+
 class _TaskIdConvertor(StringConvertor):
     def convert(self, value: str) -> str:
-        return value.replace(SLASH, "/")
+        return task_id_of(value)
 
 
 register_url_convertor("task_id", _TaskIdConvertor())
