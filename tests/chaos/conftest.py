@@ -13,6 +13,7 @@ import structlog
 from ledgerq_shared.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.chaos.support.plant import Plant
 from tests.support import databases
+from tests.support.replicated import Replicated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,13 @@ def valkey(workspace: Path) -> Iterator[EmbeddedValkey]:
     server = EmbeddedValkey(workspace / "own-valkey")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def pair(workspace: Path) -> Iterator[Replicated]:
+    """A primary and its standby."""
+    with Replicated(workspace) as made:
+        yield made
 
 
 @pytest.fixture

@@ -9,23 +9,15 @@ import pytest
 from tests.chaos.support.plant import Plant
 from tests.support import wait
 from tests.support.proxy import Proxy
-from tests.support.replicated import Replicated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.chaos.conftest import Scale
+    from tests.support.replicated import Replicated
     from tests.support.stack import Stack
 
 pytestmark = pytest.mark.chaos
-
-
-@pytest.fixture
-def pair(workspace: Path) -> Iterator[Replicated]:
-    """A primary and its standby."""
-    with Replicated(workspace) as made:
-        yield made
 
 
 @pytest.fixture
