@@ -47,6 +47,10 @@ MEANINGS = {
     "recovered": ("Its worker died; it waits to run again.", "`reason`, `why`, `claim`, `charged`, `worker_deaths`"),
     "resubmitted": ("A person had it run again under the same id.", "–"),
     "cancel_requested": ("Somebody asked for its cancellation.", "–"),
+    "delivery_failed": (
+        "What Celery owes somebody after its end failed, or was given up after three attempts that did not come to an end.",
+        "`what` (`outcome`: errbacks, the chord, the chain; `message`: a task of somebody else's), `attempts`, `error`",
+    ),
     "late_write_refused": ("A superseded claim tried to write; nothing was changed.", "`claim`, `write`"),
 }
 

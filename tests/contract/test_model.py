@@ -28,6 +28,7 @@ ELSEWHERE = {
     "give_way": "expire",
     "record_progress": "refuse",
     "record_log": "refuse",
+    "note_failed_deliveries": "refuse",
     "end_worker": "declare_dead",
     "find_lost_workers": "declare_dead",
 }

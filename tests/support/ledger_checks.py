@@ -32,6 +32,7 @@ ALLOWED_IN = {
     "log": {State.STARTED},
     "cancel_requested": set(State) - FINAL,
     "late_write_refused": set(State),
+    "delivery_failed": set(State),
 }
 
 

@@ -167,6 +167,11 @@ def refuse(at: At, event: Event) -> Iterator[At]:
     yield at
 
 
+def note_failed_deliveries(at: At, event: Event) -> Iterator[At]:
+    """Somebody was not told of its end: that changes nothing."""
+    yield at
+
+
 #: Kind of event → what may have written it.
 LOGGED: dict[str, tuple[Callable[[At, Event], Iterator[At]], ...]] = {
     "submitted": (submit_tasks,),
@@ -183,6 +188,7 @@ LOGGED: dict[str, tuple[Callable[[At, Event], Iterator[At]], ...]] = {
     "cancel_requested": (request_cancel,),
     "resubmitted": (resubmit,),
     "late_write_refused": (refuse,),
+    "delivery_failed": (note_failed_deliveries,),
 }
 
 

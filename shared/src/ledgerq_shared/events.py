@@ -19,7 +19,7 @@ class Event(NamedTuple):
     seq: int
     at: datetime
     #: submitted, dispatched, started, progress, log, retried, replaced, succeeded, failed, revoked, recovered,
-    #: resubmitted, cancel_requested or late_write_refused.
+    #: resubmitted, cancel_requested, late_write_refused or delivery_failed.
     kind: str
     #: Number of the execution it belongs to; 0 before the first.
     attempt: int

@@ -13,7 +13,7 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.states import State
-from tests.support import databases, wait
+from tests.support import databases, http, ledger_checks, wait
 from tests.support.lives import Worker
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _ran(work: Work, name: str) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def _left_behind(work: Work, *errbacks: str) -> None:
-    """Tasks failed, and their worker died after its commit, before it could tell anybody."""
+def _left_behind(work: Work, *errbacks: str) -> list[str]:
+    """Tasks failed, and their worker died after its commit, before it could tell anybody. Their ids."""
     tasks = [
         NewTask(
             new_task_id(), "demo.anything", "default", "{}",
@@ -82,10 +82,20 @@ def _left_behind(work: Work, *errbacks: str) -> None:
             worker.end(claimed, State.FAILURE, error={"type": "E", "message": "", "traceback": "", "retryable": True})
         with work.database.transaction() as cursor:
             execute(cursor, put_in_outbox("outcome", [json.dumps({"task_id": str(task.id)}) for task in tasks]))
+    return [str(task.id) for task in tasks]
 
 
 def _signature(name: str) -> dict[str, Any]:
     return {"task": f"errbacks.{name}", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+
+
+def _undelivered(work: Work) -> dict[str, tuple[object, ...]]:
+    """What the histories say of errbacks that came to nothing: by task the actor, the attempts and the error."""
+    found = databases.rows(
+        work.database_url,
+        "SELECT task_id::text, actor, data->'attempts', data->>'error' FROM task_event WHERE kind = 'delivery_failed'",
+    )
+    return {str(row[0]): row[1:] for row in found}
 
 
 def test_an_errback_runs_once_and_in_no_transaction_however_long_it_takes(told: Work, redis_database: str):
@@ -117,7 +127,7 @@ def test_an_errback_that_maintenance_finds_keeps_no_duty_waiting(told: Work):
 
 def test_an_errback_that_ends_its_process_is_given_up_and_its_neighbours_are_not(told: Work):
     [*_, maintenance] = told.stack.started
-    _left_behind(told, "tells", "kills", "tells")
+    tasks = _left_behind(told, "tells", "kills", "tells")
 
     def is_over() -> bool:
         # The lease of what a dead process was doing is over at once.
@@ -128,3 +138,12 @@ def test_an_errback_that_ends_its_process_is_given_up_and_its_neighbours_are_not
     assert _ran(told, "kills") == 3
     assert _ran(told, "tells") >= 2
     assert "outbox.given_up" in maintenance.log()
+    assert _undelivered(told) == {
+        tasks[1]: ("maintenance", 3, "it did not come to an end: it ended its process, or took too long")
+    }
+    url = told.stack.api().url
+    [*_, last] = http.request("GET", f"{url}/tasks/{tasks[1]}/events").json()["events"]
+    assert (last["kind"], last["data"]["what"]) == ("delivery_failed", "outcome")
+    assert http.request("GET", f"{url}/tasks/{tasks[1]}").json()["status"] == "FAILURE"
+    assert http.request("POST", f"{url}/tasks/{tasks[1]}/retry").status == 202
+    assert ledger_checks.problems(told.database_url) == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
+from ledgerq_shared.statements.times import LATEST
 
 
 def put_in_outbox(kind: str, payloads: Sequence[str]) -> Statement:
@@ -65,3 +67,41 @@ def put_back_in_outbox(ids: Sequence[int]) -> Statement:
 def delete_from_outbox(ids: Sequence[int]) -> Statement:
     """These are done with."""
     return Statement("DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])", {"ids": plain_array(ids)})
+
+
+class FailedDelivery(NamedTuple):
+    """An entry that is done with and has not done what it says."""
+
+    entry: int
+    #: Whose end it tells of; null: the entry does not say (one of an older release).
+    task_id: str | None
+    #: A JSON object for the event.
+    data: str
+
+
+def note_failed_deliveries(failed: Sequence[FailedDelivery], *, actor: str) -> Statement:
+    """Delete entries and write a `delivery_failed` event for each, in the history of its task. Rows: ``(id,)`` of tasks. An
+    entry that is gone already has none.
+    """
+    return Statement(
+        f"""
+        WITH gone AS (
+          DELETE FROM outbox o USING unnest(%(entry)s::bigint[], %(task)s::uuid[], %(data)s::text[]) AS i(entry, task, data)
+          WHERE o.id = i.entry RETURNING o.id, i.task, i.data
+        ), done AS (
+          UPDATE task t SET seq = t.seq + g.events, noted_at = greatest(clock_timestamp(), {LATEST})
+          FROM (SELECT task, count(*)::integer AS events FROM gone GROUP BY task) g WHERE t.id = g.task
+          RETURNING t.id, t.seq - g.events AS before, t.noted_at, t.attempt
+        )
+        INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+        SELECT d.id, d.before + row_number() OVER (PARTITION BY d.id ORDER BY g.id), d.noted_at, 'delivery_failed',
+               d.attempt, %(actor)s, g.data::json
+        FROM done d JOIN gone g ON g.task = d.id RETURNING task_id
+        """,
+        {
+            "entry": plain_array(one.entry for one in failed),
+            "task": plain_array(one.task_id for one in failed),
+            "data": text_array(one.data for one in failed),
+            "actor": actor,
+        },
+    )

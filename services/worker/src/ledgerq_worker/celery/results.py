@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import psycopg2
 import structlog
@@ -26,15 +27,17 @@ from ledgerq_shared.faults import Fault
 from ledgerq_shared.redis_access import note_failure, note_success
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.outbox import (
+    FailedDelivery,
     delete_from_outbox,
     keep_from_outbox,
+    note_failed_deliveries,
     put_back_in_outbox,
     take_from_outbox,
 )
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.messages import celery_request
-from ledgerq_worker.drain.encoding import decode
+from ledgerq_worker.drain.encoding import decode, to_json
 from ledgerq_worker.drain.legs import Leg
 
 log = structlog.get_logger()
@@ -45,6 +48,8 @@ _LEASE = 60.0
 LONGEST = 600.0
 #: An entry that did not come to an end so often, for it ends its process or takes too long, is given up.
 _MOST_ATTEMPTS = 3
+#: Characters of an error in the history.
+_LONGEST_ERROR = 1000
 
 #: The broker or the result backend cannot be reached.
 _AWAY = (RedisError, OperationalError, BackendStoreError)
@@ -60,11 +65,15 @@ class Departure:
     Args:
         app: whose result backend and chords these are.
         database: where the outbox is.
+        actor: who does it, for the event log.
         limit: told before each entry after how many seconds it is too long, and 0 after it.
     """
 
-    def __init__(self, app: Celery, database: Database, *, limit: Callable[[float], None] = lambda _: None) -> None:
+    def __init__(
+        self, app: Celery, database: Database, *, actor: str, limit: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._limit = limit
+        self._actor = actor
         self._app = app
         self._database = database
         self._is_silent = app.conf.result_backend is None
@@ -86,6 +95,7 @@ class Departure:
         No transaction is open meanwhile: an errback is the users' code, and may take its time. While Redis or PostgreSQL
         is away all stay for the next time. What fails for a reason of its own is logged and done with, as in Celery's own
         worker: it would fail again, before all others. What does not come to an end is tried so often and then given up.
+        Either is an event in the history of its task.
         """
         try:
             entries = sorted(
@@ -95,6 +105,7 @@ class Departure:
             outages.note("outbox.ledger_unavailable", error)
             return 0
         done: list[int] = []
+        failed: list[FailedDelivery] = []
         left = [entry for entry, *_ in entries]
         began = time.monotonic()
         try:
@@ -102,12 +113,17 @@ class Departure:
                 if done and time.monotonic() - began > _LEASE / 2:
                     break  # the lease of those that are left is soon over
                 try:
-                    self._do(entry, kind, payload, attempts)
+                    why = self._do(entry, kind, payload, attempts)
                 except psycopg2.Error as error:
                     log.error("outbox.entry_not_readable", task_id=payload.get("task_id"), error=str(error).strip())
                     if sqlstates.fault_of(error) is not Fault.REFUSE:
                         continue  # somebody must put it right; the others need not wait for that
-                done.append(entry)
+                    why = _told(error)
+                if why is None:
+                    done.append(entry)
+                else:
+                    data = to_json({"what": kind, "attempts": min(attempts, _MOST_ATTEMPTS), "error": why})
+                    failed.append(FailedDelivery(entry, _task_of(payload), data))
                 left.remove(entry)
         except Unavailable as error:
             outages.note("outbox.ledger_unavailable", error)
@@ -116,11 +132,17 @@ class Departure:
                 log.warning("outbox.not_emptied", error=f"{type(error).__name__}: {error}")
             self._connect_anew_after(error)
         finally:
-            self._settle(done, left)
-        return len(done)
+            self._settle(done, failed, left)
+        return len(done) + len(failed)
 
-    def _settle(self, done: list[int], left: list[int]) -> None:
+    def _settle(self, done: list[int], failed: list[FailedDelivery], left: list[int]) -> None:
         try:
+            try:
+                if failed:
+                    self._database.fetch(note_failed_deliveries(failed, actor=self._actor), writes=True)
+            except psycopg2.Error as error:  # what cannot be noted is done with all the same: it does not run for ever
+                log.error("outbox.failure_not_noted", error=str(error).strip())
+                done = [*done, *(one.entry for one in failed)]
             if done:
                 self._database.fetch(delete_from_outbox(done), writes=True)
             if left:
@@ -128,10 +150,11 @@ class Departure:
         except Unavailable as error:  # their lease ends by itself
             outages.note("outbox.ledger_unavailable", error)
 
-    def _do(self, entry: int, kind: str, payload: dict[str, Any], attempts: int) -> None:
+    def _do(self, entry: int, kind: str, payload: dict[str, Any], attempts: int) -> str | None:
+        """Do what an entry says. Returns null, or why it is done with all the same."""
         if attempts > _MOST_ATTEMPTS:
             log.error("outbox.given_up", kind=kind, task_id=payload.get("task_id"), attempts=attempts - 1)
-            return
+            return "it did not come to an end: it ended its process, or took too long"
         rows = self._database.fetch(read_outcome(payload["task_id"])) if kind == "outcome" else []
         if (
             rows and rows[0][3] != State.SUCCESS and rows[0][6] is not None
@@ -147,8 +170,10 @@ class Departure:
             if isinstance(error, _AWAY) and fault_of(error) in (Fault.REPEAT, Fault.RECONNECT):
                 raise
             log.exception("outbox.entry_failed", kind=kind, task_id=payload.get("task_id"))
+            return _told(error)
         finally:
             self._limit(0.0)
+        return None
 
     def _publish_quietly(self, news: Sequence[tuple[Leg, State]]) -> None:
         if not news or self._is_silent:
@@ -229,6 +254,17 @@ class Departure:
             backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request, store_result=is_kept)
         elif outcome.state == State.REVOKED:
             backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request, store_result=is_kept)
+
+
+def _task_of(payload: dict[str, Any]) -> str | None:
+    try:
+        return str(UUID(payload["task_id"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip()[:_LONGEST_ERROR]
 
 
 def _twice(news: Sequence[tuple[Leg, State]]) -> list[tuple[Leg, State]]:

@@ -176,7 +176,7 @@ class PoolProcess:
 
     def _make(self, slot: int) -> Drain:
         settings = self._settings
-        departure = Departure(self._app, self._database)
+        departure = Departure(self._app, self._database, actor=f"worker:{settings.name}")
         onlookers = Onlookers(
             self._app, self._table, hostname=settings.celery_name, rate=settings.events_per_second / settings.slots
         )

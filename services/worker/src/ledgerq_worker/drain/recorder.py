@@ -410,7 +410,7 @@ class Recorder:
         if follow_ups:
             execute(cursor, submit_tasks(follow_ups))
         outbox: list[int] = []
-        messages = [to_json(message) for leg in legs for message in leg.messages]
+        messages = [to_json({**message, "task_id": leg.task.id}) for leg in legs for message in leg.messages]
         if messages:
             outbox += [row[0] for row in execute(cursor, put_in_outbox("message", messages))]
         outcomes = [to_json({"task_id": leg.task.id}) for leg in legs if has_listeners(leg)]

@@ -89,7 +89,7 @@ def main() -> None:
     seams.install_sender(app, sender)
     client.mark_installed(app)
     database, _ = connections.connect(1)
-    departure = Departure(app, database, limit=_limit)
+    departure = Departure(app, database, actor="maintenance", limit=_limit)
     found_at = time.monotonic()
     while time.monotonic() - found_at < _IDLE:
         if departure.empty_outbox(older_than=_LEFT_BEHIND_AFTER):
