@@ -21,6 +21,16 @@ SOURCES = [
 INTERNAL_VARIABLES = {"LEDGERQ_LAUNCH"}
 VARIABLE = re.compile(r"LEDGERQ_[A-Z_]*[A-Z](?![A-Z_])")
 READMES = ("README.md", "README.zh-CN.md")
+#: Folders in whose place of the code map each module is named, beside their packages.
+CODE = {
+    "shared/src/ledgerq_shared": (),
+    "services/api/src/ledgerq_api": (),
+    "services/worker/src/ledgerq_worker": ("node", "drain", "celery", "catalogue", "maintenance"),
+    "services/monitor/src/ledgerq_monitor": (),
+    "launcher": (),
+}
+#: What nobody looks for in a map.
+PLAIN = {"__init__", "__main__"}
 
 
 def text_of(name: str) -> str:
@@ -119,15 +129,29 @@ def test_documents_name_no_machine(path):
     assert not re.search(r"/(?:work|home|root|tmp)/\w", path.read_text(encoding="utf-8"))
 
 
-def test_every_flag_of_the_launcher_is_in_both_readmes():
+def test_every_flag_of_the_launcher_is_in_the_guide():
     shown = subprocess.run(
         [sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     flags = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", shown))
     assert len(flags) >= 12
+    guide = text_of("docs/guides/configuration.md")
+    assert not {flag for flag in flags if f"`{flag}" not in guide}
     for name in READMES:
         text = text_of(name)
-        assert not {flag for flag in flags if f"`{flag}" not in text}, name
+        assert "python main.py --help" in text
+        assert "(docs/guides/configuration.md#the-command-line)" in text
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_a_readme_can_be_read_in_one_go(name):
+    assert len(text_of(name).splitlines()) <= 150
+
+
+def test_make_alone_lists_every_target():
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S607
+    listed = set(re.findall(r"^  make ([a-z-]+) ", shown, re.MULTILINE))
+    assert listed == set(re.findall(r"^([a-z][a-z-]+):", text_of("Makefile"), re.MULTILINE))
 
 
 def test_the_users_example_is_in_both_readmes_and_is_the_one_that_is_tested():
@@ -155,13 +179,29 @@ def test_every_module_and_metric_that_a_document_names_exists():
 
 
 def test_every_module_of_the_code_map_exists():
-    code_map = text_of("ARCHITECTURE.md").partition("## Code map")[2].partition("## Tables")[0]
-    parts = re.split(r"^\*\*`(\S+?)`\*\*", code_map, flags=re.MULTILINE)
-    assert len(parts) >= 9
-    for folder, text in zip(parts[1::2], parts[2::2], strict=True):
-        for name in re.findall(r"`([a-z_]+/?)`", text.partition("\n\n")[0]):
-            stem = name.rstrip("/")
-            assert [*(ROOT / folder).rglob(stem), *(ROOT / folder).rglob(f"{stem}.py")], f"{folder}: {name}"
+    for folder, text in code_map().items():
+        for name in names_in(text):
+            assert [*(ROOT / folder).rglob(name), *(ROOT / folder).rglob(f"{name}.py")], f"{folder}: {name}"
+
+
+@pytest.mark.parametrize("folder", CODE)
+def test_every_package_and_every_module_on_top_is_in_the_code_map(folder):
+    named = names_in(code_map()[folder])
+    base = ROOT / folder
+    packages = {path.parent.name for path in base.rglob("__init__.py") if path.parent != base}
+    modules = {path.stem for part in ("", *CODE[folder]) for path in (base / part).glob("*.py")}
+    assert not (packages | modules) - named - PLAIN
+
+
+def test_every_folder_of_the_tree_is_in_the_code_map():
+    text = text_of("ARCHITECTURE.md").partition("## Code map")[2].partition("## Tables")[0]
+    tests = names_in(code_map()["tests"])
+    assert not {path.name for path in (ROOT / "tests").iterdir() if [*path.glob("*.py")]} - tests
+    for top in ("benchmarks", "deploy/compose", "deploy/helm/ledgerq", "launcher", "scripts", "tests"):
+        assert f"`{top}`" in text or f"`{top}/`" in text, top
+    assert {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("services/*/src/ledgerq_*/__init__.py")} < {
+        *CODE
+    }
 
 
 def test_every_table_is_in_the_architecture():
@@ -172,7 +212,7 @@ def test_every_table_is_in_the_architecture():
 
 
 def test_every_decision_says_when_a_change_violates_it():
-    records = sorted(ROOT.glob("docs/adr/*.md"))
+    records = decisions()
     numbers = [int(path.name[:4]) for path in records]
     assert len(set(numbers)) == len(numbers)
     for number, path in zip(numbers, records, strict=True):
@@ -180,6 +220,35 @@ def test_every_decision_says_when_a_change_violates_it():
         assert text.startswith(f"# {number}. "), path.name
         for part in ("Context.", "Decision.", "Consequences.", "Evidence.", "A change violates this decision when"):
             assert f"**{part}" in text, f"{path.name}: {part}"
+
+
+def test_every_decision_is_in_the_index_and_the_numbers_that_are_missing_are_explained():
+    index = text_of("docs/adr/README.md")
+    for path in decisions():
+        number, title = re.fullmatch(r"# (\d+)\. (.+)", path.read_text(encoding="utf-8").splitlines()[0]).groups()
+        assert f"| {number} | [{title}]({path.name}) |" in index, (
+            f"{path.name}: its line is missing in docs/adr/README.md"
+        )
+    numbers = {int(path.name[:4]) for path in decisions()}
+    missing = sorted({*range(1, max(numbers) + 1)} - numbers)
+    assert re.findall(r"Numbers (\d+) to (\d+) were never used", index) == [(str(missing[0]), str(missing[-1]))]
+    assert missing == [*range(missing[0], missing[-1] + 1)]
+
+
+def code_map() -> dict[str, str]:
+    """The paragraphs of ARCHITECTURE's code map by the folder that each begins with."""
+    text = text_of("ARCHITECTURE.md").partition("## Code map")[2].partition("## Tables")[0]
+    parts = re.split(r"^\*\*`(\S+?)/?`\*\*", text, flags=re.MULTILINE)
+    return {folder: text.partition("\n\n")[0] for folder, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def names_in(text: str) -> set[str]:
+    """Modules and folders that a paragraph of the code map names."""
+    return {name.rstrip("/") for name in re.findall(r"`([a-z0-9_]+/?)`", text)}
+
+
+def decisions() -> list[Path]:
+    return sorted(ROOT.glob("docs/adr/[0-9]*.md"))
 
 
 def _is_in_code(name: str) -> bool:

@@ -119,7 +119,7 @@ def test_the_four_urls_in_an_env_file_and_a_task_of_ones_own(bare_stack, empty_d
     module = example.replace("    ...\n", "    result_data = [param1, param2]\n")
     (bare_stack.folder / "my_tasks.py").write_text(module, encoding="utf-8")
 
-    assert block_with("main.py") == "python main.py\n"
+    assert block_with("main.py").splitlines()[-1] == "python main.py"
     running = launch(bare_stack, standins=False)
     assert "as configured" in running.says(READY, timeout=90)
     answer = json.loads(shell(block_with("my_custom_task"), running))

@@ -1,8 +1,8 @@
 """Natural batching: one flush runs at a time, and what arrives meanwhile forms the next one.
 
 There is no timer. An idle system flushes the first item at once; a busy one makes large batches by itself, because a
-flush takes as long as it takes. The same primitive serves submits, status reads, adoption and progress; it has two
-faces, for callers in threads and for callers in an event loop, around one way of running a flush.
+flush takes as long as it takes. The same primitive serves submits, status reads, adoption and wake-ups; a worker's recorder
+batches by itself. It has two faces, for callers in threads and for callers in an event loop, around one way to run a flush.
 """
 
 from __future__ import annotations

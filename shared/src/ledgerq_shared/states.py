@@ -1,6 +1,7 @@
 """The six states of a task (Celery's own words) and every transition that is legal.
 
-The table is data: the documentation draws it, the property tests walk it, the statements are guarded by it.
+The table is data: the documentation draws it, and tests hold the histories of the ledgers that they make against it. The
+statements name their states themselves: each changes only tasks that it finds in a state from which its step may begin.
 
     PENDING ──begin──▶ STARTED ──succeed──▶ SUCCESS
        ▲ │                │ │ └──fail─────▶ FAILURE ──retry by a person──▶ PENDING
