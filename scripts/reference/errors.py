@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from clients.celery.example_tasks import errors as example_errors
 from ledgerq_api import errors as api_errors
 from ledgerq_shared.errors import LedgerQError
-from ledgerq_worker.drain.encoding import ResultNotSerializable, ResultTooLarge
+from ledgerq_shared.task_errors import TaskError
 from reference.sources import is_mentioned
 from reference.tables import first_line, table
 
@@ -27,24 +27,13 @@ A task that ends as FAILURE has `error`: `{type, message, traceback, retryable}`
 the task raised, or one of these, which LedgerQ itself writes:
 """
 
-#: What LedgerQ writes where there is no exception of the task. A test looks for each word in the code.
-WRITTEN = {
-    "OutcomeNotRecordable": "PostgreSQL cannot keep how the task ended (a retry's delay that is no number, for example).",
-    "WorkerLost": "The worker died while it ran the task, and `on_worker_lost` is `fail`: it does not run a second time.",
-    "TaskQuarantined": "The task was running at too many deaths of workers (three unless set otherwise).",
-    "TimeLimitExceeded": "It ran longer than its hard time limit; its pool process was killed.",
-    "SoftTimeLimitExceeded": "It ran longer than its soft time limit and let this exception through.",
-}
-
 _EXAMPLES = "The example tasks raise these:\n"
 
 
 def page() -> str:
     """The whole page."""
     codes = table(("code", "status", "again", "meaning"), _codes())
-    own = [(f"`{name}`", meaning) for name, meaning in WRITTEN.items()]
-    own += [(f"`{kind.__name__}`", first_line(kind.__doc__)) for kind in (ResultNotSerializable, ResultTooLarge)]
-    written = table(("type", "meaning"), own)
+    written = table(("type", "meaning"), ((f"`{kind}`", kind.meaning) for kind in TaskError))
     examples = table(("type", "meaning"), _example_types())
     return (_INTRODUCTION + codes + _TASKS + written + _EXAMPLES + examples).rstrip("\n") + "\n"
 

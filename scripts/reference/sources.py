@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
-_DECLARATIONS = ("errors.py", "states.py", "events.py")
+_DECLARATIONS = ("errors.py", "states.py", "events.py", "task_errors.py")
 
 
 def is_mentioned(name: str) -> bool:

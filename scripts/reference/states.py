@@ -5,15 +5,6 @@ from __future__ import annotations
 from ledgerq_shared.states import FINAL, STARTABLE, TRANSITIONS, State
 from reference.tables import table
 
-_MEANINGS = {
-    State.PENDING: "Accepted and waiting: for a worker, for its ETA, or to run again after its worker died.",
-    State.STARTED: "Its code is running. `started_at` is when the code began, not when a worker took the task.",
-    State.RETRY: "An attempt ended in a retry; the next one is due at `run_at`.",
-    State.SUCCESS: "Its code returned; `result` is what it returned.",
-    State.FAILURE: "Its code raised, or must not run again; `error` says why.",
-    State.REVOKED: "It was cancelled, or not begun before it expired.",
-}
-
 _INTRODUCTION = """# States
 
 The words are Celery's own. A task is in exactly one of six states; `completed_at` is set exactly in the final ones (a CHECK
@@ -35,7 +26,7 @@ def page() -> str:
     """The whole page."""
     text = _INTRODUCTION + table(
         ("state", "final", "may begin to run", "meaning"),
-        ((f"`{state}`", _yes(state in FINAL), _yes(state in STARTABLE), _MEANINGS[state]) for state in State),
+        ((f"`{state}`", _yes(state in FINAL), _yes(state in STARTABLE), state.meaning) for state in State),
     )
     text += _STEPS
     text += "".join(f"    {before} --> {after}: {', '.join(kinds)}\n" for (before, after), kinds in TRANSITIONS.items())

@@ -18,11 +18,11 @@ PUBLIC = {
     "ledgerq_shared.batching": ["AsyncBatcher", "Batcher", "run_flush"],
     "ledgerq_shared.broker": ["DRAIN_TASK", "Broker", "ticket"],
     "ledgerq_shared.database": ["Database", "Statement", "execute"],
-    "ledgerq_shared.events": ["Event", "StoredEvent", "expand"],
+    "ledgerq_shared.events": ["Event", "EventKind", "StoredEvent", "expand"],
     "ledgerq_shared.ids": ["first_id_at", "new_task_id", "time_of"],
     "ledgerq_shared.migrate": ["current", "head", "main", "upgrade"],
     "ledgerq_shared.settings": ["LogSettings", "SettingsError", "StoreSettings", "load"],
-    "ledgerq_shared.states": ["FINAL", "STARTABLE", "TRANSITIONS", "State", "is_legal"],
+    "ledgerq_shared.states": ["FINAL", "STARTABLE", "TRANSITIONS", "State"],
     "ledgerq_shared.statements.claim": ["ClaimedTask", "claim_tasks", "hand_back", "has_ready"],
     "ledgerq_shared.statements.dispatch": [
         "count_ready", "expire", "fold_counts", "next_due", "promote_due", "what_to_do",

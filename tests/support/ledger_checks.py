@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ledgerq_shared.events import Event
 
 #: The state that a kind of event leaves its task in; all other kinds leave it as it is.
-STATE_AFTER = {kind: after for (_, after), kinds in TRANSITIONS.items() for kind in kinds}
+STATE_AFTER: dict[str, State] = {kind: after for (_, after), kinds in TRANSITIONS.items() for kind in kinds}
 #: Events that do not move a task, with the states in which they may stand.
 ALLOWED_IN = {
     "dispatched": {State.PENDING, State.RETRY},

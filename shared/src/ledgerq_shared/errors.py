@@ -1,4 +1,4 @@
-"""Every error that a LedgerQ process raises on purpose, as one tree.
+"""What the API answers where it cannot do what was asked, as one tree; :mod:`ledgerq_api.errors` continues it.
 
     LedgerQError
     ├── InvalidRequest              422  the client must change what it sends
@@ -27,6 +27,22 @@
 
 The class says the code, the HTTP status and whether a retry can help; the instance says what was wrong, where, and
 what to do. Rendering as ``application/problem+json`` happens in one place, in the API.
+
+Errors of which no answer is made stand beside the code that raises them. Each ends a command by one line for a person, or
+ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says what those mean):
+
+    SettingsError           settings: a variable is missing or wrong
+    EmbeddedError           embedded: a server cannot run
+    TaskModuleError         the worker's catalogue: a module of tasks cannot be imported
+    TaskTypeError           … a task's options mean nothing
+    LauncherError           the launcher; UsageError is one of them
+    TaskCancelled           a task's own code, where it asks whether it was cancelled: it ends as REVOKED
+    ResultNotSerializable   encoding a task's result …
+    ResultTooLarge          … which is not JSON, or longer than may be kept
+    StruckWhileEncoding     … or took longer than the task's soft limit
+    CompoundReplacement     ``self.replace`` by what is not one task
+    OutcomeNotRecordable    the recorder: PostgreSQL takes a task's end in no form
+    TaskFailed              no end: how Celery's result backend shows an error whose class is not there
 """
 
 from __future__ import annotations

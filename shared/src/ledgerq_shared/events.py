@@ -9,7 +9,58 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+
+class EventKind(StrEnum):
+    """What happened to a task, as stored in ``task_event.kind`` and sent on the wire."""
+
+    SUBMITTED = "submitted", "The task was accepted: it is committed in PostgreSQL.", "–"
+    DISPATCHED = "dispatched", "A worker has claimed it; its code has not begun.", "–"
+    STARTED = "started", "Its code began.", "–"
+    PROGRESS = (
+        "progress",
+        "It reported progress. What is written is throttled; the last value is always there.",
+        "`progress`, `status`",
+    )
+    LOG = "log", "It added a line by `self.log(…)`.", "`message` and what the task gave"
+    RETRIED = "retried", "An attempt ended in a retry.", "`error`, `retries`; or `rejected`, `requeue`"
+    REPLACED = "replaced", "It was replaced by another task under the same id (`self.replace`).", "`replaced_by`"
+    SUCCEEDED = "succeeded", "Its code returned.", "–, or `ignored` after `raise Ignore()`"
+    FAILED = "failed", "It failed; `error` of the task says why.", "–; `limit`, `seconds`; or as for `recovered`"
+    REVOKED = "revoked", "It was cancelled or expired.", "`reason`"
+    RECOVERED = (
+        "recovered",
+        "Its worker died; it waits to run again.",
+        "`reason`, `why`, `claim`, `charged`, `worker_deaths`",
+    )
+    RESUBMITTED = "resubmitted", "A person had it run again under the same id.", "–"
+    CANCEL_REQUESTED = "cancel_requested", "Somebody asked for its cancellation.", "–"
+    LATE_WRITE_REFUSED = (
+        "late_write_refused",
+        "A superseded claim tried to write; nothing was changed.",
+        "`claim`, `write`",
+    )
+
+    DELIVERY_FAILED = (
+        "delivery_failed",
+        "What Celery owes somebody after its end failed, or was given up after three attempts that did not come to an end.",
+        "`what` (`outcome`: errbacks, the chord, the chain; `message`: a task of somebody else's), `attempts`, `error`",
+    )
+
+    #: A sentence for people; the reference is made of it.
+    meaning: str
+    #: What the event's ``data`` has, for people.
+    data: str
+
+    def __new__(cls, word: str, meaning: str = "", data: str = "") -> Self:
+        """A member: its word on the wire, what it means, and what its ``data`` says. (Defaults: for look-ups by a word.)"""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning = meaning
+        member.data = data
+        return member
 
 
 class Event(NamedTuple):
@@ -18,8 +69,7 @@ class Event(NamedTuple):
     #: Counts from 1 within the task, without gaps; also the id of its server-sent event.
     seq: int
     at: datetime
-    #: submitted, dispatched, started, progress, log, retried, replaced, succeeded, failed, revoked, recovered,
-    #: resubmitted, cancel_requested, late_write_refused or delivery_failed.
+    #: One of :class:`EventKind`; as it was stored, for an older reader may meet a newer kind.
     kind: str
     #: Number of the execution it belongs to; 0 before the first.
     attempt: int
@@ -46,7 +96,9 @@ def expand(rows: Iterable[StoredEvent]) -> Iterator[Event]:
     for row in rows:
         before = (row.claimed_at is not None) + (row.started_at is not None)
         if row.claimed_at is not None:
-            yield Event(row.seq - before, row.claimed_at, "dispatched", max(row.attempt - 1, 0), row.actor, None)
+            yield Event(
+                row.seq - before, row.claimed_at, EventKind.DISPATCHED, max(row.attempt - 1, 0), row.actor, None
+            )
         if row.started_at is not None:
-            yield Event(row.seq - 1, row.started_at, "started", row.attempt, row.actor, None)
+            yield Event(row.seq - 1, row.started_at, EventKind.STARTED, row.attempt, row.actor, None)
         yield Event(row.seq, row.at, row.kind, row.attempt, row.actor, row.data)

@@ -14,17 +14,30 @@ statements name their states themselves: each changes only tasks that it finds i
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
+
+from ledgerq_shared.events import EventKind
 
 
 class State(StrEnum):
     """A task's state, as stored in ``task.state`` and sent on the wire."""
 
-    PENDING = "PENDING"
-    STARTED = "STARTED"
-    RETRY = "RETRY"
-    SUCCESS = "SUCCESS"
-    FAILURE = "FAILURE"
-    REVOKED = "REVOKED"
+    PENDING = "PENDING", "Accepted and waiting: for a worker, for its ETA, or to run again after its worker died."
+    STARTED = "STARTED", "Its code is running. `started_at` is when the code began, not when a worker took the task."
+    RETRY = "RETRY", "An attempt ended in a retry; the next one is due at `run_at`."
+    SUCCESS = "SUCCESS", "Its code returned; `result` is what it returned."
+    FAILURE = "FAILURE", "Its code raised, or must not run again; `error` says why."
+    REVOKED = "REVOKED", "It was cancelled, or not begun before it expired."
+
+    #: A sentence for people; the reference is made of it.
+    meaning: str
+
+    def __new__(cls, word: str, meaning: str = "") -> Self:
+        """A member: its word on the wire, and what it means. (The defaults are for look-ups by the word alone.)"""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning = meaning
+        return member
 
 
 #: States in which nothing happens by itself any more; exactly these have ``completed_at``.
@@ -35,24 +48,19 @@ STARTABLE = frozenset({State.PENDING, State.RETRY})
 
 #: ``(from, to)`` -> the kinds of event that record the step, by what led to it. A quick task's SUCCESS is written in one
 #: statement, but its history still shows the steps through STARTED (see :mod:`ledgerq_shared.events`).
-TRANSITIONS: dict[tuple[State, State], tuple[str, ...]] = {
-    (State.PENDING, State.STARTED): ("started",),
-    (State.RETRY, State.STARTED): ("started",),
-    (State.STARTED, State.SUCCESS): ("succeeded",),
-    (State.STARTED, State.FAILURE): ("failed",),
-    (State.STARTED, State.RETRY): ("retried",),
-    (State.STARTED, State.PENDING): ("recovered", "replaced"),
-    (State.PENDING, State.REVOKED): ("revoked",),
-    (State.RETRY, State.REVOKED): ("revoked",),
-    (State.STARTED, State.REVOKED): ("revoked",),
+TRANSITIONS: dict[tuple[State, State], tuple[EventKind, ...]] = {
+    (State.PENDING, State.STARTED): (EventKind.STARTED,),
+    (State.RETRY, State.STARTED): (EventKind.STARTED,),
+    (State.STARTED, State.SUCCESS): (EventKind.SUCCEEDED,),
+    (State.STARTED, State.FAILURE): (EventKind.FAILED,),
+    (State.STARTED, State.RETRY): (EventKind.RETRIED,),
+    (State.STARTED, State.PENDING): (EventKind.RECOVERED, EventKind.REPLACED),
+    (State.PENDING, State.REVOKED): (EventKind.REVOKED,),
+    (State.RETRY, State.REVOKED): (EventKind.REVOKED,),
+    (State.STARTED, State.REVOKED): (EventKind.REVOKED,),
     # Quarantine and `on_worker_lost = fail` end a task that died before its start was ever written.
-    (State.PENDING, State.FAILURE): ("failed",),
-    (State.RETRY, State.FAILURE): ("failed",),
-    (State.FAILURE, State.PENDING): ("resubmitted",),
-    (State.REVOKED, State.PENDING): ("resubmitted",),
+    (State.PENDING, State.FAILURE): (EventKind.FAILED,),
+    (State.RETRY, State.FAILURE): (EventKind.FAILED,),
+    (State.FAILURE, State.PENDING): (EventKind.RESUBMITTED,),
+    (State.REVOKED, State.PENDING): (EventKind.RESUBMITTED,),
 }
-
-
-def is_legal(before: State, after: State) -> bool:
-    """Whether a task may go from ``before`` to ``after`` in one step."""
-    return (before, after) in TRANSITIONS

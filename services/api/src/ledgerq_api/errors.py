@@ -11,6 +11,7 @@ LedgerQError
 ├── UnsupportedMediaType   415
 ├── RateLimited            429
 ├── QueryTooSlow           503
+├── KeyTrouble             –    of the command line for keys (auth.administration), never an answer
 └── InternalError          500  a fault of ours
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from ledgerq_shared.events import EventKind
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 
@@ -113,7 +114,10 @@ def read_task(task_id: str) -> Statement:
 
 
 #: Kinds that begin or end an attempt: what the list of a task's attempts is made of.
-ATTEMPT_KINDS = ("started", "succeeded", "failed", "retried", "replaced", "revoked", "recovered")
+ATTEMPT_KINDS = (
+    EventKind.STARTED, EventKind.SUCCEEDED, EventKind.FAILED, EventKind.RETRIED, EventKind.REPLACED, EventKind.REVOKED,
+    EventKind.RECOVERED,
+)  # fmt: skip
 
 
 def read_events(
@@ -122,7 +126,7 @@ def read_events(
     submitted_at: datetime,
     after: int,
     limit: int,
-    kinds: Iterable[str] | None = None,
+    kinds: Iterable[EventKind] | None = None,
     most_bytes: int | None = None,
 ) -> Statement:
     """Stored events of a task with a ``seq`` above ``after``, in order; columns of

@@ -11,6 +11,7 @@ from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import TOLD
 from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START, PLACE
 from ledgerq_shared.statements.unique import FREED
+from ledgerq_shared.task_errors import TaskError
 
 
 def recover_claims(
@@ -117,7 +118,7 @@ WITH taken AS (
     noted_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN t.noted_at
       ELSE greatest(clock_timestamp(), d.claimed_at, {LATEST}) END,
     error = CASE WHEN d.state = 'FAILURE' THEN json_build_object(
-      'type', CASE WHEN d.policy = 'fail' THEN 'WorkerLost' ELSE 'TaskQuarantined' END,
+      'type', CASE WHEN d.policy = 'fail' THEN '{TaskError.WORKER_LOST}' ELSE '{TaskError.TASK_QUARANTINED}' END,
       'message', CASE WHEN d.policy = 'fail'
         THEN format('The worker was lost while running this task (%%s), and it must not run twice.', %(why)s)
         ELSE format('This task was running each time when %%s workers died (last: %%s); it will not run again by itself.',

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from ledgerq_shared.events import EventKind
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 
@@ -65,7 +66,7 @@ def lock_written(rows: Rows) -> Statement:
     )
 
 
-def has_event(task_id: str, *, kind: str, attempt: int, actor: str) -> Statement:
+def has_event(task_id: str, *, kind: EventKind, attempt: int, actor: str) -> Statement:
     """Row ``(bool,)``: whether the task's history has this."""
     return Statement(
         """
@@ -73,7 +74,7 @@ def has_event(task_id: str, *, kind: str, attempt: int, actor: str) -> Statement
           SELECT FROM task_event WHERE task_id = %(id)s::uuid AND kind = %(kind)s AND attempt = %(attempt)s
             AND actor = %(actor)s)
         """,
-        {"id": task_id, "kind": kind, "attempt": attempt, "actor": actor},
+        {"id": task_id, "kind": kind.value, "attempt": attempt, "actor": actor},
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC
 
 from ledgerq_api.tasks.schemas import Attempt
-from ledgerq_shared.events import Event
+from ledgerq_shared.events import Event, EventKind
 
 _WORKER = "worker:"
 
@@ -16,9 +16,9 @@ def attempts_of(events: Iterable[Event]) -> list[Attempt]:
     begun: Event | None = None
     attempts: list[Attempt] = []
     for event in events:
-        if event.kind == "started":
+        if event.kind == EventKind.STARTED:
             begun = event
-        elif begun is not None and event.kind != "dispatched":
+        elif begun is not None and event.kind != EventKind.DISPATCHED:
             attempts.append(_attempt(begun, event))
             begun = None
     if begun is not None:

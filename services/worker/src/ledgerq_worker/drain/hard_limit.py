@@ -5,6 +5,7 @@ from __future__ import annotations
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.record import end_from_outside
 from ledgerq_shared.states import State
+from ledgerq_shared.task_errors import TaskError
 from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.node.slots import SlotRecord
 
@@ -13,7 +14,7 @@ def record_hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statem
     """FAILURE `TimeLimitExceeded` for the task in this slot, guarded by its claim like every write."""
     assert record.task_id is not None
     error = {
-        "type": "TimeLimitExceeded",
+        "type": TaskError.TIME_LIMIT_EXCEEDED.value,
         "message": f"The task ran longer than its hard time limit of {limit:g} s and was killed.",
         "traceback": None,
         "retryable": True,

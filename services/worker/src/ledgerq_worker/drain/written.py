@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ledgerq_shared.events import EventKind
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.transactions import has_claim, has_event, has_log_line, has_progress, has_refusal
@@ -15,7 +16,12 @@ from ledgerq_shared.states import FINAL, State
 from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.pending import Pending
 
-_KINDS = {State.SUCCESS: "succeeded", State.FAILURE: "failed", State.REVOKED: "revoked", State.RETRY: "retried"}
+_KINDS = {
+    State.SUCCESS: EventKind.SUCCEEDED,
+    State.FAILURE: EventKind.FAILED,
+    State.REVOKED: EventKind.REVOKED,
+    State.RETRY: EventKind.RETRIED,
+}
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ class Written:
             return has_event(leg.task.id, kind=_kind(leg), attempt=ended_attempt(leg), actor=actor)
         for leg in pending.begun.values():
             if leg.task.id not in self.refused and leg.recorded is not State.STARTED:
-                return has_event(leg.task.id, kind="started", attempt=leg.attempt, actor=actor)
+                return has_event(leg.task.id, kind=EventKind.STARTED, attempt=leg.attempt, actor=actor)
         for task_id, (seq, line) in self.logged.items():
             return has_log_line(task_id, seq=seq, data=line)
         for leg, percent, status, _ in pending.progress.values():
@@ -55,9 +61,9 @@ class Written:
         return None
 
 
-def _kind(leg: Leg) -> str:
+def _kind(leg: Leg) -> EventKind:
     assert leg.state is not None
-    return _KINDS.get(leg.state, "replaced")
+    return _KINDS.get(leg.state, EventKind.REPLACED)
 
 
 def ended_attempt(leg: Leg) -> int:
