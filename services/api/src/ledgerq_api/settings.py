@@ -78,7 +78,7 @@ class ApiSettings(BaseSettings):
         10.0,
         ge=0,
         le=60,
-        description="Seconds for which an API process keeps what it has accepted (50,000 tasks and 32 MiB at most), to send "
+        description="Seconds for which an API process keeps what it has accepted (32 MiB at most), to send "
         "it again under the same ids where the ledger went back in time: after an asynchronous failover, or a restore. "
         "0: never.",
     )

@@ -16,7 +16,7 @@ import psycopg2
 from ledgerq_api import metrics
 from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.ledger import Deadline, no_answer
-from ledgerq_api.tasks.recent import Recent
+from ledgerq_api.tasks.recent import Again, Recent
 from ledgerq_shared import outages
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Database, confirm, execute, type_cursor
@@ -144,7 +144,11 @@ class Acceptance:
 
         def work() -> str:
             with metrics.flush("batch", len(tasks)):
-                return self._committed(lambda are_new: self._commit_batch(tasks, key, answer, are_new=are_new))
+                return self._committed(
+                    lambda are_new: self._commit_batch(tasks, key, answer, are_new=are_new),
+                    [] if key is None else [key],
+                    lambda sent, keys: self._commit_batch(sent, next(iter(keys), None), answer, are_new=False).ready,
+                )
 
         write = loop.run_in_executor(self._batches, work)
         try:
@@ -201,16 +205,28 @@ class Acceptance:
         outcomes: Mapping[UUID, Outcome | BaseException] = {}
         if wanted:
             with metrics.flush("submit", len(wanted)):
-                outcomes = self._committed(lambda is_first: self._commit(wanted, are_new=are_new and is_first))
+                outcomes = self._committed(
+                    lambda is_first: self._commit(wanted, are_new=are_new and is_first),
+                    [item.key for item in wanted if item.key],
+                    self._commit_again,
+                )
         return {item.task.id: outcomes.get(item.task.id, _ABANDONED) for item in submissions}
 
-    def _committed(self, commit: Callable[[bool], _Committed[T]]) -> T:
-        """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger."""
+    def _commit_again(self, tasks: Sequence[NewTask], keys: Sequence[KeyedSubmit]) -> Counter[str]:
+        keyed = {key.task_id: key for key in keys}
+        return self._commit([Submission(task, keyed.get(task.id)) for task in tasks], are_new=False).ready
+
+    def _committed(self, commit: Callable[[bool], _Committed[T]], keys: Sequence[KeyedSubmit], again: Again) -> T:
+        """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger.
+
+        Args:
+            keys, again: as :meth:`Recent.keep` takes them.
+        """
         committed = until_known(lambda is_repeated: commit(not is_repeated), seconds=_RESEND_FOR)
         if outages.POSTGRESQL_WRITES.is_on:
             outages.POSTGRESQL_WRITES.worked()
         self._waker.wake(committed.ready)
-        self._recent.keep(committed.tasks, committed.sent, lambda: commit(False).ready)
+        self._recent.keep(committed.tasks, committed.sent, keys, again)
         return committed.outcome
 
     def _commit(

@@ -1,9 +1,9 @@
 """What this process has accepted lately, to be sent again should the ledger go back in time.
 
-After an asynchronous failover, or a restore, the last commits are gone although they were answered. Here they are not: what
-was accepted in the last seconds is kept, with the means to commit it once more under the same ids. Once a second,
-while there is something, a look asks for the timeline and for two of the kept ids. If the one is another or
-the others are missing, all that is missing is sent again. What is there is left as it is, ended or cancelled.
+After an asynchronous failover, or a restore, the last commits are gone although they were answered. Here they are not:
+what was accepted in the last seconds is kept, as a few bytes a task, with the means to commit it once more under the
+same ids. Once a second, while there is something, a look asks for the timeline and for two of the kept ids. If the one is
+another or the others are missing, all that is missing is sent again. What is there is left as it is, ended or cancelled.
 """
 
 from __future__ import annotations
@@ -12,36 +12,69 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+import msgspec
 import psycopg2
 import structlog
 
 from ledgerq_api import metrics
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, Unavailable
-from ledgerq_shared.statements.submit import NewTask
+from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions
 from ledgerq_shared.statements.went_back import count_found, find_missing, note_went_back, read_timeline
 
 log = structlog.get_logger()
 
 _LOOK_EVERY = 1.0
-#: Most that is kept: tasks, and characters of what they are made of.
-_MOST_TASKS = 50_000
-_MOST_CHARACTERS = 32 * 1024 * 1024
+#: Most that is kept, in bytes: of such as have no parameters that is 450,000.
+_MOST_BYTES = 32 * 1024 * 1024
 #: Ids of one question.
 _ASKED_AT_ONCE = 5000
+
+
+#: As bytes the tasks of a commit take a sixth of the room, and nothing walks through them before they are needed.
+_encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
+_decode = msgspec.msgpack.Decoder().decode
+
+#: Commits tasks once more, with their Idempotency-Keys: what is there is left alone. Returns how many may run, by queue.
+Again = Callable[[Sequence[NewTask], Sequence[KeyedSubmit]], Counter[str]]
 
 
 class Kept(NamedTuple):
     """One commit."""
 
     at: float
-    ids: Sequence[UUID]
-    characters: int
-    #: Commits it once more: what is there is left alone. Returns how many may run, by queue.
-    again: Callable[[], Counter[str]]
+    first: UUID
+    last: UUID
+    #: All that was sent, encoded: tasks and Idempotency-Keys.
+    sent: bytes
+    #: Of it, what has become no task.
+    refused: frozenset[UUID]
+    again: Again
+
+    def restored(self) -> tuple[list[NewTask], list[KeyedSubmit]]:
+        """What was sent."""
+        tasks, keys = _decode(self.sent)
+        return [_task(*row) for row in tasks], [_key(**row) for row in keys]
+
+    def ids(self) -> list[UUID]:
+        """Of all tasks that it has made."""
+        return [task_id for row in _decode(self.sent)[0] if (task_id := UUID(bytes=row[0])) not in self.refused]
+
+
+def _task(task_id: bytes, *row: Any) -> NewTask:
+    task = NewTask(UUID(bytes=task_id), *row)
+    if task.options is None:
+        return task
+    options = NewTaskOptions(*task.options)
+    rerun_of = options.rerun_of and UUID(bytes=cast("bytes", options.rerun_of))
+    return task._replace(options=options._replace(rerun_of=rerun_of))
+
+
+def _key(*, task_id: bytes, **row: Any) -> KeyedSubmit:
+    return KeyedSubmit(task_id=UUID(bytes=task_id), **row)
 
 
 class Recent:
@@ -58,7 +91,7 @@ class Recent:
         self._wake = wake
         self._lock = threading.Lock()
         self._kept: deque[Kept] = deque()
-        self._tasks = self._characters = 0
+        self._bytes = 0
         self._timeline: str | None = None
         self._tells_timeline = True
         #: The newest id when all was well last.
@@ -68,20 +101,25 @@ class Recent:
         self._is_over = threading.Event()
         self._has_some = threading.Event()
 
-    def keep(self, tasks: Sequence[NewTask], sent: Sequence[NewTask], again: Callable[[], Counter[str]]) -> None:
-        """These were committed, and ``again`` does it once more: what is there it leaves alone. Returns how many may run.
+    def keep(
+        self, tasks: Sequence[NewTask], sent: Sequence[NewTask], keys: Sequence[KeyedSubmit], again: Again
+    ) -> None:
+        """``tasks`` were committed.
 
         Args:
-            sent: all that ``again`` holds, also what has become no task.
+            sent: all that the commit held, also those that have become no tasks.
+            keys: the Idempotency-Keys in it.
+            again: does it once more, given ``sent`` and ``keys``.
         """
         if not tasks or not self._seconds:
             return
-        ids, characters = [task.id for task in tasks], sum(map(_characters, sent))
+        encoded = _encode((sent, keys))
+        refused = {task.id for task in sent}.difference(task.id for task in tasks) if len(tasks) < len(sent) else ()
+        one = Kept(time.monotonic(), tasks[0].id, tasks[-1].id, encoded, frozenset(refused), again)
         with self._lock:
-            self._kept.append(Kept(time.monotonic(), ids, characters, again))
-            self._tasks += len(ids)
-            self._characters += characters
-            while self._tasks > _MOST_TASKS or self._characters > _MOST_CHARACTERS:
+            self._kept.append(one)
+            self._bytes += len(encoded)
+            while self._bytes > _MOST_BYTES:
                 self._drop_oldest()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="recent", daemon=True)
@@ -100,9 +138,7 @@ class Recent:
                 self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        oldest = self._kept.popleft()
-        self._tasks -= len(oldest.ids)
-        self._characters -= oldest.characters
+        self._bytes -= len(self._kept.popleft().sent)
 
     def _run(self) -> None:
         while self._has_some.wait() and not self._is_over.is_set():
@@ -128,8 +164,8 @@ class Recent:
             if not kept:
                 self._has_some.clear()
                 return
-        newest = kept[-1].ids[-1]
-        since = next((one.ids[0] for one in kept if self._well_at is None or one.at > self._well_at), newest)
+        newest = kept[-1].last
+        since = next((one.first for one in kept if self._well_at is None or one.at > self._well_at), newest)
         witnesses = {since, newest, self._known or newest}
         with self._database.transaction(writes=True, lasts=False) as cursor:  # a standby knows less
             [(found,)] = execute(cursor, count_found(list(witnesses)))
@@ -157,24 +193,23 @@ class Recent:
         return None
 
     def _send_again(self, kept: list[Kept], timeline: str | None) -> None:
-        missing = self._missing(kept)
+        ids = [one.ids() for one in kept]
+        missing = self._missing(ids)
         if not missing:
             log.info("api.recent.all_there", timeline=timeline, before=self._timeline)
             return
         ready: Counter[str] = Counter()
-        lost_at = next(one.at for one in kept if not missing.isdisjoint(one.ids))
-        for one in kept:
-            if not missing.isdisjoint(one.ids):
-                try:
-                    ready += one.again()
-                except Unavailable:
-                    raise
-                except (psycopg2.Error, LedgerQError) as error:  # such as a unique key that is another's by now
-                    log.warning(
-                        "api.recent.not_sent_again", ids=[str(task_id) for task_id in one.ids], error=str(error)
-                    )
+        lossy = [(one, own) for one, own in zip(kept, ids, strict=True) if not missing.isdisjoint(own)]
+        lost_at = lossy[0][0].at
+        for one, own in lossy:
+            try:
+                ready += one.again(*one.restored())
+            except Unavailable:
+                raise
+            except (psycopg2.Error, LedgerQError) as error:  # such as a unique key that is another's by now
+                log.warning("api.recent.not_sent_again", ids=[str(task_id) for task_id in own], error=str(error))
         self._wake(ready)
-        still = self._missing(kept)
+        still = self._missing(ids)
         lost_for = time.monotonic() - lost_at
         log.error(
             "ledger.went_back",
@@ -191,18 +226,11 @@ class Recent:
             )  # fmt: skip
             execute(cursor, note)
 
-    def _missing(self, kept: list[Kept]) -> set[UUID]:
-        ids = [task_id for one in kept for task_id in one.ids]
+    def _missing(self, kept: Sequence[Sequence[UUID]]) -> set[UUID]:
+        ids = [task_id for own in kept for task_id in own]
         missing: set[UUID] = set()
         for start in range(0, len(ids), _ASKED_AT_ONCE):
             with self._database.transaction(writes=True, lasts=False) as cursor:
                 rows: list[tuple[Any, ...]] = execute(cursor, find_missing(ids[start : start + _ASKED_AT_ONCE]))
             missing.update(UUID(str(row[0])) for row in rows)
         return missing
-
-
-def _characters(task: NewTask) -> int:
-    size, options = len(task.parameters), task.options
-    if options is not None:
-        size += sum(len(value) for value in options if type(value) is str) + sum(map(len, options.tags or ()))
-    return size
