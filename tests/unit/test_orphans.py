@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -77,5 +78,17 @@ def test_while_a_slot_may_keep_an_end_aside_nothing_is_an_orphan(table: SlotTabl
     orphans.among([CLAIM])
     table.rest(0)
     orphans.look()
-    SlotTable(table.path, 2).may_have_asides = True
+    SlotTable(table.path, 2).has_asides()
     assert orphans.among([CLAIM]) == set()
+
+
+def test_ends_that_nobody_keeps_aside_any_more_stop_nothing(table: SlotTable, monkeypatch: pytest.MonkeyPatch):
+    table.has_asides()
+    orphans = Orphans(table, every=10.0)
+    later = time.monotonic() + 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not table.may_have_asides
+    orphans.among([CLAIM])
+    table.rest(0)
+    orphans.look()
+    assert orphans.among([CLAIM]) == {CLAIM}

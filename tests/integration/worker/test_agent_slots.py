@@ -18,10 +18,11 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_worker.drain import apart
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
-from tests.support import databases, wait
+from tests.support import databases, ledger_checks, refusals, wait
 from tests.support.lives import Worker
 from tests.support.replicated import Replicated
 
@@ -84,6 +85,50 @@ def test_a_death_is_charged_to_the_task_that_began_after_the_slot_was_first_read
     ledger.close()
     deaths = dict(databases.rows(database, "SELECT id::text, worker_deaths FROM task"))  # type: ignore[arg-type]
     assert deaths == {str(before.id): 0, str(at_death.id): 1}
+
+
+@pytest.mark.parametrize("is_bad_one_running", [False, True])
+def test_a_task_that_cannot_be_taken_back_holds_up_neither_its_neighbours_nor_its_slot(
+    database: str,
+    redis_database: str,
+    table: _Table,
+    pool_process: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    is_bad_one_running: bool,
+):
+    monkeypatch.setattr(apart, "_AGAIN_AFTER", 0.1)
+    ledger = Database(database, application_name="test-agent")
+    tasks = [NewTask(new_task_id(), "demo.anything", "default", "{}") for _ in range(9)]
+    with ledger.transaction() as cursor:
+        execute(cursor, submit_tasks(tasks))
+    ids = {str(task.id) for task in tasks}
+    waiting = "SELECT task_id::text FROM ready"
+    with Worker(database) as node:
+        config = dataclasses.replace(_config(table), lease=0.2)
+        agent = Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
+        agent._lease.begin(node.id, lease_clock())
+        monkeypatch.setattr(type(agent._lease), "is_fresh", True)
+        bad, other = list(node.claim().values())[3:5]
+        table.enter(0, pool_process.pid)
+        running = bad if is_bad_one_running else other
+        table.begin(0, running.claim_no, str(running.id), 1.0, 0.0)
+        pool_process.kill()
+        pool_process.wait(10)
+        refusals.refuse_rows(database, "P0001", on="ready", verb="INSERT", when=f"NEW.task_id = '{bad.id}'")
+        agent._lost = [pool_process.pid]
+        agent._recover_lost()
+        assert {row[0] for row in databases.rows(database, waiting)} == ids - {str(bad.id)}
+        assert table.read() == [], "another process may use the slot"
+        refusals.allow(database)
+        table.rest(0)
+
+        def is_back() -> bool:
+            agent._return_orphans()
+            return {row[0] for row in databases.rows(database, waiting)} == ids
+
+        wait.until(is_back, 30)
+    ledger.close()
+    assert ledger_checks.problems(database) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.counting import COUNTED
 from ledgerq_shared.statements.ending import FOUND, TOLD
 from ledgerq_shared.statements.times import LATEST, PLACE
@@ -15,19 +18,29 @@ _IS_KNOWN = """
   AND h.reason = 'no_worker' AND h.task_type = ANY (w.task_types) AND h.queue = ANY (w.queues)"""
 
 
-def promote_due(*, limit: int) -> Statement:
+#: Only these tasks, where some are named.
+_OF_THESE = "(%(tasks)s::uuid[] IS NULL OR {column} = ANY (%(tasks)s::uuid[]))"
+
+
+def promote_due(*, limit: int, tasks: Collection[str] | None = None) -> Statement:
     """Make ready what has waited long enough, the longest overdue first, and what was held for want of a worker that has
     come just then. Rows: ``(queue,)``, one per task.
+
+    Args:
+        tasks: of these, only these tasks; null: all.
     """
+    is_meant = _OF_THESE.format(column="task_id")
     return Statement(
         f"""
         WITH due AS (
           DELETE FROM held WHERE task_id = ANY (ARRAY(
-            SELECT task_id FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+            SELECT task_id FROM held WHERE until <= now() AND {is_meant}
+            ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
           RETURNING *
         ), known AS (
           DELETE FROM held WHERE task_id = ANY (ARRAY(
-            SELECT h.task_id FROM worker w, held h WHERE {_IS_KNOWN} LIMIT %(limit)s FOR UPDATE OF h SKIP LOCKED))
+            SELECT task_id FROM worker w, held h WHERE {_IS_KNOWN} AND {is_meant}
+            LIMIT %(limit)s FOR UPDATE OF h SKIP LOCKED))
           RETURNING *
         )
         INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
@@ -37,24 +50,46 @@ def promote_due(*, limit: int) -> Statement:
         FROM known JOIN task t ON t.id = known.task_id
         RETURNING queue
         """,
+        {"limit": limit, "tasks": None if tasks is None else plain_array(tasks)},
+    )
+
+
+def find_due(*, limit: int) -> Statement:
+    """Rows ``(id,)``: what :func:`promote_due` would make ready."""
+    return Statement(
+        f"""
+        (SELECT task_id::text FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s)
+        UNION (SELECT h.task_id::text FROM worker w, held h WHERE {_IS_KNOWN} LIMIT %(limit)s)
+        """,
         {"limit": limit},
     )
 
 
-def next_due() -> Statement:
-    """Row ``(seconds,)``: until the next held task is due, below 0 if one is overdue; null if none waits for a time."""
-    return Statement("SELECT extract(epoch FROM min(until) - clock_timestamp())::float8 FROM held", {})
+def next_due(*, but_for: Collection[str] = ()) -> Statement:
+    """Row ``(seconds,)``: until the next held task is due, below 0 if one is overdue; null if none waits for a time.
+
+    Args:
+        but_for: tasks that do not count.
+    """
+    return Statement(
+        "SELECT extract(epoch FROM min(until) - clock_timestamp())::float8 FROM held WHERE task_id <> ALL (%(but)s::uuid[])",
+        {"but": plain_array(but_for)},
+    )
 
 
-def expire(*, limit: int) -> Statement:
+def expire(*, limit: int, tasks: Collection[str] | None = None) -> Statement:
     """End what was not begun before its expiry as REVOKED, reason ``expired``. Rows: ``(id,)``. What somebody has locked is
     left for the next time, so that it holds up no other.
+
+    Args:
+        tasks: of these, only these tasks; null: all.
     """
+    is_meant = _OF_THESE.format(column="task_id")
     return Statement(
         f"""
         WITH late AS (
-          SELECT task_id FROM ready WHERE expires_at <= now()
-          UNION ALL SELECT task_id FROM held WHERE expires_at <= now() LIMIT %(limit)s
+          SELECT task_id FROM ready WHERE expires_at <= now() AND {is_meant}
+          UNION ALL SELECT task_id FROM held WHERE expires_at <= now() AND {is_meant} LIMIT %(limit)s
         ), free AS MATERIALIZED (
           SELECT id FROM task WHERE id = ANY (ARRAY(SELECT task_id FROM late)) FOR UPDATE SKIP LOCKED
         ), unready AS (
@@ -76,6 +111,17 @@ def expire(*, limit: int) -> Statement:
           FROM done
         ), {COUNTED}, {TOLD}, {FREED}
         SELECT id FROM done
+        """,
+        {"limit": limit, "tasks": None if tasks is None else plain_array(tasks)},
+    )
+
+
+def find_expired(*, limit: int) -> Statement:
+    """Rows ``(id,)``: what :func:`expire` would end."""
+    return Statement(
+        """
+        SELECT task_id::text FROM ready WHERE expires_at <= now()
+        UNION ALL SELECT task_id::text FROM held WHERE expires_at <= now() LIMIT %(limit)s
         """,
         {"limit": limit},
     )

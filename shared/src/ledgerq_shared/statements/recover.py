@@ -19,6 +19,7 @@ def recover_claims(
     worker_id: UUID,
     slot: int | None = None,
     numbers: Collection[int] | None = None,
+    tasks: Collection[str] | None = None,
     suspects: Collection[str] | None,
     charge: bool = True,
     is_whole_node: bool = False,
@@ -36,6 +37,7 @@ def recover_claims(
     Args:
         slot: only this slot's claims; null: the whole worker's.
         numbers: of these, only the claims with these numbers; null: all.
+        tasks: of what these hold, only these tasks: a claim goes on with the others; null: all.
         suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then those are charged
             that the ledger has as STARTED. The others may or may not have begun: they are not charged, but run alone,
             and a suspect's start is recorded before it begins, so that the next death tells.
@@ -46,11 +48,10 @@ def recover_claims(
         why: short reason for the events, such as ``SIGKILL`` or ``lease expired``.
     """
     return Statement(
-        _RECOVER,
+        _RECOVER if tasks is None else _RECOVER_SOME,
         {
-            "worker_id": str(worker_id),
-            "slot": slot,
-            "numbers": None if numbers is None else plain_array(numbers),
+            **_which(worker_id, slot, numbers),
+            "tasks": plain_array(tasks or ()),
             "known": suspects is not None,
             "suspects": plain_array(suspects or ()),
             "charge": charge,
@@ -60,6 +61,24 @@ def recover_claims(
             "actor": actor,
         },
     )
+
+
+def find_claimed(
+    *, worker_id: UUID, slot: int | None = None, numbers: Collection[int] | None = None, limit: int
+) -> Statement:
+    """Rows ``(id,)``: what :func:`recover_claims` would take back."""
+    return Statement(
+        f"SELECT unnest(task_ids)::text FROM claim WHERE {_CLAIMS} ORDER BY no LIMIT %(limit)s",
+        {**_which(worker_id, slot, numbers), "limit": limit},
+    )
+
+
+def _which(worker_id: UUID, slot: int | None, numbers: Collection[int] | None) -> dict[str, object]:
+    return {
+        "worker_id": str(worker_id),
+        "slot": slot,
+        "numbers": None if numbers is None else plain_array(numbers),
+    }
 
 
 def find_claims(worker_id: UUID) -> Statement:
@@ -85,12 +104,30 @@ def read_suspicion(task_id: str) -> Statement:
     )
 
 
-_RECOVER = f"""
+_CLAIMS = """
+  worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
+  AND (%(numbers)s::bigint[] IS NULL OR no = ANY(%(numbers)s::bigint[]))"""
+
+_ALL = f"""
 WITH taken AS (
-  DELETE FROM claim WHERE worker_id = %(worker_id)s::uuid AND (%(slot)s::integer IS NULL OR slot = %(slot)s::integer)
-    AND (%(numbers)s::bigint[] IS NULL OR no = ANY(%(numbers)s::bigint[]))
-  RETURNING no, task_ids, claimed_at, alone
-), lost AS (
+  DELETE FROM claim WHERE {_CLAIMS} RETURNING no, task_ids, claimed_at, alone
+)"""
+
+_SOME = f"""
+WITH owner AS MATERIALIZED (
+  SELECT no, task_ids, claimed_at, alone FROM claim WHERE {_CLAIMS} ORDER BY no FOR UPDATE
+), rest AS MATERIALIZED (
+  SELECT no, ARRAY(SELECT unnest(task_ids) EXCEPT SELECT unnest(%(tasks)s::uuid[])) AS task_ids FROM owner
+), emptied AS (
+  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
+), shrunk AS (
+  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
+), taken AS (
+  SELECT no, ARRAY(SELECT unnest(task_ids) INTERSECT SELECT unnest(%(tasks)s::uuid[])) AS task_ids, claimed_at, alone
+  FROM owner
+)"""
+
+_REST = f""", lost AS (
   SELECT unnest(task_ids) AS id, no, claimed_at, alone FROM taken
 ), found AS MATERIALIZED (
   SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no,
@@ -145,3 +182,6 @@ WITH taken AS (
 )
 SELECT t.id, t.queue, d.state FROM decided d JOIN task t ON t.id = d.id
 """
+
+_RECOVER = _ALL + _REST
+_RECOVER_SOME = _SOME + _REST

@@ -249,7 +249,7 @@ class Recorder:
         return not doubt.is_plainer_taken and bool(pending.ended) and self._is_taken_aside(pending)
 
     def _is_taken_aside(self, pending: Pending) -> bool:
-        self._table.may_have_asides = True  # before the slot goes on: its claim is not forgotten
+        self._table.has_asides()  # before the slot goes on: its claim is not forgotten
         return self._aside.take(pending)
 
     def _plainer(self, pending: Pending, error: Exception) -> Pending:
@@ -273,6 +273,7 @@ class Recorder:
 
     def _record_at_last(self, pending: Pending) -> None:
         """Try once to record what was set aside."""
+        self._table.has_asides()
         with self._flushing:
             written = Written()
             try:

@@ -6,18 +6,23 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.dispatch import (
     DUTIES,
     count_ready,
     expire,
+    find_due,
+    find_expired,
     next_due,
     promote_due,
     what_to_do,
 )
 from ledgerq_shared.waking import Waker
+from ledgerq_worker.drain.apart import Apart
 from ledgerq_worker.maintenance.loop import Duty, Round
+from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 _BATCH = 1000
 #: Promoting rests for so many seconds after a round that found something: what comes due meanwhile goes together, for each
@@ -40,19 +45,28 @@ class Promote:
         self._database = database
         self._waker = waker
         self._rest = _MOMENT
+        self._apart = Apart(self.name, DutyMetrics(self.name).set_apart)
 
     def run_once(self) -> int:
         """Promote one batch and wake its queues."""
-        with self._database.transaction() as cursor:
-            queues = [row[0] for row in execute(cursor, promote_due(limit=_BATCH))]
-            if queues:
-                self._rest = _GATHER
-            else:
-                [(seconds,)] = execute(cursor, next_due())
-                self.every = math.inf if seconds is None else max(seconds, self._rest)
-                self._rest = _MOMENT
+        rows = self._apart.run(lambda limit: self._database.fetch(find_due(limit=limit)), self._promote)
+        if not rows and self._apart.ids:
+            self._wait_for(self._database.fetch(next_due(but_for=self._apart.ids)))
+        queues = [queue for (queue,) in rows]
+        self._rest = _GATHER if queues else _MOMENT
         self._waker.wake(Counter(queues))
         return len(queues)
+
+    def _promote(self, tasks: list[str] | None) -> list[tuple[Any, ...]]:
+        with self._database.transaction() as cursor:
+            rows = execute(cursor, promote_due(limit=_BATCH, tasks=tasks))
+            if not rows:
+                self._wait_for(execute(cursor, next_due()))
+        return rows
+
+    def _wait_for(self, due: list[tuple[Any, ...]]) -> None:
+        [(seconds,)] = due
+        self.every = math.inf if seconds is None else max(seconds, self._rest)
 
 
 class Sweep:
@@ -99,8 +113,12 @@ class Expire:
     def __init__(self, database: Database, *, every: float) -> None:
         self._database = database
         self.every = every
+        self._apart = Apart(self.name, DutyMetrics(self.name).set_apart)
 
     def run_once(self) -> int:
         """Expire one batch."""
+        return len(self._apart.run(lambda limit: self._database.fetch(find_expired(limit=limit)), self._expire))
+
+    def _expire(self, tasks: list[str] | None) -> list[tuple[Any, ...]]:
         with self._database.transaction() as cursor:
-            return len(execute(cursor, expire(limit=_BATCH)))
+            return execute(cursor, expire(limit=_BATCH, tasks=tasks))

@@ -18,15 +18,21 @@ _SECONDS = Metric(
 )
 _DONE = Metric("ledgerq_maintenance_done_total", "counter", "What a duty has done: tasks, entries, keys.", _DUTY)
 _FAILURES = Metric("ledgerq_maintenance_failures_total", "counter", "Rounds of a duty that failed.", _DUTY)
+_APART = Metric(
+    "ledgerq_maintenance_set_apart",
+    "gauge",
+    "Tasks with which a duty fails by themselves, so that they are set apart and tried again; the log names them.",
+    _DUTY,
+)
 
-METRICS = (_LEADS, _SECONDS, _DONE, _FAILURES, *outage_metrics.METRICS)
+METRICS = (_LEADS, _SECONDS, _DONE, _FAILURES, _APART, *outage_metrics.METRICS)
 
 #: What the process answers scrapes with.
 registry = CollectorRegistry()
 for _own in (ProcessCollector, PlatformCollector, GCCollector):
     _own(registry=registry)
 leads = _LEADS.instrument(registry)
-_seconds, _done, _failures = (metric.instrument(registry) for metric in (_SECONDS, _DONE, _FAILURES))
+_seconds, _done, _failures, _apart = (metric.instrument(registry) for metric in (_SECONDS, _DONE, _FAILURES, _APART))
 registry.register(outage_metrics.collector())
 
 
@@ -35,6 +41,7 @@ class DutyMetrics:
 
     def __init__(self, duty: str) -> None:
         self._seconds, self._done, self._failures = (metric.labels(duty) for metric in (_seconds, _done, _failures))
+        self._apart = _apart.labels(duty)
 
     def went_round(self, seconds: float, done: int) -> None:
         """A round has ended."""
@@ -44,3 +51,7 @@ class DutyMetrics:
     def failed(self) -> None:
         """A round did not do what it should."""
         self._failures.inc()
+
+    def set_apart(self, tasks: int) -> None:
+        """So many are set apart now."""
+        self._apart.set(tasks)

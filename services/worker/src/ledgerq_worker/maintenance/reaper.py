@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 import psycopg2
@@ -11,9 +13,11 @@ import structlog
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable
-from ledgerq_shared.statements.recover import recover_claims
+from ledgerq_shared.statements.recover import find_claimed, recover_claims
 from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
+from ledgerq_worker.drain.apart import Apart
 from ledgerq_worker.maintenance.leader import Leadership
+from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 log = structlog.get_logger()
 
@@ -47,6 +51,7 @@ class Reap:
         self._lease = lease
         self._quarantine_after = quarantine_after
         self._taken_back = taken_back
+        self._apart = Apart(self.name, DutyMetrics(self.name).set_apart)
         self.every = every
 
     def run_once(self) -> int:
@@ -69,25 +74,31 @@ class Reap:
                 if not execute(cursor, declare_dead(worker_id=worker_id, lease_until=lease_until)):
                     return 0
             # A statement of its own after the commit: it sees every claim that the worker made before it was dead.
-            with self._database.transaction() as cursor:
-                rows = execute(
-                    cursor,
-                    recover_claims(
-                        worker_id=worker_id,
-                        suspects=None,
-                        is_whole_node=True,
-                        quarantine_after=self._quarantine_after,
-                        why="lease expired",
-                        actor="maintenance",
-                    ),
-                )
+            rows = self._apart.run(
+                lambda limit: self._database.fetch(find_claimed(worker_id=worker_id, limit=limit)),
+                partial(self._recover, worker_id),
+            )
         except (psycopg2.Error, LedgerUnavailable) as error:
             if isinstance(error, LedgerUnavailable) and not error.is_busy:
                 raise
             log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
             return 0
-        log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
+        if rows or not self._apart.ids:  # one whose tasks are set apart is met again and again
+            log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
         return len(rows)
+
+    def _recover(self, worker_id: UUID, tasks: list[str] | None) -> list[tuple[Any, ...]]:
+        with self._database.transaction() as cursor:
+            recovery = recover_claims(
+                worker_id=worker_id,
+                tasks=tasks,
+                suspects=None,
+                is_whole_node=True,
+                quarantine_after=self._quarantine_after,
+                why="lease expired",
+                actor="maintenance",
+            )
+            return execute(cursor, recovery)
 
 
 class ForgetWorkers:

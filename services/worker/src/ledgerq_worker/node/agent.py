@@ -36,9 +36,10 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import slots_by_queue
-from ledgerq_shared.statements.recover import find_claims, recover_claims
+from ledgerq_shared.statements.recover import find_claimed, find_claims, recover_claims
 from ledgerq_shared.statements.workers import do_writes_wait, end_worker, register_worker
 from ledgerq_shared.waking import Waker
+from ledgerq_worker.drain.apart import Apart
 from ledgerq_worker.drain.hard_limit import record_hard_limit
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
 from ledgerq_worker.node.heartbeat import Heartbeat
@@ -131,6 +132,7 @@ class Agent:
         self._lease = Lease(lease_database, config.name, table, config.lease, self._is_parent_at_work)
         self._actor = f"worker:{config.name}"
         self._recovery = partial(recover_claims, quarantine_after=config.quarantine_after, actor=self._actor)
+        self._apart = Apart("recover")
         self._attended_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
@@ -251,18 +253,27 @@ class Agent:
         orphans = self._orphans.among(claims)
         if not orphans:
             return
-        with self._database.transaction() as cursor:
-            still = orphans.intersection(HeldClaim(*row) for row in execute(cursor, find_claims(worker_id)))
-            recovery = self._recovery(
-                worker_id=worker_id,
-                numbers=[claim.no for claim in still],
-                suspects=[],
-                charge=False,
-                why="its slot was done with it",
-            )
-            rows = self._recover(cursor, recovery)
+        numbers = [claim.no for claim in orphans]
+
+        def recover(tasks: list[str] | None) -> list[tuple[Any, ...]]:
+            with self._database.transaction() as cursor:
+                still = orphans.intersection(HeldClaim(*row) for row in execute(cursor, find_claims(worker_id)))
+                recovery = self._recovery(
+                    worker_id=worker_id,
+                    numbers=[claim.no for claim in still],
+                    tasks=tasks,
+                    suspects=[],
+                    charge=False,
+                    why="its slot was done with it",
+                )
+                return self._recover(cursor, recovery)
+
+        rows = self._apart.run(
+            lambda limit: self._database.fetch(find_claimed(worker_id=worker_id, numbers=numbers, limit=limit)), recover
+        )
         self._wake(rows)
-        log.warning("worker.claims.returned", claims=sorted(claim.no for claim in still), tasks=len(rows))
+        if rows or not self._apart.ids:  # one whose tasks are set apart is met again and again
+            log.warning("worker.claims.returned", claims=sorted(numbers), tasks=len(rows))
 
     def _register(self) -> None:
         """Under a new id: what the old one held is void."""
@@ -417,17 +428,26 @@ class Agent:
         if worker_id is None:
             self._table.enter(record.slot, 0)
             return
-        with self._database.transaction() as cursor:
-            if end is not None:
-                execute(cursor, end)
-            recovery = self._recovery(
-                worker_id=worker_id,
-                slot=record.slot,
-                suspects=[record.task_id] if record.task_id else [],
-                charge=charge,
-                why=why,
-            )
-            rows = self._recover(cursor, recovery)
+
+        def recover(tasks: list[str] | None) -> list[tuple[Any, ...]]:
+            with self._database.transaction() as cursor:
+                if end is not None and (tasks is None or record.task_id in tasks):
+                    execute(cursor, end)
+                recovery = self._recovery(
+                    worker_id=worker_id,
+                    slot=record.slot,
+                    tasks=tasks,
+                    suspects=[record.task_id] if record.task_id else [],
+                    charge=charge,
+                    why=why,
+                )
+                return self._recover(cursor, recovery)
+
+        # What alone is refused stays in its claim: the slot goes on, and later it is an orphan.
+        rows = self._apart.run(
+            lambda limit: self._database.fetch(find_claimed(worker_id=worker_id, slot=record.slot, limit=limit)),
+            recover,
+        )
         self._table.enter(record.slot, 0)
         self._wake(rows)
         log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))

@@ -23,15 +23,16 @@ from ledgerq_shared.descriptors import identity
 from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"
-#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, asides, lease held until.
-_HEADER = struct.Struct("<16s B B H I B B B 5x d 24x")
+#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, lease held until, asides until.
+_HEADER = struct.Struct("<16s B B H I B B 6x d d 16x")
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
 _WATCHED_AT = 24
 _SUSPECTS_AT = 25
-_ASIDES_AT = 26
 _HELD_UNTIL = struct.Struct("d")  # native: written and read at once, by whatever process
 _HELD_UNTIL_AT = 32
+_ASIDES_UNTIL = struct.Struct("d")
+_ASIDES_UNTIL_AT = 40
 _TICKETS = struct.Struct("<I")
 _TICKETS_AT = 20
 _LEG = struct.Struct("<q 16s")  # a task under one claim: claim, task
@@ -286,14 +287,14 @@ class SlotTable:
 
     @property
     def may_have_asides(self) -> bool:
-        """Whether a slot keeps an end for later that it could not record, or did: then it holds a claim that it does not
-        work on.
+        """Whether a slot keeps an end for later that it could not record, or did a while ago: then it holds a claim that it
+        does not work on.
         """
-        return self._map[_ASIDES_AT] != 0
+        return bool(time.monotonic() < _ASIDES_UNTIL.unpack_from(self._map, _ASIDES_UNTIL_AT)[0])
 
-    @may_have_asides.setter
-    def may_have_asides(self, value: bool) -> None:
-        self._map[_ASIDES_AT] = value
+    def has_asides(self) -> None:
+        """A slot keeps an end for later. It says so again and again: what it does not say any more is soon forgotten."""
+        _ASIDES_UNTIL.pack_into(self._map, _ASIDES_UNTIL_AT, time.monotonic() + STORE_WITHIN)
 
     def is_done_with(self, index: int, claim_no: int) -> bool:
         """Whether a slot surely works no more on a claim that the ledger showed before this was asked: it rests, or runs
