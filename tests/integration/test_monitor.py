@@ -54,6 +54,14 @@ def test_without_a_token_only_names_that_no_stranger_can_have_chosen_are_served(
         assert http.request("GET", monitor.url + path, headers={"host": "localhost:8001"}).status == 200
 
 
+def test_what_a_scraper_adds_to_the_address_changes_nothing(stack):
+    monitor = stack.monitor()
+    for query in ("", "?x=1", "?name%5B%5D=ledgerq_tasks"):
+        answer = http.request("GET", f"{monitor.url}/metrics{query}")
+        assert answer.status == 200
+        assert b"ledgerq_queue_" in answer.body
+
+
 def test_a_bad_setting_is_one_line_and_exit_code_2(stack):
     monitor = stack.start("monitor", "-m", "ledgerq_monitor", LEDGERQ_MONITOR_PORT="many")
     assert monitor.wait() == 2

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import tracemalloc
+
 from ledgerq_shared.states import State
+from tests.support import databases
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
 from tests.support.lives import Worker
 
@@ -29,8 +32,34 @@ def test_attempts_are_told_from_the_history(api):
         (1, "retried", "node-1:1"),
         (2, "succeeded", "node-1:1"),
     ]
+    assert not detail["attempts_truncated"]
     for attempt in detail["attempts"]:
         assert attempt["started_at"] <= attempt["ended_at"]
+
+
+def test_more_attempts_than_are_told_with_large_errors_cost_little_and_are_said_to_be_more(api):
+    task_id = api.submit(ANYTHING)
+    databases.execute(
+        api.database_url,
+        f"""
+        INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
+        SELECT '{task_id}', 1 + 3 * n, now(), 'retried', n, 'worker:a', now(), now(),
+               json_build_object('error', repeat('x', 200000))
+        FROM generate_series(1, 1200) AS n
+        """,
+    )
+    tracemalloc.start()  # the API runs in this process
+    try:
+        answer = api.get(f"/tasks/{task_id}")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30_000_000, "200 MB of errors are not read for it"
+    assert len(answer.body) < 4 * 1024 * 1024
+    attempts = answer.json()["attempts"]
+    assert [one["attempt"] for one in attempts] == list(range(1, 1001))
+    assert {one["outcome"] for one in attempts} == {"retried"}
+    assert answer.json()["attempts_truncated"]
 
 
 def test_a_running_attempt_has_no_end(api):

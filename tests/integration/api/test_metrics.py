@@ -36,6 +36,14 @@ def series(api: Api) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def test_what_a_scraper_adds_to_the_address_changes_nothing(api: Api):
+    plain = {name.partition("{")[0] for name in series(api)}
+    for query in ("?x=1", "?name%5B%5D=ledgerq_api_streams", "?format=prometheus&x=1&x=2", "?"):
+        answer = api.get(f"/metrics{query}")
+        assert answer.status == 200
+        assert plain <= {line.partition("{")[0].partition(" ")[0] for line in answer.body.decode().splitlines()}
+
+
 @contextmanager
 def added(api: Api) -> Iterator[dict[str, float]]:
     """What the block adds, by series; without those that stay."""

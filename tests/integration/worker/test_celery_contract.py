@@ -6,9 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import redis
 from celery import Celery, chain, chord, group
 
+from ledgerq_shared.broker import ticket_list
 from ledgerq_shared.statements.submit import NewTaskOptions
+from ledgerq_worker.celery.strangers import REFUSED
 from tests.integration.worker.conftest import Work
 from tests.support import databases, ledger_checks, wait
 from tests.support.stack import clean_environment
@@ -146,6 +149,40 @@ def test_an_existing_application_keeps_its_names_routes_signals_and_configuratio
     task_id = work.submit("shop.pay", queue="money", amount=21)
     assert work.ended(task_id).result == 42
     assert (work.stack.folder / "signals.txt").read_text().splitlines() == ["shop.pay"]
+
+
+_PREFIXED = """
+from celery import Celery
+app = Celery("proj")
+app.conf.task_default_queue = "default"
+app.conf.broker_transport_options = {"global_keyprefix": "proj:"}
+app.conf.result_backend_transport_options = {"global_keyprefix": "proj:"}
+
+@app.task
+def hello(who):
+    return f"hello {who}"
+"""
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_an_application_with_a_prefix_before_its_keys_is_woken_adopted_from_and_outlives_garbage(
+    work: Work, redis_database: str, client: redis.Redis, pool: str
+):
+    (work.stack.folder / "proj.py").write_text(_PREFIXED)
+    client.lpush(ticket_list("default"), b"garbage")
+    worker = work.stack.worker(LEDGERQ_CELERY_APP="proj:app", LEDGERQ_WORKER_POOL=pool)
+    assert work.ended(work.submit("proj.hello", who="a")).result == "hello a"
+    with Celery("producer", broker=redis_database, backend=redis_database, set_as_current=False) as producer:
+        producer.conf.update(task_default_queue="default")
+        options = {"global_keyprefix": "proj:"}
+        producer.conf.update(broker_transport_options=options, result_backend_transport_options=options)
+        assert producer.send_task("proj.hello", ("b",)).get(timeout=30) == "hello b"
+        assert [set(one) for one in producer.control.ping(timeout=5.0, limit=1)]
+    assert work.ended(work.submit("proj.hello", who="c")).result == "hello c"
+    assert client.lrange("proj:" + REFUSED + "default", 0, -1) == [b"garbage"]
+    assert worker.stop() == 0
+    wait.until(lambda: not client.exists("proj:" + ticket_list("default")), 5)
+    assert "worker.deaf" not in worker.log()
 
 
 def test_a_type_that_no_worker_knows_waits_for_one_that_does(work: Work):

@@ -128,6 +128,7 @@ def read_events(
     limit: int,
     kinds: Iterable[EventKind] | None = None,
     most_bytes: int | None = None,
+    with_data: bool = True,
 ) -> Statement:
     """Stored events of a task with a ``seq`` above ``after``, in order; columns of
     :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text.
@@ -139,14 +140,16 @@ def read_events(
         kinds: only these.
         most_bytes: when the rows' ``data`` is more than that, one row follows, and no further one; null: as many as there
             are.
+        with_data: false: ``data`` is null in all rows, so that they are small whatever stands in it.
     """
+    data = "data" if with_data else "NULL::json AS data"
     return Statement(
-        """
+        f"""
         SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM (
           SELECT found.*, sum(octet_length(data::text)) OVER (
             ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS bytes
           FROM (
-            SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data FROM task_event
+            SELECT seq, at, kind, attempt, actor, claimed_at, started_at, {data} FROM task_event
             WHERE task_id = %(id)s::uuid AND seq > %(after)s::integer
               AND at >= %(since)s::timestamptz - interval '1 day' AND at < now() + interval '8 days'
               AND (%(kinds)s::text[] IS NULL OR kind = ANY(%(kinds)s::text[])) ORDER BY seq LIMIT %(limit)s::integer

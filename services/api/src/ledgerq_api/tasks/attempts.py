@@ -11,8 +11,12 @@ from ledgerq_shared.events import Event, EventKind
 _WORKER = "worker:"
 
 
-def attempts_of(events: Iterable[Event]) -> list[Attempt]:
-    """One entry per `started` event, ended by the first step after it that ends an attempt."""
+def attempts_of(events: Iterable[Event], *, is_whole: bool = True) -> list[Attempt]:
+    """One entry per `started` event, ended by the first step after it that ends an attempt.
+
+    Args:
+        is_whole: whether these are all events; else the end of the last attempt may be missing, and so the attempt is.
+    """
     begun: Event | None = None
     attempts: list[Attempt] = []
     for event in events:
@@ -21,7 +25,7 @@ def attempts_of(events: Iterable[Event]) -> list[Attempt]:
         elif begun is not None and event.kind != EventKind.DISPATCHED:
             attempts.append(_attempt(begun, event))
             begun = None
-    if begun is not None:
+    if begun is not None and is_whole:
         attempts.append(_attempt(begun, None))
     return attempts
 

@@ -96,6 +96,7 @@ TASK_DETAIL: dict[str, Any] = {
             "outcome": "succeeded",
         }
     ],
+    "attempts_truncated": False,
     "links": {
         "self": f"/tasks/{_ID}",
         "status": f"/tasks/{_ID}/status",

@@ -33,6 +33,7 @@ from ledgerq_shared.statements.read_task import (
 )
 
 _MOST_STATUSES = 500
+#: Stored events of which a task's attempts are told.
 _MOST_ATTEMPTS = 1000
 _STATUS_FIELDS = len(StatusRow._fields)
 
@@ -65,10 +66,10 @@ class TaskReader:
         """
         return self._deadline.watch(self._statuses.submit(task_id))
 
-    async def everything(self, task_id: str) -> tuple[StatusRow, DetailRow, list[Event]]:
-        """The task's rows, and the events that begin or end its attempts."""
+    async def everything(self, task_id: str) -> tuple[StatusRow, DetailRow, list[Event], bool]:
+        """The task's rows, and the first events that begin or end its attempts, without ``data``; whether these are all."""
 
-        def work(cursor: type_cursor) -> tuple[StatusRow, DetailRow, list[Event]]:
+        def work(cursor: type_cursor) -> tuple[StatusRow, DetailRow, list[Event], bool]:
             rows = execute(cursor, read_task(task_id)) if _UUID.fullmatch(task_id) else []
             row = rows[0] if rows else _one(task_id, execute(cursor, read_task(own_id(cursor, task_id))))
             status = StatusRow(*row[:_STATUS_FIELDS])
@@ -78,14 +79,16 @@ class TaskReader:
                     status.id,
                     submitted_at=status.submitted_at,
                     after=0,
-                    limit=_MOST_ATTEMPTS,
+                    limit=_MOST_ATTEMPTS + 1,
                     kinds=ATTEMPT_KINDS,
+                    with_data=False,
                 ),
             )
             return (
                 status,
                 DetailRow(*row[_STATUS_FIELDS:]),
-                list(expand(StoredEvent(*event) for event in stored)),
+                list(expand(StoredEvent(*event) for event in stored[:_MOST_ATTEMPTS])),
+                len(stored) <= _MOST_ATTEMPTS,
             )
 
         return await self._ledger.run(work)

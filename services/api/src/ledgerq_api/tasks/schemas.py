@@ -283,7 +283,10 @@ class TaskDetail(TaskStatus, kw_only=True, frozen=True):
         Meta(description="`X-Request-ID` of the request that submitted it, or that its sending task came with."),
     ]
     trace_id: Annotated[str | None, Meta(description="Trace of that request (W3C Trace Context), if it had one.")]
-    attempts: list[Attempt]
+    attempts: Annotated[list[Attempt], Meta(description="The first ones, told from 1,000 stored events at most.")]
+    attempts_truncated: Annotated[
+        bool, Meta(description="There are more attempts than these; `events` has all of them, in pages.")
+    ]
     links: Links
 
 

@@ -124,7 +124,7 @@ class TaskService:
         Args:
             prefix: what its links begin with.
         """
-        status, detail, events = await self._reader.everything(task_id)
+        status, detail, events, is_whole = await self._reader.everything(task_id)
         origin = Origin.parse(detail.trace).log_fields()
         return schemas.TaskDetail(
             **_status_fields(status, await self._catalogue.current()),
@@ -147,7 +147,8 @@ class TaskService:
             unique_key=detail.unique_key,
             request_id=origin.get("request_id"),
             trace_id=origin.get("trace_id"),
-            attempts=attempts_of(events),
+            attempts=attempts_of(events, is_whole=is_whole),
+            attempts_truncated=not is_whole,
             links=schemas.Links(
                 self=f"{prefix}/tasks/{status.id}",
                 status=f"{prefix}/tasks/{status.id}/status",

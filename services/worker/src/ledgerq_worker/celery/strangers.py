@@ -14,7 +14,7 @@ from queue import Empty
 from typing import Any
 
 import redis
-from kombu.transport.redis import Channel, QoS
+from kombu.transport.redis import Channel, GlobalKeyPrefixMixin, QoS
 from kombu.utils.encoding import bytes_to_str
 
 from ledgerq_shared.broker import TICKETS, is_ticket, queue_of
@@ -54,6 +54,7 @@ def be_careful() -> None:
         Channel._brpop_read = _careful_pop(Channel._brpop_read)  # type: ignore[method-assign]  # noqa: SLF001
         Channel._receive_one = _careful_receive(Channel._receive_one)  # type: ignore[method-assign]  # noqa: SLF001
         QoS.restore_by_tag = _careful_restore(QoS.restore_by_tag)  # type: ignore[method-assign]
+        _leave_ticket_lists_unprefixed(GlobalKeyPrefixMixin)
 
 
 def _careful_pop(kombus: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,6 +79,27 @@ def _careful_pop(kombus: Callable[..., Any]) -> Callable[..., Any]:
 
     setattr(pop, _MARK, True)
     return pop
+
+
+def _leave_ticket_lists_unprefixed(mixin: Any) -> None:
+    """Who fills the lists of tickets has no Celery application, and does not know its ``global_keyprefix``."""
+    prefix_args = mixin._prefix_args  # noqa: SLF001
+
+    def prefix(self: Any, arguments: Any) -> list[Any]:
+        own = self.global_keyprefix + TICKETS
+        return [
+            one.removeprefix(self.global_keyprefix) if isinstance(one, str) and one.startswith(own) else one
+            for one in prefix_args(self, arguments)
+        ]
+
+    def parse_response(self: Any, connection: Any, command: str, **options: Any) -> Any:
+        answer = super(mixin, self).parse_response(connection, command, **options)
+        if command == "BRPOP" and answer:
+            name = bytes_to_str(answer[0])  # type: ignore[no-untyped-call]
+            return (name if name.startswith(TICKETS) else name.removeprefix(self.global_keyprefix)).encode(), answer[1]
+        return answer
+
+    mixin._prefix_args, mixin.parse_response = prefix, parse_response  # noqa: SLF001
 
 
 def _careful_receive(kombus: Callable[..., Any]) -> Callable[..., Any]:
