@@ -28,9 +28,9 @@ from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
 from ledgerq_worker.celery import seams
 from ledgerq_worker.celery.messages import request_of
-from ledgerq_worker.drain import legs
-from ledgerq_worker.drain.legs import Leg
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.legs import Leg
+from ledgerq_worker.slot.table import SlotTable
 from tests.support.claimed import claimed_task
 
 #: The versions whose source was read. Read the new one's before adding it here: tracer, request, amqp, strategy.

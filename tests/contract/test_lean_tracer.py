@@ -16,10 +16,11 @@ from celery.loaders.base import BaseLoader
 from ledgerq_worker.celery import lean_tracer
 from ledgerq_worker.celery.lean_tracer import lean_tracer_of
 from ledgerq_worker.celery.seams import install_backend, install_sender
-from ledgerq_worker.drain import legs, runner
-from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.drain import runner
 from ledgerq_worker.drain.runner import Runner
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.legs import Leg
+from ledgerq_worker.slot.table import SlotTable
 from tests.support.claimed import claimed_task
 
 #: What a body may see of its request.

@@ -16,10 +16,10 @@ from celery import Celery, Task
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.run_options import OPTIONS
 from ledgerq_worker.celery.seams import install_backend, install_sender, queue_of
-from ledgerq_worker.drain import legs
-from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.runner import Runner
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.legs import Leg
+from ledgerq_worker.slot.table import SlotTable
 from tests.support.claimed import claimed_task
 
 

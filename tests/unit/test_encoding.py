@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
 from pydantic import BaseModel
 
-from ledgerq_worker.drain.encoding import (
+from ledgerq_worker.slot.encoding import (
     MAX_VALUE_BYTES,
     ResultNotSerializable,
     ResultTooLarge,

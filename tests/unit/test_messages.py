@@ -19,7 +19,7 @@ from ledgerq_shared.ids import cell_of, new_task_id, use_cell
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import celery_request, moment, priority_of, request_of, task_from_message
-from ledgerq_worker.drain.encoding import decode
+from ledgerq_worker.slot.encoding import decode
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from ledgerq_worker.node.orphans import HeldClaim, Orphans
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot.table import SlotTable
 
 NO = 0x1234
 CLAIM = HeldClaim(NO, 0, datetime(2026, 1, 1, tzinfo=UTC))

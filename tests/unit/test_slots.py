@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledgerq_shared.settings import SettingsError
-from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
+from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock
 
 COUNT = 8
 slots = st.integers(0, COUNT - 1)
@@ -197,7 +197,7 @@ def test_a_sign_changes_nothing_of_what_runs_and_is_seen(table: SlotTable, reade
 def test_another_process_sees_it_and_the_writers_death_changes_nothing(table: SlotTable):
     task_id = str(uuid4())
     code = (
-        "import os, sys; from pathlib import Path; from ledgerq_worker.node.slots import SlotTable\n"
+        "import os, sys; from pathlib import Path; from ledgerq_worker.slot.table import SlotTable\n"
         f"table = SlotTable(Path(sys.argv[1]), {COUNT})\n"
         "table.enter(1, 4711); table.begin(1, 5, sys.argv[2], 1.5, 2.5); os._exit(9)\n"
     )
@@ -216,7 +216,7 @@ def test_a_table_in_use_stays_whatever_its_name_says_of_processes(table: SlotTab
 
 def test_the_table_of_a_killed_node_is_removed_by_the_next(table: SlotTable):
     code = (
-        "import os, sys; from ledgerq_worker.node.slots import SlotTable\n"
+        "import os, sys; from ledgerq_worker.slot.table import SlotTable\n"
         f"table = SlotTable.create({COUNT}); print(table.path, flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as node:

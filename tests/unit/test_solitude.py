@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ledgerq_worker.drain.solitude import Kind, Solitude, kind_of
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot.table import SlotTable
 from tests.support import wait
 
 

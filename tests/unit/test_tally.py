@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ledgerq_shared.metrics import Tally
 from ledgerq_shared.states import State
-from ledgerq_worker.node.tally import CLAIM, METRICS, RUN, WAIT, TallySheet
+from ledgerq_worker.slot.tally import CLAIM, METRICS, RUN, WAIT, TallySheet
 from tests.support.claimed import claimed_task
 
 LABELS = ("demo.a", "default", "succeeded")

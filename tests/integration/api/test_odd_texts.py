@@ -11,7 +11,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.read_flower import read_flower_tasks
 from ledgerq_shared.statements.read_metrics import count_worker_deaths
 from ledgerq_shared.states import State
-from ledgerq_worker.drain.encoding import describe_error, to_json
+from ledgerq_worker.slot.encoding import describe_error, to_json
 from tests.support import databases
 from tests.support.lives import Worker
 

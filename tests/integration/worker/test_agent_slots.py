@@ -21,7 +21,7 @@ from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker.drain import apart
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.node.agent import Agent, NodeConfig
-from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
+from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock
 from tests.support import databases, ledger_checks, refusals, wait
 from tests.support.lives import Worker
 from tests.support.replicated import Replicated
@@ -278,7 +278,7 @@ def test_when_the_parent_is_gone_its_pool_processes_end_and_no_stranger_with_suc
     code = f"""if True:
         import sys
         from pathlib import Path
-        from ledgerq_worker.node.slots import SlotTable
+        from ledgerq_worker.slot.table import SlotTable
         table = SlotTable(Path({str(table.path)!r}), 2)
         print("ready", flush=True)
         input()"""

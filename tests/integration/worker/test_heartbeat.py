@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_worker.node.heartbeat import Heartbeat
+from ledgerq_worker.heartbeat import Heartbeat
 from tests.support import wait
 from tests.support.proxy import SilentProxy
 

@@ -24,7 +24,7 @@ from ledgerq_worker.maintenance.loop import Round
 from ledgerq_worker.node import agent, lease
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.node.lease import Lease
-from ledgerq_worker.node.slots import SlotTable, lease_clock
+from ledgerq_worker.slot.table import SlotTable, lease_clock
 from tests.support import databases
 from tests.support.lives import Worker, registration
 

@@ -16,10 +16,10 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.states import State
-from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.recorder import Recorder
-from ledgerq_worker.node.slots import STORE_WITHIN, SlotTable
-from ledgerq_worker.node.tally import TallySheet
+from ledgerq_worker.slot.legs import Leg
+from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
+from ledgerq_worker.slot.tally import TallySheet
 from tests.support import databases, ledger_checks, refusals, wait
 from tests.support.lives import Worker
 from tests.support.proxy import CommitBreaker, Fate

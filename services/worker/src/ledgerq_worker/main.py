@@ -16,8 +16,8 @@ from ledgerq_shared.revision import check_revision_if_reachable
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_worker.catalogue.registry import TaskTypeError
 from ledgerq_worker.catalogue.task_modules import TaskModuleError
-from ledgerq_worker.drain.legs import log_fields
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
+from ledgerq_worker.slot.legs import log_fields
 
 cli = typer.Typer(
     help="Run tasks, keep the ledger in order, or fill the catalogue of task types.",
@@ -70,7 +70,7 @@ def register() -> None:
     """Write the task types of all task modules into the catalogue, so that they can be submitted."""
 
     def start() -> None:
-        from ledgerq_worker.catalogue.register import register_catalogue
+        from ledgerq_worker.registering import register_catalogue
 
         stores = load(StoreSettings)
         _check_ledger(stores)

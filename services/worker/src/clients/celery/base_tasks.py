@@ -19,9 +19,9 @@ from celery import Task
 from ledgerq_shared.errors import DuplicateTask
 from ledgerq_shared.ids import new_task_id
 from ledgerq_worker.celery import client
-from ledgerq_worker.drain import legs
-from ledgerq_worker.drain.encoding import to_json
-from ledgerq_worker.drain.legs import TaskCancelled
+from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.encoding import to_json
+from ledgerq_worker.slot.legs import TaskCancelled
 
 __all__ = ["DatabaseAwareTask", "TaskCancelled"]
 

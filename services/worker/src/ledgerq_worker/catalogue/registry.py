@@ -8,7 +8,7 @@ from celery import Celery, Task
 from celery.app.routes import Router
 
 from ledgerq_worker.catalogue.parameters import parameters_schema, plain_function
-from ledgerq_worker.celery.seams import has_own_call
+from ledgerq_worker.catalogue.wrappers import has_own_call
 
 # Celery's own (celery.chord, celery.backend_cleanup …) and ours (ledgerq.drain) are not for submitting.
 _INTERNAL = ("celery.", "ledgerq.")

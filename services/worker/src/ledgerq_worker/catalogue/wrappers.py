@@ -11,6 +11,9 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from celery import Task
+from celery.app.task import Task as CeleryTask
+
 #: Whose own layers are known to give everything on: Celery's retries and models, our marks.
 _KNOWN = ("celery", "ledgerq_worker")
 
@@ -32,6 +35,14 @@ def is_wrapper(layer: Callable[..., Any]) -> bool:
     """Whether something stands behind this layer of which its own signature does not tell."""
     function = layer.__func__ if isinstance(layer, types.MethodType) else layer
     return hasattr(function, "__wrapped__") and not hasattr(function, "__signature__")
+
+
+def has_own_call(task: Task) -> bool:
+    """Whether the task's class, or one between it and Celery's own, defines ``__call__``. (Celery's worker gives its own to
+    the base of all tasks.)
+    """
+    classes = task.__class__.__mro__
+    return any("__call__" in vars(one) for one in classes[: classes.index(CeleryTask)])
 
 
 def calls_as_given(call: types.MethodType) -> bool:

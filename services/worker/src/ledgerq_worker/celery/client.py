@@ -17,7 +17,7 @@ from ledgerq_shared.ids import use_cell
 from ledgerq_shared.settings import StoreSettings, load
 from ledgerq_worker.celery.seams import install_sender
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
-from ledgerq_worker.drain.process import Stores
+from ledgerq_worker.stores import Stores
 
 _lock = threading.Lock()
 _MARK = "_ledgerq_sends"

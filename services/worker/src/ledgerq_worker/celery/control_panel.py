@@ -24,7 +24,7 @@ from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
 from ledgerq_shared.statements.read_running import RunningTask, read_running
 from ledgerq_shared.statements.read_task import find_task
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 

@@ -23,8 +23,9 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.loaders.base import BaseLoader
 from celery.utils.threads import _LocalStack
 
-from ledgerq_worker.celery.seams import has_own_call, marked_body
-from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.catalogue.wrappers import has_own_call
+from ledgerq_worker.celery.seams import marked_body
+from ledgerq_worker.slot.legs import Leg
 
 #: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's account of an end that is no success.
 LeanTracer = Callable[[Leg, Any, Any, dict[str, Any]], TraceInfo | None]

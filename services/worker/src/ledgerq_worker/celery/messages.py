@@ -15,8 +15,8 @@ from ledgerq_shared.ids import is_of_this_cell, new_task_id
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
 from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
-from ledgerq_worker.drain import legs
-from ledgerq_worker.drain.encoding import encode_arguments, encode_celery
+from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.encoding import encode_arguments, encode_celery
 
 #: Of a Celery id, in bytes. (An entry of an index may have 2,704.)
 _LONGEST_ID = 2000

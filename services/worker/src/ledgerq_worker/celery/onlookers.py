@@ -22,8 +22,8 @@ from celery.worker.state import SOFTWARE_INFO
 
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.seams import EventPublisher
-from ledgerq_worker.drain.legs import Leg
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot.legs import Leg
+from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from billiard.process import current_process
 from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
 
-from ledgerq_worker.drain.composure import pool_signals
-from ledgerq_worker.drain.pipes import pool_pipes
+from ledgerq_worker.slot.composure import pool_signals
+from ledgerq_worker.slot.pipes import pool_pipes
 
 #: Time between two looks for a process that seems to be dying, in seconds, and how many there are.
 _LOOK_AGAIN_AFTER = 0.01

@@ -37,8 +37,8 @@ from ledgerq_shared.statements.outbox import (
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.messages import celery_request
-from ledgerq_worker.drain.encoding import decode, to_json
-from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.slot.encoding import decode, to_json
+from ledgerq_worker.slot.legs import Leg
 
 log = structlog.get_logger()
 

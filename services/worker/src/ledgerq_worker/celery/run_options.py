@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Task
 
-from ledgerq_worker.drain import legs
+from ledgerq_worker.slot import legs
 
 #: Options that Celery reads while a task runs, or when it sends itself on.
 OPTIONS = frozenset(

@@ -24,7 +24,6 @@ from celery import Celery, Task
 from celery._state import _task_stack
 from celery.app.amqp import AMQP
 from celery.app.backends import by_url
-from celery.app.task import Task as CeleryTask
 from celery.app.task import get_actual_ignore_result
 from celery.app.trace import build_tracer, task_has_custom, trace_ok_t
 from celery.backends.base import Backend
@@ -40,9 +39,9 @@ from kombu.utils.json import dumps
 from ledgerq_shared.broker import DRAIN_TASK, ticket_list
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.run_options import keep_options_apart
-from ledgerq_worker.drain import forks, legs
-from ledgerq_worker.drain.encoding import describe_error, original_of, to_json
-from ledgerq_worker.drain.limits import StruckWhileEncoding
+from ledgerq_worker.slot import forks, legs
+from ledgerq_worker.slot.encoding import describe_error, original_of, to_json
+from ledgerq_worker.slot.limits import StruckWhileEncoding
 
 #: Runs a drain of one queue; set by the worker process.
 Drain = Callable[[str], None]
@@ -101,11 +100,6 @@ def balanced_stacks(task: Task) -> Iterator[None]:
         for stack, depth in stacks:
             while len(stack.stack) > depth:
                 stack.pop()
-
-
-def has_own_call(task: Task) -> bool:
-    """Whether the task's class defines ``__call__``. Celery's worker gives its own to the base of all tasks."""
-    return task_has_custom(task, "__call__") not in {None, CeleryTask}
 
 
 class CompoundReplacement(Exception):

@@ -30,8 +30,8 @@ from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existi
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.messages import celery_part, moment, priority_of, task_from_message
 from ledgerq_worker.celery.seams import queue_of
-from ledgerq_worker.drain import legs
-from ledgerq_worker.drain.encoding import celery_json, encode_arguments, encode_celery
+from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.encoding import celery_json, encode_arguments, encode_celery
 
 log = structlog.get_logger()
 

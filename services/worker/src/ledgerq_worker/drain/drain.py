@@ -20,12 +20,12 @@ from ledgerq_shared.statements.recover import read_suspicion
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.low_water import LowWater
-from ledgerq_worker.drain.pipes import pool_pipes
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Kind, Solitude
 from ledgerq_worker.drain.watcher import Watcher
-from ledgerq_worker.node.slots import STORE_WITHIN, SlotTable
+from ledgerq_worker.slot.pipes import pool_pipes
+from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
 
 log = structlog.get_logger()
 

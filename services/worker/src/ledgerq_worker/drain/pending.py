@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from ledgerq_worker.drain.encoding import to_json
-from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.slot.encoding import to_json
+from ledgerq_worker.slot.legs import Leg
 
 #: Log lines of one flush, and their size in bytes. A task that logs faster than they can be written would else fill
 #: the memory, and hold its claim's lock for minutes. What is beyond is dropped, and a line says how many were.

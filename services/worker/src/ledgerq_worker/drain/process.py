@@ -9,7 +9,6 @@ import itertools
 import os
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -17,59 +16,30 @@ from billiard.process import current_process
 from celery import Celery
 
 from ledgerq_shared import outages
-from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.database import execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.settings import StoreSettings
-from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
-from ledgerq_worker.drain import forks
 from ledgerq_worker.drain.claim_size import ClaimSize
-from ledgerq_worker.drain.composure import Composure, pool_signals
 from ledgerq_worker.drain.drain import Drain
-from ledgerq_worker.drain.pipes import pool_pipes
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Solitude, kind_of
 from ledgerq_worker.drain.watcher import Watcher
-from ledgerq_worker.node.slots import SlotTable
-from ledgerq_worker.node.tally import TallySheet
 from ledgerq_worker.settings import WorkerSettings
+from ledgerq_worker.slot import forks
+from ledgerq_worker.slot.composure import Composure, pool_signals
+from ledgerq_worker.slot.pipes import pool_pipes
+from ledgerq_worker.slot.table import SlotTable
+from ledgerq_worker.slot.tally import TallySheet
+from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 
 #: How long a new process waits for the lease agent to clear its slot, and between two looks, in seconds.
 _CLEARED_WITHIN = 5.0
 _LOOK_EVERY = 0.005
-
-
-@dataclass(frozen=True)
-class Stores:
-    """Where the stores are and how a process of the worker connects to them."""
-
-    settings: StoreSettings
-    #: Shown in ``pg_stat_activity`` and ``CLIENT LIST``.
-    name: str
-    debug: bool = False
-    #: How long a statement waits for a lock, in seconds.
-    lock_timeout: float = 3.0
-
-    def connect(self, size: int = 2) -> tuple[Database, Waker]:
-        """A database pool of ``size`` connections, and the way to wake workers."""
-        database = Database(
-            self.settings.database_url,
-            application_name=self.name,
-            size=size,
-            debug=self.debug,
-            lock_timeout=self.lock_timeout,
-            keeps_statements=True,
-            checks_socket=True,
-        )
-        broker = Broker(self.settings.broker_url, client_name=self.name)
-        return database, Waker(lambda: database.fetch(slots_by_queue()), broker)
 
 
 class PoolProcess:

@@ -36,12 +36,12 @@ from ledgerq_shared.states import FINAL, State
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
 from ledgerq_worker.drain.aside import Aside
-from ledgerq_worker.drain.encoding import to_json
-from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
-from ledgerq_worker.node.slots import STORE_WITHIN, SlotTable
-from ledgerq_worker.node.tally import SlotTally
+from ledgerq_worker.slot.encoding import to_json
+from ledgerq_worker.slot.legs import Leg
+from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
+from ledgerq_worker.slot.tally import SlotTally
 
 log = structlog.get_logger()
 

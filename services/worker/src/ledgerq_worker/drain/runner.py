@@ -17,17 +17,18 @@ from celery.exceptions import Reject, Retry
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import FINAL, State
 from ledgerq_shared.tracing import tracer
+from ledgerq_worker.catalogue.wrappers import has_own_call
 from ledgerq_worker.celery.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
 from ledgerq_worker.celery.messages import request_of
-from ledgerq_worker.celery.seams import balanced_stacks, has_own_call, tracer_of
-from ledgerq_worker.drain import forks, legs
-from ledgerq_worker.drain.composure import Composure
-from ledgerq_worker.drain.encoding import decode, describe_error, original_of, to_json
-from ledgerq_worker.drain.legs import Leg, TaskCancelled
-from ledgerq_worker.drain.limits import SoftLimit
+from ledgerq_worker.celery.seams import balanced_stacks, tracer_of
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.spans import span_of
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot import forks, legs
+from ledgerq_worker.slot.composure import Composure
+from ledgerq_worker.slot.encoding import decode, describe_error, original_of, to_json
+from ledgerq_worker.slot.legs import Leg, TaskCancelled
+from ledgerq_worker.slot.limits import SoftLimit
+from ledgerq_worker.slot.table import SlotTable
 
 _UNLIMITED: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from enum import IntEnum
 
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot.table import SlotTable
 
 #: Between two looks at the other slots, in seconds. Longer than it takes a slot to begin a task after it has looked.
 _LOOK_EVERY = 0.02

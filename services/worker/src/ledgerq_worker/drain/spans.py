@@ -8,7 +8,7 @@ from typing import Any
 
 from ledgerq_shared.states import State
 from ledgerq_shared.tracing import Origin, tracer
-from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.slot.legs import Leg
 
 
 @contextmanager

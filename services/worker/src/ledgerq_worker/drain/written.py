@@ -13,8 +13,8 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.transactions import has_claim, has_event, has_log_line, has_progress, has_refusal
 from ledgerq_shared.states import FINAL, State
-from ledgerq_worker.drain.legs import Leg
 from ledgerq_worker.drain.pending import Pending
+from ledgerq_worker.slot.legs import Leg
 
 _KINDS = {
     State.SUCCESS: EventKind.SUCCEEDED,

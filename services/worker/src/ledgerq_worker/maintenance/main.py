@@ -19,7 +19,7 @@ from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
 from ledgerq_shared.waking import Waker
-from ledgerq_worker.drain.process import Stores
+from ledgerq_worker.heartbeat import Heartbeat, first_beat
 from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
 from ledgerq_worker.maintenance.housekeeping import FoldCounts, ForgetKeys, MakePartitions
@@ -29,8 +29,8 @@ from ledgerq_worker.maintenance.outbox import EmptyOutbox
 from ledgerq_worker.maintenance.pulse import Pulse
 from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
 from ledgerq_worker.maintenance.work import Work
-from ledgerq_worker.node.heartbeat import Heartbeat, first_beat
 from ledgerq_worker.settings import MaintenanceSettings
+from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 

@@ -24,8 +24,8 @@ from ledgerq_worker.celery import client, seams
 from ledgerq_worker.celery.app import build_app
 from ledgerq_worker.celery.results import Departure
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
-from ledgerq_worker.drain.process import Stores
 from ledgerq_worker.settings import MaintenanceSettings
+from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 

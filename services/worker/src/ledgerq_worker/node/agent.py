@@ -40,16 +40,16 @@ from ledgerq_shared.statements.recover import find_claimed, find_claims, recover
 from ledgerq_shared.statements.workers import do_writes_wait, end_worker, register_worker
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.apart import Apart
-from ledgerq_worker.drain.hard_limit import record_hard_limit
+from ledgerq_worker.heartbeat import Heartbeat
+from ledgerq_worker.node.ends import record_hard_limit, record_termination
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
-from ledgerq_worker.node.heartbeat import Heartbeat
 from ledgerq_worker.node.killing import ENDED, is_stopped, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lease import Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.orphans import HeldClaim, Orphans
-from ledgerq_worker.node.slots import SlotRecord, SlotTable, lease_clock
 from ledgerq_worker.node.standstill import Standstill
-from ledgerq_worker.node.wishes import Wish, record_termination, running
+from ledgerq_worker.node.wishes import Wish, running
+from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock
 
 log = structlog.get_logger()
 

@@ -19,8 +19,8 @@ from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.workers import find_wishes, renew_lease
-from ledgerq_worker.node.slots import SlotTable, lease_clock
 from ledgerq_worker.node.wishes import Wish, running
+from ledgerq_worker.slot.table import SlotTable, lease_clock
 
 log = structlog.get_logger()
 

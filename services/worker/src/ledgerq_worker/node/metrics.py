@@ -10,9 +10,9 @@ from prometheus_client.core import Metric as Family
 
 from ledgerq_shared.metrics import FromFunction, Metric
 from ledgerq_worker.celery.strangers import refused
-from ledgerq_worker.node import tally
 from ledgerq_worker.node.node import Node
-from ledgerq_worker.node.tally import TallySheet
+from ledgerq_worker.slot import tally
+from ledgerq_worker.slot.tally import TallySheet
 
 _SLOTS = Metric("ledgerq_worker_slots", "gauge", "Slots of this node: how many tasks it runs at once.")
 _BUSY = Metric("ledgerq_worker_busy_slots", "gauge", "Slots of this node whose task is running now.")

@@ -13,9 +13,9 @@ import structlog
 
 from ledgerq_worker.node.agent import NodeConfig
 from ledgerq_worker.node.hearing import Ears
-from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.spawning import spawn
 from ledgerq_worker.node.standstill import Unaccepted
+from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 

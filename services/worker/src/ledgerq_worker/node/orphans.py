@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ledgerq_worker.node.slots import SlotTable
+from ledgerq_worker.slot.table import SlotTable
 
 
 class HeldClaim(NamedTuple):

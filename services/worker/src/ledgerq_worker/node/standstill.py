@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 from ledgerq_worker.node.killing import kill_if
-from ledgerq_worker.node.slots import SlotRecord, SlotTable
+from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 log = structlog.get_logger()
 

@@ -1,15 +1,11 @@
-"""What somebody asked a node to end, and what is written when a task is ended with its process."""
+"""What somebody asked a node to end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.record import end_from_outside
-from ledgerq_shared.states import State
-from ledgerq_worker.drain.encoding import to_json
-from ledgerq_worker.node.slots import SlotRecord, SlotTable
+from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 
 class Wish(NamedTuple):
@@ -28,16 +24,3 @@ def running(table: SlotTable, wishes: Iterable[Wish]) -> Iterator[tuple[SlotReco
         wish = wanted.get((record.claim_no, record.task_id or ""))
         if wish is not None:
             yield record, wish
-
-
-def record_termination(record: SlotRecord, *, actor: str) -> Statement:
-    """REVOKED for the task in this slot, guarded by its claim like every write."""
-    assert record.task_id is not None
-    return end_from_outside(
-        task_id=record.task_id,
-        claim_no=record.claim_no,
-        state=State.REVOKED,
-        error=None,
-        data=to_json({"reason": "cancelled", "terminated": True}),
-        actor=actor,
-    )

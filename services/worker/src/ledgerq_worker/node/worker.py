@@ -27,17 +27,18 @@ from ledgerq_worker.celery.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.onlookers import Pulse
 from ledgerq_worker.celery.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
-from ledgerq_worker.drain.composure import default_in_children, ignore_strays
-from ledgerq_worker.drain.process import PoolProcess, Stores
+from ledgerq_worker.drain.process import PoolProcess
+from ledgerq_worker.heartbeat import first_beat
 from ledgerq_worker.node.agent import NodeConfig
 from ledgerq_worker.node.hearing import Hearing
-from ledgerq_worker.node.heartbeat import first_beat
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
-from ledgerq_worker.node.slots import SlotTable
 from ledgerq_worker.node.standstill import Unaccepted
-from ledgerq_worker.node.tally import TallySheet
 from ledgerq_worker.settings import WorkerSettings
+from ledgerq_worker.slot.composure import default_in_children, ignore_strays
+from ledgerq_worker.slot.table import SlotTable
+from ledgerq_worker.slot.tally import TallySheet
+from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 

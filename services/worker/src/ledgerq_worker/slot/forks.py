@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from ledgerq_worker.drain import legs
+from ledgerq_worker.slot import legs
 
 #: Whether this process was forked by a task. The question costs a task nothing.
 happened = False

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from ledgerq_shared.metrics import BATCH_SIZES, LONG_SECONDS, SHORT_SECONDS, Metric, Tally
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import State
-from ledgerq_worker.drain.legs import Leg
+from ledgerq_worker.slot.legs import Leg
 
 RUN = Metric(
     "ledgerq_task_run_seconds",

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from ledgerq_worker.drain import limits
+from ledgerq_worker.slot import limits
 
 log = structlog.get_logger()
 

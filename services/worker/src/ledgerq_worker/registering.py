@@ -7,8 +7,8 @@ from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import CatalogueEntry, register_task_types
 from ledgerq_worker.catalogue.registry import TaskTypeSpec, task_types
 from ledgerq_worker.celery.app import build_app
-from ledgerq_worker.drain.encoding import to_json
 from ledgerq_worker.settings import WorkerSettings
+from ledgerq_worker.slot.encoding import to_json
 
 
 def register_catalogue(stores: StoreSettings, settings: WorkerSettings) -> tuple[list[str], int]:

@@ -17,11 +17,11 @@ from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
 from ledgerq_shared.tracing import Origin
-from ledgerq_worker.drain.encoding import describe_error, encode_result, to_json
-from ledgerq_worker.drain.limits import SoftLimit, StruckWhileEncoding
+from ledgerq_worker.slot.encoding import describe_error, encode_result, to_json
+from ledgerq_worker.slot.limits import SoftLimit, StruckWhileEncoding
 
 if TYPE_CHECKING:
-    from ledgerq_worker.node.slots import SlotTable
+    from ledgerq_worker.slot.table import SlotTable
 
 
 class TaskCancelled(Exception):
