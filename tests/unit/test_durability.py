@@ -14,7 +14,7 @@ UNSEEN = ("five", None, None, None, None)
 
 
 def promised(level: str, names: str, *standbys: tuple[object, ...]) -> Durability:
-    return Durability.of([(level, names, 7, *one) for one in standbys or [(None,) * 5]])
+    return Durability.of([(level, names, 7, True, *one) for one in standbys or [(None,) * 5]])
 
 
 @pytest.mark.parametrize(

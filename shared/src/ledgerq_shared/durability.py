@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.figures import Figures
 from ledgerq_shared.settings import SettingsError
-from ledgerq_shared.statements.read_replication import read_replication
+from ledgerq_shared.statements.read_replication import REPLICATION_FIGURES, read_replication
 
 #: Levels of ``synchronous_commit`` at which a standby has the commit on its disk before anybody is told.
 _WAITING = ("on", "remote_apply")
@@ -24,8 +25,8 @@ class Standby(NamedTuple):
     is_streaming: bool
     #: PostgreSQL's word: ``sync``, ``quorum``, ``potential`` or ``async``.
     sync_state: str
-    #: What it has not replayed yet, in bytes.
-    lag_bytes: float
+    #: What it has not replayed yet, in bytes; null: the server does not tell.
+    lag_bytes: float | None
     #: For how long it has not, in seconds.
     lag_seconds: float
 
@@ -47,14 +48,14 @@ class Durability:
     def of(cls, rows: Iterable[tuple[Any, ...]]) -> Durability:
         """From the rows of :func:`read_replication`."""
         rows = list(rows)
-        level, names, timeline = rows[0][:3]
-        found = [row[3:] for row in rows if row[3] is not None]
+        level, names, timeline, is_told = rows[0][:4]
+        found = [row[4:] for row in rows if row[4] is not None]
         seen = [
-            Standby(name, bool(streams), state, lag_bytes or 0.0, seconds or 0.0)
+            Standby(name, bool(streams), state, lag_bytes, seconds or 0.0)
             for name, streams, state, lag_bytes, seconds in found
             if state is not None
         ]
-        return cls(level, names, timeline, seen if len(seen) == len(found) else None)
+        return cls(level, names, timeline, seen if is_told and len(seen) == len(found) else None)
 
     @property
     def demanded(self) -> int:
@@ -93,6 +94,21 @@ class Durability:
         )
 
 
+def replication_figures() -> Figures:
+    """Reads rows for :meth:`Durability.of`."""
+    return Figures(read_replication, REPLICATION_FIGURES)
+
+
+def look(database: Database) -> Durability:
+    """What the server promises now.
+
+    Raises:
+        LedgerUnavailable: PostgreSQL is away.
+    """
+    with database.transaction(writes=False) as cursor:
+        return Durability.of(replication_figures().fetch(cursor))
+
+
 def check_durability(database: Database, required: int) -> None:
     """Refuse to work where PostgreSQL confirms commits that fewer standbys have than the operator demands.
 
@@ -102,7 +118,7 @@ def check_durability(database: Database, required: int) -> None:
     if not required:
         return
     try:
-        found = Durability.of(database.fetch(read_replication()))
+        found = look(database)
     except Unavailable:
         return  # it is waited for, as by whoever starts before PostgreSQL; the monitor goes on comparing
     if lacks := found.lacks(required):

@@ -78,3 +78,14 @@ def refuses_writes(error: psycopg2.Error) -> bool:
 def is_full(error: psycopg2.Error) -> bool:
     """Whether the server's disk is full."""
     return bool(error.pgcode == "53100")
+
+
+#: A function, view or column that server or role have not: not supported, no right, needs another setting, not there.
+_NOT_TO_BE_HAD = ("0A000", "42501", "42703", "42883", "42P01", "55000")
+
+
+def is_not_to_be_had(error: psycopg2.Error) -> bool:
+    """Whether a question about the server itself is refused, and will be again: by what is PostgreSQL in name only, or for
+    a right that the role lacks.
+    """
+    return error.pgcode in _NOT_TO_BE_HAD

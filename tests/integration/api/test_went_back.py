@@ -59,7 +59,9 @@ def test_what_an_asynchronous_failover_lost_is_sent_again_under_the_same_ids_and
         ledger_checks.assert_sound(standby.url)
 
 
-@pytest.mark.parametrize("refusal", ["feature_not_supported", "object_not_in_prerequisite_state"])
+@pytest.mark.parametrize(
+    "refusal", ["feature_not_supported", "object_not_in_prerequisite_state", "insufficient_privilege"]
+)
 def test_a_ledger_that_does_not_tell_its_timeline_is_asked_for_its_tasks_all_the_same(
     database: str, redis_database: str, refusal: str
 ):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ledgerq_shared.database import Database
 from ledgerq_shared.doctor.findings import Finding, Verdict
 from ledgerq_shared.doctor.rehearsal import rehearse
-from ledgerq_shared.durability import Durability
+from ledgerq_shared.durability import look, replication_figures
+from ledgerq_shared.figures import Figures
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.read_replication import read_replication
+from ledgerq_shared.statements.read_metrics import SERVER_FIGURES, TABLE_FIGURES, read_server, read_tables
 
 OK, CHANGE, FAILS = Verdict
 
@@ -29,12 +30,19 @@ _SEEN = """
 SELECT current_setting('server_version_num')::integer, current_setting('server_version'), pg_is_in_recovery(),
        current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
        current_setting('synchronous_commit'), current_setting('autovacuum'), current_setting('max_connections')::integer,
-       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+       {used},
        extract(epoch FROM clock_timestamp())::float8, pg_backend_pid(),
        (SELECT array_agg(extname::text) FROM pg_extension WHERE extname = ANY (%(sharding)s)),
        has_schema_privilege(current_schema(), 'CREATE'), current_schema(),
        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('task_event'))
 """
+
+
+_USED = "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
+
+
+def _read_seen(without: Collection[str]) -> Statement:
+    return Statement(_SEEN.format(used="NULL" if without else _USED), {"sharding": list(_SHARDING)})
 
 
 def examine(database: Database, *, require_sync: int) -> Iterator[Finding]:
@@ -47,7 +55,8 @@ def examine(database: Database, *, require_sync: int) -> Iterator[Finding]:
         LedgerUnavailable: PostgreSQL is away.
     """
     began = time.time()
-    [row] = database.fetch(Statement(_SEEN, {"sharding": list(_SHARDING)}))
+    with database.transaction(writes=False) as cursor:
+        [row] = Figures(_read_seen, ["used connections"]).fetch(cursor)
     seen = _Seen(row, began, time.time())
     yield from seen.server()
     yield from seen.settings()
@@ -65,6 +74,7 @@ def examine(database: Database, *, require_sync: int) -> Iterator[Finding]:
         return
     yield Finding(OK, "tables", "as new as this release")
     yield from _statements(database)
+    yield from _figures(database)
 
 
 class _Seen:
@@ -99,6 +109,9 @@ class _Seen:
             yield Finding(FAILS, "synchronous_commit", "off: what is accepted is not durable yet. Set it to on")
         if self._autovacuum != "on":
             yield Finding(CHANGE, "autovacuum", "off: claims and counters get slower by the hour. Set it to on")
+        if self._used is None:
+            yield Finding(OK, "connections", f"{self._most} in all; this role is not told how many are free")
+            return
         free = self._most - self._used
         verdict = CHANGE if free < _FEW_CONNECTIONS else OK
         advice = ": raise max_connections; a worker's slot takes two" if verdict is CHANGE else ""
@@ -135,7 +148,7 @@ def _pooler(answered: tuple[Any, ...] | None, told: int) -> Finding:
 
 
 def _durability(database: Database, require_sync: int) -> Finding:
-    found = Durability.of(database.fetch(read_replication()))
+    found = look(database)
     if lacks := found.lacks(require_sync):
         return Finding(FAILS, "standbys", lacks)
     if not found.confirming:
@@ -149,3 +162,11 @@ def _statements(database: Database) -> Iterator[Finding]:
         yield Finding(FAILS, f"statement {name}", why)
     well = len(rehearsal.names) - len(rehearsal.refused)
     yield Finding(OK, "statements", f"{well} of {len(rehearsal.names)} ran, and were rolled back")
+
+
+def _figures(database: Database) -> Iterator[Finding]:
+    for figures in (Figures(read_server, SERVER_FIGURES), Figures(read_tables, TABLE_FIGURES), replication_figures()):
+        with database.transaction(writes=False) as cursor:
+            figures.fetch(cursor)
+        for name, why in figures.refused.items():
+            yield Finding(CHANGE, f"figure {name}", f"{why}: the monitor goes without it")

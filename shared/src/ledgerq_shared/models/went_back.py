@@ -26,7 +26,9 @@ class WentBack(LedgerTable, table=True):
     noticed_at: datetime = Field(sa_type=Moment, description="When it was noticed.")
     timeline: str | None = Field(sa_type=PlainText, description="PostgreSQL's timeline then; null: it does not say.")
     before: str | None = Field(sa_type=PlainText, description="The one that was known before; null: none was.")
-    lost_since: datetime = Field(sa_type=Moment, description="When the oldest was accepted that was missing.")
-    lost: int = Field(description="How many accepted tasks were missing, of those that whoever noticed still knew.")
+    lost_since: datetime = Field(sa_type=Moment, description="When the oldest was written that was missing.")
+    lost: int = Field(
+        description="How many accepted tasks were missing, of those that whoever noticed still knew: an API process."
+    )
     sent_again: int = Field(description="How many of them are there again, under the same ids.")
     noticed_by: str = Field(sa_type=PlainText, description="The service.")

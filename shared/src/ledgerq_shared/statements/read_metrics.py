@@ -4,6 +4,8 @@ counted by the counters, entries of ``ready``, ``held`` and ``outbox`` up to a l
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.workers import IS_LIVE
 
@@ -137,38 +139,51 @@ def count_worker_deaths() -> Statement:
     )
 
 
-def read_tables() -> Statement:
-    """Rows ``(table, bytes, live_rows, dead_rows)``; the event log's partitions count as one. Rows: PostgreSQL's guess."""
+#: What :func:`read_tables` and :func:`read_server` ask PostgreSQL's own functions and views for.
+TABLE_FIGURES = ("table_bytes",)
+SERVER_FIGURES = {
+    "database_bytes": "pg_database_size(current_database())::bigint",
+    "connections": "(SELECT count(*) FROM pg_stat_activity WHERE datname = current_database())",
+    "max_connections": "current_setting('max_connections')::integer",
+    "oldest_transaction_seconds": """
+      (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
+       FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid())""",
+    "frozen_age": "(SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database())::bigint",
+    "wal_bytes": "CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') END::float8",
+    "wal_retained_bytes": """
+      (SELECT coalesce(max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                                ELSE pg_current_wal_lsn() END, restart_lsn)), 0)::float8
+       FROM pg_replication_slots)""",
+    "went_back": "(SELECT count(*) FROM went_back WHERE noticed_at > now() - interval '1 day')",
+}
+
+
+def read_tables(without: Collection[str] = ()) -> Statement:
+    """Rows ``(table, bytes, live_rows, dead_rows)``; the event log's partitions count as one. Rows: PostgreSQL's guess.
+
+    Args:
+        without: of :data:`TABLE_FIGURES`, what is null.
+    """
+    size = "NULL" if "table_bytes" in without else "sum(pg_total_relation_size(relid))"
     return Statement(
-        r"""
+        rf"""
         SELECT CASE WHEN relname LIKE 'task\_event\_%%' THEN 'task_event' ELSE relname END,
-               sum(pg_total_relation_size(relid))::bigint, sum(n_live_tup)::bigint, sum(n_dead_tup)::bigint
+               {size}::bigint, sum(n_live_tup)::bigint, sum(n_dead_tup)::bigint
         FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname <> 'task_event' GROUP BY 1
         """,
         {},
     )
 
 
-def read_server() -> Statement:
-    """Row ``(database_bytes, connections, max_connections, oldest_transaction_seconds, frozen_age, wal_bytes,
-    wal_retained_bytes, went_back)``; the last: how often the ledger was found to have gone back in time, of a day.
+def read_server(without: Collection[str] = ()) -> Statement:
+    """One row with :data:`SERVER_FIGURES`.
 
     ``wal_bytes``: written since the server was made; null on a standby. ``wal_retained_bytes``: kept for the slowest
-    replication slot. Without the role ``pg_read_all_stats`` only this role's own transactions are seen.
+    replication slot. ``went_back``: how often the ledger was found to have gone back in time, of a day. Without the role
+    ``pg_read_all_stats`` only this role's own transactions are seen.
+
+    Args:
+        without: what is null.
     """
-    return Statement(
-        """
-        SELECT pg_database_size(current_database())::bigint,
-               (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()),
-               current_setting('max_connections')::integer,
-               (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
-                FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),
-               (SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database())::bigint,
-               CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') END::float8,
-               (SELECT coalesce(max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-                                                         ELSE pg_current_wal_lsn() END, restart_lsn)), 0)::float8
-                FROM pg_replication_slots),
-               (SELECT count(*) FROM went_back WHERE noticed_at > now() - interval '1 day')
-        """,
-        {},
-    )
+    figures = [f"{'NULL' if name in without else sql} AS {name}" for name, sql in SERVER_FIGURES.items()]
+    return Statement(f"SELECT {', '.join(figures)}", {})

@@ -56,3 +56,25 @@ def note_went_back(
             "noticed_by": noticed_by,
         },
     )
+
+
+def note_behind(*, timeline: str | None, before: str | None, known_ago: float, noticed_by: str) -> Statement:
+    """Write down that the ledger went back in time, says who knows no task that it had; unless somebody did just now.
+
+    Args:
+        timeline, before: the one that is found, and the one that was known.
+        known_ago: since how many seconds what was written is missing.
+        noticed_by: the service.
+    """
+    return Statement(
+        """
+        INSERT INTO went_back (noticed_at, timeline, before, lost_since, lost, sent_again, noticed_by)
+        SELECT clock_timestamp(), %(timeline)s, %(before)s,
+               clock_timestamp() - %(known_ago)s::float8 * interval '1 second', 0, 0, %(noticed_by)s
+        WHERE NOT EXISTS (
+          SELECT FROM went_back WHERE noticed_at > clock_timestamp() - interval '1 minute'
+            AND timeline IS NOT DISTINCT FROM %(timeline)s
+        )
+        """,
+        {"timeline": timeline, "before": before, "known_ago": known_ago, "noticed_by": noticed_by},
+    )

@@ -91,6 +91,11 @@ def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement:
     )
 
 
+def is_known(worker_id: UUID) -> Statement:
+    """Row ``(bool,)``: whether there is a worker of this id, ended or not."""
+    return Statement("SELECT EXISTS (SELECT FROM worker WHERE id = %(id)s::uuid)", {"id": str(worker_id)})
+
+
 def find_wishes(*, worker_id: UUID) -> Statement:
     """Rows ``(claim_no, task_id, terminate)``: what a worker holds and should end, because somebody asked."""
     return Statement(
@@ -161,8 +166,9 @@ def prune_workers(*, older_than: float) -> Statement:
 
 
 def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
-    """Become or stay the leader of ``name``. Row ``(leads, clock)``: whether ``holder`` leads now or somebody else does,
-    and the database's clock, in seconds.
+    """Become or stay the leader of ``name``. Row ``(clock, until, found_holder, found_until)``: the database's clock; until
+    when ``holder`` leads now, null if somebody else does; and the row as it was found, with nulls where there was none.
+    Times are seconds since 1970.
 
     A lease that lasts for longer than two is one from before the database's clock was set back: it is over.
     """
@@ -174,9 +180,11 @@ def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
           ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
           WHERE leader.holder = excluded.holder OR leader.until < now()
              OR leader.until > now() + 2 * %(lease)s::float8 * interval '1 second'
-          RETURNING 1
+          RETURNING until
         )
-        SELECT EXISTS (SELECT FROM taken), extract(epoch FROM clock_timestamp())::float8
+        SELECT extract(epoch FROM clock_timestamp())::float8, extract(epoch FROM taken.until)::float8,
+               found.holder::text, extract(epoch FROM found.until)::float8
+        FROM (SELECT) one LEFT JOIN taken ON true LEFT JOIN leader found ON found.name = %(name)s::text
         """,
         {"name": name, "holder": str(holder), "lease": lease},
         "take_leadership",

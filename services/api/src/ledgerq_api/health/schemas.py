@@ -41,7 +41,9 @@ class Health(Struct, kw_only=True, frozen=True):
     worker_slots: int | None
     ledger_went_back_at: Annotated[
         datetime | None,
-        Meta(description="When accepted tasks were last found missing (a failover, a restore); null: never."),
+        Meta(
+            description="When the ledger was last found behind what it once had (a failover, a restore); null: never."
+        ),
     ]
 
 

@@ -20,10 +20,11 @@ import psycopg2
 import structlog
 
 from ledgerq_api import metrics
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError, Unavailable
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions
-from ledgerq_shared.statements.went_back import count_found, find_missing, note_went_back, read_timeline
+from ledgerq_shared.statements.went_back import count_found, find_missing, note_went_back
+from ledgerq_shared.timeline import Timeline
 
 log = structlog.get_logger()
 
@@ -93,7 +94,7 @@ class Recent:
         self._kept: deque[Kept] = deque()
         self._bytes = 0
         self._timeline: str | None = None
-        self._tells_timeline = True
+        self._timeline_of = Timeline()
         #: The newest id when all was well last.
         self._known: UUID | None = None
         self._well_at: float | None = None
@@ -169,7 +170,7 @@ class Recent:
         witnesses = {since, newest, self._known or newest}
         with self._database.transaction(writes=True, lasts=False) as cursor:  # a standby knows less
             [(found,)] = execute(cursor, count_found(list(witnesses)))
-            timeline = self._timeline_now(cursor)
+            timeline = self._timeline_of.read(cursor)
         is_suspicious = found < len(witnesses) or (self._timeline is not None and timeline != self._timeline)
         if is_suspicious:
             self._send_again(kept, timeline)
@@ -177,20 +178,6 @@ class Recent:
         with self._lock:
             while self._kept and self._kept[0].at < now - self._seconds:
                 self._drop_oldest()
-
-    def _timeline_now(self, cursor: type_cursor) -> str | None:
-        """The timeline of a server that takes writes; null: it does not tell, as Aurora."""
-        if self._tells_timeline:
-            try:
-                [(timeline,)] = execute(cursor, read_timeline())
-            except (psycopg2.errors.FeatureNotSupported, psycopg2.errors.ObjectNotInPrerequisiteState) as error:
-                self._tells_timeline = False
-                log.warning(
-                    "api.recent.no_timeline", what="only tasks are looked for", error=error.diag.message_primary
-                )
-            else:
-                return str(timeline)
-        return None
 
     def _send_again(self, kept: list[Kept], timeline: str | None) -> None:
         ids = [one.ids() for one in kept]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Protocol
 
 from prometheus_client.core import Metric as Family
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.figures import Figures
 from ledgerq_shared.metrics import Metric
 from ledgerq_shared.sql import Statement
 
@@ -38,10 +40,20 @@ class Ledger:
 
     def fetch(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
         """The rows of each statement, all in one transaction."""
+        with self._transaction() as cursor:
+            return [execute(cursor, statement) for statement in statements]
+
+    def figures(self, figures: Figures) -> list[tuple[Any, ...]]:
+        """The rows of what PostgreSQL may refuse in part."""
+        with self._transaction() as cursor:
+            return figures.fetch(cursor)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[type_cursor]:
         milliseconds = math.ceil(self._timeout * 1000)
         with self._database.transaction(timeout=self._timeout, writes=False) as cursor:
             cursor.execute("SET LOCAL statement_timeout = %s; SET TRANSACTION READ ONLY", (milliseconds,))
-            return [execute(cursor, statement) for statement in statements]
+            yield cursor
 
 
 class Names:

@@ -8,10 +8,10 @@ from typing import ClassVar
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger
-from ledgerq_shared.durability import Durability
+from ledgerq_shared.durability import Durability, replication_figures
+from ledgerq_shared.figures import Figures
 from ledgerq_shared.metrics import Metric
-from ledgerq_shared.statements.read_metrics import read_server, read_tables
-from ledgerq_shared.statements.read_replication import read_replication
+from ledgerq_shared.statements.read_metrics import SERVER_FIGURES, TABLE_FIGURES, read_server, read_tables
 
 _TABLE = ("table",)
 _SIZE = Metric("ledgerq_postgresql_database_bytes", "gauge", "Size of the ledger's database on disk.")
@@ -39,6 +39,8 @@ _WENT_BACK = Metric(
 _BUDGET = Metric(
     "ledgerq_postgresql_disk_budget_bytes", "gauge", "How large the database may become, as the monitor was told."
 )
+#: In the order of SERVER_FIGURES.
+_OF_SERVER = (_SIZE, _CONNECTIONS, _MOST_CONNECTIONS, _OLDEST, _FROZEN, _WAL, _WAL_KEPT, _WENT_BACK)
 _TABLE_SIZE = Metric("ledgerq_postgresql_table_bytes", "gauge", "Size of a table with its indexes.", _TABLE)
 _LIVE = Metric("ledgerq_postgresql_table_rows", "gauge", "Rows of a table, as PostgreSQL estimates.", _TABLE)
 _DEAD = Metric(
@@ -75,36 +77,21 @@ class Server:
     """
 
     name = "postgresql"
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        _SIZE,
-        _CONNECTIONS,
-        _MOST_CONNECTIONS,
-        _OLDEST,
-        _FROZEN,
-        _WAL_KEPT,
-        _WAL,
-        _BUDGET,
-        _WENT_BACK,
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = (*_OF_SERVER, _BUDGET)
     patience = 2
 
     def __init__(self, ledger: Ledger, *, disk_budget: int) -> None:
         self._ledger = ledger
         self._disk_budget = disk_budget
+        self._figures = Figures(read_server, SERVER_FIGURES)
 
     def collect(self) -> Iterable[Family]:
-        """One row. A standby writes no log of its own."""
-        [[(size, connections, most, oldest, frozen, wal, kept, went_back)]] = self._ledger.fetch(read_server())
-        yield _SIZE.family({(): size})
-        yield _CONNECTIONS.family({(): connections})
-        yield _MOST_CONNECTIONS.family({(): most})
-        yield _OLDEST.family({(): oldest})
-        yield _FROZEN.family({(): frozen})
-        yield _WAL_KEPT.family({(): kept})
+        """One row. A standby writes no log of its own; some figures may be refused."""
+        [row] = self._ledger.figures(self._figures)
+        for metric, value in zip(_OF_SERVER, row, strict=True):
+            if value is not None:
+                yield metric.family({(): value})
         yield _BUDGET.family({(): self._disk_budget})
-        yield _WENT_BACK.family({(): went_back})
-        if wal is not None:
-            yield _WAL.family({(): wal})
 
 
 class Tables:
@@ -116,12 +103,14 @@ class Tables:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._figures = Figures(read_tables, TABLE_FIGURES)
 
     def collect(self) -> Iterable[Family]:
         """The schema has as many as it has."""
-        [rows] = self._ledger.fetch(read_tables())
+        rows = self._ledger.figures(self._figures)
         for column, metric in enumerate(self.metrics, 1):
-            yield metric.family({(row[0],): row[column] for row in rows})
+            if all(row[column] is not None for row in rows):
+                yield metric.family({(row[0],): row[column] for row in rows})
 
 
 class Replication:
@@ -138,11 +127,11 @@ class Replication:
     def __init__(self, ledger: Ledger, *, required: int) -> None:
         self._ledger = ledger
         self._required = required
+        self._figures = replication_figures()
 
     def collect(self) -> Iterable[Family]:
         """Of standbys with one name the last one. What this role may not see is left out."""
-        [rows] = self._ledger.fetch(read_replication())
-        found = Durability.of(rows)
+        found = Durability.of(self._ledger.figures(self._figures))
         yield _CONFIRMING.family({(): found.confirming})
         yield _REQUIRED.family({(): self._required})
         if found.timeline is not None:
@@ -150,4 +139,5 @@ class Replication:
         if found.standbys is not None:
             yield _FOLLOWING.family({(): sum(one.is_streaming for one in found.standbys)})
             yield _LAG_SECONDS.family({(one.name,): one.lag_seconds for one in found.standbys})
-            yield _LAG_BYTES.family({(one.name,): one.lag_bytes for one in found.standbys})
+            told = {(one.name,): one.lag_bytes for one in found.standbys if one.lag_bytes is not None}
+            yield _LAG_BYTES.family(told)

@@ -10,6 +10,7 @@ import structlog
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
 from ledgerq_worker.maintenance.pulse import Pulse
+from ledgerq_worker.maintenance.witness import Seen, Witness
 
 log = structlog.get_logger()
 
@@ -29,6 +30,7 @@ class Leadership:
         self._lease = lease
         self._pulse = pulse or Pulse()
         self._holder = uuid4()
+        self._witness = Witness(database, lease=lease)
         self._asked_at: float | None = None
         self._reachable_since: float | None = None
         self._leads_until = 0.0
@@ -47,9 +49,15 @@ class Leadership:
     def _ask(self) -> None:
         began = time.monotonic()
         statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
-        [(is_leader, clock)] = self._database.fetch(statement, writes=True)
-        self._has_answered(began, time.monotonic(), clock)
-        self._leads_until = began + self._lease if is_leader else 0.0
+        [(clock, until, holder, found_until)] = self._database.fetch(statement, writes=True)
+        ended = time.monotonic()
+        is_new = self._has_answered(began, ended, clock)
+        self._leads_until = began + self._lease if until is not None else 0.0
+        found = Seen(holder, found_until or 0.0, clock, began, ended)
+        left = found if until is None else found._replace(holder=str(self._holder), until=until)
+        self._witness.compare(found, left)
+        if is_new:
+            self._witness.connected()
 
     @property
     def is_leading(self) -> bool:
@@ -64,11 +72,15 @@ class Leadership:
         # Who leads has to be in time only for its own lease; who stands by, for the end of somebody else's.
         return self._asked_at + self._lease / (3 if self._leads_until else 4)
 
-    def _has_answered(self, began: float, ended: float, clock: float) -> None:
+    def _has_answered(self, began: float, ended: float, clock: float) -> bool:
         """Note the answer, and begin anew if the database's clock has jumped: a suspended machine's does not stand still.
 
         The clock was read at some moment from ``began`` to ``ended``: to wait for the answer is no jump.
+
+        Returns:
+            Whether it is the first one, or the first one after an outage.
         """
+        is_new = self._reachable_since is None or self._asked_at is None
         if self._reachable_since is None or self._asked_at is None:
             self._reachable_since = ended
         else:
@@ -78,6 +90,7 @@ class Leadership:
                 log.warning("maintenance.time_was_lost", seconds=round(lost, 1))
                 self._reachable_since = ended
         self._asked_at, self._answered_at, self._clock = began, ended, clock
+        return is_new
 
     def reachable_for(self) -> float:
         """For how many seconds PostgreSQL has answered this process without an interruption or a lost moment, up to now: its

@@ -37,14 +37,15 @@ from ledgerq_shared.settings import LogSettings, load
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.recover import find_claimed, find_claims, recover_claims
-from ledgerq_shared.statements.workers import do_writes_wait, end_worker, register_worker
+from ledgerq_shared.statements.workers import do_writes_wait, end_worker, is_known, register_worker
+from ledgerq_shared.timeline import Timeline, write_down
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.apart import Apart
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.node.ends import record_hard_limit, record_termination
 from ledgerq_worker.node.hearing import Deafness, TicketsSeen
 from ledgerq_worker.node.killing import ENDED, is_stopped, kill_if, kill_if_alive, kill_remains, resume
-from ledgerq_worker.node.lease import Lease, lease_database
+from ledgerq_worker.node.lease import Former, Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.orphans import HeldClaim, Orphans
 from ledgerq_worker.node.standstill import Standstill
@@ -133,6 +134,7 @@ class Agent:
         self._actor = f"worker:{config.name}"
         self._recovery = partial(recover_claims, quarantine_after=config.quarantine_after, actor=self._actor)
         self._apart = Apart("recover")
+        self._timeline = Timeline()
         self._attended_at = 0.0
         self._lost: list[int] = []
         self._looked_at = 0.0
@@ -232,6 +234,8 @@ class Agent:
             self._try(self._register)
             return
         self._attended_at = time.monotonic()
+        if self._lease.former is not None:
+            self._try(self._look_for_former, self._lease.former)
         self._terminate(self._lease.wishes)
         if self._lease.is_fresh:  # while PostgreSQL is away slots stand still
             self._listen()
@@ -300,6 +304,14 @@ class Agent:
         # A ticket per slot when the node appears: what waits is begun at once, not at the next sweep.
         self._waker.wake(dict.fromkeys(config.queues, config.slots))
         log.info("worker.registered", worker=config.name, slots=config.slots, queues=config.queues)
+
+    def _look_for_former(self, former: Former) -> None:
+        """Whoever is declared dead is in the ledger for another day; who is not was lost, with whatever else."""
+        if self._database.fetch(is_known(former.worker_id), writes=True) == [(False,)]:
+            timeline = self._timeline.now(self._database)
+            lost_for = time.monotonic() - former.registered_at
+            write_down(self._database, timeline=timeline, before=None, lost_for=lost_for, by="worker")
+        self._lease.former = None
 
     def _is_parent_gone(self) -> bool:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg2
@@ -33,6 +34,16 @@ _AGAIN_AFTER = 0.2
 _STUCK_AFTER = 0.3
 #: As long as so many wait in vain, no more are begun: it is not the connection.
 _MOST_SILENT = 3
+#: The row of a node that has ended stays for a day, in seconds; one whose lease ended less long ago is to be there.
+_KNOWN_FOR = 80_000.0
+
+
+class Former(NamedTuple):
+    """An id under which the node was registered, and is not any more."""
+
+    worker_id: UUID
+    #: By the monotonic clock; or, where another agent did that, when this one began.
+    registered_at: float
 
 
 def lease_database(url: str, name: str, lease: float) -> Database:
@@ -86,6 +97,10 @@ class Lease:
         #: The node's id in the ledger; null: it is to be registered, for it never was or has been declared dead. An agent
         #: that replaces one which died goes on under the same id: the node's tasks are running under it.
         self.worker_id: UUID | None = table.worker_id if table.worker_id.int else None
+        self._registered_at = time.monotonic()
+        #: Until somebody has looked whether the ledger has forgotten it, which says that it went back in time. (A renewal
+        #: says nothing: any failover may lose one.)
+        self.former: Former | None = None
 
     def start(self) -> None:
         """Begin to renew, until :meth:`end`."""
@@ -109,7 +124,7 @@ class Lease:
         """The node was registered under this id just now; ``asked_at``, by the clock of leases, it was asked for."""
         self._table.worker_id = worker_id  # before the time: see `SlotTable.holds`
         self._table.held_until = asked_at + self._seconds
-        self._renewed_at = time.monotonic()
+        self._renewed_at = self._registered_at = time.monotonic()
         self.worker_id = worker_id
 
     def hurry(self) -> None:
@@ -185,6 +200,8 @@ class Lease:
                 self._asked_at = None
         if not is_registered and self.worker_id == worker_id:
             log.warning("agent.declared_dead", worker=self._name)
+            if lease_clock() - self._table.held_until < _KNOWN_FOR:
+                self.former = Former(worker_id, self._registered_at)
             self.worker_id = None
             self._table.held_until = 0.0
 

@@ -1,0 +1,60 @@
+"""PostgreSQL's timeline, another one after each failover and each restore to an earlier moment; and what is written down
+where the ledger is found to be behind what it once had.
+"""
+
+from __future__ import annotations
+
+import psycopg2
+import structlog
+
+from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.sqlstates import is_not_to_be_had
+from ledgerq_shared.statements.went_back import note_behind, read_timeline
+
+log = structlog.get_logger()
+
+
+class Timeline:
+    """Asks for the timeline, until it is told once that it is not to be had."""
+
+    def __init__(self) -> None:
+        self._is_told = True
+
+    def read(self, cursor: type_cursor) -> str | None:
+        """The timeline of a server that takes writes, as the last statement of a transaction; null: it does not tell."""
+        if not self._is_told:
+            return None
+        try:
+            [(timeline,)] = execute(cursor, read_timeline())
+        except psycopg2.Error as error:
+            if not is_not_to_be_had(error):
+                raise
+            self._is_told = False
+            log.warning("ledger.no_timeline", what="failovers are seen without it", error=error.diag.message_primary)
+            return None
+        return str(timeline)
+
+    def now(self, database: Database) -> str | None:
+        """As :meth:`read`, in a transaction of its own.
+
+        Raises:
+            Unavailable: PostgreSQL is away.
+        """
+        with database.transaction(lasts=False) as cursor:  # writes: a standby knows less
+            return self.read(cursor)
+
+
+def write_down(database: Database, *, timeline: str | None, before: str | None, lost_for: float, by: str) -> None:
+    """The ledger went back in time, says a periodic writer that misses what it wrote itself.
+
+    Args:
+        timeline, before: the one that is found, and the one that was known.
+        lost_for: for how many seconds what was written has been missing.
+        by: the service that noticed.
+
+    Raises:
+        Unavailable: PostgreSQL is away, so it stands in the log only.
+    """
+    log.error("ledger.went_back", timeline=timeline, before=before, seconds=round(lost_for, 1))
+    with database.transaction() as cursor:
+        execute(cursor, note_behind(timeline=timeline, before=before, known_ago=lost_for, noticed_by=by))
