@@ -15,7 +15,7 @@ import pytest
 from tests.support import databases, wait
 from tests.support import http as calls
 from tests.support.ledger_checks import assert_all_ended
-from tests.support.patroni import TTL, Cluster, programs
+from tests.support.patroni import TTL, Cluster, Node, programs
 from tests.support.servers import token_of
 
 if TYPE_CHECKING:
@@ -101,33 +101,44 @@ class Clients:
         return answer.status == 202
 
 
-def kill(cluster: Cluster) -> None:
+def kill(cluster: Cluster) -> float:
     leader = cluster.settle()
     leader.kill()
-    wait.until(lambda: cluster.leader() not in (None, leader), 120, interval=0.2, what="another leader")
+    took = until_another_leads(cluster, leader)
     leader.start()
+    return took
 
 
-def switch_over(cluster: Cluster) -> None:
+def switch_over(cluster: Cluster) -> float:
     leader = cluster.settle()
     leader.ask("switchover", {"leader": leader.name})
-    wait.until(lambda: cluster.leader() not in (None, leader), 60, interval=0.2, what="another leader")
+    return until_another_leads(cluster, leader)
 
 
-def restart(cluster: Cluster) -> None:
+def restart(cluster: Cluster) -> float:
+    begun = time.monotonic()
     cluster.settle().ask("restart", {})
+    return time.monotonic() - begun
 
 
-def freeze(cluster: Cluster) -> None:
+def freeze(cluster: Cluster) -> float:
     leader = cluster.settle()
     leader.freeze()
     try:
-        wait.until(lambda: cluster.leader() not in (None, leader), 120, interval=0.2, what="another leader")
+        return until_another_leads(cluster, leader)
     finally:
         leader.thaw()
 
 
-FAULTS: tuple[Callable[[Cluster], None], ...] = (kill, switch_over, restart, freeze)
+def until_another_leads(cluster: Cluster, leader: Node) -> float:
+    """After how many seconds."""
+    begun = time.monotonic()
+    wait.until(lambda: cluster.leader() not in (None, leader), 120, interval=0.1, what="another leader")
+    return time.monotonic() - begun
+
+
+#: Each returns how many seconds it took Patroni.
+FAULTS: tuple[Callable[[Cluster], float], ...] = (kill, switch_over, restart, freeze)
 
 
 def test_failovers_lose_nothing_double_nothing_and_refuse_for_no_longer_than_it_takes(
@@ -153,13 +164,13 @@ def test_failovers_lose_nothing_double_nothing_and_refuse_for_no_longer_than_it_
                 before = len(clients.accepted)
                 wait.until(lambda before=before: clients.has_accepted_since(before), 120, what=stack.logs)
                 clients.begin_anew()
-                fault(cluster)
+                took = fault(cluster)
                 cluster.settle()
                 before = len(clients.accepted)
                 wait.until(lambda before=before: clients.has_accepted_since(before), 120, what=stack.logs)
                 with capsys.disabled():
                     print(  # noqa: T201
-                        f"round {number + 1}: {fault.__name__:11} refused {clients.longest:5.1f} s, "
+                        f"round {number + 1}: {fault.__name__:11} refused {clients.longest:5.1f} s (Patroni {took:5.1f} s), "
                         f"{len(clients.accepted)} accepted so far",
                         flush=True,
                     )

@@ -48,9 +48,9 @@ def request(
         connection.close()
 
 
-def answers(url: str, status: int = 200) -> bool:
-    """True when ``url`` answers with ``status`` now."""
+def answers(url: str, status: int = 200, *, timeout: float = 5.0) -> bool:
+    """True when ``url`` answers with ``status`` now, within so many seconds."""
     try:
-        return request("GET", url, timeout=5).status == status
+        return request("GET", url, timeout=timeout).status == status
     except (OSError, http.client.HTTPException):
         return False

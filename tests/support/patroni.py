@@ -197,7 +197,8 @@ class Cluster:
     def leader(self) -> Node | None:
         """Who leads by his own word; null: nobody just now."""
         for node in self.nodes:
-            if http.answers(f"http://127.0.0.1:{node.rest_port}/primary"):
+            # One that stands still must not hide for long who leads instead.
+            if http.answers(f"http://127.0.0.1:{node.rest_port}/primary", timeout=0.5):
                 return node
         return None
 
