@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import databases, wait
+from tests.support import databases, haproxy, wait
 from tests.support import http as calls
 from tests.support.ledger_checks import assert_all_ended
 from tests.support.patroni import TTL, Cluster, Node, programs
@@ -144,12 +144,39 @@ FAULTS: tuple[Callable[[Cluster], float], ...] = (kill, switch_over, restart, fr
 def test_failovers_lose_nothing_double_nothing_and_refuse_for_no_longer_than_it_takes(
     bare_stack: Stack, cluster: Cluster, redis_database: str, capsys: pytest.CaptureFixture[str]
 ):
-    stack = bare_stack
+    faults = FAULTS * ROUNDS if ROUNDS else FAULTS[:2]
+    survive(faults, bare_stack, cluster, cluster.url, redis_database, capsys)
+
+
+@pytest.mark.skipif(not ROUNDS, reason="part of the long form")
+def test_the_same_through_haproxy(
+    bare_stack: Stack, cluster: Cluster, redis_database: str, capsys: pytest.CaptureFixture[str]
+):
+    found = haproxy.program()
+    if found is None:
+        pytest.skip("no HAProxy")
+    with haproxy.HAProxy(cluster, found) as way:
+        survive((kill, switch_over, freeze), bare_stack, cluster, way.url, redis_database, capsys)
+
+
+def survive(
+    faults: tuple[Callable[[Cluster], float], ...],
+    stack: Stack,
+    cluster: Cluster,
+    url: str,
+    redis_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One fault after the other under load; then the whole ledger is looked at.
+
+    Args:
+        url: the way of all services to the cluster.
+    """
     (stack.folder / "failing_over.py").write_text(TASKS)
     databases.migrate(cluster.url)
     stack.environment |= {
-        "DATABASE_URL": cluster.url,
-        "REDIS_URL": redis_database,
+        "DATABASE_URL": url,
+        "REDIS_URL": redis_url,
         "LEDGERQ_TASK_MODULES": "failing_over",
         "LEDGERQ_REQUIRE_SYNC": "1",
     }
@@ -158,27 +185,30 @@ def test_failovers_lose_nothing_double_nothing_and_refuse_for_no_longer_than_it_
     stack.maintenance()
     clients = Clients(stack.api().url, 4)
     try:
-        for number in range(ROUNDS or 1):
-            for fault in FAULTS if ROUNDS else FAULTS[:2]:
-                cluster.settle()
-                before = len(clients.accepted)
-                wait.until(lambda before=before: clients.has_accepted_since(before), 120, what=stack.logs)
-                clients.begin_anew()
-                took = fault(cluster)
-                cluster.settle()
-                before = len(clients.accepted)
-                wait.until(lambda before=before: clients.has_accepted_since(before), 120, what=stack.logs)
-                with capsys.disabled():
-                    print(  # noqa: T201
-                        f"round {number + 1}: {fault.__name__:11} refused {clients.longest:5.1f} s (Patroni {took:5.1f} s), "
-                        f"{len(clients.accepted)} accepted so far",
-                        flush=True,
-                    )
-                assert clients.longest <= TTL + 5
+        for fault in faults:
+            until_more(clients, stack)
+            clients.begin_anew()
+            took = fault(cluster)
+            cluster.settle()
+            until_more(clients, stack)
+            with capsys.disabled():
+                print(  # noqa: T201
+                    f"{fault.__name__:11} refused {clients.longest:5.1f} s (Patroni {took:5.1f} s), "
+                    f"{len(clients.accepted)} accepted so far",
+                    flush=True,
+                )
+            assert clients.longest <= TTL + 5
     finally:
         clients.end()
     open_tasks = "SELECT count(*) FROM task WHERE completed_at IS NULL"
     wait.until(lambda: databases.rows(cluster.url, open_tasks) == [(0,)], 120, interval=0.5, what=stack.logs)
     wait.until(lambda: databases.rows(cluster.url, "SELECT count(*) FROM claim") == [(0,)], 60, interval=0.5)
+    assert databases.rows(cluster.url, "SELECT count(*) FROM went_back") == [(0,)]
     stack.close()
     assert_all_ended(cluster.url, clients.accepted)
+
+
+def until_more(clients: Clients, stack: Stack) -> None:
+    """Something is accepted."""
+    before = len(clients.accepted)
+    wait.until(lambda: clients.has_accepted_since(before), 120, what=stack.logs)

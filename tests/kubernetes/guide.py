@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from tests.kubernetes.cluster import ROOT, run
-
-_TEXT = (ROOT / "docs" / "guides" / "kubernetes.md").read_text("utf-8")
+from tests.support import guides
 
 
 def block(containing: str, language: str = "sh") -> str:
     """The one fenced block that contains a text."""
-    [found] = [one for one in re.findall(rf"```{language}\n(.*?)```", _TEXT, re.DOTALL) if containing in one]
-    return str(found)
+    return guides.block("kubernetes.md", containing, language)
 
 
 def follow(script: str, *, timeout: float = 400, **variables: str) -> str:

@@ -106,6 +106,10 @@ class Load:
         self._threads = [threading.Thread(target=self._submit) for _ in range(clients)]
         #: What the clients were promised. All of it is looked at again after every later disturbance.
         self.ids: list[str] = []
+        self._lock = threading.Lock()
+        self._accepted_at = time.monotonic()
+        #: The longest time in which nothing was accepted, in seconds.
+        self.longest = 0.0
         self.errors: list[BaseException] = []
 
     def __enter__(self) -> Self:
@@ -120,6 +124,11 @@ class Load:
         if self.errors:
             raise self.errors[0]
 
+    def begin_anew(self) -> None:
+        """Forget the longest time so far."""
+        with self._lock:
+            self._accepted_at, self.longest = time.monotonic(), 0.0
+
     def more(self, number: int, timeout: float = 120) -> None:
         """Wait until as many more tasks were accepted."""
         wanted = len(self.ids) + number
@@ -129,7 +138,13 @@ class Load:
         try:
             while not self._ended.is_set():
                 begun = time.monotonic()
-                self.ids.append(self._api.submit())
+                self._was_accepted(self._api.submit())
                 self._ended.wait(max(0.0, self._every - (time.monotonic() - begun)))
         except BaseException as error:
             self.errors.append(error)
+
+    def _was_accepted(self, task_id: str) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self.longest, self._accepted_at = max(self.longest, now - self._accepted_at), now
+            self.ids.append(task_id)

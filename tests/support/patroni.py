@@ -14,15 +14,15 @@ import psutil
 
 from ledgerq_shared.embedded.account import Account
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE
-from tests.support import http, wait
+from tests.support import guides, http, wait
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 PASSWORD = "cluster-secret"
-#: Seconds for which a leader that is not heard of stays the leader. Patroni takes no less.
-TTL = 20
+#: Seconds for which a leader that is not heard of stays the leader. Patroni takes no less than 20.
+TTL: int = guides.dcs()["ttl"]
 _BEGIN_SECONDS = 120.0
 
 
@@ -102,13 +102,7 @@ class Node:
             "restapi": {"listen": f"127.0.0.1:{self.rest_port}", "connect_address": f"127.0.0.1:{self.rest_port}"},
             "etcd3": {"host": f"127.0.0.1:{self._cluster.etcd_port}"},
             "bootstrap": {
-                "dcs": {
-                    "ttl": TTL,
-                    "loop_wait": 2,
-                    "retry_timeout": 5,
-                    "synchronous_mode": True,
-                    "postgresql": {"use_pg_rewind": True, "parameters": {"max_connections": 100}},
-                },
+                "dcs": guides.dcs(),
                 "initdb": [{"encoding": "UTF8"}, "no-locale", "data-checksums"],
             },
             "postgresql": {
@@ -186,8 +180,11 @@ class Cluster:
     @property
     def url(self) -> str:
         """All servers, in no particular order."""
-        places = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        return f"postgresql://postgres:{PASSWORD}@{places}/postgres"
+        return self.url_of(",".join(f"127.0.0.1:{node.port}" for node in self.nodes))
+
+    def url_of(self, place: str) -> str:
+        """The URL of whoever answers there."""
+        return f"postgresql://postgres:{PASSWORD}@{place}/postgres"
 
     @property
     def primary_url(self) -> str:
