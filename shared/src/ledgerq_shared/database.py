@@ -42,7 +42,7 @@ _STANDS_STILL_FOR = 5_000
 _LOCK_TIMEOUT = 3.0
 #: A COMMIT waits for synchronous standbys only if its transaction has written. So whoever finds that an earlier one, of
 #: which nothing is known, has done all, writes this: a record in the log that is in no table, and that nobody reads.
-CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
+_CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
 #: What the transactions of a session that is ours alone are, unless they say otherwise.
 _TRANSACTIONS = (
     "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; "
@@ -183,7 +183,7 @@ class Database:
         with self._pooled(timeout) as connection:
             cursor = connection.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
             doubts = self._doubts.to_settle if writes and lasts else 0
-            cursor.first = self._alone[connection.is_ours, writes, lasts] + (CONFIRM if doubts else "")
+            cursor.first = self._alone[connection.is_ours, writes, lasts] + (_CONFIRM if doubts else "")
             _forget_notices(connection)
             with self._explained(connection), self._limited(connection, writes):
                 rows = execute(cursor, statement)
@@ -233,7 +233,7 @@ class Database:
         _forget_notices(connection)
         try:
             with self._limited(connection, writes):
-                cursor.execute(f"{CONFIRM} COMMIT" if doubts else "COMMIT")
+                cursor.execute(f"{_CONFIRM} COMMIT" if doubts else "COMMIT")
         except psycopg2.Error as error:
             _roll_back(connection)
             unavailable = self._unavailable(connection, error)
@@ -347,7 +347,12 @@ def confirm(cursor: type_cursor) -> None:
     """Let this transaction's COMMIT wait for synchronous standbys even if it writes nothing: the answer that follows it
     vouches for what others have written, and nobody knows whether they have waited.
     """
-    cursor.execute(CONFIRM)
+    cursor.execute(_CONFIRM)
+
+
+def confirmation() -> Statement:
+    """What :func:`confirm` runs."""
+    return Statement(_CONFIRM, {})
 
 
 def is_rolled_back(error: psycopg2.Error) -> bool:

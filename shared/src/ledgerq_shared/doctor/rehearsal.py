@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import psycopg2
 
-from ledgerq_shared.database import CONFIRM, Database, execute, type_cursor
+from ledgerq_shared.database import Database, confirmation, execute, type_cursor
 from ledgerq_shared.ids import new_task_ids
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import (
@@ -93,7 +93,7 @@ def _live(on: Rehearsal) -> None:
     on.run("submit_tasks", submit.submit_tasks([tagged]))
     on.run("submit_tasks_of_several", submit.submit_tasks([plain[0], later._replace(actor="doctor")]))
     on.run("submit_unique_tasks", unique.submit_unique_tasks([keyed]))
-    on.run("confirm", Statement(CONFIRM, {}))
+    on.run("confirm", confirmation())
     _work(on, [str(one) for one in ids])
     _look(on, [str(one) for one in ids])
     _maintain(on)
