@@ -26,8 +26,9 @@ from kombu.simple import SimpleQueue
 
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.states import State
-from ledgerq_worker.celery import seams
 from ledgerq_worker.celery.messages import request_of
+from ledgerq_worker.celery.seams import backend, channels, drain_task, sender
+from ledgerq_worker.celery.seams.tracer import tracer_of
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
@@ -66,8 +67,8 @@ class Bench:
         self.table = table
         #: Messages that Celery wanted to send: ``(name, headers, options, is the body done)``.
         self.sent: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = []
-        seams.install_backend(app)
-        seams.install_sender(app, self._send)
+        backend.install_backend(app)
+        sender.install_sender(app, self._send)
 
     def _send(self, name: str, message: Any, options: dict[str, Any], _natively: Any) -> None:
         leg = legs.current()
@@ -78,7 +79,7 @@ class Bench:
         task = self.app.tasks[lazy.name]
         row = claimed_task(task.name, **fields)
         leg = Leg(row, 0, self.table, Recorder(), State.PENDING)  # type: ignore[arg-type]
-        tracer = seams.tracer_of(self.app, task, "host")
+        tracer = tracer_of(self.app, task, "host")
         legs.set_current(leg)
         try:
             outcome = tracer(leg.celery_id, list(args), {}, request_of(row, request, hostname="host"))
@@ -318,7 +319,7 @@ def test_a_state_of_the_tasks_own_is_seen_at_once(bench: Bench):
 
 def test_installing_twice_changes_nothing(bench: Bench):
     before = bench.app.backend_cls
-    seams.install_backend(bench.app)
+    backend.install_backend(bench.app)
     assert bench.app.backend_cls is before
 
 
@@ -350,7 +351,7 @@ def test_every_way_of_sending_goes_through_the_sender(bench: Bench):
     bench.app.send_task("t", queue="r")
     chain(task.si(), task.si()).apply_async()
     assert [name for name, *_ in bench.sent] == ["t"] * 5
-    assert [seams.queue_of(bench.app, options) for _, _, options, _ in bench.sent] == [
+    assert [sender.queue_of(bench.app, options) for _, _, options, _ in bench.sent] == [
         "default", "q", "default", "r", "default",
     ]  # fmt: skip
     assert bench.sent[1][2]["priority"] == 3
@@ -364,7 +365,7 @@ def test_every_way_of_sending_goes_through_the_sender(bench: Bench):
 @pytest.fixture
 def drained(app: Celery) -> list[Any]:
     calls: list[Any] = []
-    seams.install_drain(app, calls.append, lambda pid: calls.append(("lost", pid)))
+    drain_task.install_drain(app, calls.append, lambda pid: calls.append(("lost", pid)))
     return calls
 
 
@@ -444,7 +445,7 @@ def test_celery_converts_messages_of_older_protocols_as_ours_expect(app: Celery)
 
 def test_a_channel_whose_transport_is_gone_is_closed_without_an_error(redis_database: str):
     """kombu would return what was not acknowledged, over a connection that it can no longer make."""
-    seams.let_channels_close()
+    channels.let_channels_close()
     connection = Connection(redis_database)
     channel = connection.default_channel
     SimpleQueue(channel, "letters").put("a letter")

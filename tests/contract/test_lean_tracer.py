@@ -13,9 +13,10 @@ from celery.app import trace
 from celery.exceptions import Ignore, Reject, Retry
 from celery.loaders.base import BaseLoader
 
-from ledgerq_worker.celery import lean_tracer
-from ledgerq_worker.celery.lean_tracer import lean_tracer_of
-from ledgerq_worker.celery.seams import install_backend, install_sender
+from ledgerq_worker.celery.seams import lean_tracer
+from ledgerq_worker.celery.seams.backend import install_backend
+from ledgerq_worker.celery.seams.lean_tracer import lean_tracer_of
+from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.drain import runner
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.slot import legs

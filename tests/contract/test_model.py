@@ -49,13 +49,11 @@ def _moving_statements() -> set[str]:
     for path in STATEMENTS.glob("*.py"):
         source = path.read_text("utf-8")
         tree = ast.parse(source)
-        texts = {
-            target.id: ast.get_source_segment(source, node.value) or ""
-            for node in tree.body
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
+        texts: dict[str, str] = {}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+                parts = [texts.get(name.id, "") for name in ast.walk(node.value) if isinstance(name, ast.Name)]
+                texts[target.id] = "\n".join([ast.get_source_segment(source, node.value) or "", *parts])
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                 used = [texts.get(name.id, "") for name in ast.walk(node) if isinstance(name, ast.Name)]

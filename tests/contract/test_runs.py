@@ -15,7 +15,8 @@ from celery import Celery, Task
 
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.run_options import OPTIONS
-from ledgerq_worker.celery.seams import install_backend, install_sender, queue_of
+from ledgerq_worker.celery.seams.backend import install_backend
+from ledgerq_worker.celery.seams.sender import install_sender, queue_of
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.legs import Leg

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from ledgerq_shared import outages
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.outages import Outage
-from ledgerq_worker.celery.consumer import PromptConsumer
+from ledgerq_worker.celery.seams.consumer import PromptConsumer
 
 
 class Clock:

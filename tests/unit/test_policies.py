@@ -22,7 +22,7 @@ from ledgerq_shared.statements.read_scaling import QueueLoad
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import POLICIES, _arranged
 from ledgerq_worker.celery.messages import moment
-from ledgerq_worker.celery.seams import install_sender
+from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.celery.sending import _next_leg
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.low_water import LowWater

@@ -16,8 +16,8 @@ from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.adopt import Adoption
+from ledgerq_worker.celery.seams.strangers import REFUSED
 from ledgerq_worker.celery.sending import Submitter
-from ledgerq_worker.celery.strangers import REFUSED
 from tests.integration.worker.conftest import Work
 from tests.support import databases, ledger_checks, refusals, wait
 

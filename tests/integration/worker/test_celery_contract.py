@@ -11,7 +11,7 @@ from celery import Celery, chain, chord, group
 
 from ledgerq_shared.broker import ticket_list
 from ledgerq_shared.statements.submit import NewTaskOptions
-from ledgerq_worker.celery.strangers import REFUSED
+from ledgerq_worker.celery.seams.strangers import REFUSED
 from tests.integration.worker.conftest import Work
 from tests.support import databases, ledger_checks, wait
 from tests.support.stack import clean_environment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_shared.broker import is_ticket, ticket, ticket_list
-from ledgerq_worker.celery.strangers import REFUSED, put_away
+from ledgerq_worker.celery.seams.strangers import REFUSED, put_away
 from tests.integration.worker.conftest import Work
 from tests.integration.worker.test_adoption import garbage
 from tests.support import databases, wait

@@ -31,8 +31,8 @@ from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_worker.celery.messages import task_from_message
 from ledgerq_worker.celery.plain_lists import PlainLists, PlainMessage
+from ledgerq_worker.celery.seams.strangers import note
 from ledgerq_worker.celery.sending import Submitter
-from ledgerq_worker.celery.strangers import note
 
 log = structlog.get_logger()
 

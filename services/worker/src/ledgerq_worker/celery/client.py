@@ -15,7 +15,7 @@ from celery import Celery
 
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.settings import StoreSettings, load
-from ledgerq_worker.celery.seams import install_sender
+from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.stores import Stores
 

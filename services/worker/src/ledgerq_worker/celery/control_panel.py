@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.utils.functional import maybe_list
-from celery.worker.control import Panel
 
 from ledgerq_shared.broker import DRAIN_TASK, queue_of
 from ledgerq_shared.cancelling import cancel
@@ -24,6 +23,7 @@ from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
 from ledgerq_shared.statements.read_running import RunningTask, read_running
 from ledgerq_shared.statements.read_task import find_task
+from ledgerq_worker.celery.seams.panel import replace_commands
 from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
@@ -78,13 +78,9 @@ class ControlPanel:
             "disable_events": _always({"ok": "events are sent while somebody listens"}),
             "heartbeat": _always({"ok": "heartbeats are sent every two seconds"}),
         }
-        for name, command in own.items():
-            celerys = Panel.data[name]
+        for name, celerys in replace_commands(own).items():
             if not isinstance(getattr(celerys, "__self__", None), ControlPanel):
                 self._celerys[name] = celerys
-            Panel.data[name] = command
-            if alias := Panel.meta[name].alias:
-                Panel.data[alias] = command
 
     def _revoke(self, state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
         """Cancel in the ledger. Every node is told; whoever comes later finds it done."""

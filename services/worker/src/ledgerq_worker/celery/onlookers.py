@@ -18,10 +18,9 @@ import structlog
 from celery import Celery
 from celery.utils.sysinfo import load_average
 from celery.utils.time import utcoffset
-from celery.worker.state import SOFTWARE_INFO
 
 from ledgerq_shared.states import State
-from ledgerq_worker.celery.seams import EventPublisher
+from ledgerq_worker.celery.seams.events import SOFTWARE, EventPublisher
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
 
@@ -86,7 +85,7 @@ class Pulse:
             "freq": _SAID_FREQUENCY,
             "active": running,
             "loadavg": load_average(),
-            **SOFTWARE_INFO,
+            **SOFTWARE,
         }
         try:
             return self._publisher.publish(event, kind.replace("-", "."))

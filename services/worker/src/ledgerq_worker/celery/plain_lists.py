@@ -9,14 +9,14 @@ from typing import Any
 import redis
 import structlog
 from celery import Celery
-from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from kombu.serialization import prepare_accept_content
 from kombu.utils.json import loads
 
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.redis_access import describe
 from ledgerq_shared.redis_faults import fault_of
-from ledgerq_worker.celery.strangers import put_away
+from ledgerq_worker.celery.seams.protocols import as_version_2
+from ledgerq_worker.celery.seams.strangers import put_away
 
 log = structlog.get_logger()
 
@@ -138,9 +138,8 @@ class PlainLists:
         message.properties = parsed.properties or {}
         payload, headers = parsed.payload, parsed.headers or {}
         if isinstance(payload, dict):
-            convert = hybrid_to_proto2 if "args" in payload else proto1_to_proto2
             name = headers.get("task") or payload["task"]
-            body, headers, *_ = convert(parsed, payload)
+            body, headers = as_version_2(parsed, payload)
         else:
             name, body = headers["task"], payload
         if not isinstance(name, str) or not name or not headers.get("id"):

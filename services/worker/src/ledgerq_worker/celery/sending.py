@@ -29,7 +29,7 @@ from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted, submit
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.messages import celery_part, moment, priority_of, task_from_message
-from ledgerq_worker.celery.seams import queue_of
+from ledgerq_worker.celery.seams.sender import queue_of
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.encoding import celery_json, encode_arguments, encode_celery
 

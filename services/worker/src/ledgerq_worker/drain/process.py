@@ -12,7 +12,6 @@ import time
 from functools import partial
 
 import structlog
-from billiard.process import current_process
 from celery import Celery
 
 from ledgerq_shared import outages
@@ -21,6 +20,7 @@ from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_worker.celery.onlookers import Onlookers
 from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.celery.seams.prefork import process_index
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.drain import Drain
 from ledgerq_worker.drain.recorder import Recorder
@@ -139,7 +139,7 @@ class PoolProcess:
     def _slot(self) -> int:
         """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""
         if self._settings.worker_pool == "prefork":
-            return int(getattr(current_process(), "index", 0) or 0) % self._table.count
+            return (process_index() or 0) % self._table.count
         if not hasattr(self._thread, "slot"):
             self._thread.slot = next(self._threads) % self._table.count
         return int(self._thread.slot)

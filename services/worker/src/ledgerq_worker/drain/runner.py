@@ -18,9 +18,9 @@ from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import FINAL, State
 from ledgerq_shared.tracing import tracer
 from ledgerq_worker.catalogue.wrappers import has_own_call
-from ledgerq_worker.celery.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
 from ledgerq_worker.celery.messages import request_of
-from ledgerq_worker.celery.seams import balanced_stacks, tracer_of
+from ledgerq_worker.celery.seams.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
+from ledgerq_worker.celery.seams.tracer import balanced_stacks, tracer_of
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.spans import span_of
 from ledgerq_worker.slot import forks, legs

@@ -20,9 +20,10 @@ import structlog
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, StoreSettings, load
-from ledgerq_worker.celery import client, seams
+from ledgerq_worker.celery import client
 from ledgerq_worker.celery.app import build_app
 from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.settings import MaintenanceSettings
 from ledgerq_worker.stores import Stores
@@ -86,7 +87,7 @@ def main() -> None:
     sender = LedgerSender(
         app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
     )
-    seams.install_sender(app, sender)
+    install_sender(app, sender)
     client.mark_installed(app)
     database, _ = connections.connect(1)
     departure = Departure(app, database, actor="maintenance", limit=_limit)

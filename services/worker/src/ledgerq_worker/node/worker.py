@@ -19,13 +19,14 @@ from ledgerq_shared.ids import use_cell
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
 from ledgerq_shared.tracing import flush_spans, start_tracing
-from ledgerq_worker.celery import client, consumer, redis_sockets, seams, strangers
+from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
-from ledgerq_worker.celery.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.onlookers import Pulse
-from ledgerq_worker.celery.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
+from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, sender, strangers
+from ledgerq_worker.celery.seams.lean_tracer import leave_out_successes
+from ledgerq_worker.celery.seams.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.heartbeat import first_beat
@@ -90,7 +91,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
             hostname=settings.celery_name,
             pool=WatchfulTaskPool if settings.worker_pool == "prefork" else settings.worker_pool,
             concurrency=settings.slots,
-            queues=seams.queues_of_tickets(app, settings.queues),
+            queues=drain_task.queues_of_tickets(app, settings.queues),
             loglevel=logs.log_level.upper(),
             without_mingle=True,
             without_gossip=True,
@@ -136,14 +137,14 @@ def _install(
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(connections.connect)
     actor = f"worker:{settings.name}"
-    seams.let_channels_close()
+    channels.let_channels_close()
     strangers.be_careful()
     redis_sockets.watch()
-    seams.install_backend(app)
-    seams.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
+    backend.install_backend(app)
+    sender.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
     client.mark_installed(app)
     pool_process = PoolProcess(app, connections, settings, node.table, sheet)
-    seams.install_drain(app, pool_process.drain, node.lost)
+    drain_task.install_drain(app, pool_process.drain, node.lost)
     panel = ControlPanel(
         app, node.table, lambda: connections.connect(1)[0], hostname=settings.celery_name, actor="celery"
     )
@@ -173,11 +174,11 @@ def _configure_celery(app: Celery) -> None:
 def _open_ears(node: Node, listener: Any, ending: _Ending, *, kills_programs: bool) -> None:
     pool, count = listener.pool, node.table.count
     is_prefork = isinstance(pool, WatchfulTaskPool)
-    seams.tell_of_errors(listener, node.ears.met_error)
+    consumer.tell_of_errors(listener, node.ears.met_error)
     if is_prefork:
         node.unaccepted = Unaccepted(node.table, partial(unaccepted_jobs, pool), kills_programs=kills_programs)
     node.ears.hearing = Hearing(
-        hang_up=partial(seams.hang_up, listener),
+        hang_up=partial(channels.hang_up, listener),
         give_up=ending.begin_in_vain,
         ready_slots=partial(ready_processes, pool) if is_prefork else lambda: count,
     )

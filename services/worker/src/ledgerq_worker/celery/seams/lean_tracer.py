@@ -24,7 +24,7 @@ from celery.loaders.base import BaseLoader
 from celery.utils.threads import _LocalStack
 
 from ledgerq_worker.catalogue.wrappers import has_own_call
-from ledgerq_worker.celery.seams import marked_body
+from ledgerq_worker.celery.seams.tracer import marked_body
 from ledgerq_worker.slot.legs import Leg
 
 #: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's account of an end that is no success.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -48,6 +49,18 @@ class PromptConsumer(Consumer):
         with warnings.catch_warnings():  # of a setting that we have set for a reason
             warnings.simplefilter("ignore")
             super().on_connection_error_after_connected(error)
+
+
+def tell_of_errors(consumer: Any, tell: Callable[[], None]) -> None:
+    """Call ``tell`` whenever Celery's consumer meets an error of the broker's and is about to connect anew."""
+    for name in ("on_connection_error_before_connected", "on_connection_error_after_connected"):
+        celerys: Callable[[Exception], None] = getattr(consumer, name)
+
+        def told(error: Exception, celerys: Callable[[Exception], None] = celerys) -> None:
+            tell()
+            celerys(error)
+
+        setattr(consumer, name, told)
 
 
 def _is_news(_record: logging.LogRecord) -> bool:

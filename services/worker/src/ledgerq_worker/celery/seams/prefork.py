@@ -80,3 +80,9 @@ class WatchfulTaskPool(TaskPool):
     """The pool to give to Celery's worker instead of the name ``prefork``."""
 
     Pool = _WatchfulPool
+
+
+def process_index() -> int | None:
+    """Which of its pool's processes this is, from 0; null: it is none."""
+    index = getattr(current_process(), "index", None)
+    return None if index is None else int(index)
