@@ -9,11 +9,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 import structlog
@@ -23,6 +21,7 @@ from ledgerq_shared.batching import Batcher, run_flush
 from ledgerq_shared.broker import DRAIN_TASK
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import DuplicateTask, LedgerQError
+from ledgerq_shared.once import OncePerProcess
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.sqlstates import is_missing_right
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
@@ -44,6 +43,14 @@ _RESEND_FOR = 4.0
 UNIQUE_OPTIONS = ("unique_key", "unique_policy", "unique_ttl")
 
 
+class _Own(NamedTuple):
+    """What a process submits with."""
+
+    database: Database
+    waker: Waker
+    batcher: Batcher[NewTask, None]
+
+
 class Submitter:
     """Submits tasks to the ledger and wakes workers. Safe in threads and after a fork.
 
@@ -53,8 +60,7 @@ class Submitter:
 
     def __init__(self, connect: Callable[[], tuple[Database, Waker]]) -> None:
         self._connect = connect
-        self._lock = threading.Lock()
-        self._pid = 0
+        self._own = OncePerProcess(self._make)
 
     def submit(self, task: NewTask) -> None:
         """Accept one task; it is committed when this returns.
@@ -63,38 +69,33 @@ class Submitter:
             LedgerUnavailable: PostgreSQL is away, or has refused it for a while; nothing was recorded.
             DuplicateTask: another task holds its unique key, and is named; whatever the policy.
         """
-        self._this_process()
-        self._batcher.submit(task).result()
+        self._own().batcher.submit(task).result()
 
     def submit_all(self, tasks: Sequence[NewTask]) -> list[BaseException | None]:
         """Accept a batch, in the calling thread; for each its error, or None where it is committed.
 
         Those errors are `Unavailable` where PostgreSQL is away; anything else means that the ledger cannot hold that task.
         """
-        self._this_process()
         return run_flush(self._flush, list(tasks)) if tasks else []
 
     def wake(self, ready: Mapping[str, int]) -> None:
         """Workers are to look at queues in which tasks are ready."""
-        self._this_process()
-        self._waker.wake(ready)
+        self._own().waker.wake(ready)
 
     def close(self) -> None:
         """Send the tickets that are pending."""
-        if self._pid == os.getpid():
-            self._waker.close()
+        if self._own.is_made:
+            self._own().waker.close()
 
-    def _this_process(self) -> None:
-        with self._lock:
-            if self._pid != os.getpid():
-                # Threads and connections do not survive a fork: every process has its own.
-                self._database, self._waker = self._connect()
-                self._batcher: Batcher[NewTask, None] = Batcher(self._flush, max_items=_MAX_BATCH, name="submit")
-                self._pid = os.getpid()
+    def _make(self) -> _Own:
+        database, waker = self._connect()
+        return _Own(database, waker, Batcher(self._flush, max_items=_MAX_BATCH, name="submit"))
 
     def _flush(self, tasks: list[NewTask]) -> list[BaseException | None]:
+        own = self._own()
+
         def once(_: bool) -> Submitted:
-            with self._database.transaction() as cursor:
+            with own.database.transaction() as cursor:
                 return submit(cursor, tasks)
 
         try:
@@ -103,7 +104,7 @@ class Submitter:
             if is_missing_right(error):
                 return [error] * len(tasks)
             raise  # the batcher finds out whose fault it is, or that it is everybody's
-        self._waker.wake(+ready)
+        own.waker.wake(+ready)
         return [_refusal(others.get(task.id)) for task in tasks]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from celery import Celery
@@ -10,6 +9,8 @@ from celery.events.event import get_exchange
 from celery.worker.state import SOFTWARE_INFO
 from kombu import Producer  # type: ignore[attr-defined]
 from kombu.utils.json import dumps
+
+from ledgerq_shared.once import OncePerProcess
 
 #: What Celery's events say of the program that sends them: name, version, system.
 SOFTWARE: dict[str, str] = SOFTWARE_INFO
@@ -23,8 +24,8 @@ class EventPublisher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._pid = 0
         self._receivers = 0
+        self._way = OncePerProcess(self._connect)
 
     def publish(self, events: dict[str, Any] | list[dict[str, Any]], routing_key: str) -> int:
         """Send one event or a batch; how many have received it.
@@ -32,20 +33,19 @@ class EventPublisher:
         Raises:
             Exception: Redis is away, in one of the transport's many ways.
         """
-        if self._pid != os.getpid():
-            self._connect()
+        producer, exchange = self._way()
         self._receivers = 0
         try:
-            self._producer.publish(events, routing_key=routing_key, exchange=self._exchange.name, delivery_mode=1)  # type: ignore[no-untyped-call]
+            producer.publish(events, routing_key=routing_key, exchange=exchange, delivery_mode=1)  # type: ignore[no-untyped-call]
         except Exception:
-            self._pid = 0  # the next time over a new connection
+            self._way.forget()  # the next time over a new connection
             raise
         return self._receivers
 
-    def _connect(self) -> None:
+    def _connect(self) -> tuple[Producer, str]:
         connection = self._app.connection_for_write()
         channel = connection.default_channel
-        self._exchange = get_exchange(connection, name=self._app.conf.event_exchange)
+        exchange = get_exchange(connection, name=self._app.conf.event_exchange)
 
         def put_fanout(exchange: str, message: Any, routing_key: str, **_: Any) -> None:
             payload = dumps(message)  # type: ignore[no-untyped-call]
@@ -54,7 +54,6 @@ class EventPublisher:
                     self._receivers += int(client.publish(topic, payload))
 
         channel._put_fanout = put_fanout  # noqa: SLF001
-        self._exchange(channel).declare()
+        exchange(channel).declare()
         serializer = self._app.conf.event_serializer
-        self._producer = Producer(channel, serializer=serializer, auto_declare=False)  # type: ignore[no-untyped-call]
-        self._pid = os.getpid()
+        return Producer(channel, serializer=serializer, auto_declare=False), exchange.name  # type: ignore[no-untyped-call]
