@@ -1,4 +1,4 @@
-"""Names that users' code and other services rely on. A change here breaks somebody: it needs a changelog entry."""
+"""Names that users' code and clients rely on. A change here breaks somebody: it needs a changelog entry."""
 
 from __future__ import annotations
 
@@ -15,26 +15,7 @@ from ledgerq_shared.states import State
 PUBLIC = {
     "clients.celery.base_tasks": ["DatabaseAwareTask", "TaskCancelled"],
     "clients.celery.example_tasks": ["process_document"],
-    "ledgerq_shared.batching": ["AsyncBatcher", "Batcher", "run_flush"],
-    "ledgerq_shared.broker": ["DRAIN_TASK", "Broker", "ticket"],
-    "ledgerq_shared.database": ["Database", "Statement", "execute"],
-    "ledgerq_shared.events": ["Event", "EventKind", "StoredEvent", "expand"],
-    "ledgerq_shared.ids": ["first_id_at", "new_task_id", "time_of"],
-    "ledgerq_shared.migrate": ["current", "head", "main", "upgrade"],
-    "ledgerq_shared.settings": ["LogSettings", "SettingsError", "StoreSettings", "load"],
-    "ledgerq_shared.states": ["FINAL", "STARTABLE", "TRANSITIONS", "State"],
-    "ledgerq_shared.statements.claim": ["ClaimedTask", "claim_tasks", "hand_back", "has_ready"],
-    "ledgerq_shared.statements.dispatch": [
-        "count_ready", "expire", "fold_counts", "next_due", "promote_due", "what_to_do",
-    ],
-    "ledgerq_shared.statements.record": [
-        "end_from_outside", "record_begun", "record_ended", "record_log", "record_next_leg", "record_progress", "refuse",
-    ],
-    "ledgerq_shared.statements.outbox": ["put_in_outbox", "take_from_outbox"],
-    "ledgerq_shared.statements.recover": ["recover_claims"],
-    "ledgerq_shared.statements.submit": ["NewTask", "NewTaskOptions", "submit_tasks"],
-    "ledgerq_shared.statements.workers": ["end_worker", "find_wishes", "register_worker", "renew_lease", "take_leadership"],
-}  # fmt: skip
+}
 
 CODES = {
     "DuplicateTask": ("duplicate_task", 409, False),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-from ledgerq_api.auth import keyring
+from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import NEEDS, KeyScope, known_need, needed_for
@@ -63,13 +61,12 @@ def test_a_bucket_gives_its_burst_at_once_and_its_rate_from_then_on():
     assert [bucket.take(1000.0) for _ in range(5)] == [0, 0, 0, 0, 0.5]
 
 
-def test_a_key_ends_at_its_time_although_the_ledger_has_not_been_looked_at_since(monkeypatch: pytest.MonkeyPatch):
-    clock = SimpleNamespace(monotonic=lambda: clock.now, now=1000.0)
-    monkeypatch.setattr(keyring, "time", clock)
-    known = keyring.Keyring(None, is_open=False)  # type: ignore[arg-type]
+def test_a_key_ends_at_its_time_although_the_ledger_has_not_been_looked_at_since():
+    now = 1000.0
+    known = Keyring(None, is_open=False, clock=lambda: now)  # type: ignore[arg-type]
     key = new_key()
     scopes = [KeyScope.READ.value]
-    known._keep([UsableKey(True, "k", memoryview(digest_of(key.encode())), scopes, 0.5, False)], clock.now)
+    known._keep([UsableKey(True, "k", memoryview(digest_of(key.encode())), scopes, 0.5, False)], now)
     for seconds, is_usable in ((0.0, True), (0.49, True), (0.5, False), (60.0, False)):
-        clock.now = 1000.0 + seconds
+        now = 1000.0 + seconds
         assert (known.find(key.encode()) is not None) is is_usable

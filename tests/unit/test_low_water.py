@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from ledgerq_shared.statements.claim import ClaimedTask
-from ledgerq_worker.drain import low_water
 from ledgerq_worker.drain.low_water import LowWater
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,21 +20,19 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(low_water, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
 def marks(clock: Clock) -> LowWater:
     """Marks whose first full look is over."""
-    marks = LowWater()
+    marks = LowWater(clock)
     assert marks.marks("q") == {}
     return marks
 
@@ -46,7 +43,7 @@ def claimed(second: float, priority: int = 5) -> Any:
 
 
 def test_the_first_look_is_a_full_one(clock: Clock):
-    assert LowWater().marks("q") == {}
+    assert LowWater(clock).marks("q") == {}
 
 
 def test_the_next_look_begins_shortly_before_the_last_entry_of_each_priority(marks: LowWater):

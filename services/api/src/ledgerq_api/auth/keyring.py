@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -61,10 +62,12 @@ class Keyring:
 
     Args:
         is_open: whether nobody has to have a key as long as none was ever made.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, ledger: Ledger, *, is_open: bool) -> None:
+    def __init__(self, ledger: Ledger, *, is_open: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
+        self._clock = clock
         #: Once true it stays so: a ledger that loses its keys does not become open.
         self.is_required = not is_open
         self._by_digest: dict[bytes, ApiKey] = {}
@@ -86,7 +89,7 @@ class Keyring:
         Raises:
             LedgerUnavailable: no answer, and nothing was ever known.
         """
-        age = time.monotonic() - self._looked_at
+        age = self._clock() - self._looked_at
         if age > _STALE_AFTER:
             await self._wait(self._begin_look())
         elif age > _REFRESH_AFTER:
@@ -102,7 +105,7 @@ class Keyring:
         digest = digest_of(key)
         found = self._by_digest.get(digest)
         # Only digests are compared, so time could tell about these alone; compared in constant time all the same.
-        if found is None or not hmac.compare_digest(found.sha256, digest) or found.expires_at <= time.monotonic():
+        if found is None or not hmac.compare_digest(found.sha256, digest) or found.expires_at <= self._clock():
             return None
         if found.is_use_news:
             self._note_use(found)
@@ -116,9 +119,9 @@ class Keyring:
         Raises:
             LedgerUnavailable: nobody can tell.
         """
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         while self._seen_at < asked_at:
-            if self._look is None and (pause := self._looked_at + _PAUSE - time.monotonic()) > 0:
+            if self._look is None and (pause := self._looked_at + _PAUSE - self._clock()) > 0:
                 await asyncio.sleep(pause)
             await self._wait(self._begin_look())
             if self._seen_at < asked_at and self._failed is not None:
@@ -129,7 +132,7 @@ class Keyring:
         """The key as it is by now, for those that have waited long; null: it is no longer usable."""
         await self.refreshed()
         found = self._by_id.get(key.id)
-        return None if found is None or found.expires_at <= time.monotonic() else found
+        return None if found is None or found.expires_at <= self._clock() else found
 
     def close(self) -> None:
         """Let a look that has begun end."""
@@ -155,7 +158,7 @@ class Keyring:
         return self._look
 
     async def _read(self) -> None:
-        begun_at = time.monotonic()
+        begun_at = self._clock()
         used = list(self._used)
         try:
             rows = await asyncio.get_running_loop().run_in_executor(self._thread, self._rows, used)
@@ -166,7 +169,7 @@ class Keyring:
             self._keep(rows, begun_at)
             self._used.difference_update(used)
         finally:
-            self._looked_at = time.monotonic()
+            self._looked_at = self._clock()
             self._look = None
 
     def _rows(self, used: list[str]) -> list[UsableKey]:

@@ -9,7 +9,7 @@ where dead entries make a full look itself take long, within a few.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ledgerq_shared.statements.claim import ClaimedTask
@@ -24,9 +24,14 @@ _LONGEST_PAUSE = 5.0
 
 
 class LowWater:
-    """The marks of one slot, per queue and priority."""
+    """The marks of one slot, per queue and priority.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._marks: dict[str, dict[int, datetime]] = {}
         #: When the next full look is due; and since when one is being taken.
         self._full_look_at: dict[str, float] = {}
@@ -34,7 +39,7 @@ class LowWater:
 
     def marks(self, queue: str) -> Mapping[int, datetime]:
         """Per priority, where to begin; empty when it is time for a full look."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._full_look_at.get(queue, 0.0):
             self._marks.pop(queue, None)
         marks = self._marks.get(queue)
@@ -47,7 +52,7 @@ class LowWater:
         """A claim returned these tasks, in the order of the queue."""
         since = self._looking_since.pop(queue, None)
         if since is not None:
-            now = time.monotonic()
+            now = self._clock()
             self._full_look_at[queue] = now + min(
                 max(_FULL_LOOK_EVERY, _FULL_LOOK_PAUSES * (now - since)), _LONGEST_PAUSE
             )
