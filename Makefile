@@ -127,7 +127,7 @@ requirements: $(VENV)/.created ## pin requirements*.txt anew (UPGRADE=1 for newe
 
 images: ## build the three images; PYTHON_IMAGE=name for another base, PIP_INDEX_URL from the environment
 	for service in api worker monitor; do \
-		docker build --tag ledgerq-$$service:$(VERSION) --file services/$$service/Dockerfile \
+		docker build --tag ledgerq-$$service:$(VERSION) --file services/Dockerfile --target $$service \
 			$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) --build-arg PIP_INDEX_URL \
 			--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) . || exit 1; \
 	done

@@ -15,9 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: Where images of others are named.
 FILES = (
-    "services/api/Dockerfile",
-    "services/worker/Dockerfile",
-    "services/monitor/Dockerfile",
+    "services/Dockerfile",
     "tests/load/Dockerfile",
     "deploy/compose/compose.yaml",
     "deploy/compose/.env.example",
