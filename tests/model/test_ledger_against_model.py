@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from ledgerq_api.control import service
+from ledgerq_api.tasks import actions
 from ledgerq_shared.statements.dispatch import expire, fold_counts, promote_due
 from tests.model.expected import HELD
 from tests.model.machine import ANY, any_task
@@ -60,7 +60,7 @@ class LedgerMachine(Workers):
 def test_the_ledger_does_what_the_model_says_and_stays_sound(
     database: str, redis_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "TOLD_WITHIN", 0.0)  # these workers do nothing while a cancel waits for them
+    monkeypatch.setattr(actions, "TOLD_WITHIN", 0.0)  # these workers do nothing while a cancel waits for them
     seed = os.environ.get("CHAOS_SEED") or (int.from_bytes(os.urandom(3), "big") if _MINUTES else None)
     print(f"seed: {seed}")
     api.register(database, *api.CATALOGUE)

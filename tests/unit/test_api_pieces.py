@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from ledgerq_api import catalogue as catalogues
 from ledgerq_api.auth.callers import Caller
+from ledgerq_api.bodies import MAX_DEPTH, decode_problem
 from ledgerq_api.errors import MalformedJson
 from ledgerq_api.languages import choose
 from ledgerq_api.ledger import Deadline
 from ledgerq_api.settings import ApiSettings
 from ledgerq_api.tasks.attempts import attempts_of
-from ledgerq_api.tasks.drafts import MAX_DEPTH, decode_problem, draft
+from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.long_poll import LONGEST_WAIT, wait_of
 from ledgerq_api.tasks.schemas import decode_submit
 from ledgerq_shared.errors import InvalidRequest, LedgerUnavailable, NoTaskTypes, UnknownTaskType

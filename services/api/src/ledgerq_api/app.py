@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 
-import ledgerq_api.control.endpoints
 import ledgerq_api.health.endpoints
 import ledgerq_api.queues.endpoints
 import ledgerq_api.scaling.endpoints
 import ledgerq_api.stream.endpoints
 import ledgerq_api.task_types.endpoints
+import ledgerq_api.tasks.action_endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
 from ledgerq_api import __version__, docs_page, documentation, metrics, problems, query
 from ledgerq_api.auth.gate import Gate
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
-from ledgerq_api.control import schemas as control_schemas
-from ledgerq_api.control.service import ControlService
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
 from ledgerq_api.lean import LeanPaths
@@ -31,19 +29,24 @@ from ledgerq_api.middleware import Edge
 from ledgerq_api.prefix import Proxied
 from ledgerq_api.queues import schemas as queue_schemas
 from ledgerq_api.queues.naming import QueueNames
+from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
 from ledgerq_api.scaling import schemas as scaling_schemas
 from ledgerq_api.scaling.service import ScalingService
 from ledgerq_api.settings import ApiSettings
+from ledgerq_api.stream import lean_paths as stream_paths
 from ledgerq_api.stream.feed import Feed
 from ledgerq_api.stream.service import StreamService
 from ledgerq_api.task_types import schemas as task_type_schemas
 from ledgerq_api.task_types.service import TaskTypeService
+from ledgerq_api.tasks import action_schemas
+from ledgerq_api.tasks import lean_paths as task_paths
 from ledgerq_api.tasks import schemas as task_schemas
 from ledgerq_api.tasks.acceptance import Acceptance
-from ledgerq_api.tasks.lean_paths import LEAN_PATHS
+from ledgerq_api.tasks.actions import TaskActions
 from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_api.tasks.service import TaskService
+from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_api.workers import schemas as worker_schemas
 from ledgerq_api.workers.service import WorkerService
 from ledgerq_shared.broker import Broker
@@ -62,7 +65,8 @@ _LOCK_TIMEOUT = 1.0
 
 _WIRE_TYPES = [
     *task_schemas.WIRE_TYPES,
-    *control_schemas.WIRE_TYPES,
+    *action_schemas.WIRE_TYPES,
+    *queue_schemas.CHANGE_TYPES,
     *task_type_schemas.WIRE_TYPES,
     *health_schemas.WIRE_TYPES,
     *queue_schemas.WIRE_TYPES,
@@ -80,12 +84,14 @@ class Services:
     ledger: Ledger
     keyring: Keyring
     waker: Waker
+    submitting: Submitting
     tasks: TaskService
+    actions: TaskActions
     streams: StreamService
-    control: ControlService
     task_types: TaskTypeService
     health: HealthService
     queues: QueueService
+    pauses: QueuePauses
     scaling: ScalingService
     workers: WorkerService
 
@@ -97,6 +103,7 @@ class Services:
     async def close(self) -> None:
         """Let what has begun end, then disconnect."""
         await self.streams.feed.close()
+        await self.submitting.close()
         await self.tasks.close()
         self.waker.close()
         self.health.close()
@@ -125,18 +132,21 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     health = HealthService(ledger, broker)
     acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout, resend_seconds=settings.resend_seconds)
     names = QueueNames(ledger, most=settings.queues_per_key)
+    submitting = Submitting(ledger, catalogue, acceptance, names)
     return Services(
         database=database,
         broker=broker,
         ledger=ledger,
         keyring=Keyring(ledger, is_open=settings.is_open),
         waker=waker,
-        tasks=TaskService(ledger, catalogue, acceptance, reader, names),
+        submitting=submitting,
+        tasks=TaskService(ledger, catalogue, reader),
+        actions=TaskActions(ledger, submitting, waker, health.failing),
         streams=StreamService(reader, Feed(ledger)),
-        control=ControlService(ledger, catalogue, acceptance, waker, names, health.failing),
         task_types=TaskTypeService(ledger, catalogue),
         health=health,
         queues=QueueService(ledger),
+        pauses=QueuePauses(ledger, waker, names),
         scaling=ScalingService(ledger),
         workers=WorkerService(ledger),
     )
@@ -163,9 +173,9 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         telemetry={"metrics": False, "logs": False},
     )
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
-    app.include_router(ledgerq_api.control.endpoints.router(services.control, locale=settings.locale))
+    app.include_router(ledgerq_api.tasks.action_endpoints.router(services.actions, locale=settings.locale))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
-    app.include_router(ledgerq_api.queues.endpoints.router(services.queues))
+    app.include_router(ledgerq_api.queues.endpoints.router(services.queues, services.pauses))
     app.include_router(
         ledgerq_api.scaling.endpoints.router(
             services.scaling,
@@ -178,7 +188,9 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.add_api_route("/", _to_docs, include_in_schema=False)
     docs_page.install(app)
     lean_routes = [
-        *ledgerq_api.tasks.endpoints.lean_routes(services.tasks, services.keyring, locale=settings.locale),
+        *ledgerq_api.tasks.endpoints.lean_routes(
+            services.submitting, services.tasks, services.keyring, locale=settings.locale
+        ),
         *ledgerq_api.stream.endpoints.lean_routes(services.streams, services.keyring),
     ]
     app.add_middleware(LeanPaths, routes=lean_routes)  # whoever is added later stands before it
@@ -194,7 +206,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         app.add_middleware(Proxied, prefix=settings.root_path, proxies=settings.proxies)
     metrics.streams.set_function(lambda: services.streams.feed.streams)
     problems.install(app)
-    documentation.install(app, paths=LEAN_PATHS, wire_types=_WIRE_TYPES)
+    documentation.install(app, paths=task_paths.LEAN_PATHS | stream_paths.LEAN_PATHS, wire_types=_WIRE_TYPES)
     return app
 
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ledgerq_api import __version__
-from ledgerq_api.control.explaining import FailingStore
 from ledgerq_api.health.schemas import Check, Health, Ready
 from ledgerq_api.ledger import Ledger
+from ledgerq_api.tasks.explaining import FailingStore
 from ledgerq_shared import clock, outages
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import execute, type_cursor

@@ -1,14 +1,35 @@
-"""``/queues``."""
+"""``/queues``: list, pause, resume, set up."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
-from ledgerq_api.documentation import answers
+from ledgerq_api.auth.gate import actor_of
+from ledgerq_api.bodies import decoded, read_optional
+from ledgerq_api.documentation import answers, json_body
 from ledgerq_api.lean import encode
+from ledgerq_api.queues import schemas
+from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
+from ledgerq_shared.errors import InvalidRequest, QueueNotFound
+
+_MAX_BODY = 16 * 1024
+_BAD_BODY = (400, 413, 415, 422, 503)
+
+#: Any queue that exists can be addressed: Celery allows every name. A new one has to keep to the pattern.
+QueueName = Annotated[str, Path(description="The queue's name.", min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+
+_SetQueueName = Annotated[
+    str,
+    Path(
+        description="The queue's name; that of a new one keeps to the pattern.",
+        min_length=1,
+        max_length=255,
+        json_schema_extra={"pattern": schemas.QUEUE_PATTERN, "maxLength": schemas.LONGEST_QUEUE_NAME},
+    ),
+]
 
 _EXAMPLE: dict[str, Any] = {
     "queues": [
@@ -24,9 +45,12 @@ _EXAMPLE: dict[str, Any] = {
     "next_cursor": None,
 }
 
+_BODY: dict[str, Any] = {"paused": True}
+_STATE: dict[str, Any] = {"name": "documents", "paused": True}
 
-def router(service: QueueService) -> APIRouter:
-    """The call."""
+
+def router(service: QueueService, pauses: QueuePauses) -> APIRouter:
+    """All of them."""
     routes = APIRouter(tags=["queues"], default_response_class=Response)
 
     @routes.get(
@@ -47,4 +71,45 @@ def router(service: QueueService) -> APIRouter:
         """
         return Response(encode(await service.list_page(after=cursor, limit=page_size)), media_type="application/json")
 
+    _add_changes(routes, pauses)
     return routes
+
+
+def _add_changes(routes: APIRouter, pauses: QueuePauses) -> None:
+    documented = answers(200, "QueueState", "How the queue is now.", _STATE, errors=(404, *_BAD_BODY))
+
+    @routes.post("/queues/{name:path}/pause", summary="Pause a queue", responses=documented)
+    async def pause(name: QueueName, request: Request) -> Response:
+        """Nothing is begun from it until it is resumed. What runs goes on, and tasks are accepted as before.
+
+        Takes no body. A queue that was never used is answered 404: it may be a typing error. `PUT` makes one.
+        """
+        decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_nothing)
+        return _json(await pauses.pause(name, actor=actor_of(request.scope)))
+
+    @routes.post("/queues/{name:path}/resume", summary="Resume a queue", responses=documented)
+    async def resume(name: QueueName, request: Request) -> Response:
+        """Its tasks are begun again, at once. Takes no body."""
+        decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_nothing)
+        return _json(await pauses.resume(name, actor=actor_of(request.scope)))
+
+    @routes.put(
+        "/queues/{name:path}",
+        summary="Set a queue up",
+        openapi_extra={"requestBody": json_body("QueueBody", _BODY, required=True)},
+        responses=answers(200, "QueueState", "How the queue is now.", _STATE, errors=_BAD_BODY),
+    )
+    async def put(name: _SetQueueName, request: Request) -> Response:
+        """Makes the queue if it was never used, so that it can be paused before its first task."""
+        body = decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_queue)
+        change = pauses.pause if body.paused else pauses.resume
+        may_be_made = schemas.is_queue_name(name)
+        try:
+            return _json(await change(name, actor=actor_of(request.scope), make=may_be_made))
+        except QueueNotFound:
+            reason = "a new queue's name has up to 128 letters, digits and _.:@-, and is not . or .."
+            raise InvalidRequest(f"name: {reason}.", errors=[{"detail": reason, "parameter": "name"}]) from None
+
+
+def _json(body: object) -> Response:
+    return Response(encode(body), media_type="application/json", headers={"cache-control": "no-cache"})

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
 from ledgerq_shared.states import State
+
+#: Not `.` and `..`: in an address these lead elsewhere.
+QUEUE_PATTERN = r"^(\.{0,2}[A-Za-z0-9_:@-]|\.{3})[A-Za-z0-9_.:@-]*$"
+
+LONGEST_QUEUE_NAME = 128
+
+
+def is_queue_name(name: str) -> bool:
+    """Whether a new queue may have this name."""
+    return len(name) <= LONGEST_QUEUE_NAME and re.match(QUEUE_PATTERN, name) is not None
 
 
 class QueueEntry(Struct, kw_only=True, frozen=True):
@@ -30,4 +42,26 @@ class QueueList(Struct, kw_only=True, frozen=True):
     next_cursor: Annotated[str | None, Meta(description="`cursor` of the next page; null: this is the last one.")]
 
 
+class NoBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """Nothing can be said."""
+
+
+class QueueBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """How a queue is to be."""
+
+    paused: Annotated[bool, Meta(description="Whether nothing is begun from it. What runs goes on.")]
+
+
+class QueueState(Struct, kw_only=True, frozen=True):
+    """How a queue is."""
+
+    name: str
+    paused: bool
+
+
 WIRE_TYPES: list[Any] = [QueueList]
+#: Those of the calls that change a queue: beside those of actions on tasks in the document.
+CHANGE_TYPES: list[Any] = [QueueBody, QueueState]
+
+decode_nothing = msgspec.json.Decoder(NoBody).decode
+decode_queue = msgspec.json.Decoder(QueueBody).decode

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from ledgerq_api.auth.callers import Caller
+from ledgerq_api.bodies import MAX_DEPTH
 from ledgerq_api.catalogue import Catalogue, TaskType
-from ledgerq_api.errors import MalformedJson
-from ledgerq_api.integers import is_about_floats
 from ledgerq_api.problems import from_msgspec
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters, InvalidRequest
@@ -24,7 +19,6 @@ from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
 MAX_PARAMETERS = 1024 * 1024
 MAX_METADATA = 64 * 1024
-MAX_DEPTH = 64
 
 #: Moments outside of these years are typing errors, and databases and languages disagree about them.
 _YEARS = range(1970, 9000)
@@ -32,12 +26,7 @@ _YEARS = range(1970, 9000)
 #: Reasons named in one answer; a list of ten thousand wrong items has as many.
 _MOST_REASONS = 20
 
-#: What msgspec refuses and Python's own decoder lets pass.
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
 _decode = msgspec.json.Decoder().decode
-
-Body = TypeVar("Body")
 
 
 def draft(
@@ -71,47 +60,6 @@ def draft(
         _options(body, place, caller),
         trace,
     )
-
-
-def decoded(body: bytes, decode: Callable[[bytes], Body], again: Callable[[bytes], Body] | None = None) -> Body:
-    """The body as ``decode`` reads it.
-
-    Args:
-        again: reads a body whose integers are written as floats.
-
-    Raises:
-        InvalidRequest, MalformedJson
-    """
-    try:
-        return decode(body)
-    except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
-        if again is not None and is_about_floats(error):
-            with suppress(ValueError):  # it has a fraction, or something else is wrong, too
-                return again(body)
-        raise decode_problem(error, body) from None
-
-
-def decode_problem(error: Exception, body: bytes) -> Exception:
-    """What to tell a client whose body did not decode."""
-    if isinstance(error, msgspec.ValidationError):
-        return from_msgspec(error)
-    if isinstance(error, RecursionError):
-        return InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
-    if isinstance(error, UnicodeDecodeError):
-        return MalformedJson("The body is not UTF-8.")
-    if not body:
-        return MalformedJson("The body is empty.")
-    if _SURROGATE.search(body) and _is_json(body):
-        return InvalidRequest("The body holds a lone surrogate (\\ud800 to \\udfff), which is not Unicode text.")
-    return MalformedJson(f"The body is not valid JSON: {error}.")
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _parameters(body: SubmitBody, task_type: TaskType, place: str) -> str:

@@ -11,16 +11,19 @@ from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.auth.gate import actor_of, caller_of, check_again
 from ledgerq_api.auth.keyring import Keyring
+from ledgerq_api.bodies import decoded
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, read_json_body, text_of, unless_gone
+from ledgerq_api.origin import origin
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import examples
-from ledgerq_api.tasks.drafts import decoded
+from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.listing import ListQuery
 from ledgerq_api.tasks.long_poll import wait_of
 from ledgerq_api.tasks.schemas import decode_batch, decode_batch_again, decode_submit, decode_submit_again
 from ledgerq_api.tasks.service import TaskService, matches, tag_of
+from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.submitting import Existing
 
 MAX_SUBMIT_BODY = 2 * 1024 * 1024
@@ -37,9 +40,9 @@ _REVALIDATE = (b"cache-control", b"no-cache")
 TaskId = Annotated[str, Path(description="The task's id, or the id that its Celery producer gave it.")]
 
 
-def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> list[LeanRoute]:
+def lean_routes(submitting: Submitting, service: TaskService, keyring: Keyring, *, locale: Locale) -> list[LeanRoute]:
     """The calls whose speed is promised."""
-    calls = _LeanCalls(service, keyring, locale)
+    calls = _LeanCalls(submitting, service, keyring, locale)
     return [
         LeanRoute("/tasks/submit", calls.submit, method="POST"),
         LeanRoute("/tasks/{task_id}/status", calls.status, method="GET"),
@@ -48,7 +51,8 @@ def lean_routes(service: TaskService, keyring: Keyring, *, locale: Locale) -> li
 
 
 class _LeanCalls:
-    def __init__(self, service: TaskService, keyring: Keyring, locale: Locale) -> None:
+    def __init__(self, submitting: Submitting, service: TaskService, keyring: Keyring, locale: Locale) -> None:
+        self._submitting = submitting
         self._service = service
         self._keyring = keyring
         self._locale = locale
@@ -57,7 +61,8 @@ class _LeanCalls:
         encoded = await read_json_body(scope, receive, limit=MAX_SUBMIT_BODY)
         body = decoded(encoded, decode_submit, decode_submit_again)
         key = text_of(scope, b"idempotency-key")
-        outcome = await self._service.submit(body, caller=caller_of(scope), key=key, encoded=encoded)
+        make = partial(draft, body, caller=caller_of(scope), trace=origin().text())
+        outcome = await self._submitting.submit(make, key=key, encoded=encoded)
         text = str(outcome if isinstance(outcome, UUID) else outcome.id).encode()
         location = prefix_of(scope).encode() + b"/tasks/" + text + b"/status"
         language = choose(header(scope, b"accept-language") or b"", self._locale)
@@ -68,7 +73,7 @@ class _LeanCalls:
         key = text_of(scope, b"idempotency-key")
         encoded = await read_json_body(scope, receive, limit=MAX_BATCH_BODY)
         body = decoded(encoded, decode_batch, decode_batch_again)
-        accepted = await self._service.submit_all(body.tasks, caller=caller_of(scope), key=key, encoded=encoded)
+        accepted = await self._submitting.submit_all(body.tasks, caller=caller_of(scope), key=key, encoded=encoded)
         await answer(send, 202, accepted, [JSON])
 
     async def status(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,16 +10,7 @@ from ledgerq_api.tasks import examples
 _SUBMIT_ERRORS = (400, 409, 413, 415, 422, 503)
 
 
-def _stream_answers() -> dict[str, Any]:
-    good = {
-        "description": "Events of the history, oldest first; `data` is an `EventEntry`.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": examples.STREAM}},
-    }
-    failures = {str(status): answer for status, answer in answers(200, "", "", None, errors=(404, 422, 503)).items()}
-    return {**failures, "200": good, "204": {"description": "The task is final and you have its last event."}}
-
-
-_ANY_TASK_ID: dict[str, Any] = {
+ANY_TASK_ID: dict[str, Any] = {
     "name": "task_id",
     "in": "path",
     "required": True,
@@ -83,7 +74,7 @@ LEAN_PATHS: dict[str, Any] = {
             "task is final or, with `If-None-Match`, until the ETag changes; at most 60 seconds.",
             "operationId": "show_status",
             "parameters": [
-                _ANY_TASK_ID,
+                ANY_TASK_ID,
                 header_parameter("If-None-Match", "ETag of the status that you have.", {"type": "string"}),
                 header_parameter(
                     "Prefer", "`wait=<seconds>` waits for news.", {"type": "string", "examples": ["wait=30"]}
@@ -103,24 +94,6 @@ LEAN_PATHS: dict[str, Any] = {
                 },
                 "304": {"description": "The status that you have is the latest."},
             },
-        }
-    },
-    "/tasks/{task_id}/stream": {
-        "get": {
-            "tags": ["tasks"],
-            "summary": "Follow a task live",
-            "description": "Server-Sent Events: the history so far, then each step as it is committed. Ends after the final "
-            "event. `Last-Event-ID` goes on after that event. While nothing happens, a comment keeps the connection open.",
-            "operationId": "stream_task",
-            "parameters": [
-                _ANY_TASK_ID,
-                header_parameter(
-                    "Last-Event-ID",
-                    "`id` of the last event that you have.",
-                    {"type": "string", "pattern": "^[0-9]{1,9}$"},
-                ),
-            ],
-            "responses": _stream_answers(),
         }
     },
 }

@@ -6,7 +6,6 @@ byte.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,16 +14,12 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from ledgerq_api import integers
+from ledgerq_api.queues.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
 
 #: Longest time that a task may wait or run: ten years, in seconds.
 LONGEST = 315_360_000
-
-#: Not `.` and `..`: in an address these lead elsewhere.
-QUEUE_PATTERN = r"^(\.{0,2}[A-Za-z0-9_:@-]|\.{3})[A-Za-z0-9_.:@-]*$"
-
-LONGEST_QUEUE_NAME = 128
 
 _Object = Meta(extra_json_schema={"type": "object", "additionalProperties": True})
 _Time = Annotated[datetime, Meta(tz=True)]
@@ -33,11 +28,6 @@ _Limit = Annotated[float, Meta(gt=0, le=LONGEST)]
 _EMPTY = Raw(b"{}")
 _NULL = Raw(b"null")
 _Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-
-
-def is_queue_name(name: str) -> bool:
-    """Whether a new queue may have this name."""
-    return len(name) <= LONGEST_QUEUE_NAME and re.match(QUEUE_PATTERN, name) is not None
 
 
 def _no_parameters() -> Raw:

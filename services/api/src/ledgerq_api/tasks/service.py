@@ -2,97 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from msgspec import Raw
 
-from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
-from ledgerq_api.lean import encode
 from ledgerq_api.ledger import Ledger
-from ledgerq_api.origin import origin
 from ledgerq_api.pages import fitting
-from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.tasks import schemas
-from ledgerq_api.tasks.acceptance import Acceptance, Outcome, Submission
 from ledgerq_api.tasks.attempts import attempts_of
-from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.listing import ListQuery, read_page
 from ledgerq_api.tasks.long_poll import LongPoll
 from ledgerq_api.tasks.reading import TaskReader
-from ledgerq_shared.errors import InvalidRequest, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.events import Event
-from ledgerq_shared.ids import new_task_ids
 from ledgerq_shared.statements.read_list import SummaryRow
 from ledgerq_shared.statements.read_task import StatusRow
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
 from ledgerq_shared.states import FINAL, State
 from ledgerq_shared.tracing import Origin
 
-_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-
 
 class TaskService:
-    """Submits, follows and lists tasks."""
+    """Follows and lists tasks."""
 
     def __init__(
         self,
         ledger: Ledger,
         catalogue: CatalogueSource,
-        acceptance: Acceptance,
         reader: TaskReader,
-        queues: QueueNames,
     ) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
-        self._acceptance = acceptance
         self._reader = reader
-        self._queues = queues
         self._long_poll = LongPoll()
-
-    async def submit(
-        self, body: schemas.SubmitBody, *, caller: Caller, key: str | None = None, encoded: bytes = b""
-    ) -> Outcome:
-        """Accept a task; returns its id once it is committed, or the task that holds its unique key.
-
-        Args:
-            caller: who submits.
-            key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
-        """
-        catalogue = self._catalogue.known() or await self._catalogue.latest()
-        try:
-            task = draft(body, catalogue, caller, trace=origin().text())
-        except (UnknownTaskType, NoTaskTypes):
-            task = draft(body, await self._catalogue.latest(), caller, trace=origin().text())
-        keyed = None if key is None else keyed_submit(key, encoded, task)
-        if task.queue not in self._queues.known:
-            await self._queues.admit_tasks([task])
-        return await self._acceptance.accept(Submission(task, keyed))
-
-    async def submit_all(
-        self, bodies: Sequence[schemas.SubmitBody], *, caller: Caller, key: str | None = None, encoded: bytes = b""
-    ) -> bytes:
-        """Accept all tasks or none; the answer, as JSON (a ``BatchAccepted``).
-
-        Args:
-            caller: who submits.
-            key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
-        """
-        if key is not None:
-            checked_key(key)
-        catalogue = await self._catalogue.current()
-        if any(body.task_type not in catalogue.types for body in bodies):
-            catalogue = await self._catalogue.latest()
-        tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, caller, origin().text())
-        keyed = None if key is None else keyed_submit(key, encoded, tasks[0])
-        await self._queues.admit_tasks(tasks)
-        return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
     async def status(self, task_id: str) -> StatusRow:
         """How the task stands."""
@@ -197,7 +141,6 @@ class TaskService:
 
     async def close(self) -> None:
         """Let what has begun end."""
-        await self._acceptance.close()
         await self._reader.close()
 
 
@@ -210,43 +153,6 @@ def matches(if_none_match: bytes, row: StatusRow) -> bool:
     """Whether the client's ``If-None-Match`` names the row as it is."""
     tag = tag_of(row)
     return any(candidate.strip().removeprefix(b"W/") in {tag, b"*"} for candidate in if_none_match.split(b","))
-
-
-def _batch_answer(outcomes: Sequence[Outcome]) -> str:
-    items = [
-        schemas.BatchItem(outcome) if isinstance(outcome, UUID) else schemas.BatchItem(outcome.id, outcome.state)
-        for outcome in outcomes
-    ]
-    return encode(schemas.BatchAccepted(items, len(items))).decode()
-
-
-def _draft_all(
-    bodies: Sequence[schemas.SubmitBody], catalogue: Catalogue, caller: Caller, trace: str | None
-) -> list[NewTask]:
-    return [
-        draft(body, catalogue, caller, f"#/tasks/{index}", task_id=task_id, trace=trace)
-        for index, (body, task_id) in enumerate(zip(bodies, new_task_ids(len(bodies)), strict=True))
-    ]
-
-
-def keyed_submit(key: str, request: bytes, task: NewTask) -> KeyedSubmit:
-    """The Idempotency-Key of a ``request`` that is to make ``task``. Nobody meets those of others.
-
-    Raises:
-        InvalidRequest
-    """
-    return KeyedSubmit(checked_key(key), hashlib.sha256(request).digest(), task.id, task.actor)
-
-
-def checked_key(key: str) -> str:
-    """An Idempotency-Key that the ledger takes.
-
-    Raises:
-        InvalidRequest
-    """
-    if not _KEY.fullmatch(key):
-        raise InvalidRequest("Idempotency-Key: 1 to 255 printable ASCII characters are allowed.")
-    return key
 
 
 def _status_fields(row: StatusRow, catalogue: Catalogue) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ledgerq_api.control import service
+from ledgerq_api.tasks import actions
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.cancel import revoke_waiting
@@ -98,7 +98,7 @@ def test_a_cancel_of_a_claimed_task_is_answered_when_it_is_known_whether_it_has_
     api, monkeypatch: pytest.MonkeyPatch, does: Callable[..., None] | None, told: tuple[int, str]
 ):
     if does is not None:
-        monkeypatch.setattr(service, "TOLD_WITHIN", 60.0)
+        monkeypatch.setattr(actions, "TOLD_WITHIN", 60.0)
     task_id = api.submit(ANYTHING)
     database = Database(api.database_url, application_name="test")
     with Worker(api.database_url) as worker, ThreadPoolExecutor(1) as threads:

@@ -1,4 +1,4 @@
-"""What the API does to tasks that are there, and to queues."""
+"""What becomes of a task that is there: it is cancelled, runs again, or says why it does not run."""
 
 from __future__ import annotations
 
@@ -6,35 +6,22 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
-
-import structlog
+from functools import partial
+from typing import Any
 
 from ledgerq_api.auth.callers import Caller
-from ledgerq_api.catalogue_source import CatalogueSource
-from ledgerq_api.control import schemas
-from ledgerq_api.control.explaining import FailingStore, explain
-from ledgerq_api.control.reruns import rerun_of
+from ledgerq_api.changing import change
 from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
-from ledgerq_api.queues.naming import QueueNames
-from ledgerq_api.tasks.acceptance import Acceptance, Submission
+from ledgerq_api.tasks import action_schemas as schemas
+from ledgerq_api.tasks.explaining import FailingStore, explain
 from ledgerq_api.tasks.reading import not_found, own_id
-from ledgerq_api.tasks.service import keyed_submit
+from ledgerq_api.tasks.reruns import rerun_of
+from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.cancelling import Cancelled, cancel
-from ledgerq_shared.database import confirm, execute, type_cursor
-from ledgerq_shared.errors import (
-    DuplicateTask,
-    NoTaskTypes,
-    OutcomeUnknown,
-    QueueNotFound,
-    TaskIsFinal,
-    TaskIsNotFinal,
-    UnknownTaskType,
-)
-from ledgerq_shared.repeating import until_known
+from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.errors import DuplicateTask, TaskIsFinal, TaskIsNotFinal
 from ledgerq_shared.statements.cancel import read_end, read_told
-from ledgerq_shared.statements.queues import count_ready, set_paused
 from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
 from ledgerq_shared.statements.resubmit import RepeatableTask, read_repeatable, resubmit
 from ledgerq_shared.statements.unique import retake_key
@@ -42,24 +29,16 @@ from ledgerq_shared.states import STARTABLE, State
 from ledgerq_shared.submitting import Existing
 from ledgerq_shared.waking import Waker
 
-log = structlog.get_logger()
-
-T = TypeVar("T")
-
-#: Seconds for which a change is tried again while PostgreSQL refuses it, or nobody knows whether it was committed.
-_REPEAT_FOR = 4.0
 #: How long a cancel waits for the worker that has claimed the task, in seconds: its node renews its lease every second.
 TOLD_WITHIN = 2.0
 #: How long it waits between two looks, and for what may have begun just before its node has heard, in seconds.
 _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.1
 _BEGUN_WITHIN = 0.1
-#: Ready tasks of a resumed queue are counted up to here: more than any number of slots needs.
-_MOST_READY = 1000
 
 
-class ControlService:
-    """Cancels, repeats and explains tasks; pauses queues. ``actor`` is who asks for it, for the event log and the log.
+class TaskActions:
+    """Cancels, repeats and explains tasks. ``actor`` is who asks for it, for the event log.
 
     Args:
         failing: what fails of the stores that keeps tasks from running, and since when.
@@ -68,18 +47,14 @@ class ControlService:
     def __init__(
         self,
         ledger: Ledger,
-        catalogue: CatalogueSource,
-        acceptance: Acceptance,
+        submitting: Submitting,
         waker: Waker,
-        queues: QueueNames,
         failing: Callable[[], Awaitable[Mapping[FailingStore, datetime]]],
     ) -> None:
         self._failing = failing
         self._ledger = ledger
-        self._catalogue = catalogue
-        self._acceptance = acceptance
+        self._submitting = submitting
         self._waker = waker
-        self._queues = queues
 
     async def cancel(self, task_id: str, body: schemas.CancelBody, *, actor: str) -> schemas.CancelAnswer:
         """Cancel a task that has not ended.
@@ -99,7 +74,7 @@ class ControlService:
                 is_repeated=is_repeated,
             )
 
-        done = await self._change(work)
+        done = await change(self._ledger, work)
         state = done.state or await self._told(task_id)
         return schemas.CancelAnswer(task_id=task_id, status=state, cancel_requested=True, terminate=done.terminate)
 
@@ -148,7 +123,7 @@ class ControlService:
                 )
             return rows[0][0] if rows else None
 
-        queue = await self._change(work)
+        queue = await change(self._ledger, work)
         if queue is not None:
             self._waker.wake({queue: 1})
         return schemas.RetryAnswer(task_id=task_id, status=State.PENDING)
@@ -169,14 +144,8 @@ class ControlService:
         rows = await self._ledger.fetch(read_repeatable(task_id))
         if not rows:
             raise not_found(task_id)
-        earlier = RepeatableTask(*rows[0])
-        try:
-            task = rerun_of(task_id, earlier, body, await self._catalogue.current(), caller)
-        except (UnknownTaskType, NoTaskTypes):
-            task = rerun_of(task_id, earlier, body, await self._catalogue.latest(), caller)
-        keyed = None if key is None else keyed_submit(key, f"rerun {task_id} ".encode() + encoded, task)
-        await self._queues.admit_tasks([task])
-        outcome = await self._acceptance.accept(Submission(task, keyed))
+        make = partial(rerun_of, task_id, RepeatableTask(*rows[0]), body, caller=caller)
+        outcome = await self._submitting.submit(make, key=key, encoded=f"rerun {task_id} ".encode() + encoded)
         if isinstance(outcome, Existing):  # a unique key in the edits, and another task has it
             return schemas.RerunAnswer(task_id=str(outcome.id), status=outcome.state, rerun_of=task_id)
         return schemas.RerunAnswer(task_id=str(outcome), status=State.PENDING, rerun_of=task_id)
@@ -195,37 +164,6 @@ class ControlService:
         failing = await self._failing() if seen.completed_at is None else {}
         return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language, failing))
 
-    async def pause(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
-        """Begin nothing from the queue. What runs goes on.
-
-        Raises:
-            QueueNotFound: it was never used; with ``make`` it is made.
-            TooManyQueues: it would be one too many for this actor.
-        """
-        if make:
-            await self._queues.admit(queue, actor=actor)
-        await self._change(lambda cursor, _: _set(cursor, queue, paused=True, make=make, actor=actor))
-        return schemas.QueueState(name=queue, paused=True)
-
-    async def resume(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
-        """Begin tasks from the queue again, at once.
-
-        Raises:
-            QueueNotFound: it was never used; with ``make`` it is made.
-            TooManyQueues: it would be one too many for this actor.
-        """
-        if make:
-            await self._queues.admit(queue, actor=actor)
-
-        def work(cursor: type_cursor, _: bool) -> int:
-            _set(cursor, queue, paused=False, make=make, actor=actor)
-            return int(execute(cursor, count_ready(queue, up_to=_MOST_READY))[0][0])
-
-        ready = await self._change(work)
-        if ready:
-            self._waker.wake({queue: ready})
-        return schemas.QueueState(name=queue, paused=False)
-
     async def _own_id(self, task_id: str) -> str:
         """The task's own id; a Celery producer's is known, too.
 
@@ -233,23 +171,6 @@ class ControlService:
             TaskNotFound
         """
         return await self._ledger.run(lambda cursor: own_id(cursor, task_id))
-
-    async def _change(self, work: Callable[[type_cursor, bool], T]) -> T:
-        """What ``work`` returns, committed. It is told whether it may have been done before."""
-        change = asyncio.ensure_future(self._ledger.in_thread(self._until_known, work))
-        try:
-            return await asyncio.wait_for(asyncio.shield(change), self._ledger.timeout)
-        except TimeoutError:
-            change.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise OutcomeUnknown from None
-
-    def _until_known(self, work: Callable[[type_cursor, bool], T]) -> T:
-        def once(is_repeated: bool) -> T:
-            with self._ledger.database.transaction(timeout=self._ledger.timeout) as cursor:
-                confirm(cursor)  # what is asked for may have been done already, and perhaps no standby has it
-                return work(cursor, is_repeated)
-
-        return until_known(once, seconds=_REPEAT_FOR)
 
 
 def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bool) -> None:
@@ -265,11 +186,3 @@ def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bo
         "The task has succeeded, so it is not run again under its id; see POST /tasks/{task_id}/rerun.",
         task_status=state,
     )
-
-
-def _set(cursor: type_cursor, queue: str, *, paused: bool, make: bool, actor: str) -> None:
-    rows = execute(cursor, set_paused(queue, paused=paused, make=make))
-    if not rows:
-        raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
-    if rows[0][0] != paused:
-        log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue, actor=actor)

@@ -1,52 +1,34 @@
-"""The calls that change what is there: ``/tasks/{task_id}/cancel`` and its like, and ``PUT /queues/{name}``."""
+"""The calls about what becomes of one task: ``/tasks/{task_id}/cancel``, ``/retry``, ``/rerun`` and ``/explain``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from ledgerq_api.auth.gate import actor_of, caller_of
-from ledgerq_api.control import examples, schemas
-from ledgerq_api.control.service import ControlService
+from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
 from ledgerq_api.languages import Locale, choose
-from ledgerq_api.lean import encode, header, read_json_body, text_of
+from ledgerq_api.lean import encode, header, text_of
 from ledgerq_api.prefix import prefix_of
-from ledgerq_api.tasks.drafts import Body, decoded
+from ledgerq_api.tasks import action_examples as examples
+from ledgerq_api.tasks import action_schemas as schemas
+from ledgerq_api.tasks.actions import TaskActions
 from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId
-from ledgerq_api.tasks.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN, is_queue_name
-from ledgerq_shared.errors import InvalidRequest, QueueNotFound
 
 _MAX_BODY = 16 * 1024
 _BAD_BODY = (400, 413, 415, 422, 503)
 
-#: Any queue that exists can be addressed: Celery allows every name. A new one has to keep to the pattern.
-QueueName = Annotated[str, Path(description="The queue's name.", min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
 
-_SetQueueName = Annotated[
-    str,
-    Path(
-        description="The queue's name; that of a new one keeps to the pattern.",
-        min_length=1,
-        max_length=255,
-        json_schema_extra={"pattern": QUEUE_PATTERN, "maxLength": LONGEST_QUEUE_NAME},
-    ),
-]
-
-
-def router(service: ControlService, *, locale: Locale) -> APIRouter:
+def router(service: TaskActions, *, locale: Locale) -> APIRouter:
     """All of them."""
     routes = APIRouter(default_response_class=Response)
     _add_cancel_and_retry(routes, service)
     _add_rerun(routes, service)
     _add_explain(routes, service, locale)
-    _add_queue_calls(routes, service)
     return routes
 
 
-def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
+def _add_cancel_and_retry(routes: APIRouter, service: TaskActions) -> None:
     @routes.post(
         "/tasks/{task_id:task_id}/cancel",
         tags=["tasks"],
@@ -65,7 +47,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         it does so. It may also end by itself first; then that is its outcome, and the only one. Cancelling survives
         restarts of everything. A task that has ended is answered 409 `task_is_final`.
         """
-        body = await _read(request, schemas.decode_cancel)
+        body = decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_cancel)
         return _json(202, await service.cancel(task_id, body, actor=actor_of(request.scope)))
 
     @routes.post(
@@ -82,11 +64,11 @@ def _add_cancel_and_retry(routes: APIRouter, service: ControlService) -> None:
         Retries begin anew. A task that has not ended is answered 409 `task_is_not_final`, one that succeeded 409
         `task_is_final`.
         """
-        body = await _read(request, schemas.decode_retry)
+        body = decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_retry)
         return _json(202, await service.retry(task_id, body, actor=actor_of(request.scope)))
 
 
-def _add_rerun(routes: APIRouter, service: ControlService) -> None:
+def _add_rerun(routes: APIRouter, service: TaskActions) -> None:
     @routes.post(
         "/tasks/{task_id:task_id}/rerun",
         tags=["tasks"],
@@ -112,7 +94,7 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
         `expires`) and keys are not taken over. The new task names the old one in `rerun_of`, the old one its new ones
         in `reruns`.
         """
-        encoded = await _read_bytes(request, MAX_SUBMIT_BODY)
+        encoded = await read_optional(request, limit=MAX_SUBMIT_BODY)
         body = decoded(encoded, schemas.decode_rerun, schemas.decode_rerun_again)
         key = text_of(request.scope, b"idempotency-key")
         caller = caller_of(request.scope)
@@ -121,7 +103,7 @@ def _add_rerun(routes: APIRouter, service: ControlService) -> None:
         return _json(202, made, location=location)
 
 
-def _add_explain(routes: APIRouter, service: ControlService, locale: Locale) -> None:
+def _add_explain(routes: APIRouter, service: TaskActions, locale: Locale) -> None:
     @routes.get(
         "/tasks/{task_id:task_id}/explain",
         tags=["tasks"],
@@ -139,60 +121,6 @@ def _add_explain(routes: APIRouter, service: ControlService, locale: Locale) -> 
         """
         language = choose(header(request.scope, b"accept-language") or b"", locale)
         return _json(200, await service.explain(task_id, language))
-
-
-def _add_queue_calls(routes: APIRouter, service: ControlService) -> None:
-    documented = answers(200, "QueueState", "How the queue is now.", examples.QUEUE, errors=(404, *_BAD_BODY))
-
-    @routes.post("/queues/{name:path}/pause", tags=["queues"], summary="Pause a queue", responses=documented)
-    async def pause(name: QueueName, request: Request) -> Response:
-        """Nothing is begun from it until it is resumed. What runs goes on, and tasks are accepted as before.
-
-        Takes no body. A queue that was never used is answered 404: it may be a typing error. `PUT` makes one.
-        """
-        await _read(request, schemas.decode_nothing)
-        return _json(200, await service.pause(name, actor=actor_of(request.scope)))
-
-    @routes.post("/queues/{name:path}/resume", tags=["queues"], summary="Resume a queue", responses=documented)
-    async def resume(name: QueueName, request: Request) -> Response:
-        """Its tasks are begun again, at once. Takes no body."""
-        await _read(request, schemas.decode_nothing)
-        return _json(200, await service.resume(name, actor=actor_of(request.scope)))
-
-    @routes.put(
-        "/queues/{name:path}",
-        tags=["queues"],
-        summary="Set a queue up",
-        openapi_extra={"requestBody": json_body("QueueBody", examples.QUEUE_BODY, required=True)},
-        responses=answers(200, "QueueState", "How the queue is now.", examples.QUEUE, errors=_BAD_BODY),
-    )
-    async def put(name: _SetQueueName, request: Request) -> Response:
-        """Makes the queue if it was never used, so that it can be paused before its first task."""
-        body = await _read(request, schemas.decode_queue)
-        change = service.pause if body.paused else service.resume
-        may_be_made = is_queue_name(name)
-        try:
-            return _json(200, await change(name, actor=actor_of(request.scope), make=may_be_made))
-        except QueueNotFound:
-            reason = "a new queue's name has up to 128 letters, digits and _.:@-, and is not . or .."
-            raise InvalidRequest(f"name: {reason}.", errors=[{"detail": reason, "parameter": "name"}]) from None
-
-
-async def _read(request: Request, decode: Callable[[bytes], Body]) -> Body:
-    return decoded(await _read_bytes(request, _MAX_BODY), decode)
-
-
-async def _read_bytes(request: Request, limit: int) -> bytes:
-    """The body, or that of somebody who has nothing to say.
-
-    An empty body needs no `Content-Type`, except from a web page (which sends `Origin`): no page of another site may
-    pause a queue with a plain form.
-    """
-    headers = request.headers
-    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    if is_empty and "content-type" not in headers and "origin" not in headers:
-        return b"{}"
-    return await read_json_body(request.scope, request.receive, limit=limit) or b"{}"
 
 
 def _json(status: int, body: object, *, location: str | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""Examples for the documentation."""
+"""Examples of actions on a task, for the documentation."""
 
 from __future__ import annotations
 
@@ -24,6 +24,3 @@ EXPLANATION: dict[str, Any] = {
         {"code": "ahead", "text": "12 tasks of queue documents are before it.", "count": 12},
     ],
 }
-
-QUEUE_BODY: dict[str, Any] = {"paused": True}
-QUEUE: dict[str, Any] = {"name": "documents", "paused": True}

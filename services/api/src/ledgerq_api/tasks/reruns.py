@@ -20,7 +20,7 @@ from ledgerq_shared.statements.resubmit import RepeatableTask
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
 
-def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue, caller: Caller) -> NewTask:
+def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catalogue, *, caller: Caller) -> NewTask:
     """The new task.
 
     Args:

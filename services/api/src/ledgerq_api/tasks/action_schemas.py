@@ -1,4 +1,4 @@
-"""The wire form of control: what clients ask for and what they are told."""
+"""The wire form of actions on a task: what clients ask for and what they are told."""
 
 from __future__ import annotations
 
@@ -87,23 +87,6 @@ class Explanation(Struct, kw_only=True, frozen=True):
     findings: list[Finding]
 
 
-class NoBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """Nothing can be said."""
-
-
-class QueueBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """How a queue is to be."""
-
-    paused: Annotated[bool, Meta(description="Whether nothing is begun from it. What runs goes on.")]
-
-
-class QueueState(Struct, kw_only=True, frozen=True):
-    """How a queue is."""
-
-    name: str
-    paused: bool
-
-
 def _rerun_fields() -> list[tuple[str, Any, Any]]:
     """Those of a submit but the task's type; each may be left out."""
     hints = get_type_hints(SubmitBody, include_extras=True)
@@ -126,13 +109,9 @@ WIRE_TYPES: list[Any] = [
     RetryAnswer,
     RerunAnswer,
     Explanation,
-    QueueBody,
-    QueueState,
 ]
 
 decode_cancel = msgspec.json.Decoder(CancelBody).decode
 decode_retry = msgspec.json.Decoder(RetryBody).decode
 decode_rerun = msgspec.json.Decoder(RerunBody).decode
 decode_rerun_again = integers.decoder_of(RerunBody)
-decode_nothing = msgspec.json.Decoder(NoBody).decode
-decode_queue = msgspec.json.Decoder(QueueBody).decode

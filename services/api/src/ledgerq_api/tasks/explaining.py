@@ -34,8 +34,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ledgerq_api.control.schemas import Finding
 from ledgerq_api.languages import Locale
+from ledgerq_api.tasks.action_schemas import Finding
 from ledgerq_shared.statements.read_explain import AHEAD_UP_TO, Circumstances
 from ledgerq_shared.states import State
 

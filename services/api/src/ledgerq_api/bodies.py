@@ -1,0 +1,80 @@
+"""Bodies of requests: read where one may be left out, and decoded, or what to tell the client instead."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+from fastapi import Request
+
+from ledgerq_api.errors import MalformedJson
+from ledgerq_api.integers import is_about_floats
+from ledgerq_api.lean import read_json_body
+from ledgerq_api.problems import from_msgspec
+from ledgerq_shared.errors import InvalidRequest
+
+#: Levels of lists and objects, one in the other.
+MAX_DEPTH = 64
+
+#: What msgspec refuses and Python's own decoder lets pass.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+Body = TypeVar("Body")
+
+
+async def read_optional(request: Request, *, limit: int) -> bytes:
+    """The body, or that of somebody who has nothing to say.
+
+    An empty body needs no `Content-Type`, except from a web page (which sends `Origin`): no page of another site may
+    pause a queue with a plain form.
+    """
+    headers = request.headers
+    is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    if is_empty and "content-type" not in headers and "origin" not in headers:
+        return b"{}"
+    return await read_json_body(request.scope, request.receive, limit=limit) or b"{}"
+
+
+def decoded(body: bytes, decode: Callable[[bytes], Body], again: Callable[[bytes], Body] | None = None) -> Body:
+    """The body as ``decode`` reads it.
+
+    Args:
+        again: reads a body whose integers are written as floats.
+
+    Raises:
+        InvalidRequest, MalformedJson
+    """
+    try:
+        return decode(body)
+    except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
+        if again is not None and is_about_floats(error):
+            with suppress(ValueError):  # it has a fraction, or something else is wrong, too
+                return again(body)
+        raise decode_problem(error, body) from None
+
+
+def decode_problem(error: Exception, body: bytes) -> Exception:
+    """What to tell a client whose body did not decode."""
+    if isinstance(error, msgspec.ValidationError):
+        return from_msgspec(error)
+    if isinstance(error, RecursionError):
+        return InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedJson("The body is not UTF-8.")
+    if not body:
+        return MalformedJson("The body is empty.")
+    if _SURROGATE.search(body) and _is_json(body):
+        return InvalidRequest("The body holds a lone surrogate (\\ud800 to \\udfff), which is not Unicode text.")
+    return MalformedJson(f"The body is not valid JSON: {error}.")
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,41 @@
+"""One change of what is in the ledger, made for a caller who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from ledgerq_api.ledger import Ledger
+from ledgerq_shared.database import confirm, type_cursor
+from ledgerq_shared.errors import OutcomeUnknown
+from ledgerq_shared.repeating import until_known
+
+T = TypeVar("T")
+
+#: Seconds for which a change is tried again while PostgreSQL refuses it, or nobody knows whether it was committed.
+_REPEAT_FOR = 4.0
+
+
+async def change(ledger: Ledger, work: Callable[[type_cursor, bool], T]) -> T:
+    """What ``work`` returns, committed. It is told whether it may have been done before.
+
+    Raises:
+        OutcomeUnknown: PostgreSQL did not answer in time, or nobody knows what became of the commit.
+        LedgerUnavailable
+    """
+    made = asyncio.ensure_future(ledger.in_thread(_until_known, ledger, work))
+    try:
+        return await asyncio.wait_for(asyncio.shield(made), ledger.timeout)
+    except TimeoutError:
+        made.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise OutcomeUnknown from None
+
+
+def _until_known(ledger: Ledger, work: Callable[[type_cursor, bool], T]) -> T:
+    def once(is_repeated: bool) -> T:
+        with ledger.database.transaction(timeout=ledger.timeout) as cursor:
+            confirm(cursor)  # what is asked for may have been done already, and perhaps no standby has it
+            return work(cursor, is_repeated)
+
+    return until_known(once, seconds=_REPEAT_FOR)

@@ -1,1 +1,0 @@
-"""Cancel tasks, run them again, say why one does not run; pause queues."""
