@@ -84,11 +84,12 @@ test-load: $(DEVELOPMENT) $(LOAD_VENV)/.installed ## ten seconds of each of two 
 model: $(VENV)/.created ## check the model of the protocol with SPIN, and what each protection is good for; SKIPPED where there is none
 	@$(BIN)/python scripts/check_model.py $(ARGS)
 
-lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts
+lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts, SQL in its place
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_sql.py
 
 bench: $(DEVELOPMENT) $(BENCH_VENV)/.installed ## speed beside other queues; BENCH="drain http", ONLY=name, ROUNDS=n, N=tasks, PAGE=1
 	$(BIN)/python -m benchmarks $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(N),--number $(N)) $(foreach name,$(ONLY),--only $(name)) $(if $(PAGE),--page)

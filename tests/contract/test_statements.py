@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from ledgerq_shared import statements
 from ledgerq_shared.statements.dispatch import expire
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Sets a moment of completion (not NULL).
 _ENDS_TASKS = re.compile(r"UPDATE task t SET(?:(?!\bFROM\b).)*completed_at = (?!NULL)", re.DOTALL)
@@ -39,3 +44,35 @@ def test_a_statement_that_ends_tasks_also_writes_the_event_the_counts_and_frees_
     assert "INSERT INTO task_count" in sql
     # `replace` gives the key to the next task instead.
     assert "DELETE FROM unique_key" in sql or "UPDATE unique_key" in sql
+
+
+@pytest.fixture
+def check_sql() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_sql", ROOT / "scripts" / "check_sql.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_sql_stands_in_statements_alone(check_sql: ModuleType):
+    assert list(check_sql.misplaced()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'run("SELECT state FROM task")', 'run(f"SELECT {columns} FROM task")',
+        'run("""\n  WITH gone AS (SELECT 1) SELECT""")',
+        'run("UPDATE task t SET state = 1")', 'run("DELETE FROM claim")', 'run("INSERT INTO ready VALUES (1)")',
+    ],
+)  # fmt: skip
+def test_sql_is_found_wherever_it_begins(check_sql: ModuleType, line: str):
+    assert list(check_sql.found(f"number = 1\n{line}\n")) == [2]
+
+
+def test_words_are_no_sql(check_sql: ModuleType):
+    assert (
+        list(check_sql.found('"""Select what is waiting."""\nsay("UPDATE failed", "WITH care", "DELETE it")\n')) == []
+    )
