@@ -8,7 +8,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledgerq_shared import clock, ids
-from tests.support.ids import time_of
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +19,9 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
 
 def seconds_of_new_id() -> float:
-    return time_of(ids.new_task_id()).timestamp()
+    moment = ids.time_of(ids.new_task_id())
+    assert moment is not None
+    return moment.timestamp()
 
 
 @pytest.mark.parametrize("off", [-900.0, 900.0, 86_400.0])

@@ -100,6 +100,14 @@ def _high(stamp: int) -> int:
     return (stamp >> 12) << 16 | 7 << 12 | stamp & 0xFFF
 
 
+def time_of(task_id: UUID) -> datetime | None:
+    """When a UUIDv7 was made (UTC, whole milliseconds), by its maker's clock; ``None`` for any other id."""
+    if task_id.version != 7:
+        return None
+    # Whole numbers: a float of seconds loses milliseconds.
+    return _EPOCH + timedelta(milliseconds=task_id.int >> 80)
+
+
 def first_id_at(moment: datetime) -> UUID:
     """The smallest UUIDv7 of that moment: turns a time range into a range of the primary key."""
     return UUID(int=(moment - _EPOCH) // timedelta(milliseconds=1) << 80 | 7 << 76 | 2 << 62)
