@@ -24,6 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 _EXAMPLE = ROOT / "deploy" / "compose" / ".env.example"
 _TASKS = Path(__file__).with_name("hostile_tasks.py")
 _DISK_MIB = 1536
+#: Where cgroups are of version 1, all containers together have the weight of one process of the machine's unless it is
+#: changed: the attackers' processes, and other people's, would have as much of it as API, worker and stores together.
+_WEIGHT = Path("/sys/fs/cgroup/cpu/docker/cpu.shares")
+_WEIGHT_OF_ONE, _CONTAINERS = 1024, 8
 
 
 def memory_limit() -> int:
@@ -270,8 +274,14 @@ class Composed:
             self.close()
             raise
 
+    @staticmethod
+    def _weigh(processes: int) -> None:
+        with contextlib.suppress(OSError):  # version 2, or another driver: each container has a weight of its own
+            _WEIGHT.write_text(str(_WEIGHT_OF_ONE * processes))
+
     def _start(self) -> None:
         stack = self._stack
+        self._weigh(_CONTAINERS)
         stack.sh("docker compose build", timeout=500)
         stack.compose("up", "--detach", "--wait", "--wait-timeout", "240", timeout=300)
         self.url = stack.url
@@ -297,6 +307,7 @@ class Composed:
         return self._stack.logs()
 
     def close(self) -> None:
+        self._weigh(1)
         self.disk.free()
         self._stack.remove()
         self._stack.remove_images()
