@@ -23,6 +23,7 @@ from launcher.errors import LauncherError
 from launcher.leftovers import end_leftovers
 from launcher.options import Options, parse
 from launcher.signals import StopRequest
+from launcher.stores import Stores
 from launcher.supervisor import Service, Supervisor
 from ledgerq_shared import output
 from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
@@ -75,8 +76,11 @@ def _launch(options: Options, configuration: Configuration) -> None:
         _wait_until_ready(supervisor, options, configuration, stop_request)
         if not stop_request.asked():
             screen.show(configuration, options)
+        embedded = None if configuration.stores else Stores(servers)
         while not stop_request.wait(_LOOK_SECONDS):
             supervisor.look_after()
+            if embedded is not None:
+                embedded.look_after()
         print("ledgerq: stopping (again Ctrl-C: at once)", file=sys.stderr)
     finally:
         supervisor.stop()

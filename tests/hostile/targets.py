@@ -145,6 +145,7 @@ class _Embedded:
         for process in self._all():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        self._server.stop()  # it is known to be gone: else the launcher starts it again
 
     def freeze(self) -> None:
         self._frozen = self._all()

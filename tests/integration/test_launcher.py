@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ledgerq_shared.embedded.processes import of_launch
+from ledgerq_shared.embedded.processes import of_launch, read_record
 from tests.support import http, wait
 from tests.support.launcher import launch, recorded
 from tests.support.ports import free_port
@@ -174,3 +174,39 @@ def test_two_launchers_on_configured_stores_live_side_by_side(bare_stack, stores
     worker.says("LedgerQ is running.")
     assert worker.stop() == 0
     assert http.answers(api.url)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_an_embedded_server_that_dies_is_started_again_where_it_was_and_work_goes_on(bare_stack, name):
+    folder = bare_stack.folder / ".ledgerq"
+    said = {"postgres": "PostgreSQL", "valkey": "Valkey"}[name]
+    running = launch(bare_stack, standins=False)
+    running.says("LedgerQ is running.", timeout=120)
+    urls = (folder / "urls.env").read_text()
+    for times in (1, 2):
+        [server] = read_record(folder / "run" / f"{name}.json")[0]
+        server.send(signal.SIGKILL)
+        again = f"ledgerq: {said} is there again"
+        wait.until(lambda times=times, again=again: running.log().count(again) == times, 60, what=running.log)
+    body = {"task_type": "clients.celery.example_tasks.flaky", "task_parameters": {"failures": 0}}
+    task_id = _submitted(running, body)
+    wait.until(
+        lambda: http.request("GET", f"{running.url}/tasks/{task_id}/status").json().get("status") == "SUCCESS",
+        60,
+        what=running.log,
+    )
+    assert (folder / "urls.env").read_text() == urls
+    lines = [line for line in running.log().splitlines() if line.startswith(f"ledgerq: {said}")]
+    assert lines[0] == f"ledgerq: {said} has ended; it starts again in 0.5 s"
+    assert lines[-1] == f"ledgerq: {said} is there again"
+    running.send(signal.SIGINT)
+    assert running.wait() == 0
+    assert recorded(folder) == []
+
+
+def _submitted(running, body):
+    def accepted():
+        answer = http.request("POST", f"{running.url}/tasks/submit", body)
+        return answer.json()["task_id"] if answer.status == 202 else None
+
+    return wait.until(accepted, 60, what=running.log)

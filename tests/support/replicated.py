@@ -32,9 +32,9 @@ class Server(EmbeddedPostgres):
         self.name = name
         self.url = ""
 
-    def start(self) -> str:
+    def start(self, *, same_port: bool = False) -> str:
         """Start it, on the port of its last start; returns its URL once it answers."""
-        self.url = super().start()
+        self.url = super().start(same_port=same_port)
         return self.url
 
     def kill(self) -> None:

@@ -56,8 +56,12 @@ class EmbeddedPostgres:
         self._record = self._folder / "run" / "postgres.json"
         self._account = Account.choose()
 
-    def start(self) -> str:
-        """Start the server, after ending one left by a killed launcher; return its URL once it answers."""
+    def start(self, *, same_port: bool = False) -> str:
+        """Start the server, after ending one left by a killed launcher; return its URL once it answers.
+
+        Args:
+            same_port: others know its URL: it listens where it did before, or not at all.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.stop()
         home = reachable_folder(self._folder, self._account, self._folder / "postgres.location")
@@ -68,12 +72,12 @@ class EmbeddedPostgres:
             self._initialise(programs, data, password)
         _discard_stale_lock(data)
         for attempt in range(_PORT_ATTEMPTS):
-            port = self._choose_port(again=attempt > 0)
+            port = self._choose_port(again=attempt > 0, same=same_port)
             url = f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}"
             server = self._spawn(programs, data, port)
             if self._answers(server, port, password):
                 return url
-            if self._port is not None:
+            if self._port is not None or same_port:
                 break
         raise EmbeddedError(f"PostgreSQL did not start; its log is {self._log_path()}: {self._last_log_line()}")
 
@@ -89,6 +93,11 @@ class EmbeddedPostgres:
         note = self._folder / "postgres.location"
         home = Path(note.read_text().strip()) if note.exists() else self._folder
         return home / "postgres"
+
+    def has_died(self) -> bool:
+        """Whether it was started, and has ended without anybody having stopped it."""
+        recorded, _ = read_record(self._record)
+        return bool(recorded) and not any(process.alive() for process in recorded)
 
     def processes(self) -> list[Process]:
         """Return the running server, as recorded."""
@@ -135,15 +144,20 @@ class EmbeddedPostgres:
             raise EmbeddedError(f"initdb failed in {fresh}: {_reason(outcome.stderr)}")
         fresh.rename(data)
 
-    def _choose_port(self, *, again: bool) -> int:
+    def _choose_port(self, *, again: bool, same: bool) -> int:
         if self._port is not None:
             if not is_free(self._port):
                 raise EmbeddedError(f"port {self._port} for PostgreSQL is in use")
             return self._port
         path = self._folder / "postgres.port"
+        before = path.read_text() if same else ""
         if again:
             path.write_text(f"{free_port()}\n")
-        return kept_port(path)
+        port = kept_port(path)
+        if before and before.strip() != str(port):
+            path.write_text(before)
+            raise EmbeddedError(f"somebody else has taken port {before.strip()} of PostgreSQL")
+        return port
 
     def _spawn(self, programs: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
         settings = {

@@ -37,18 +37,22 @@ class EmbeddedValkey:
         self._other_program = program
         self._record = self._folder / "run" / "valkey.json"
 
-    def start(self) -> str:
-        """Start the server, after ending one left by a killed launcher; return its URL once it answers."""
+    def start(self, *, same_port: bool = False) -> str:
+        """Start the server, after ending one left by a killed launcher; return its URL once it answers.
+
+        Args:
+            same_port: others know its URL: it listens where it did before, or not at all.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.stop()
         program = self._other_program or server_program()
         password = kept_password(self._folder / "valkey.password")
         for attempt in range(_PORT_ATTEMPTS):
-            port = self._choose_port(again=attempt > 0)
+            port = self._choose_port(again=attempt > 0, same=same_port)
             server = self._spawn(program, port, password)
             if self._answers(server, port, password):
                 return f"redis://:{password}@{LOOPBACK}:{port}/0"
-            if self._port is not None:
+            if self._port is not None or same_port:
                 break
         raise EmbeddedError(f"Valkey did not start; its log is {self._log_path()}")
 
@@ -63,19 +67,29 @@ class EmbeddedValkey:
         """Return where the data are."""
         return self._folder / "valkey"
 
+    def has_died(self) -> bool:
+        """Whether it was started, and has ended without anybody having stopped it."""
+        recorded, _ = read_record(self._record)
+        return bool(recorded) and not any(process.alive() for process in recorded)
+
     def processes(self) -> list[Process]:
         """Return the running server, as recorded."""
         return [process for process in read_record(self._record)[0] if process.alive()]
 
-    def _choose_port(self, *, again: bool) -> int:
+    def _choose_port(self, *, again: bool, same: bool) -> int:
         if self._port is not None:
             if not is_free(self._port):
                 raise EmbeddedError(f"port {self._port} for Valkey is in use")
             return self._port
         path = self._folder / "valkey.port"
+        before = path.read_text() if same else ""
         if again:
             path.write_text(f"{free_port()}\n")
-        return kept_port(path)
+        port = kept_port(path)
+        if before and before.strip() != str(port):
+            path.write_text(before)
+            raise EmbeddedError(f"somebody else has taken port {before.strip()} of Valkey")
+        return port
 
     def _spawn(self, program: str, port: int, password: str) -> subprocess.Popen[bytes]:
         data = self.data_folder()
