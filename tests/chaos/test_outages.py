@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -94,6 +95,30 @@ def test_while_postgresql_is_away_everybody_says_so_once(plant_on_postgres: Plan
     plant.all_ended()
     wait.until(lambda: lines(maintenance, "store.is_back"), what=maintenance.log)
     assert [lines(running, "store.away") for running in (api, maintenance)] == [1, 1]
+
+
+@pytest.mark.parametrize("store", ["postgres", "valkey"])
+def test_of_a_nodes_processes_only_agent_and_parent_say_that_a_store_is_away(
+    store: str, request: pytest.FixtureRequest
+):
+    plant: Plant = request.getfixturevalue(f"plant_on_{store}")
+    server: EmbeddedPostgres | EmbeddedValkey = request.getfixturevalue(store)
+    maintenance = plant.maintenance()
+    plant.stack.register()
+    worker = plant.worker(slots=6)
+    api = plant.stack.api()
+    for _ in range(60):  # all processes of the pool have work
+        assert submit(api).status == 202
+    server.stop()
+    wait.until(lambda: lines(worker, "store.away") and lines(maintenance, "store.away"), 60, what=worker.log)
+    server.start()
+    wait.until(lambda: submit(api).status == 202, 60, what="a submit")
+    plant.all_ended()
+    wait.until(lambda: lines(worker, "store.is_back"), 60, what=worker.log)
+    said = [json.loads(line) for line in worker.log().splitlines() if '"event": "store.away"' in line]
+    told = [line["service"] for line in said]
+    assert told.count("agent") <= 1, worker.log()
+    assert told.count("worker") <= 1, worker.log()
 
 
 def fill(path: Path) -> None:

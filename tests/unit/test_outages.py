@@ -45,6 +45,19 @@ def test_an_outage_has_a_line_when_it_begins_one_a_minute_and_one_when_it_is_ove
     ]
 
 
+def test_who_leaves_it_to_another_process_says_nothing_aloud_of_a_store_that_is_away(clock: Clock):
+    outage = Outage("Redis", "answers", settles=1.0, clock=clock)
+    outage.is_told_elsewhere = True
+    with capture_logs() as lines:
+        outage.failed("Connection refused.")
+        assert outage.seen is not None
+        outage.worked()
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("store.away", "debug"),
+        ("store.is_back", "debug"),
+    ]
+
+
 def test_one_that_comes_and_goes_all_the_time_does_not_fill_the_log(clock: Clock):
     outage = Outage("PostgreSQL", "answers", settles=1.0, clock=clock)
     with capture_logs() as lines:

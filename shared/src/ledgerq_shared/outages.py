@@ -54,6 +54,8 @@ class Outage:
         self.store, self.what = store, what
         self._settles = settles
         self._clock = clock
+        #: Another process of the same node is sure to meet it, too, and tells: here a line is for who debugs.
+        self.is_told_elsewhere = False
         self.forget()
 
     def forget(self) -> None:
@@ -94,7 +96,7 @@ class Outage:
             self._is_told = True
             self._say_at = now + _EVERY
             event = "store.away" if self.what == "answers" else "store.refuses_writes"
-            log.warning(event, store=self.store, seconds=self._lasts(now), failures=self._in_this, error=reason)
+            self._write(event, store=self.store, seconds=self._lasts(now), failures=self._in_this, error=reason)
 
     def worked(self, *, is_same_kind: bool = True) -> None:
         """It has served somebody. To be called while :attr:`is_on`.
@@ -109,7 +111,10 @@ class Outage:
             self.is_on = False
             if self._is_told:
                 event = "store.is_back" if self.what == "answers" else "store.takes_writes"
-                log.warning(event, store=self.store, seconds=self._lasts(now), failures=self._in_this)
+                self._write(event, store=self.store, seconds=self._lasts(now), failures=self._in_this)
+
+    def _write(self, event: str, **fields: object) -> None:
+        (log.debug if self.is_told_elsewhere else log.warning)(event, **fields)
 
     def _begin(self, now: float) -> None:
         self.is_on = True
@@ -132,6 +137,12 @@ POSTGRESQL_WRITES = Outage("PostgreSQL", "writes", settles=30.0)
 REDIS = Outage("Redis", "answers", settles=1.0)
 REDIS_WRITES = Outage("Redis", "writes", settles=10.0)
 ALL = (POSTGRESQL, POSTGRESQL_WRITES, REDIS, REDIS_WRITES)
+
+
+def leave_to_node() -> None:
+    """This is one of many processes of a pool: that a store does not answer, the node's agent and parent tell."""
+    for outage in (POSTGRESQL, REDIS):
+        outage.is_told_elsewhere = True
 
 
 def _after_fork() -> None:

@@ -135,6 +135,8 @@ class PoolProcess:
                 self._thread = threading.local()
                 self._pid = os.getpid()
                 forks.watch()
+                if self._settings.worker_pool == "prefork":
+                    outages.leave_to_node()
 
     def _slot(self) -> int:
         """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""
