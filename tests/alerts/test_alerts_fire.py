@@ -133,9 +133,9 @@ def _cause_all(observed, servers, urls, fire) -> None:
     fire.by("80 MB were written within seconds", "LedgerQDiskGrowth")
 
     servers.valkey.stop()
-    fire.by("Redis was stopped", "LedgerQRedisAway")
+    fire.by("Redis was stopped", "LedgerQRedisAway", "LedgerQStoreOutage")
     servers.valkey.start()
-    fire.out("LedgerQRedisAway")
+    fire.out("LedgerQRedisAway", "LedgerQStoreOutage")
 
     observed.submit("runs", seconds=300)
     wait.until(lambda: _claimed(urls.database_url), 60, what=observed.stack.logs)

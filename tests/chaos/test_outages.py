@@ -103,14 +103,14 @@ def test_of_a_nodes_processes_only_agent_and_parent_say_that_a_store_is_away(
 ):
     plant: Plant = request.getfixturevalue(f"plant_on_{store}")
     server: EmbeddedPostgres | EmbeddedValkey = request.getfixturevalue(store)
-    maintenance = plant.maintenance()
+    plant.maintenance()
     plant.stack.register()
     worker = plant.worker(slots=6)
     api = plant.stack.api()
     for _ in range(60):  # all processes of the pool have work
         assert submit(api).status == 202
     server.stop()
-    wait.until(lambda: lines(worker, "store.away") and lines(maintenance, "store.away"), 60, what=worker.log)
+    wait.until(lambda: lines(worker, "store.away"), 60, what=worker.log)
     server.start()
     wait.until(lambda: submit(api).status == 202, 60, what="a submit")
     plant.all_ended()
@@ -195,3 +195,47 @@ def test_a_redis_without_memory_is_named_and_work_goes_on_when_it_has_some(
         plant.all_ended()
     wait.until(lambda: lines(maintenance, "store.takes_writes"), what=maintenance.log)
     assert lines(maintenance, "store.refuses_writes") == 1
+
+
+def test_a_redis_that_cannot_save_is_named_tasks_are_accepted_and_work_goes_on_when_it_can(
+    plant_on_valkey: Plant, valkey: EmbeddedValkey
+):
+    plant = plant_on_valkey
+    maintenance = plant.maintenance()
+    plant.stack.register()
+    worker = plant.worker()
+    api = plant.stack.api()
+    with redis.Redis.from_url(plant.redis_url) as client:
+        snapshot = valkey.data_folder() / client.config_get("dbfilename")["dbfilename"]
+        snapshot.unlink(missing_ok=True)
+        snapshot.mkdir()  # root may write everywhere, and no file can take the place of a folder
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        wait.until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 30)
+        with pytest.raises(redis.RedisError, match="MISCONF"):
+            client.set("any", "thing")
+        accepted = [submit(api) for _ in range(5)]
+        assert [answer.status for answer in accepted] == [202] * 5
+        task_id = accepted[0].json()["task_id"]
+        wait.until(lambda: "redis_refuses" in findings(api, task_id), what=api.log)
+        said = health(api)
+        assert said["status"] == "degraded"
+        assert "MISCONF" in str(said["checks"])
+        assert outage(api, "redis", "writes") == 1.0
+        for running in (maintenance, worker):
+            wait.until(lambda running=running: lines(running, "store.refuses_writes"), 60, what=running.log)
+        assert http.request("GET", f"{api.url}/tasks/{task_id}/status").json()["status"] == "PENDING"
+        snapshot.rmdir()
+        wait.until(lambda: _saves(client), 30)
+    plant.all_ended()
+    wait.until(lambda: lines(maintenance, "store.takes_writes"), 60, what=maintenance.log)
+    assert lines(maintenance, "store.refuses_writes") == 1
+    wait.until(lambda: health(api)["status"] == "healthy", 60, what=lambda: str(health(api)))
+    assert worker.alive()
+    assert "worker.deaf_for_good" not in worker.log()
+
+
+def _saves(client: redis.Redis) -> bool:
+    with contextlib.suppress(redis.ResponseError):  # one is on its way
+        client.bgsave()
+    return bool(client.info("persistence")["rdb_last_bgsave_status"] == "ok")
