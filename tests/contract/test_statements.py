@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from ledgerq_shared import statements
-from ledgerq_shared.statements.dispatch import expire
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,12 +23,33 @@ _ENDS_TASKS = re.compile(r"UPDATE task t SET(?:(?!\bFROM\b).)*completed_at = (?!
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Every statement that is a constant, and those that are not."""
-    yield "dispatch.expire", expire(limit=1).sql
-    for module in pkgutil.iter_modules(statements.__path__):
-        for name, value in vars(importlib.import_module(f"{statements.__name__}.{module.name}")).items():
+    """Every text of the statements: constants of the modules, and what stands in a function, with constants put in."""
+    for found in pkgutil.iter_modules(statements.__path__):
+        module = importlib.import_module(f"{statements.__name__}.{found.name}")
+        for name, value in vars(module).items():
             if isinstance(value, str) and not name.startswith("__"):
-                yield f"{module.name}.{name}", value
+                yield f"{found.name}.{name}", value
+        for function in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(function, ast.FunctionDef):
+                said = [
+                    text_of(node, vars(module))
+                    for node in ast.walk(function)
+                    if isinstance(node, (ast.Constant, ast.JoinedStr))
+                ]
+                yield f"{found.name}.{function.name}", max(said, key=len, default="")
+
+
+def text_of(node: ast.Constant | ast.JoinedStr, names: Mapping[str, object]) -> str:
+    """A text as it is when its module's constants are put in; what only its function knows is left out."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    parts = [
+        part if isinstance(part, ast.Constant) else part.value for part in node.values if not isinstance(part, str)
+    ]
+    return "".join(
+        str(part.value) if isinstance(part, ast.Constant) else str(names.get(getattr(part, "id", ""), ""))
+        for part in parts
+    )
 
 
 ENDING = {name: sql for name, sql in texts() if _ENDS_TASKS.search(sql)}

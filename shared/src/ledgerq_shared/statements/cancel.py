@@ -13,10 +13,8 @@ from datetime import datetime
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
-from ledgerq_shared.statements.counting import COUNTED
-from ledgerq_shared.statements.ending import FOUND, TOLD
+from ledgerq_shared.statements.pieces import COUNTED, FOUND, FREED, TOLD
 from ledgerq_shared.statements.times import LATEST
-from ledgerq_shared.statements.unique import FREED
 
 
 def revoke_waiting(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array, time_array
+from ledgerq_shared.statements.pieces import RELEASE
 from ledgerq_shared.statements.times import PLACE
 
 PRIORITIES = range(9, -1, -1)
@@ -178,13 +179,7 @@ valid AS MATERIALIZED (
            SELECT FROM worker w WHERE w.ended_at IS NULL AND t.task_type = ANY (w.task_types)
              AND t.queue = ANY (w.queues)), false) AS is_held
   FROM valid v JOIN task t ON t.id = v.id
-), rest AS (
-  SELECT o.no, ARRAY(SELECT unnest(o.task_ids) EXCEPT SELECT id FROM valid) AS task_ids FROM owner o
-), emptied AS (
-  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
-), shrunk AS (
-  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
-), made_ready AS (
+), {RELEASE}, made_ready AS (
   INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
   SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type, t.alone, t.expires_at
   FROM returned t WHERE NOT t.is_held

@@ -6,10 +6,8 @@ from collections.abc import Collection
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
-from ledgerq_shared.statements.counting import COUNTED
-from ledgerq_shared.statements.ending import FOUND, TOLD
+from ledgerq_shared.statements.pieces import COUNTED, FOUND, FREED, TOLD
 from ledgerq_shared.statements.times import LATEST, PLACE
-from ledgerq_shared.statements.unique import FREED
 
 #: The held task ``h`` is known to the worker ``w``, which came not long ago. Who held it for want of a worker may not have
 #: seen the other register, nor the other have seen it held: both look at what is committed, and neither waits.

@@ -1,14 +1,16 @@
 """Lists of tasks, newest first, and how many there are.
 
-Each shape of filter has its index, or a table with ids in their order: ``task_success``, ``task_tag``. PENDING and
-STARTED are found through the tables that hold everything unfinished: ``ready``, ``held``, ``claim``.
+A list is a *walk* from the newest task on, which ends with the page. Each shape of filter has an index to walk along, or a
+table with ids in their order: ``task_success``, ``task_tag``. PENDING and STARTED are found through the tables that hold
+everything unfinished: ``ready``, ``held``, ``claim``. :func:`walk_of` says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -84,6 +86,61 @@ def sum_counts(*, task_type: str | None, queue: str | None) -> Statement:
     )
 
 
+class Along(Enum):
+    """What is walked along, from its newest task on."""
+
+    #: The primary key, past whatever the filter does not want.
+    IDS = "t.id"
+    #: The index by type and id.
+    TYPES = "t.task_type"
+    #: The index by queue and id.
+    QUEUES = "t.queue"
+    #: The index by state and id, of RETRY, FAILURE and REVOKED.
+    STATES = "t.exception_state"
+    #: ``task_success``: the ids of all that succeeded.
+    SUCCESSES = "task_success"
+    #: ``task_tag``: the ids of all that have the tag.
+    TAGS = "task_tag"
+    #: Nothing: the newest of ``ready`` and ``held``, all of ``claim``; most of them pass.
+    UNFINISHED = "candidates"
+    #: ``ready`` and ``held``, each by itself, and all of ``claim``: any number of them may not pass.
+    UNFINISHED_IN_ORDER = "unfinished"
+
+
+class Walk(NamedTuple):
+    """How the tasks of a filter are found."""
+
+    along: Along
+    #: Each of several types is walked by itself, and the newest of all are taken: no index has several in one order.
+    each_type: bool = False
+
+
+def walk_of(filter_: TaskFilter, *, along_successes: bool = True) -> Walk:
+    """The walk that passes over least.
+
+    An index by type, queue or state serves a filter that asks for just this; one that asks for two of them walks along
+    the ids.
+
+    Args:
+        along_successes: of SUCCESS with a task type or queue, whether to look through all that succeeded rather than
+            through all of that type or queue.
+    """
+    if filter_.state in {State.PENDING, State.STARTED}:
+        return Walk(Along.UNFINISHED if filter_.is_counted else Along.UNFINISHED_IN_ORDER)
+    if filter_.tag is not None:
+        return Walk(Along.TAGS)
+    asked = {
+        Along.TYPES: filter_.task_types is not None,
+        Along.QUEUES: filter_.queue is not None,
+        Along.STATES: filter_.state in _RARE,
+    }
+    served = [along for along, is_asked in asked.items() if is_asked]
+    if filter_.state is State.SUCCESS and (along_successes or not served):
+        return Walk(Along.SUCCESSES)
+    is_served = len(served) == 1 and filter_.state is not State.SUCCESS
+    return Walk(served[0] if is_served else Along.IDS, each_type=len(filter_.task_types or ()) > 1)
+
+
 def list_tasks(
     filter_: TaskFilter, *, limit: int, offset: int, retrying: int, along_successes: bool = True
 ) -> Statement:
@@ -91,99 +148,87 @@ def list_tasks(
 
     Args:
         retrying: how many tasks are in RETRY (or more): these are passed over to find PENDING.
-        along_successes: of SUCCESS with a task type or queue, whether to look through all that succeeded rather than
-            through all of that type or queue: what passes over less.
+        along_successes: see :func:`walk_of`.
     """
-    source, order, params = _source(filter_, most=limit + offset, retrying=retrying, along_successes=along_successes)
+    source, order = _source(filter_, walk_of(filter_, along_successes=along_successes))
     return Statement(
         f"SELECT {_COLUMNS} {source} ORDER BY {order} DESC LIMIT %(limit)s OFFSET %(offset)s",
-        {**params, "limit": limit, "offset": offset},
+        {**_params(filter_, most=limit + offset, retrying=retrying), "limit": limit, "offset": offset},
     )
 
 
 def count_tasks(filter_: TaskFilter, *, limit: int, retrying: int, along_successes: bool = True) -> Statement:
     """Row ``(count,)``, counting no further than ``limit``: for filters that have no counters."""
     everywhere = replace(filter_, before_id=None)
+    params = {**_params(everywhere, most=limit, retrying=retrying), "limit": limit}
     if everywhere == TaskFilter(submitted_after=filter_.submitted_after, submitted_before=filter_.submitted_before):
-        return _count_by_time(everywhere, limit=limit)
+        return Statement(_count_by_time(everywhere), params)
     if everywhere == TaskFilter(tag=filter_.tag):
-        sql = "SELECT count(*) FROM (SELECT FROM task_tag WHERE tag = %(tag)s LIMIT %(limit)s) AS counted"
-        return Statement(sql, {"tag": filter_.tag, "limit": limit})
-    source, _, params = _source(everywhere, most=limit, retrying=retrying, along_successes=along_successes)
-    return Statement(f"SELECT count(*) FROM (SELECT {source} LIMIT %(limit)s) AS counted", {**params, "limit": limit})
+        return Statement(
+            "SELECT count(*) FROM (SELECT FROM task_tag WHERE tag = %(tag)s LIMIT %(limit)s) AS counted", params
+        )
+    source, _ = _source(everywhere, walk_of(everywhere, along_successes=along_successes))
+    return Statement(f"SELECT count(*) FROM (SELECT {source} LIMIT %(limit)s) AS counted", params)
 
 
-def _count_by_time(filter_: TaskFilter, *, limit: int) -> Statement:
+def _count_by_time(filter_: TaskFilter) -> str:
     """Count by the primary key alone where the ids leave no doubt, and look at rows only near the edges."""
-    conditions, params = _conditions(filter_)
-    sure = list(_bounds(filter_, params, "t.id", slack=-_CLOCK_SLACK))
+    conditions = _conditions(filter_)
     edges = []
     if filter_.submitted_after is not None:
         edges.append("t.id < %(sure_from_id)s::uuid")
     if filter_.submitted_before is not None:
         edges.append("t.id >= %(sure_to_id)s::uuid" + (" AND t.id >= %(sure_from_id)s::uuid" if edges else ""))
-    parts = [sure, *([*conditions, edge] for edge in edges)]
+    parts = [_bounds(filter_, "t.id", sure="sure_"), *([*conditions, edge] for edge in edges)]
     counted = " UNION ALL ".join(
         f"(SELECT FROM task AS t WHERE {' AND '.join(part)} LIMIT %(limit)s)" for part in parts
     )
-    return Statement(
-        f"SELECT count(*) FROM (SELECT FROM ({counted}) AS parts LIMIT %(limit)s) AS counted",
-        {**params, "limit": limit},
+    return f"SELECT count(*) FROM (SELECT FROM ({counted}) AS parts LIMIT %(limit)s) AS counted"
+
+
+def _source(filter_: TaskFilter, walk: Walk) -> tuple[str, str]:
+    """FROM and WHERE of tasks ``t`` that pass the filter, of which the caller will read ``most``, and what to order by."""
+    where = " AND ".join(_conditions(filter_))
+    match walk.along:
+        case Along.UNFINISHED:
+            # OFFSET 0 keeps this a look-up of each candidate: a join would be planned from statistics of tables
+            # whose size changes by the minute.
+            return f"FROM ({_candidates(filter_)}) AS c CROSS JOIN LATERAL {_each(where)}", "t.id"
+        case Along.UNFINISHED_IN_ORDER:
+            return f"FROM ({_walked(filter_, where)}) AS t", "t.id"
+        case Along.TAGS:
+            return _looked_up("task_tag", ["d.tag = %(tag)s"], filter_, where), "c.task_id"
+        case Along.SUCCESSES:
+            return _looked_up("task_success", ["true"], filter_, where), "c.task_id"
+    if walk.each_type:
+        return _each_type(filter_, walk.along), "t.id"
+    if walk.along is Along.IDS:
+        where = " AND ".join(_conditions(filter_, of_type=f"t.task_type = {_FIRST_TYPE}"))
+        return f"FROM task AS t WHERE {where}", "t.id"
+    served = _served(walk.along, _SERVES[walk.along])
+    where = " AND ".join([served, *_conditions(filter_, served=walk.along)])
+    return f"FROM task AS t WHERE {where}", f"{walk.along.value} DESC, t.id"
+
+
+def _each_type(filter_: TaskFilter, along: Along) -> str:
+    """One ordered index scan a type; ``task_type = ANY(…)`` would read and sort all of them."""
+    is_served = along is Along.TYPES
+    of_type = _served(along, "n.name") if is_served else "t.task_type = n.name"
+    newest = "t.task_type DESC, t.id" if is_served else "t.id"
+    passing = " AND ".join([of_type, *_conditions(filter_, served=Along.TYPES)])
+    return (
+        "FROM unnest(%(types)s::text[]) AS n(name) CROSS JOIN LATERAL (SELECT * FROM task AS t "
+        f"WHERE {passing} ORDER BY {newest} DESC LIMIT %(most)s) AS t"
     )
 
 
-def _source(filter_: TaskFilter, *, most: int, retrying: int, along_successes: bool) -> tuple[str, str, dict[str, Any]]:
-    """FROM and WHERE of tasks ``t`` that pass the filter, of which the caller will read ``most``, and what to order by."""
-    conditions, params = _conditions(filter_)
-    params["most"] = most
-    params["most_unfinished"] = most + retrying
-    where = " AND ".join(conditions)
-    if filter_.state in {State.PENDING, State.STARTED}:
-        if not filter_.is_counted:
-            return f"FROM ({_walked(filter_, where, params)}) AS t", "t.id", params
-        # OFFSET 0 keeps this a look-up of each candidate: a join would be planned from statistics of tables
-        # whose size changes by the minute.
-        return f"FROM ({_candidates(filter_)}) AS c CROSS JOIN LATERAL {_each(where)}", "t.id", params
-    if filter_.tag is not None:
-        return _along("task_tag", ["d.tag = %(tag)s"], filter_, where, params)
-    if filter_.state is State.SUCCESS and (along_successes or (filter_.task_types, filter_.queue) == (None, None)):
-        return _along("task_success", ["true"], filter_, where, params)
-    asked = [column for column, (equation, _) in _EQUATIONS.items() if equation in conditions]
-    own = asked[0] if len(asked) == 1 and filter_.state is not State.SUCCESS else None
-    if filter_.task_types is not None and len(filter_.task_types) > 1:
-        # One ordered index scan a type; `task_type = ANY(…)` would read and sort all of them.
-        others = [condition for condition in conditions if condition != _OF_TYPES]
-        of_type = _along_index(own, "n.name", params) if own else "t.task_type = n.name"
-        newest = "t.task_type DESC, t.id" if own else "t.id"
-        return (
-            (
-                "FROM unnest(%(types)s::text[]) AS n(name) CROSS JOIN LATERAL (SELECT * FROM task AS t "
-                f"WHERE {' AND '.join([of_type, *others])} ORDER BY {newest} DESC LIMIT %(most)s) AS t"
-            ),
-            "t.id",
-            params,
-        )
-    if own is not None:
-        equation, value = _EQUATIONS[own]
-        others = [condition for condition in conditions if condition != equation]
-        where = " AND ".join([_along_index(own, value, params), *others])
-        return f"FROM task AS t WHERE {where}", f"{own} DESC, t.id", params
-    where = where.replace(_OF_TYPES, f"t.task_type = {_FIRST_TYPE}")
-    return f"FROM task AS t WHERE {where}", "t.id", params
-
-
-def _along_index(column: str, value: str, params: dict[str, Any]) -> str:
-    """``column`` is ``value``, said so that only the index by it and the id has the order wanted.
+def _served(along: Along, value: str) -> str:
+    """The column is ``value``, said so that only the index by it and the id has the order wanted.
 
     Said as an equation, the planner may walk the primary key past tasks of other types or queues instead, because it takes
     them to be mixed evenly: of a rare one that has rested for minutes, that is a walk past all that came since.
-
-    Args:
-        params: of :func:`_conditions`, with the bounds of the ids; both ends of the walk are added.
     """
-    upper = [UUID(params[name]) for name in ("before_id", "to_id") if params.get(name)]
-    params["first_id"] = params.get("from_id", str(_LEAST_ID))
-    params["last_id"] = str(min([_GREATEST_ID, *upper]))
+    column = along.value
     return (
         f"{column} IS NOT NULL AND ({column}, t.id) >= ({value}::text, %(first_id)s::uuid) "
         f"AND ({column}, t.id) <= ({value}::text, %(last_id)s::uuid)"
@@ -192,39 +237,30 @@ def _along_index(column: str, value: str, params: dict[str, Any]) -> str:
 
 _LEAST_ID, _GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
-#: Types of which there may be several.
-_OF_TYPES = "t.task_type = ANY(%(types)s::text[])"
+#: States that have an index of their own: few tasks are in them.
+_RARE = frozenset({State.RETRY, State.FAILURE, State.REVOKED})
 _FIRST_TYPE = "(%(types)s::text[])[1]"
-_IN_STATE = "t.exception_state = %(state)s"
-_IN_QUEUE = "t.queue = %(queue)s"
-
-#: By the first column of an index ``(…, id)``: the condition that it serves, and the value that it asks for.
-_EQUATIONS = {
-    "t.task_type": (_OF_TYPES, _FIRST_TYPE),
-    "t.queue": (_IN_QUEUE, "%(queue)s"),
-    "t.exception_state": (_IN_STATE, "%(state)s"),
-}
+#: What an index by one column and the id is asked for.
+_SERVES = {Along.TYPES: _FIRST_TYPE, Along.QUEUES: "%(queue)s", Along.STATES: "%(state)s"}
 
 
 def _each(where: str) -> str:
     return f"(SELECT * FROM task AS t WHERE t.id = c.task_id AND {where} OFFSET 0) AS t"
 
 
-def _along(
-    table: str, own: list[str], filter_: TaskFilter, where: str, params: dict[str, Any]
-) -> tuple[str, str, dict[str, Any]]:
+def _looked_up(table: str, own: list[str], filter_: TaskFilter, where: str) -> str:
     """Walk a table that has the ids in order, and look each one up: ends with the page, never sorts."""
-    passing = " AND ".join([*own, *_bounds(filter_, params, "d.task_id")])
+    passing = " AND ".join([*own, *_bounds(filter_, "d.task_id")])
     walked = f"SELECT d.task_id FROM {table} AS d WHERE {passing} ORDER BY d.task_id DESC"
-    return f"FROM ({walked}) AS c CROSS JOIN LATERAL {_each(where)}", "c.task_id", params
+    return f"FROM ({walked}) AS c CROSS JOIN LATERAL {_each(where)}"
 
 
-def _walked(filter_: TaskFilter, where: str, params: dict[str, Any]) -> str:
+def _walked(filter_: TaskFilter, where: str) -> str:
     """Unfinished tasks of a filter that any number of candidates may not pass: they lack the tag, or are of another time.
 
     Each table is walked from its newest id within the filter's times, and left when it has given a page.
     """
-    own = list(_bounds(filter_, params, "d.task_id")) or ["true"]
+    own = _bounds(filter_, "d.task_id") or ["true"]
     in_queue = "" if filter_.queue is None else "WHERE queue = %(queue)s"
     looked_up = f"CROSS JOIN LATERAL {_each(where)}"
     claimed = f"(SELECT t.* FROM (SELECT unnest(task_ids) AS task_id FROM claim {in_queue}) AS c {looked_up})"
@@ -260,40 +296,69 @@ def _candidates(filter_: TaskFilter) -> str:
     return " UNION ALL ".join([*waiting, claimed])
 
 
-def _conditions(filter_: TaskFilter) -> tuple[list[str], dict[str, Any]]:
-    params: dict[str, Any] = {"queue": filter_.queue, "tag": filter_.tag, "before_id": filter_.before_id}
-    params["types"] = None if filter_.task_types is None else text_array(filter_.task_types)
-    params["state"] = None if filter_.state is None else str(filter_.state)
-    conditions = ["true"]
-    if filter_.state in {State.RETRY, State.FAILURE, State.REVOKED}:
-        conditions.append(_IN_STATE)
-    elif filter_.state is not None:
-        conditions.append("t.state = %(state)s")
-    if filter_.task_types is not None:
-        conditions.append(_OF_TYPES)
-    if filter_.queue is not None:
-        conditions.append(_IN_QUEUE)
-    if filter_.tag is not None:
-        conditions.append("t.tags @> ARRAY[%(tag)s::text]")
-    conditions += _bounds(filter_, params, "t.id")
+def _params(filter_: TaskFilter, *, most: int, retrying: int) -> dict[str, Any]:
+    """All that the statements about a filter name; each names some of it.
+
+    Ids are bounds that all tasks of the filter meet, as far as clocks may differ; those called ``sure`` only they meet.
+    """
+    after, before = filter_.submitted_after, filter_.submitted_before
+    from_id = None if after is None else first_id_at(after - _CLOCK_SLACK)
+    to_id = None if before is None else first_id_at(before + _CLOCK_SLACK)
+    before_id = None if filter_.before_id is None else UUID(filter_.before_id)
+    return {
+        "types": None if filter_.task_types is None else text_array(filter_.task_types),
+        "state": None if filter_.state is None else str(filter_.state),
+        "queue": filter_.queue,
+        "tag": filter_.tag,
+        "after": None if after is None else after.isoformat(),
+        "before": None if before is None else before.isoformat(),
+        "before_id": filter_.before_id,
+        "from_id": None if from_id is None else str(from_id),
+        "to_id": None if to_id is None else str(to_id),
+        "sure_from_id": None if after is None else str(first_id_at(after + _CLOCK_SLACK)),
+        "sure_to_id": None if before is None else str(first_id_at(before - _CLOCK_SLACK)),
+        "first_id": str(from_id or _LEAST_ID),
+        "last_id": str(min(upper for upper in (before_id, to_id, _GREATEST_ID) if upper is not None)),
+        "most": most,
+        "most_unfinished": most + retrying,
+    }
+
+
+def _conditions(
+    filter_: TaskFilter, *, served: Along | None = None, of_type: str = "t.task_type = ANY(%(types)s::text[])"
+) -> list[str]:
+    """What a task ``t`` has to meet; at least one condition.
+
+    Args:
+        served: what the walk asks for already.
+        of_type: how to say that it is of the filter's types.
+    """
+    is_rare = filter_.state in _RARE
+    asked = {
+        "t.exception_state = %(state)s": is_rare and served is not Along.STATES,
+        "t.state = %(state)s": filter_.state is not None and not is_rare,
+        of_type: filter_.task_types is not None and served is not Along.TYPES,
+        "t.queue = %(queue)s": filter_.queue is not None and served is not Along.QUEUES,
+        "t.tags @> ARRAY[%(tag)s::text]": filter_.tag is not None,
+    }
     # The range of ids finds the place; the column itself decides.
-    if filter_.submitted_after is not None:
-        params["after"] = filter_.submitted_after.isoformat()
-        conditions.append("t.submitted_at >= %(after)s::timestamptz")
-    if filter_.submitted_before is not None:
-        params["before"] = filter_.submitted_before.isoformat()
-        conditions.append("t.submitted_at < %(before)s::timestamptz")
-    return conditions, params
+    times = {
+        "t.submitted_at >= %(after)s::timestamptz": filter_.submitted_after is not None,
+        "t.submitted_at < %(before)s::timestamptz": filter_.submitted_before is not None,
+    }
+    return ["true", *_those(asked), *_bounds(filter_, "t.id"), *_those(times)]
 
 
-def _bounds(filter_: TaskFilter, params: dict[str, Any], column: str, slack: timedelta = _CLOCK_SLACK) -> Iterator[str]:
-    """Conditions on the id alone that all tasks of the filter meet; with negative ``slack``, that only they meet."""
-    kind = "" if slack > timedelta(0) else "sure_"
-    if filter_.before_id is not None:
-        yield f"{column} < %(before_id)s::uuid"
-    if filter_.submitted_after is not None:
-        params[f"{kind}from_id"] = str(first_id_at(filter_.submitted_after - slack))
-        yield f"{column} >= %({kind}from_id)s::uuid"
-    if filter_.submitted_before is not None:
-        params[f"{kind}to_id"] = str(first_id_at(filter_.submitted_before + slack))
-        yield f"{column} < %({kind}to_id)s::uuid"
+def _bounds(filter_: TaskFilter, column: str, *, sure: str = "") -> list[str]:
+    """Conditions on the id alone that all tasks of the filter meet; with ``sure_``, that only they meet."""
+    return _those(
+        {
+            f"{column} < %(before_id)s::uuid": filter_.before_id is not None,
+            f"{column} >= %({sure}from_id)s::uuid": filter_.submitted_after is not None,
+            f"{column} < %({sure}to_id)s::uuid": filter_.submitted_before is not None,
+        }
+    )
+
+
+def _those(conditions: dict[str, bool]) -> list[str]:
+    return [condition for condition, is_asked in conditions.items() if is_asked]

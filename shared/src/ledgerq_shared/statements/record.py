@@ -17,10 +17,8 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
-from ledgerq_shared.statements.counting import COUNTED
-from ledgerq_shared.statements.ending import TOLD
+from ledgerq_shared.statements.pieces import COUNTED, FREED, GUARD, IS_AS_BEFORE, IS_STARTED, RELEASE, TOLD
 from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START
-from ledgerq_shared.statements.unique import FREED
 from ledgerq_shared.states import State
 
 
@@ -105,28 +103,6 @@ class LogLine:
     logged_ago: float
 
 
-# Which inputs a claim still holds, and one time for all that is written of each. `owner` locks the claims' rows, always
-# in the order of their numbers.
-_GUARD = """
-owner AS MATERIALIZED (
-  SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
-  FROM claim c JOIN worker w ON w.id = c.worker_id WHERE c.no = ANY(%(nos)s::bigint[]) ORDER BY c.no FOR UPDATE OF c
-), valid AS MATERIALIZED (
-  SELECT i.*, h.claimed_at, h.worker, clock_timestamp() AS now FROM input i
-  JOIN (SELECT no, unnest(task_ids) AS id, claimed_at, worker FROM owner) h ON h.no = i.claim_no AND h.id = i.id
-)"""
-
-# What the claims hold after the valid inputs have left them.
-_RELEASE = """
-rest AS (
-  SELECT o.no, ARRAY(SELECT unnest(o.task_ids) EXCEPT SELECT id FROM valid) AS task_ids FROM owner o
-), emptied AS (
-  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
-), shrunk AS (
-  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
-)"""
-
-
 def record_begun(items: Sequence[Begun]) -> Statement:
     """Write STARTED. Rows: ``(id, is_cancelled)`` of the accepted ones."""
     return Statement(
@@ -149,12 +125,12 @@ WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[],
                        %(begun_ago)s::float8[], %(runs_once)s::boolean[])
     AS i(id, claim_no, attempt, before, begun_ago, runs_once)
-), {_GUARD}, done AS (
+), {GUARD}, done AS (
   UPDATE task t SET state = 'STARTED', attempt = v.attempt, worker = v.worker, seq = t.seq + 2,
     started_at = greatest(v.now - v.begun_ago * interval '1 second', v.claimed_at, {LATEST}),
     completed_at = NULL, progress = NULL, progress_status = NULL, progress_at = NULL,
     on_worker_lost = CASE WHEN v.runs_once THEN 'fail' ELSE t.on_worker_lost END
-  FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
+  FROM valid v WHERE t.id = v.id AND {IS_AS_BEFORE}
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.cancel_requested_at,
             v.before, v.attempt, v.worker, greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
 ), logged AS (
@@ -196,14 +172,14 @@ WITH input AS (
                        %(begun_ago)s::float8[], %(ended_ago)s::float8[], %(result)s::text[], %(error)s::text[],
                        %(data)s::text[])
     AS i(id, claim_no, attempt, before, state, begun_ago, ended_ago, result, error, data)
-), {_GUARD}, done AS (
+), {GUARD}, done AS (
   UPDATE task t SET state = v.state, attempt = v.attempt, worker = v.worker,
     seq = t.seq + CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN 1 ELSE 3 END,
     started_at = CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN t.started_at ELSE
       greatest(v.now - v.begun_ago * interval '1 second', v.claimed_at, {LATEST}) END,
     completed_at = greatest(v.now - least(v.ended_ago, v.begun_ago) * interval '1 second', v.claimed_at, {LATEST}),
     result = v.result::json, error = v.error::json
-  FROM valid v WHERE t.id = v.id AND (t.state = v.before) IS TRUE
+  FROM valid v WHERE t.id = v.id AND {IS_AS_BEFORE}
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.completed_at,
             t.unique_key, v.before, v.attempt, v.worker, v.data,
             greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at,
@@ -216,7 +192,7 @@ WITH input AS (
   FROM done
 ), listed AS (
   INSERT INTO task_success (task_id) SELECT id FROM done WHERE state = 'SUCCESS'
-), {COUNTED}, {FREED}, {_RELEASE}
+), {COUNTED}, {FREED}, {RELEASE}
 SELECT id FROM done
 """
 
@@ -238,10 +214,10 @@ WITH input AS (
   SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no, %(attempt)s::integer AS attempt,
          %(before)s::text AS before, %(begun_ago)s::float8 AS begun_ago,
          greatest(now(), %(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second') AS run_at
-), {_GUARD}, found AS MATERIALIZED (
+), {GUARD}, found AS MATERIALIZED (
   SELECT v.*, t.task_type AS old_type, t.queue AS old_queue,
          greatest(v.claimed_at, {LATEST_BEFORE_START}) AS dispatched_at
-  FROM valid v JOIN task t ON t.id = v.id WHERE (t.state = v.before) IS TRUE FOR UPDATE OF t
+  FROM valid v JOIN task t ON t.id = v.id WHERE {IS_AS_BEFORE} FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET state = %(state)s, attempt = f.attempt, worker = f.worker, task_type = %(task_type)s,
     queue = %(queue)s, priority = %(priority)s, retries = %(retries)s, run_at = f.run_at,
@@ -271,7 +247,7 @@ WITH input AS (
   SELECT id, queue, priority, task_type, CASE state WHEN 'RETRY' THEN 'retry' ELSE 'eta' END, run_at,
          worker_deaths > 0, expires_at
   FROM done WHERE run_at > now()
-), {_RELEASE}
+), {RELEASE}
 SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
@@ -297,10 +273,10 @@ _PROGRESS = f"""
 WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(percent)s::float8[],
                        %(status)s::text[], %(ago)s::float8[]) AS i(id, claim_no, attempt, percent, status, ago)
-), {_GUARD}, done AS (
+), {GUARD}, done AS (
   UPDATE task t SET seq = t.seq + 1, progress = v.percent, progress_status = v.status,
     progress_at = greatest(v.now - v.ago * interval '1 second', {LATEST})
-  FROM valid v WHERE t.id = v.id AND (t.state = 'STARTED') IS TRUE
+  FROM valid v WHERE t.id = v.id AND {IS_STARTED}
   RETURNING t.id, t.seq, t.progress_at, t.cancel_requested_at, v.attempt, v.percent, v.status, v.worker
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
@@ -334,10 +310,10 @@ _LOG = f"""
 WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(data)s::text[], %(ago)s::float8[])
     WITH ORDINALITY AS i(id, claim_no, attempt, data, ago, line)
-), {_GUARD}, found AS MATERIALIZED (
+), {GUARD}, found AS MATERIALIZED (
   SELECT t.id, v.lines, v.now, v.last_ago, {LATEST} AS latest FROM task t JOIN (
     SELECT id, count(*)::integer AS lines, max(now) AS now, min(ago) AS last_ago FROM valid GROUP BY id
-  ) v ON v.id = t.id WHERE (t.state = 'STARTED') IS TRUE ORDER BY t.id FOR UPDATE OF t
+  ) v ON v.id = t.id WHERE {IS_STARTED} ORDER BY t.id FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET seq = t.seq + f.lines, noted_at = greatest(f.now - f.last_ago * interval '1 second', f.latest)
   FROM found f WHERE t.id = f.id RETURNING t.id, t.seq AS last, t.seq - f.lines AS seq, f.now, f.latest
@@ -373,7 +349,7 @@ def end_from_outside(
 
 
 _END_FROM_OUTSIDE = f"""
-WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, found AS MATERIALIZED (
+WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {GUARD}, found AS MATERIALIZED (
   SELECT t.id, t.state AS before, v.now, v.worker, greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
   FROM valid v JOIN task t ON t.id = v.id FOR UPDATE OF t
 ), done AS (
@@ -391,7 +367,7 @@ WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no)
          CASE WHEN before <> 'STARTED' THEN claimed_at END, CASE WHEN before <> 'STARTED' THEN started_at END,
          %(data)s::json
   FROM done
-), {TOLD}, {COUNTED}, {FREED}, {_RELEASE}
+), {TOLD}, {COUNTED}, {FREED}, {RELEASE}
 SELECT id FROM done
 """
 

@@ -7,10 +7,8 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
-from ledgerq_shared.statements.counting import COUNTED
-from ledgerq_shared.statements.ending import TOLD
+from ledgerq_shared.statements.pieces import COUNTED, FREED, TOLD
 from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START, PLACE
-from ledgerq_shared.statements.unique import FREED
 from ledgerq_shared.task_errors import TaskError
 
 

@@ -2,7 +2,7 @@
 
 `unique_key` has one row for each key that is taken; its primary key decides every race. A submit that finds the key taken
 locks that row, so nothing about its holder's key can change before the submit is committed; the holder is read from the
-row itself, whoever has committed it when. Ending a task deletes its row in the same statement (:data:`FREED`).
+row itself, whoever has committed it when. Ending a task deletes its row in the same statement (``pieces.FREED``).
 
 Order of locks: a submitter locks keys (sorted), then `ready` and `held` without waiting, then tasks that it has taken out
 of these; who ends tasks locks as everybody does and keys last, sorted. Neither waits for what the other can hold. Sorted
@@ -17,22 +17,9 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
-from ledgerq_shared.statements.counting import COUNTED
-from ledgerq_shared.statements.ending import FOUND, TOLD
+from ledgerq_shared.statements.pieces import COUNTED, FOUND, TOLD
 from ledgerq_shared.statements.submit import INPUT, NewTask, accepted_from, submit_parameters
 from ledgerq_shared.statements.times import LATEST
-
-#: A CTE for statements whose CTE `done` has tasks that may have ended: ``id, unique_key, completed_at``.
-FREED = """
-freed AS (
-  DELETE FROM unique_key WHERE key = ANY (ARRAY(
-    SELECT k.key FROM unique_key k
-    WHERE k.key = ANY (ARRAY(SELECT unique_key FROM done WHERE unique_key IS NOT NULL AND completed_at IS NOT NULL))
-      AND k.task_id = ANY (ARRAY(SELECT id FROM done WHERE unique_key IS NOT NULL))
-      AND k.until IS NULL
-    ORDER BY k.key COLLATE "C" FOR UPDATE))
-)"""
-
 
 #: A scalar sub-select: who has submitted the task ``id``.
 SUBMITTER = """

@@ -1,0 +1,75 @@
+"""Pieces that several statements share: CTEs by the names under which these statements meet.
+
+A statement puts them together after ``WITH``; each says which CTEs it needs and which it gives. The usual ones: `input`,
+what the caller passes; `owner` and `valid`, what the claims still hold of it; `found`, tasks that are locked; `done`, tasks
+as they are now, with ``before``, their state until then.
+"""
+
+from __future__ import annotations
+
+#: Needs `input` (``id, claim_no``) and the parameter ``nos``. Gives `owner`, the claims' rows, locked in the order of their
+#: numbers; and `valid`, the inputs that their claim still holds, with one time (``now``) for all that is written of each.
+GUARD = """
+owner AS MATERIALIZED (
+  SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
+  FROM claim c JOIN worker w ON w.id = c.worker_id WHERE c.no = ANY(%(nos)s::bigint[]) ORDER BY c.no FOR UPDATE OF c
+), valid AS MATERIALIZED (
+  SELECT i.*, h.claimed_at, h.worker, clock_timestamp() AS now FROM input i
+  JOIN (SELECT no, unnest(task_ids) AS id, claimed_at, worker FROM owner) h ON h.no = i.claim_no AND h.id = i.id
+)"""
+
+#: Needs `owner` and `valid`. Takes the valid inputs out of their claims; an empty claim is deleted.
+RELEASE = """
+rest AS (
+  SELECT o.no, ARRAY(SELECT unnest(o.task_ids) EXCEPT SELECT id FROM valid) AS task_ids FROM owner o
+), emptied AS (
+  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
+), shrunk AS (
+  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
+)"""
+
+#: Whether the task ``t`` is as the writer of `valid` ``v`` knows it. Anything else is refused: it was ended or taken back.
+#: ``IS TRUE`` keeps it a filter: as a plain equation it would be a join clause, too, and the planner could match tasks by
+#: their states, of which it has statistics, where the row is to be found by its id.
+IS_AS_BEFORE = "(t.state = v.before) IS TRUE"
+
+#: Whether the task ``t`` runs; a filter for the same reason.
+IS_STARTED = "(t.state = 'STARTED') IS TRUE"
+
+#: Needs `unready` and `unheld` (``task_id``), which took tasks out of their places. Gives `found`: these, locked in the
+#: order of their ids.
+FOUND = """
+found AS MATERIALIZED (
+  SELECT t.id, t.state AS before FROM task t
+  WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld))
+  ORDER BY t.id FOR UPDATE
+)"""
+
+#: Needs `done` (``task_type, queue, before, state``). Writes the counters' part of a change of state.
+COUNTED = """
+counted AS (
+  INSERT INTO task_count (task_type, queue, state, delta)
+  SELECT task_type, queue, state, sum(delta) FROM (
+    SELECT task_type, queue, before AS state, -1 AS delta FROM done
+    UNION ALL SELECT task_type, queue, state, 1 FROM done
+  ) d GROUP BY task_type, queue, state HAVING sum(delta) <> 0
+)"""
+
+#: Needs `done` (``id, completed_at``), of which some may have ended outside of a run. Who waits for these
+#: (``AsyncResult``, a chord, errbacks) is told through the outbox.
+TOLD = """
+told AS (
+  INSERT INTO outbox (kind, payload, created_at)
+  SELECT 'outcome', json_build_object('task_id', id), now() FROM done WHERE completed_at IS NOT NULL
+)"""
+
+#: Needs `done` (``id, unique_key, completed_at``), of which some may have ended. Frees the keys that these held.
+FREED = """
+freed AS (
+  DELETE FROM unique_key WHERE key = ANY (ARRAY(
+    SELECT k.key FROM unique_key k
+    WHERE k.key = ANY (ARRAY(SELECT unique_key FROM done WHERE unique_key IS NOT NULL AND completed_at IS NOT NULL))
+      AND k.task_id = ANY (ARRAY(SELECT id FROM done WHERE unique_key IS NOT NULL))
+      AND k.until IS NULL
+    ORDER BY k.key COLLATE "C" FOR UPDATE))
+)"""
