@@ -30,7 +30,13 @@ class Patroni:
     def url(self) -> str:
         """All servers, in no particular order."""
         places = ",".join(f"{_NAME}-{number}.{_NAME}:5432" for number in range(self._nodes))
-        return f"postgresql://postgres:{_PASSWORD}@{places}/postgres"
+        return f"postgresql://ledgerq:secret@{places}/ledgerq"
+
+    def execute(self, *statements: str) -> None:
+        """As the superuser, on the leader."""
+        where = f"host=127.0.0.1 user=postgres password={_PASSWORD}"
+        for one in statements:
+            self._namespace.kubectl("exec", self.settle(), "--", "psql", "-v", "ON_ERROR_STOP=1", where, "-c", one)
 
     def leader(self) -> str | None:
         """The pod that holds the leader's lock and says that it takes writes; null: none just now."""

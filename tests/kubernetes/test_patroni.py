@@ -40,7 +40,7 @@ def test_the_leaders_pod_is_lost_and_another_is_drained_under_load_and_no_task_i
 ):
     cluster = Patroni(namespace, guides.dcs())
     namespace.apply(*store("valkey", "redis:7", 6379, 999))
-    cluster.settle()
+    cluster.execute(*guides.statements())
     values = yaml.safe_load(guides.block(guides.HIGH_AVAILABILITY, "podDefaults:", "yaml"))
     secret = values["database"]["existingSecret"]
     namespace.kubectl("create", "secret", "generic", secret, f"--from-literal=DATABASE_URL={cluster.url}")
@@ -57,6 +57,8 @@ def test_the_leaders_pod_is_lost_and_another_is_drained_under_load_and_no_task_i
         "helm", "-n", namespace.name, "install", namespace.release, str(CHART), "--values", str(path), "--wait",
         "--timeout", "4m",
     )  # fmt: skip
+    doctor = namespace.kubectl("exec", "deployment/ledgerq-api", "-c", "api", "--", "ledgerq-migrate", "doctor")
+    assert "FAILS" not in doctor, doctor
     api = Api(namespace.node_port("ledgerq-api"), namespace.secret("ledgerq-secrets", "admin-key"))
     with Load(api, clients=4, every=0.1) as load:
         for name, fault in (("lost", cluster.lose), ("drained", cluster.stop)):

@@ -23,3 +23,8 @@ def dcs() -> dict[str, Any]:
     """What Patroni's nodes agree on, as the guide has it."""
     text = block(HIGH_AVAILABILITY, "failsafe_mode:", "yaml")
     return dict(yaml.safe_load(text)["bootstrap"]["dcs"])
+
+
+def statements() -> list[str]:
+    """Those that make role and database."""
+    return [one for one in block(HIGH_AVAILABILITY, "CREATE DATABASE", "sql").split(";") if one.strip()]

@@ -14,7 +14,7 @@ import psutil
 
 from ledgerq_shared.embedded.account import Account
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE
-from tests.support import guides, http, wait
+from tests.support import databases, guides, http, wait
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
@@ -164,7 +164,9 @@ class Cluster:
         self.nodes = [Node(self, number + 1) for number in range(3)]
         for node in self.nodes:
             node.start()
-        self.settle(_BEGIN_SECONDS)
+        leader = self.settle(_BEGIN_SECONDS)
+        for statement in guides.statements():
+            databases.execute(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{leader.port}/postgres", statement)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -183,8 +185,8 @@ class Cluster:
         return self.url_of(",".join(f"127.0.0.1:{node.port}" for node in self.nodes))
 
     def url_of(self, place: str) -> str:
-        """The URL of whoever answers there."""
-        return f"postgresql://postgres:{PASSWORD}@{place}/postgres"
+        """The ledger's URL, by whoever answers there; role and database are the guide's."""
+        return f"postgresql://ledgerq:secret@{place}/ledgerq"
 
     @property
     def primary_url(self) -> str:
@@ -231,7 +233,25 @@ class Cluster:
                 return members
         return []
 
+    def taking_writes(self) -> Node | None:
+        """Who leads and has a synchronous standby, without which commits wait; null: nobody just now."""
+        leader = self.leader()
+        return leader if leader is not None and ("sync", "streaming") in self._followers(leader) else None
+
+    def _followers(self, leader: Node) -> list[tuple[str, str]]:
+        """By the word of the leader's server: what Patroni's nodes tell of themselves may be seconds old."""
+        with contextlib.suppress(OSError, ValueError):
+            told = http.request("GET", f"http://127.0.0.1:{leader.rest_port}/patroni", timeout=2).json()
+            return [(one["sync_state"], one["state"]) for one in told.get("replication", [])]
+        return []
+
     def _is_settled(self) -> bool:
-        members = [(one.get("role"), one.get("state")) for one in self._members()]
-        roles = sorted(str(role) for role, state in members if state in ("running", "streaming"))
-        return roles == ["leader", "replica", "sync_standby"] and self.leader() is not None
+        """As all of them tell. Patroni promotes only whom it knows to be synchronous; PostgreSQL may wait for any."""
+        roles = sorted(str(one.get("role")) for one in self._members() if one.get("state") in ("running", "streaming"))
+        leader = self.leader()
+        wanted = [("async", "streaming"), ("sync", "streaming")]
+        return (
+            roles == ["leader", "replica", "sync_standby"]
+            and leader is not None
+            and sorted(self._followers(leader)) == wanted
+        )
