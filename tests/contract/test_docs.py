@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ledgerq_shared.task_errors import TaskError
 
@@ -297,3 +298,13 @@ def _is_in_code(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     holder = (base / module.replace(".", "/")).with_suffix(".py")
     return holder.exists() and attribute in holder.read_text("utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_is_shown_as_yaml_or_json_or_shell_can_be_read(document: Path):
+    for language, text in re.findall(r"```(yaml|json|sh)\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
+        if language == "sh":
+            done = subprocess.run(["/bin/bash", "-n"], input=text, text=True, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+        else:  # JSON is YAML
+            assert list(yaml.safe_load_all(text)) != [None]

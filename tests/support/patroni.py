@@ -125,7 +125,7 @@ class Node:
 
 
 class Cluster:
-    """Starts etcd and three nodes, with one synchronous standby. A context manager.
+    """Starts etcd and three nodes, of whose two standbys one confirms each commit. A context manager.
 
     Args:
         token: of the test run, which ends what a killed test leaves.
@@ -141,7 +141,7 @@ class Cluster:
         self._etcd: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Wait until there is a leader with a synchronous standby, and all three are there."""
+        """Wait until all three are there, and make role and database."""
         try:
             self._start()
         except BaseException:
@@ -202,7 +202,7 @@ class Cluster:
         return None
 
     def settle(self, timeout: float = 120.0) -> Node:
-        """Wait until all three are there again, and one standby is synchronous; who leads."""
+        """Wait until all three are there again, and both standbys may confirm; who leads."""
         wait.until(
             self._is_settled, timeout, interval=0.5, what=lambda: f"a whole cluster: {self._members()} {self.logs()}"
         )
@@ -236,7 +236,7 @@ class Cluster:
     def taking_writes(self) -> Node | None:
         """Who leads and has a synchronous standby, without which commits wait; null: nobody just now."""
         leader = self.leader()
-        return leader if leader is not None and ("sync", "streaming") in self._followers(leader) else None
+        return leader if leader is not None and ("quorum", "streaming") in self._followers(leader) else None
 
     def _followers(self, leader: Node) -> list[tuple[str, str]]:
         """By the word of the leader's server: what Patroni's nodes tell of themselves may be seconds old."""
@@ -246,12 +246,11 @@ class Cluster:
         return []
 
     def _is_settled(self) -> bool:
-        """As all of them tell. Patroni promotes only whom it knows to be synchronous; PostgreSQL may wait for any."""
+        """As all of them tell: Patroni promotes only whom it knows to be synchronous, and PostgreSQL may wait for any."""
         roles = sorted(str(one.get("role")) for one in self._members() if one.get("state") in ("running", "streaming"))
         leader = self.leader()
-        wanted = [("async", "streaming"), ("sync", "streaming")]
         return (
-            roles == ["leader", "replica", "sync_standby"]
+            roles == ["leader", "quorum_standby", "quorum_standby"]
             and leader is not None
-            and sorted(self._followers(leader)) == wanted
+            and self._followers(leader) == [("quorum", "streaming")] * 2
         )
