@@ -205,3 +205,36 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(work: Work):
         assert worker.wait(30) == 2, worker.log()
         assert text in worker.log()
         assert "Traceback" not in worker.log()
+
+
+_WITHOUT_NATIVE_CHORDS = """
+from celery import Celery
+app = Celery("shop", backend="db+sqlite:///results.db")
+app.conf.task_default_queue = "default"
+
+@app.task
+def part(x):
+    return x
+
+@app.task
+def total(parts):
+    return sum(parts)
+"""
+
+
+def test_a_chord_is_completed_where_the_result_backend_cannot_count_its_parts(work: Work, redis_database: str):
+    """Celery sends `celery.chord_unlock` for it, again and again, from a producer and from a task alike."""
+    (work.stack.folder / "shop.py").write_text(_WITHOUT_NATIVE_CHORDS)
+    worker = work.stack.worker(LEDGERQ_CELERY_APP="shop:app")
+    with Celery("p", broker=redis_database, backend=f"db+sqlite:///{work.stack.folder}/results.db") as producer:
+        producer.conf.task_default_queue = "default"
+        part, total = (producer.signature(f"shop.{name}") for name in ("part", "total"))
+        result = chord([part.clone((number,)) for number in (1, 2, 3)], app=producer)(total)
+    wait.until(lambda: _state(work, result.id) == [("SUCCESS", "6")], 60, what=worker.log)
+    ledger_checks.assert_sound(work.database_url)
+
+
+def _state(work: Work, celery_id: str) -> list[tuple[object, ...]]:
+    return databases.rows(
+        work.database_url, "SELECT state, result::text FROM task WHERE %s IN (celery_id, id::text)", (celery_id,)
+    )

@@ -93,7 +93,7 @@ def test_celerys_own_tasks_are_set_aside_but_for_those_that_its_canvas_sends(
     work: Work, producer: Celery, client: redis.Redis
 ):
     worker = work.start()
-    for name in ("celery.backend_cleanup", "celery.chord_unlock", "celery.group", "ledgerq.anything"):
+    for name in ("celery.backend_cleanup", "celery.chord", "celery.group", "ledgerq.anything"):
         producer.send_task(name, queue="default")
     mapped = producer.send_task(
         "celery.starmap",

@@ -52,9 +52,10 @@ _MOST_BYTES = 4_000_000
 _CHUNK = 250
 _LONGEST_REASON = 500
 
-#: What the catalogue does not show, and what of it plain Celery sends for `map`, `starmap` and `chunks`.
+#: What the catalogue does not show, and what of it plain Celery sends for `map`, `starmap`, `chunks`, and for a chord whose
+#: result backend cannot count its parts.
 _INTERNAL = ("celery.", "ledgerq.")
-_CANVAS = frozenset({"celery.map", "celery.starmap", "celery.chunks", "celery.accumulate"})
+_CANVAS = frozenset({"celery.map", "celery.starmap", "celery.chunks", "celery.accumulate", "celery.chord_unlock"})
 
 
 class Adoption:
