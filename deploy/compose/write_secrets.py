@@ -30,7 +30,13 @@ MADE = {
     "flower_password": ACCESS,
     "grafana_password": OBSERVERS,
 }
-PASSED_ON = {"api_key": ACCESS, "metrics_key": OBSERVERS, "database_url": STORES, "redis_url": STORES}
+PASSED_ON = {
+    "api_key": ACCESS,
+    "metrics_key": OBSERVERS,
+    "database_url": STORES,
+    "database_replica_url": STORES,
+    "redis_url": STORES,
+}
 
 
 #: What the services, Celery and Flower do in Redis: any key and channel, and of the commands those that work on them. No

@@ -98,3 +98,13 @@ def test_below_a_path_of_the_ingress_the_api_knows_it():
     assert "LEDGERQ_ROOT_PATH" not in render().env("api")
     own = render(api={"ingress": ingress}, config={"LEDGERQ_ROOT_PATH": "/other"})
     assert "LEDGERQ_ROOT_PATH" not in own.env("api")
+
+
+def test_who_lists_tasks_is_told_of_the_replica_and_nobody_else():
+    found = scenario("full")
+    told = {"secretKeyRef": {"name": "stores", "key": "DATABASE_REPLICA_URL"}}
+    for component in ("api", "monitor", "flower"):
+        assert found.env(component)["DATABASE_REPLICA_URL"] == told
+    for component in ("maintenance", "worker-default"):
+        assert "DATABASE_REPLICA_URL" not in found.env(component)
+    assert "DATABASE_REPLICA_URL" not in scenario("minimal").env("api")

@@ -20,6 +20,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"database": {"existingSecret": ""}}, "database: where is it? Set database.existingSecret"),
     ({"redis": {"existingSecret": ""}}, "redis: where is it? Set redis.existingSecret"),
     ({"database": {"url": "postgresql://x"}}, "both database.existingSecret and database.url are set"),
+    (
+        {"database": {"replica": {"existingSecret": "x", "url": "postgresql://x"}}},
+        "both database.replica.existingSecret and database.replica.url are set",
+    ),
     ({"redis": {"url": "redis://x"}}, "both redis.existingSecret and redis.url are set"),
     ({"embedded": {"postgresql": {"enabled": True}}}, "embedded.postgresql.enabled: database.existingSecret"),
     ({"embedded": {"redis": {"enabled": True}}}, "embedded.redis.enabled: redis.existingSecret"),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from ledgerq_shared.database import Database
 from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
+from ledgerq_worker.maintenance.leader import Leadership
 from tests.support import databases
 from tests.support.lives import Worker
 from tests.support.reaping import reaper
@@ -27,6 +28,20 @@ def test_of_two_one_leads_until_its_lease_is_over_or_it_gives_up(database):
     assert not leads(first), "only who leads can give it up"
     pool.fetch(give_up_leadership(name="maintenance", holder=second))
     assert leads(first)
+    pool.close()
+
+
+def test_who_leads_says_when_it_was_there_and_who_does_not_says_nothing(database):
+    pool = Database(database, application_name="test")
+
+    def beat_after(leadership: Leadership) -> object:
+        leadership._ask()
+        return databases.rows(database, "SELECT beat_at FROM leader WHERE name = 'maintenance'")
+
+    leader, other = Leadership(pool, lease=60.0), Leadership(pool, lease=60.0)
+    first = beat_after(leader)
+    assert beat_after(other) == first
+    assert beat_after(leader) > first
     pool.close()
 
 

@@ -90,10 +90,24 @@ def register(database_url: str, *entries: CatalogueEntry) -> None:
 
 
 @contextmanager
-def serve(database_url: str, redis_url: str, **settings: object) -> Iterator[Api]:
-    """Run the API in a thread; ``settings`` are fields of ``ApiSettings``."""
-    stores = StoreSettings(database_url=database_url, redis_url=redis_url, _env_file=None)
-    services = build_services(stores, ApiSettings(**settings), debug=False)  # type: ignore[arg-type]
+def serve(
+    database_url: str,
+    redis_url: str,
+    *,
+    replica_url: str | None = None,
+    max_lag: float = 10.0,
+    debug: bool = False,
+    **settings: object,
+) -> Iterator[Api]:
+    """Run the API in a thread; ``settings`` are fields of ``ApiSettings``; ``debug``: statements are logged."""
+    stores = StoreSettings(
+        database_url=database_url,
+        database_replica_url=replica_url,
+        redis_url=redis_url,
+        ledgerq_replica_max_lag=max_lag,
+        _env_file=None,
+    )
+    services = build_services(stores, ApiSettings(**settings), debug=debug)  # type: ignore[arg-type]
     app = create_app(services, ApiSettings(**settings))  # type: ignore[arg-type]
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import psutil
 
+from ledgerq_shared.database import Database
 from ledgerq_shared.embedded import EmbeddedPostgres
+from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.statements.workers import take_leadership
 from tests.support import databases, wait
 from tests.support.servers import other_postgres
 
@@ -75,6 +80,23 @@ class Server(EmbeddedPostgres):
         databases.execute(self.url, "SELECT pg_reload_conf()")
         wait.until(lambda: databases.rows(self.url, "SHOW synchronous_standby_names") == [(standbys,)])
 
+    def pause(self, leader: Leader) -> None:
+        """As a standby: show nothing new, from some moment on that is over when this returns."""
+        databases.execute(self.url, "SELECT pg_wal_replay_pause()")
+        # Asked for is not done: the next record is the last one that it looks at.
+        wait.until(lambda: self._stands_still_for(leader), what="the replay stands still")
+
+    def resume(self) -> None:
+        """As a standby: show what came meanwhile, and go on."""
+        databases.execute(self.url, "SELECT pg_wal_replay_resume()")
+
+    def _stands_still_for(self, leader: Leader) -> bool:
+        at = "SELECT pg_last_wal_replay_lsn()::text"
+        before = databases.rows(self.url, at)
+        leader.next_beat()
+        leader.next_beat()
+        return databases.rows(self.url, at) == before
+
     def copy_of(self, primary: Server) -> None:
         """Become a standby of a running primary; not started yet."""
         data = self._folder / "postgres"
@@ -112,6 +134,42 @@ class Server(EmbeddedPostgres):
 
     def _running(self) -> list[Process]:
         return self.processes()
+
+
+class Leader:
+    """Leads maintenance on ``url``, and does nothing else: a beat every tenth of a second. A context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url, application_name="test-leader", size=1)
+        self._holder = uuid4()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._lead, daemon=True)
+        self.beats = 0
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        self.next_beat()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; the lease stays until it is over."""
+        self._ended.set()
+        self._thread.join(30)
+        self._database.close()
+
+    def next_beat(self) -> None:
+        """Wait until another beat was committed."""
+        beats = self.beats
+        wait.until(lambda: self.beats > beats + 1, what="the leader's next beat")
+
+    def _lead(self) -> None:
+        while not self._ended.wait(0.1):
+            statement = take_leadership(name="maintenance", holder=self._holder, lease=4.0)
+            with contextlib.suppress(LedgerUnavailable):
+                self.beats += self._database.fetch(statement, writes=True)[0][1] is not None
 
 
 class Replicated:

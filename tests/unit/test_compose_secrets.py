@@ -57,10 +57,12 @@ def test_what_is_given_wins_also_later_and_may_have_any_character(write, root: P
     (root / "given" / "postgres_password").write_text("p@ss/w:rd ü\n")
     (root / "given" / "api_key").write_text("k" * 43)
     (root / "given" / "redis_url").write_text("rediss://elsewhere.example:6380/1")
+    (root / "given" / "database_replica_url").write_text("postgresql://u:p@standby.example/ledgerq")
     after = write()
     assert unquote(urlsplit(after["secrets/database_url"]).password or "") == "p@ss/w:rd ü"
     assert after["access/api_key"] == "k" * 43
     assert after["secrets/redis_url"] == "rediss://elsewhere.example:6380/1"
+    assert after["secrets/database_replica_url"] == "postgresql://u:p@standby.example/ledgerq"
     assert after["observers/grafana_password"] == before["observers/grafana_password"]
 
 

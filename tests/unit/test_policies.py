@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.scaling.service import Target, demand
+from ledgerq_api.tasks.listing import ListQuery, may_be_old
 from ledgerq_api.tasks.long_poll import LONGEST_WAIT, wait_of
+from ledgerq_shared.ids import first_id_at
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.read_scaling import QueueLoad
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
@@ -242,3 +244,15 @@ def test_a_batch_is_arranged_so_that_each_key_is_taken_in_the_order_of_its_tasks
             if other.options and other.options.unique_key == task.options.unique_key
             and other.options.unique_policy == "replace"
         ], "a follower gets what the last task with its key has got"  # fmt: skip
+
+
+@given(age=st.floats(-3600, 3600), max_lag=st.floats(2, 600), page=st.integers(1, 3))
+def test_a_replica_answers_only_first_pages_and_what_is_behind_a_cursor_that_it_has_long_replayed(
+    age: float, max_lag: float, page: int
+):
+    assert may_be_old(ListQuery(page=page), max_lag=max_lag) == (page == 1)
+    cursor = first_id_at(datetime.now(UTC) - timedelta(seconds=age))
+    known = may_be_old(ListQuery(cursor=cursor), max_lag=max_lag)
+    if abs(age - 60 - max_lag) > 5:  # the time that this takes
+        assert known == (age > 60 + max_lag)
+    assert not may_be_old(ListQuery(cursor=UUID(int=cursor.int & ~(7 << 76))), max_lag=max_lag), "it tells no time"

@@ -74,6 +74,23 @@ def test_every_spelling_of_a_postgresql_url_becomes_the_plain_one(
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
+        ("", None),
+        (" ", None),
+        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgresql+asyncpg://u@h1,h2:6432/d", "postgresql://u@h1,h2:6432/d"),
+        ("postgresql://u@h/d?target_session_attrs=standby", "postgresql://u@h/d?target_session_attrs=standby"),
+    ],
+)
+def test_a_replicas_url_is_spelled_as_the_primarys_and_may_ask_for_a_standby(
+    monkeypatch: pytest.MonkeyPatch, written: str, meant: str | None
+):
+    found = stores(monkeypatch, DATABASE_URL=POSTGRES, REDIS_URL="redis://h", DATABASE_REPLICA_URL=written)
+    assert found.database_replica_url == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
         ("redis://h:6379/0", "redis://h:6379/0"),
         ("redis://h:1?protocol=3", "redis://h:1"),
         ("redis://h?db=3", "redis://h/3"),
@@ -132,6 +149,22 @@ def test_celerys_urls_are_filled_from_what_is_given(
         ({"DATABASE_URL": "postgresql://u@h1,h2/d?hostaddr=1.1.1.1"}, "'host' and 'hostaddr' of different lengths"),
         ({"DATABASE_URL": "postgresql://u@h1,h2/d?target_session_attrs=standby"}, "a server that only reads"),
         ({"DATABASE_URL": "postgresql://u@h1,h2/d?target_session_attrs=best"}, "that is none of any, read-write"),
+        (
+            {"DATABASE_URL": POSTGRES, "REDIS_URL": "redis://h", "DATABASE_REPLICA_URL": "mysql://h/d"},
+            "DATABASE_REPLICA_URL: is not a PostgreSQL URL: it begins with 'mysql'",
+        ),
+        (
+            {
+                "DATABASE_URL": POSTGRES,
+                "REDIS_URL": "redis://h",
+                "DATABASE_REPLICA_URL": "postgresql://h/d?target_session_attrs=primary",
+            },
+            "DATABASE_REPLICA_URL: has a target_session_attrs that means no standby",
+        ),
+        (
+            {"DATABASE_URL": POSTGRES, "REDIS_URL": "redis://h", "LEDGERQ_REPLICA_MAX_LAG": "1"},
+            "LEDGERQ_REPLICA_MAX_LAG: ",
+        ),
         ({"DATABASE_URL": "postgresql://u@h/d?colour=red"}, "DATABASE_URL: has a parameter after '?' that"),
         (
             {"DATABASE_URL": POSTGRES, "REDIS_URL": "http://h"},

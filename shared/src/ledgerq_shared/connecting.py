@@ -1,4 +1,5 @@
-"""The one way to connect to PostgreSQL, whose URL may name several servers: the one that can be written to is meant.
+"""The one way to connect to PostgreSQL, whose URL may name several servers: the one that can be written to is meant;
+of a replica's URL one that follows it.
 
 Which that is changes (a failover, a switch-over), so each connection is made to whoever is the primary now. libpq asks the
 servers in turn; the one that was it last is asked first.
@@ -18,11 +19,12 @@ _SILENT_AFTER = 2
 #: ``primary`` also takes a server that an operator has set read-only by default, as every transaction of ours says what it
 #: needs. An old libpq does not know the word.
 _PRIMARY = "primary" if libpq_version() >= 140000 else "read-write"
+_STANDBY = "standby" if libpq_version() >= 140000 else "any"
 _FOR_WRITING = ("any", "read-write", "primary")
 _FOR_READING = ("read-only", "standby", "prefer-standby")
 
-#: By URL, the server that was the primary last: its place in the URL's list.
-_last: dict[str, int] = {}
+#: By URL and what was looked for, the server that it was last: its place in the URL's list.
+_last: dict[tuple[str, str], int] = {}
 
 
 def connect(
@@ -31,6 +33,7 @@ def connect(
     application_name: str,
     connect_timeout: int,
     factory: type[plain_connection] | None = None,
+    is_replica: bool = False,
     **options: Any,
 ) -> plain_connection:
     """A new connection to the server of ``url``, or to that of its servers which is the primary.
@@ -40,22 +43,23 @@ def connect(
         application_name: shown in ``pg_stat_activity``.
         connect_timeout: seconds; of several servers each has two at most.
         factory: the connection's class; null: psycopg2's own.
+        is_replica: of several servers one that is a standby is meant instead.
         options: libpq's parameters, before those of the URL.
 
     Raises:
-        psycopg2.OperationalError: nobody answers, or nobody of several is the primary.
+        psycopg2.OperationalError: nobody answers, or nobody of several is what is meant.
     """
-    places = _places(url)
+    places, meant = _places(url), _STANDBY if is_replica else _PRIMARY
     if len(places) > 1:
-        first = _last.get(url, 0)
+        first = _last.get((url, meant), 0)
         options |= {name: ",".join(values) for name, values in _in_order(places, first).items()}
-        options["target_session_attrs"] = _PRIMARY
+        options["target_session_attrs"] = meant
         connect_timeout = min(connect_timeout, _SILENT_AFTER)
     made = psycopg2.connect(
         url, application_name=application_name, connect_timeout=connect_timeout, connection_factory=factory, **options
     )
     if len(places) > 1:
-        _remember(url, places, made)
+        _remember((url, meant), places, made)
     return made
 
 
@@ -66,8 +70,8 @@ def describe(error: psycopg2.Error) -> str:
     return "; ".join(servers) or (lines[0] if lines else type(error).__name__)
 
 
-def check(url: str) -> None:
-    """Whether ``url`` can be that of a ledger, without asking anybody.
+def check(url: str, *, is_replica: bool = False) -> None:
+    """Whether ``url`` can be that of a ledger, or of its replica, without asking anybody.
 
     Raises:
         ValueError: it cannot; the text repeats nothing of the URL, which may hold a password.
@@ -88,10 +92,14 @@ def check(url: str) -> None:
         raise ValueError(f"names {servers or 1} hosts and {len(ports)} ports: one port for all, or one for each")
     if len(_list(parts, "hostaddr")) not in (0, servers) or len(hosts) not in (0, servers):
         raise ValueError("has 'host' and 'hostaddr' of different lengths: one address for each host")
-    _check_target(parts.get("target_session_attrs"))
+    _check_target(parts.get("target_session_attrs"), is_replica=is_replica)
 
 
-def _check_target(target: str | None) -> None:
+def _check_target(target: str | None, *, is_replica: bool) -> None:
+    if is_replica:
+        if target not in (None, "any", *_FOR_READING):
+            raise ValueError("has a target_session_attrs that means no standby: leave it out")
+        return
     if target in _FOR_READING:
         raise ValueError(
             "asks for a server that only reads (target_session_attrs): the ledger is written to, so leave that out"
@@ -126,9 +134,9 @@ def _in_order(places: list[dict[str, str]], first: int) -> dict[str, list[str]]:
     return {name: [place[name] for place in ordered] for name in places[0]}
 
 
-def _remember(url: str, places: list[dict[str, str]], made: plain_connection) -> None:
+def _remember(sought: tuple[str, str], places: list[dict[str, str]], made: plain_connection) -> None:
     name, port = made.info.host, str(made.info.port)
     for number, place in enumerate(places):
         if name in (place.get("host"), place.get("hostaddr")) and (place.get("port") or port) == port:
-            _last[url] = number
+            _last[sought] = number
             return

@@ -70,6 +70,8 @@ class Database:
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
         is_brief: its process ends with the first failure and says so itself: no outage is told of.
+        is_replica: it is no ledger but what shows one (:mod:`ledgerq_shared.replica`, which tells of its outages): of
+            several servers one that is a standby is meant.
         checks_socket: look each time whether the connection's socket is still its own. For processes in which tasks run,
             which may close or replace any descriptor.
     """
@@ -88,6 +90,7 @@ class Database:
         commit_patience: float | None = None,
         checks_socket: bool = False,
         is_brief: bool = False,
+        is_replica: bool = False,
         answers_within: float | None = None,
     ) -> None:
         self._url = url
@@ -98,7 +101,8 @@ class Database:
         self._unanswered_after = unanswered_after
         self._commit_patience = commit_patience
         self._checks_socket = checks_socket
-        self._is_brief = is_brief
+        self._is_replica = is_replica
+        self._tells_of_outages = not (is_brief or is_replica)
         self._answers_within = answers_within
         self._doubts = Doubts()
         limits = {
@@ -144,7 +148,7 @@ class Database:
         """
         with self._pooled(timeout) as connection:
             yield from self._in_transaction(connection, writes, lasts)
-        _has_worked(writes=writes)
+        self._has_worked(writes=writes)
 
     @contextlib.contextmanager
     def reads(self, timeout: float = 30.0, *, statement_timeout: float = 0.0) -> Iterator[type_cursor]:
@@ -164,7 +168,7 @@ class Database:
                 cursor.first += f"SET LOCAL statement_timeout = {round(statement_timeout * 1000)}; "
             with self._explained(connection):
                 yield cursor
-        _has_worked(writes=False)
+        self._has_worked(writes=False)
 
     def fetch(
         self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
@@ -190,7 +194,7 @@ class Database:
             if writes and connection.notices:
                 raise LedgerUnavailable(self._not_waited(connection), is_busy=True)
             self._doubts.settle(doubts)
-        _has_worked(writes=writes)
+        self._has_worked(writes=writes)
         return rows
 
     def close(self) -> None:
@@ -199,6 +203,15 @@ class Database:
             free, self._free = self._free, []
         for connection in free:
             connection.close()
+
+    def _has_worked(self, *, writes: bool) -> None:
+        """A transaction came to its end: where an outage goes on, that may mean that it is over."""
+        if self._is_replica:
+            return
+        if outages.POSTGRESQL.is_on:
+            outages.POSTGRESQL.worked(is_same_kind=False)
+        if writes and outages.POSTGRESQL_WRITES.is_on:
+            outages.POSTGRESQL_WRITES.worked(is_same_kind=False)
 
     @contextlib.contextmanager
     def _pooled(self, timeout: float) -> Iterator[Session]:
@@ -255,11 +268,11 @@ class Database:
 
     def _bounded(self, connection: Session) -> contextlib.AbstractContextManager[None]:
         """Hang up after a while, where that was asked for: whoever waits for an answer meets an error."""
-        return _after(self._answers_within, connection.hang_up)
+        return if_longer_than(self._answers_within, connection.hang_up)
 
     def _limited(self, connection: Session, writes: bool) -> contextlib.AbstractContextManager[None]:
         """Give up a wait for standbys after a while, where that was asked for."""
-        return _after(self._commit_patience if writes else None, partial(_cancel, connection))
+        return if_longer_than(self._commit_patience if writes else None, partial(_cancel, connection))
 
     @contextlib.contextmanager
     def _explained(self, connection: Session) -> Iterator[None]:
@@ -279,7 +292,7 @@ class Database:
             return None
         kind = LedgerFull if is_full(error) else LedgerUnavailable
         unavailable = kind(_reason(error), is_busy=fault is Fault.REPEAT)
-        if refuses_writes(error) and not self._is_brief:
+        if refuses_writes(error) and self._tells_of_outages:
             outages.POSTGRESQL_WRITES.failed(unavailable.detail)
         # A connection that was lost is no outage: whether there is one, the next connection tells.
         unavailable.is_told = refuses_writes(error) or outages.POSTGRESQL.is_on
@@ -309,6 +322,7 @@ class Database:
                 tcp_user_timeout=round(self._unanswered_after * 1000),
                 client_encoding="UTF8",
                 factory=Session,
+                is_replica=self._is_replica,
             )
             assert isinstance(made, Session)
             connection = made
@@ -320,11 +334,11 @@ class Database:
                     connection.make_ours_if_possible(self._once)
         except psycopg2.Error as error:
             unavailable = LedgerUnavailable(_reason(error))
-            if not self._is_brief:
+            if self._tells_of_outages:
                 outages.POSTGRESQL.failed(unavailable.detail)
                 unavailable.is_told = True
             raise unavailable from error
-        if outages.POSTGRESQL.is_on:
+        if outages.POSTGRESQL.is_on and not self._is_replica:
             outages.POSTGRESQL.worked()
         return connection
 
@@ -360,14 +374,6 @@ def is_rolled_back(error: psycopg2.Error) -> bool:
     return str(error.pgcode or "").startswith("40") and error.pgcode != "40003"
 
 
-def _has_worked(*, writes: bool) -> None:
-    """A transaction came to its end: where an outage goes on, that may mean that it is over."""
-    if outages.POSTGRESQL.is_on:
-        outages.POSTGRESQL.worked(is_same_kind=False)
-    if writes and outages.POSTGRESQL_WRITES.is_on:
-        outages.POSTGRESQL_WRITES.worked(is_same_kind=False)
-
-
 def _reason(error: psycopg2.Error) -> str:
     what = describe(error)
     if error.pgcode is None:
@@ -381,7 +387,7 @@ def _forget_notices(connection: psycopg2.extensions.connection) -> None:
 
 
 @contextlib.contextmanager
-def _after(seconds: float | None, action: Callable[[], object]) -> Iterator[None]:
+def if_longer_than(seconds: float | None, action: Callable[[], object]) -> Iterator[None]:
     """Do ``action``, in another thread, if this takes longer than so many seconds; null: it may."""
     if seconds is None:
         yield

@@ -30,6 +30,7 @@ from ledgerq_shared.doctor.findings import table
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.logging import configure
 from ledgerq_shared.migrations.ground import check_ground
+from ledgerq_shared.replica import open_replica
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 
 #: Arbitrary, but the same for every process that migrates: several starting at once wait for one another.
@@ -172,8 +173,9 @@ def doctor_command(
     database = Database(
         stores.database_url, application_name="ledgerq-doctor", size=1, keeps_statements=True, is_brief=True
     )
+    replica = open_replica(stores, database, application_name="ledgerq-doctor", size=1, statement_timeout=5.0)
     try:
-        findings = list(examine(database, require_sync=stores.ledgerq_require_sync))
+        findings = list(examine(database, require_sync=stores.ledgerq_require_sync, replica=replica))
     except LedgerQError as error:
         typer.echo(f"ledgerq-migrate: {error.detail}", err=True)
         raise typer.Exit(2) from None

@@ -21,6 +21,13 @@ log = structlog.get_logger()
 #: Seconds between two lines while it lasts; and within them at most so many outages are told of one by one.
 _EVERY, _MOST = 60.0, 3
 
+#: What is said of each kind: when it begins or lasts, and when it is over.
+_EVENTS = {
+    "answers": ("store.away", "store.is_back"),
+    "writes": ("store.refuses_writes", "store.takes_writes"),
+    "replica": ("replica.not_used", "replica.used_again"),
+}
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -39,14 +46,14 @@ class Outage:
 
     Args:
         store: ``PostgreSQL`` or ``Redis``.
-        what: ``answers``, or ``writes`` of whatever kind.
+        what: ``answers``, or ``writes`` of whatever kind; ``replica``: the use of it.
         settles: seconds without a failure after which a success counts that need not be of the kind that failed.
     """
 
     def __init__(
         self,
         store: str,
-        what: Literal["answers", "writes"],
+        what: Literal["answers", "writes", "replica"],
         *,
         settles: float,
         clock: Callable[[], float] = time.monotonic,
@@ -95,7 +102,7 @@ class Outage:
                 return
             self._is_told = True
             self._say_at = now + _EVERY
-            event = "store.away" if self.what == "answers" else "store.refuses_writes"
+            event = _EVENTS[self.what][0]
             self._write(event, store=self.store, seconds=self._lasts(now), failures=self._in_this, error=reason)
 
     def worked(self, *, is_same_kind: bool = True) -> None:
@@ -110,8 +117,7 @@ class Outage:
                 return
             self.is_on = False
             if self._is_told:
-                event = "store.is_back" if self.what == "answers" else "store.takes_writes"
-                self._write(event, store=self.store, seconds=self._lasts(now), failures=self._in_this)
+                self._write(_EVENTS[self.what][1], store=self.store, seconds=self._lasts(now), failures=self._in_this)
 
     def _write(self, event: str, **fields: object) -> None:
         (log.debug if self.is_told_elsewhere else log.warning)(event, **fields)
@@ -137,6 +143,8 @@ POSTGRESQL_WRITES = Outage("PostgreSQL", "writes", settles=30.0)
 REDIS = Outage("Redis", "answers", settles=1.0)
 REDIS_WRITES = Outage("Redis", "writes", settles=10.0)
 ALL = (POSTGRESQL, POSTGRESQL_WRITES, REDIS, REDIS_WRITES)
+#: A replica fails nobody: what it cannot answer the primary does.
+REPLICA = Outage("PostgreSQL", "replica", settles=0.0)
 
 
 def leave_to_node() -> None:
@@ -147,7 +155,7 @@ def leave_to_node() -> None:
 
 def _after_fork() -> None:
     """A child has its own connections, and a lock that nobody else has taken."""
-    for outage in ALL:
+    for outage in (*ALL, REPLICA):
         outage.forget()
 
 

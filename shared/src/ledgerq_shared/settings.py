@@ -13,7 +13,7 @@ from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import pydantic_settings
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledgerq_shared import connecting, ids, redis_access
@@ -42,6 +42,11 @@ class StoreSettings(BaseSettings):
         description="PostgreSQL, the ledger: `postgresql://user:password@host:port/name`. Of several servers, "
         "`…@host:port,other:port/name`, the primary is meant."
     )
+    database_replica_url: str | None = Field(
+        None,
+        description="A physical standby of it, for reads that may be a little old: lists, the monitor's counts, Flower. Of "
+        "several servers one that is a standby is meant. Unset: the primary answers everything.",
+    )
     redis_url: str | None = Field(
         None,
         description="Redis or Valkey; fills both Celery URLs where they are not set. By Sentinel: "
@@ -59,6 +64,14 @@ class StoreSettings(BaseSettings):
         "compares for as long as it runs. 0: whatever PostgreSQL does is enough.",
     )
 
+    ledgerq_replica_max_lag: FiniteFloat = Field(
+        10.0,
+        ge=2,
+        le=3600,
+        description="Seconds that what the replica shows may be old; where it is older, the primary answers. The leader of "
+        "maintenance marks the time, so it is never known to be younger than a third of `LEDGERQ_LEADER_SECONDS`.",
+    )
+
     ledgerq_cell: int = Field(
         0,
         ge=0,
@@ -70,14 +83,12 @@ class StoreSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _plain_postgres_url(cls, url: str) -> str:
-        """Any SQLAlchemy spelling of the driver becomes libpq's plain form: the driver is psycopg2."""
-        scheme, separator, rest = url.strip().partition("://")
-        plain = f"{scheme.split('+')[0].lower()}{separator}{rest}"
-        if not plain.startswith(_POSTGRES_SCHEMES):
-            raise ValueError(f"is not a PostgreSQL URL: {_beginning(url)}expected 'postgresql://'")
-        plain = "postgresql://" + plain.split("://", 1)[1]
-        connecting.check(plain)
-        return plain
+        return _plain_postgres(url, is_replica=False)
+
+    @field_validator("database_replica_url")
+    @classmethod
+    def _plain_replica_url(cls, url: str | None) -> str | None:
+        return _plain_postgres(url, is_replica=True) if url and url.strip() else None
 
     @field_validator("redis_url", "celery_broker_url", "celery_result_backend")
     @classmethod
@@ -208,6 +219,17 @@ def _beginning(url: str) -> str:
     """How a URL begins, if it has a scheme: without one the beginning may be a password."""
     found = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30})://", url)
     return f"it begins with '{found[1]}', " if found else ""
+
+
+def _plain_postgres(url: str, *, is_replica: bool) -> str:
+    """Any SQLAlchemy spelling of the driver becomes libpq's plain form: the driver is psycopg2."""
+    scheme, separator, rest = url.strip().partition("://")
+    plain = f"{scheme.split('+')[0].lower()}{separator}{rest}"
+    if not plain.startswith(_POSTGRES_SCHEMES):
+        raise ValueError(f"is not a PostgreSQL URL: {_beginning(url)}expected 'postgresql://'")
+    plain = "postgresql://" + plain.split("://", 1)[1]
+    connecting.check(plain, is_replica=is_replica)
+    return plain
 
 
 def _verified(url: str) -> str:

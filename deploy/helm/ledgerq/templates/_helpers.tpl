@@ -117,6 +117,19 @@ key: {{ empty .own.existingSecret | ternary .key .own.key }}
       {{- include "ledgerq.secretKeyRef" (dict "root" .root "own" .root.Values.redis "key" "redis-url" "chartSecret" .chartSecret) | nindent 6 }}
 {{- end -}}
 
+{{/* Environment of whoever may also read from a replica, after that of the stores. (root) */}}
+{{- define "ledgerq.readersEnv" -}}
+{{- include "ledgerq.storesEnv" (dict "root" .) }}
+{{- with .Values.database.replica }}
+{{- if or .existingSecret .url }}
+- name: DATABASE_REPLICA_URL
+  valueFrom:
+    secretKeyRef:
+      {{- include "ledgerq.secretKeyRef" (dict "root" $ "own" . "key" "database-replica-url") | nindent 6 }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Which tasks a worker, or what stands in for one, knows. */}}
 {{- define "ledgerq.tasksEnv" -}}
 {{- with .taskModules }}

@@ -44,7 +44,7 @@ spec:
       annotations:
         # Pods read these only when they start: a change must replace them.
         checksum/config: {{ .root.Values.config | toJson | sha256sum }}
-        checksum/urls: {{ list .root.Values.database.url .root.Values.redis.url | toJson | sha256sum }}
+        checksum/urls: {{ list .root.Values.database.url .root.Values.database.replica.url .root.Values.redis.url | toJson | sha256sum }}
         {{- with .settings.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

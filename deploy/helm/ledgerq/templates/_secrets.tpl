@@ -9,6 +9,11 @@
 {{- if and .Values.database.url (not .Values.database.existingSecret) }}
 database-url: {{ .Values.database.url | quote }}
 {{- end }}
+{{- with .Values.database.replica }}
+{{- if and .url (not .existingSecret) }}
+database-replica-url: {{ .url | quote }}
+{{- end }}
+{{- end }}
 {{- if and .Values.redis.url (not .Values.redis.existingSecret) }}
 redis-url: {{ .Values.redis.url | quote }}
 {{- end }}

@@ -24,7 +24,7 @@ from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
 from ledgerq_api.lean import LeanPaths
-from ledgerq_api.ledger import Ledger
+from ledgerq_api.ledger import LIST_SECONDS, LOOKS, Ledger
 from ledgerq_api.middleware import Edge
 from ledgerq_api.prefix import Proxied
 from ledgerq_api.queues import schemas as queue_schemas
@@ -53,6 +53,7 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.ids import use_cell
+from ledgerq_shared.replica import Replica, open_replica
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
@@ -125,7 +126,8 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
         keeps_statements=True,
     )
     broker = Broker(stores.broker_url, client_name="ledgerq-api")
-    ledger = Ledger(database, timeout=settings.ledger_timeout)
+    replica = replica_of(stores, database, debug=debug)
+    ledger = Ledger(database, timeout=settings.ledger_timeout, replica=replica)
     waker = Waker(lambda: ledger.rows(slots_by_queue()), Broker(stores.broker_url, client_name="ledgerq-api"))
     catalogue = CatalogueSource(ledger)
     reader = TaskReader(ledger)
@@ -149,6 +151,13 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
         pauses=QueuePauses(ledger, waker, names),
         scaling=ScalingService(ledger),
         workers=WorkerService(ledger),
+    )
+
+
+def replica_of(stores: StoreSettings, ledger: Database, *, debug: bool = False) -> Replica | None:
+    """The replica of ``ledger``; null if none is configured. Not connected yet."""
+    return open_replica(
+        stores, ledger, application_name="ledgerq-api", size=LOOKS, statement_timeout=LIST_SECONDS, debug=debug
     )
 
 

@@ -13,19 +13,22 @@ from ledgerq_api.turns import Turns
 from ledgerq_shared.database import Database, type_cursor
 from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
 from ledgerq_shared.repeating import until_known
+from ledgerq_shared.replica import Replica, Seen
 from ledgerq_shared.sql import Statement
 
 T = TypeVar("T")
 
 #: Reads at the same time; more wait for a thread. Small, because they share the machine with PostgreSQL.
 _READERS = 3
+#: Reads at the same time that may be a little old, and so may ask a replica.
+LOOKS = _READERS + 4
 #: Lists at the same time: a filter that no index serves well may take seconds, and must not keep others waiting.
 _LISTS = 4
 #: Of these, lists that one key asks for.
 _LISTS_A_KEY = 3
 _TOO_MANY_LISTS = f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again."
 #: Seconds that a statement of a list may take: a filter that no index serves well must not hold a connection for minutes.
-_LIST_SECONDS = 8.0
+LIST_SECONDS = 8.0
 #: Seconds for which a read that PostgreSQL refuses for a while is tried again.
 _REPEAT_FOR = 1.0
 
@@ -35,21 +38,26 @@ class Ledger:
 
     Args:
         timeout: seconds after which a caller is told that the ledger is away, whatever its thread does.
+        replica: asked first by who may see what is a little old; null: there is none.
     """
 
-    def __init__(self, database: Database, *, timeout: float) -> None:
+    def __init__(self, database: Database, *, timeout: float, replica: Replica | None = None) -> None:
         self.database = database
         self.timeout = timeout
+        self.replica = replica
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger")
         self._lists = Turns(_LISTS, each=_LISTS_A_KEY, name="lists")
 
-    async def run_list(self, work: Callable[[type_cursor], T], *, actor: str) -> T:
-        """As :meth:`run`, for a read that may take long. Each ``actor`` has few at a time, and waits for its own.
+    async def run_list(self, work: Callable[[type_cursor], T], *, actor: str, may_be_old: bool) -> Seen[T]:
+        """As :meth:`look`, for a read that may take long. Each ``actor`` has few at a time, and waits for its own.
+
+        Args:
+            may_be_old: false: the primary is asked.
 
         Raises:
             ServerBusy: the actor's earlier lists took all the time there is.
         """
-        reading = self._lists.submit(actor, partial(self.repeatable, work, seconds=_LIST_SECONDS))
+        reading = self._lists.submit(actor, partial(self._look, work, seconds=LIST_SECONDS, may_be_old=may_be_old))
         waiting = asyncio.wrap_future(reading)
         try:
             # Not wait_for: a thread that has begun goes on, and keeps the actor's turn.
@@ -59,6 +67,10 @@ class Ledger:
             return waiting.result()
         finally:
             waiting.cancel()
+
+    async def look(self, work: Callable[[type_cursor], T]) -> Seen[T]:
+        """As :meth:`run`, for a read that may be a little old: the replica answers it, where there is one that does."""
+        return await self._in_time(self._look, work)
 
     async def run(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
         """What ``work`` returns, which only reads, each statement by itself; or ``writes``, in one transaction, what may be
@@ -92,6 +104,11 @@ class Ledger:
 
         return until_known(once if writes else read, seconds=_REPEAT_FOR)
 
+    def _look(self, work: Callable[[type_cursor], T], *, seconds: float = 0.0, may_be_old: bool = True) -> Seen[T]:
+        if self.replica is None or not may_be_old:
+            return Seen(self.repeatable(work, seconds=seconds), None)
+        return self.replica.look(work, partial(self.repeatable, work, seconds=seconds), timeout=self.timeout)
+
     def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
         """As :meth:`fetch`, in the calling thread."""
         return until_known(lambda _: self.database.fetch(statement, self.timeout), seconds=_REPEAT_FOR)
@@ -100,6 +117,8 @@ class Ledger:
         """Let the threads end when they are done."""
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._lists.close()
+        if self.replica is not None:
+            self.replica.close()
 
     async def _in_time(self, work: Callable[..., T], *args: Any) -> T:
         try:

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload
 
-from ledgerq_api.app import Services, build_services, create_app
+from ledgerq_api.app import Services, build_services, create_app, replica_of
 from ledgerq_api.origin import log_fields
 from ledgerq_api.refusals import note_refusal
 from ledgerq_api.settings import ApiSettings
@@ -183,6 +183,7 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
     try:
         check_revision(database)
         check_durability(database, stores.ledgerq_require_sync)
+        _check_replica(stores, database)
         with database.transaction() as cursor:
             keys = execute(cursor, read_usable_keys())
     finally:
@@ -196,3 +197,12 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
     if first.is_any and first.id is None:
         log.warning("api.no_usable_key", hint="every API key is revoked or expired, so nobody can call anything")
     return first.is_any
+
+
+def _check_replica(stores: StoreSettings, ledger: Database) -> None:
+    replica = replica_of(stores, ledger)
+    if replica is not None:
+        try:
+            replica.check()
+        finally:
+            replica.close()

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.stores import ask_postgres, ask_redis
+from ledgerq_shared import replica
 from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.settings import is_loopback
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
     from ledgerq_monitor.settings import MonitorSettings
     from ledgerq_monitor.stores import Answer
+    from ledgerq_shared.settings import StoreSettings
 
 
-def build(*, database_url: str, broker_url: str, require_sync: int = 0, settings: MonitorSettings) -> Starlette:
-    """Return the application. The URLs are kept for the questions; nothing is connected yet."""
-    exporter = build_exporter(
-        database_url=database_url, broker_url=broker_url, require_sync=require_sync, settings=settings
-    )
+def build(stores: StoreSettings, settings: MonitorSettings) -> Starlette:
+    """Return the application. Nothing is connected yet."""
+    exporter = build_exporter(stores, settings)
     registry = CollectorRegistry()
     registry.register(exporter.as_collector())
+    registry.register(replica.collector())
     for own in (ProcessCollector, PlatformCollector, GCCollector):
         own(registry=registry)
     token = None if settings.token is None else settings.token.get_secret_value()
@@ -59,13 +60,13 @@ def build(*, database_url: str, broker_url: str, require_sync: int = 0, settings
     async def health(_: Request) -> JSONResponse:
         answers = await ask_all()
         ready = all(answer.well for answer in answers.values())
-        stores = {name: asdict(answer) for name, answer in answers.items()}
-        return JSONResponse({"status": "ok" if ready else "degraded", "service": "monitor", "stores": stores})
+        said = {name: asdict(answer) for name, answer in answers.items()}
+        return JSONResponse({"status": "ok" if ready else "degraded", "service": "monitor", "stores": said})
 
     async def ask_all() -> dict[str, Answer]:
         return {
-            "postgresql": await run_in_threadpool(ask_postgres, database_url),
-            "redis": await run_in_threadpool(ask_redis, broker_url),
+            "postgresql": await run_in_threadpool(ask_postgres, stores.database_url),
+            "redis": await run_in_threadpool(ask_redis, stores.broker_url),
         }
 
     @contextlib.asynccontextmanager

@@ -17,7 +17,6 @@ from ledgerq_monitor.collectors import (
     Dispatch,
     EndedWorkers,
     Held,
-    Ledger,
     Queues,
     Redis,
     Replication,
@@ -27,11 +26,13 @@ from ledgerq_monitor.collectors import (
     Tasks,
     Workers,
 )
+from ledgerq_monitor.collectors.collector import open_ledger
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_monitor.stores import Answer, ask_postgres, ask_redis
-from ledgerq_shared.database import Database
+from ledgerq_shared import replica
 from ledgerq_shared.metrics import FromFunction, Metric
 from ledgerq_shared.redis_access import note_failure
+from ledgerq_shared.settings import StoreSettings
 
 log = structlog.get_logger()
 
@@ -57,6 +58,7 @@ METRICS: tuple[Metric, ...] = (
         for metric in kind.metrics
     ),
     _POSTGRESQL_UP, _REDIS_UP, _UP, _TOOK, _AGE,
+    *replica.METRICS,
 )  # fmt: skip
 
 
@@ -172,21 +174,21 @@ class Exporter:
         return [*families, _UP.family(up), _TOOK.family(took), _AGE.family(ages)]
 
 
-def build_exporter(*, database_url: str, broker_url: str, require_sync: int = 0, settings: MonitorSettings) -> Exporter:
+def build_exporter(stores: StoreSettings, settings: MonitorSettings) -> Exporter:
     """All collectors. Nothing is connected before the first scrape."""
-    database = Database(
-        database_url,
+    ledger = open_ledger(
+        stores,
         application_name="ledgerq-monitor",
         size=_SIDE_BY_SIDE,
+        timeout=settings.timeout,
         connect_timeout=max(1, round(settings.timeout)),
     )
-    ledger = Ledger(database, timeout=settings.timeout)
     most = settings.most_names
     queues = Queues(ledger, most_names=most)
     return Exporter(
         [
-            StoreIsUp("postgresql_up", _POSTGRESQL_UP, lambda: ask_postgres(database_url)),
-            StoreIsUp("redis_up", _REDIS_UP, lambda: ask_redis(broker_url)),
+            StoreIsUp("postgresql_up", _POSTGRESQL_UP, lambda: ask_postgres(stores.database_url)),
+            StoreIsUp("redis_up", _REDIS_UP, lambda: ask_redis(stores.broker_url)),
             Tasks(ledger, most_names=most),
             queues,
             Workers(ledger),
@@ -197,8 +199,8 @@ def build_exporter(*, database_url: str, broker_url: str, require_sync: int = 0,
             EndedWorkers(ledger),
             Server(ledger, disk_budget=settings.disk_budget),
             Tables(ledger),
-            Replication(ledger, required=require_sync),
-            Redis(broker_url, lambda: queues.known, timeout=settings.timeout),
+            Replication(ledger, required=stores.ledgerq_require_sync),
+            Redis(stores.broker_url, lambda: queues.known, timeout=settings.timeout),
         ],
         cache_seconds=settings.cache_seconds,
         timeout=settings.timeout,

@@ -19,10 +19,9 @@ from celery import Celery
 from pydantic import Field, FiniteFloat, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_monitor.collectors.collector import open_ledger
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared import output
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.listening import BOTH
@@ -152,9 +151,7 @@ def main() -> None:
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
     treat_as_sigterm()
     if stores.database_url:
-        ledger = Ledger(
-            Database(stores.database_url, application_name="ledgerq-flower", size=1), timeout=_LEDGER_SECONDS
-        )
+        ledger = open_ledger(stores, application_name="ledgerq-flower", size=1, timeout=_LEDGER_SECONDS)
         flower.io_loop.spawn_callback(LedgerTasks(flower.events.state, ledger, rate=rate).follow)
     flower.start()
     flower.stop()

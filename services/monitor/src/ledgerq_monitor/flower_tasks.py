@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
 
 from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.statements.read_flower import FlowerRow, Shown, newest_ids, read_changed, read_flower_tasks
 
 log = structlog.get_logger()
@@ -29,6 +30,8 @@ _GRACE = timedelta(seconds=60)
 #: Most ids that one look takes, and most shown tasks that it asks about; with more of them they take turns.
 _MOST_IDS = 10_000
 _MOST_ASKED = 2_000
+#: Workers' clocks and the ledger's agree within so many seconds.
+_CLOCKS_AGREE = 1.0
 #: Most characters of an error's text, and of its traceback.
 _LONGEST = 1024
 _LONGEST_TRACEBACK = 4096
@@ -39,6 +42,19 @@ class _News(NamedTuple):
 
     changed: Sequence[FlowerRow]
     new: Sequence[FlowerRow]
+    #: All that was committed before is in it, in seconds since 1970; null: it is as the ledger is.
+    as_of: float | None
+
+
+class _Found(NamedTuple):
+    """What was read for it."""
+
+    now: datetime
+    #: The newest ids; of these, those that are new here, with their rows.
+    ids: Sequence[str]
+    changed: Sequence[tuple[Any, ...]]
+    new: Sequence[str]
+    rows: Sequence[tuple[Any, ...]]
 
 
 class LedgerTasks:
@@ -59,6 +75,8 @@ class LedgerTasks:
         self._since: datetime | None = None
         self._turn = 0
         self._is_away = False
+        #: Of what time the latest look was.
+        self._seen_of = datetime.fromtimestamp(0, UTC)
 
     async def follow(self) -> None:
         """Look again and again, until cancelled. While the ledger is away Flower goes on with what workers tell."""
@@ -90,19 +108,32 @@ class LedgerTasks:
         by_id = [one for one in asked.values() if _is_own_id(one.uuid)]
         by_celery_id = [one for one in asked.values() if not _is_own_id(one.uuid)]
         limit = min(self._state.tasks.limit, _MOST_IDS)
-        statements = [newest_ids(since=self._since, limit=limit)]
+        changes = []
         if by_id:
-            statements.append(read_changed(by_id, by="id"))
+            changes.append(read_changed(by_id, by="id"))
         if by_celery_id:
-            statements.append(read_changed(by_celery_id, by="celery_id"))
-        [[(now, ids)], *changed] = self._ledger.fetch(*statements)
+            changes.append(read_changed(by_celery_id, by="celery_id"))
         # At the start all that there is room for; later at most what the rate allows, the newest first.
         allowed = limit if self._since is None and self._rate else int(self._rate * _LOOK_EVERY)
-        new = [task_id for task_id in ids if task_id not in self._taken][:allowed]
-        [rows] = self._ledger.fetch(read_flower_tasks(new)) if new else [[]]
-        self._since = now - _GRACE
-        self._taken = self._taken.intersection(ids).union(new)
-        return _News([FlowerRow(*row) for rows in changed for row in rows], [FlowerRow(*row) for row in sorted(rows)])
+
+        def read(cursor: type_cursor) -> _Found:
+            """All of it by one connection, which may lead to a replica: another one may not have the ids yet."""
+            [(now, ids)] = execute(cursor, newest_ids(since=self._since, limit=limit))
+            changed = [row for statement in changes for row in execute(cursor, statement)]
+            new = [task_id for task_id in ids if task_id not in self._taken][:allowed]
+            return _Found(now, ids, changed, new, execute(cursor, read_flower_tasks(new)) if new else [])
+
+        found, as_of = self._ledger.look(read)
+        self._since = found.now - _GRACE
+        self._taken = self._taken.intersection(found.ids).union(found.new)
+        # A replica after the primary, say, may take what is shown back to an earlier time: rather wait for the next look.
+        is_forward = as_of is None or as_of >= self._seen_of
+        self._seen_of = max(as_of or self._ledger.now(), self._seen_of)
+        return _News(
+            [FlowerRow(*row) for row in found.changed if is_forward],
+            [FlowerRow(*row) for row in sorted(found.rows)],
+            None if as_of is None else as_of.timestamp(),
+        )
 
     def _show(self, news: _News, asked: dict[str, Shown]) -> None:
         tasks = self._state.tasks.data
@@ -110,8 +141,10 @@ class LedgerTasks:
             # Whichever of its ids it is shown by.
             before = asked.get(row.celery_id or row.id) or asked[row.id]
             task = tasks.get(before.uuid)
-            # What a worker has told since the look is newer.
-            if task is not None and (task.state, _number(task.retries)) == (before.state, before.retries):
+            # What a worker has told since the look is newer; where a replica was looked at, since what that shows.
+            if task is None or (task.state, _number(task.retries)) != (before.state, before.retries):
+                continue
+            if news.as_of is None or (task.timestamp or 0.0) < news.as_of - _CLOCKS_AGREE:
                 self._put(before.uuid, row)
         for row in news.new:
             uuid = row.celery_id or row.id

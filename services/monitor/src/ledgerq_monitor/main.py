@@ -28,12 +28,7 @@ def main() -> None:
         sys.stderr.write(f"ledgerq-monitor: {error}\n")
         sys.exit(2)
     logging.configure(logs, service="monitor")
-    app = build(
-        database_url=stores.database_url,
-        broker_url=stores.broker_url,
-        require_sync=stores.ledgerq_require_sync,
-        settings=settings,
-    )
+    app = build(stores, settings)
     treat_as_sigterm()
     sampled = SampledLog()
     guard = Guard(_LIMITS, lambda error, address: sampled.note("monitor.refused", error.code, address=address))

@@ -11,6 +11,7 @@ from ledgerq_shared.doctor.findings import Finding, Verdict
 from ledgerq_shared.doctor.rehearsal import rehearse
 from ledgerq_shared.durability import look, replication_figures
 from ledgerq_shared.figures import Figures
+from ledgerq_shared.replica import Replica
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.sql import Statement
@@ -45,11 +46,12 @@ def _read_seen(without: Collection[str]) -> Statement:
     return Statement(_SEEN.format(used="NULL" if without else _USED), {"sharding": list(_SHARDING)})
 
 
-def examine(database: Database, *, require_sync: int) -> Iterator[Finding]:
+def examine(database: Database, *, require_sync: int, replica: Replica | None = None) -> Iterator[Finding]:
     """What is well and what is not, in the order in which it should be mended.
 
     Args:
         require_sync: standbys that the operator demands for each commit.
+        replica: the one for reads that may be old; null: there is none.
 
     Raises:
         LedgerUnavailable: PostgreSQL is away.
@@ -73,6 +75,8 @@ def examine(database: Database, *, require_sync: int) -> Iterator[Finding]:
         yield Finding(FAILS, "tables", str(error))
         return
     yield Finding(OK, "tables", "as new as this release")
+    if replica is not None:
+        yield _replica(replica)
     yield from _statements(database)
     yield from _figures(database)
 
@@ -154,6 +158,15 @@ def _durability(database: Database, require_sync: int) -> Finding:
     if not found.confirming:
         return Finding(OK, "standbys", "no commit waits for one: what a failover loses is told in the guide")
     return Finding(OK, "standbys", f"{found.confirming} have each commit before it is confirmed")
+
+
+def _replica(replica: Replica) -> Finding:
+    try:
+        replica.check()
+    except SettingsError as error:
+        return Finding(FAILS, "replica", str(error))
+    is_used, text = replica.would_be_used()
+    return Finding(OK if is_used else CHANGE, "replica", text)
 
 
 def _statements(database: Database) -> Iterator[Finding]:

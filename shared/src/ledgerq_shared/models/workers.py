@@ -54,3 +54,7 @@ class Leader(LedgerTable, table=True):
     name: str = Field(primary_key=True, sa_type=PlainText, description="What is led: `maintenance`.")
     holder: UUID = Field(description="The process that leads.")
     until: datetime = Field(sa_type=Moment, description="Another process may take it after this.")
+    beat_at: datetime | None = Field(
+        sa_type=Moment,
+        description="When it was last there: what a replica shows is as old as this; null: nobody said so.",
+    )

@@ -13,6 +13,7 @@ from uuid import UUID
 from ledgerq_shared.ids import first_id_at
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
+from ledgerq_shared.statements.read_replica import THEN
 
 #: Most characters of arguments and results: as much as workers' events tell.
 LONGEST = 1024
@@ -57,8 +58,8 @@ _COLUMNS = f"""t.id::text, t.celery_id, t.task_type, t.state, t.retries, t.worke
        extract(epoch FROM t.submitted_at)::float8, extract(epoch FROM t.started_at)::float8,
        extract(epoch FROM t.completed_at)::float8, t.run_at, t.expires_at"""
 
-_NEWEST = """
-SELECT now(), ARRAY(SELECT id::text FROM task WHERE id >= %(from_id)s::uuid ORDER BY id DESC LIMIT %(limit)s)
+_NEWEST = f"""
+SELECT {THEN}, ARRAY(SELECT id::text FROM task WHERE id >= %(from_id)s::uuid ORDER BY id DESC LIMIT %(limit)s)
 """
 
 _READ = f"SELECT {_COLUMNS} FROM task t WHERE t.id = ANY(%(ids)s::uuid[])"

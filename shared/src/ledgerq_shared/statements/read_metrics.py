@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.statements.workers import IS_LIVE
+from ledgerq_shared.statements.read_replica import THEN, WAS_LIVE
 
 #: Entries of one queue in ``ready`` are counted up to here; beyond it the counters know, minus what waits or is held.
 COUNTED_UP_TO = 10_000
@@ -36,15 +36,15 @@ WITH waiting AS MATERIALIZED (
 ), name AS (
   SELECT name FROM queue UNION SELECT queue FROM task_count
 ), claimed AS MATERIALIZED (
-  SELECT queue, sum(cardinality(task_ids))::bigint AS n, extract(epoch FROM clock_timestamp() - min(claimed_at)) AS age
+  SELECT queue, sum(cardinality(task_ids))::bigint AS n, extract(epoch FROM {THEN} - min(claimed_at)) AS age
   FROM claim GROUP BY queue
 )
 SELECT n.name, coalesce(q.paused, false),
        (SELECT coalesce(sum(w.slots), 0) FROM worker w
-        WHERE {IS_LIVE} AND NOT w.stopping AND n.name = ANY (w.queues))::integer,
+        WHERE {WAS_LIVE} AND NOT w.stopping AND n.name = ANY (w.queues))::integer,
        CASE WHEN r.n < %(limit)s THEN r.n ELSE greatest(r.n, coalesce(waiting.n, 0) - coalesce(c.n, 0)
          - (SELECT count(*) FROM (SELECT FROM held h WHERE h.queue = n.name LIMIT 100000) h)) END::bigint,
-       greatest(coalesce(extract(epoch FROM clock_timestamp() - head.run_at), 0), 0)::float8,
+       greatest(coalesce(extract(epoch FROM {THEN} - head.run_at), 0), 0)::float8,
        coalesce(c.n, 0)::bigint, greatest(coalesce(c.age, 0), 0)::float8
 FROM name n
 LEFT JOIN queue q ON q.name = n.name

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
+from ledgerq_shared.statements.read_replica import THEN, WAS_LIVE
 from ledgerq_shared.statements.workers import IS_LIVE
 
 #: A sub-select: every queue that was ever used.
@@ -26,8 +27,8 @@ def read_queues(*, after: str, limit: int) -> Statement:
         f"""
         SELECT n.name, coalesce(q.paused, false),
                (SELECT coalesce(sum(w.slots), 0)::integer FROM worker w
-                WHERE {IS_LIVE} AND n.name = ANY(w.queues)),
-               (SELECT extract(epoch FROM now() - min(r.run_at))::float8
+                WHERE {WAS_LIVE} AND n.name = ANY(w.queues)),
+               (SELECT extract(epoch FROM {THEN} - min(r.run_at))::float8
                 FROM generate_series(0, 9) AS p(priority), LATERAL (
                   SELECT run_at FROM ready WHERE queue = n.name AND ready.priority = p.priority
                   ORDER BY run_at LIMIT 1) r)
@@ -57,8 +58,8 @@ def read_live_workers() -> Statement:
     return Statement(
         f"""
         SELECT id::text, name, host, pid, pool, slots, queues, task_types, started_at,
-               extract(epoch FROM clock_timestamp() - beat_at)::float8, stopping
-        FROM worker WHERE {IS_LIVE} ORDER BY name, id
+               extract(epoch FROM {THEN} - beat_at)::float8, stopping
+        FROM worker WHERE {WAS_LIVE} ORDER BY name, id
         """,
         {},
     )

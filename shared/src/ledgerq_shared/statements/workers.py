@@ -175,9 +175,9 @@ def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement:
     return Statement(
         """
         WITH taken AS (
-          INSERT INTO leader (name, holder, until)
-          VALUES (%(name)s::text, %(holder)s::uuid, now() + %(lease)s::float8 * interval '1 second')
-          ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+          INSERT INTO leader (name, holder, until, beat_at)
+          VALUES (%(name)s::text, %(holder)s::uuid, now() + %(lease)s::float8 * interval '1 second', now())
+          ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, beat_at = excluded.beat_at
           WHERE leader.holder = excluded.holder OR leader.until < now()
              OR leader.until > now() + 2 * %(lease)s::float8 * interval '1 second'
           RETURNING until

@@ -6,8 +6,9 @@ import re
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
+from ledgerq_api.ages import AsOf
 from ledgerq_shared.states import State
 
 #: Not `.` and `..`: in an address these lead elsewhere.
@@ -40,6 +41,7 @@ class QueueList(Struct, kw_only=True, frozen=True):
     queues: list[QueueEntry]
     total_count: Annotated[int, Meta(description="Of all queues, on whatever page.")]
     next_cursor: Annotated[str | None, Meta(description="`cursor` of the next page; null: this is the last one.")]
+    as_of: AsOf = UNSET
 
 
 class NoBody(Struct, forbid_unknown_fields=True, frozen=True):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from msgspec import structs
+
+from ledgerq_api.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.queues.schemas import QueueEntry, QueueList
 from ledgerq_shared.database import execute, type_cursor
@@ -19,7 +22,8 @@ class QueueService:
 
     async def list_page(self, *, after: str, limit: int) -> QueueList:
         """The first queues after that name."""
-        return await self._ledger.run(lambda cursor: _read(cursor, after, limit))
+        page, as_of = await self._ledger.look(lambda cursor: _read(cursor, after, limit))
+        return structs.replace(page, as_of=shown(as_of))
 
 
 def _read(cursor: type_cursor, after: str, limit: int) -> QueueList:

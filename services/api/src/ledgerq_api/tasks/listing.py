@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -21,11 +21,15 @@ from pydantic import (
 from ledgerq_api.errors import QueryTooSlow
 from ledgerq_shared.database import execute, type_cursor
 from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.ids import new_task_id, time_of
 from ledgerq_shared.statements.read_list import SummaryRow, TaskFilter, count_tasks, list_tasks, sum_counts
 from ledgerq_shared.states import State
 
 #: Rows that pages by number may reach, and how far filters without counters are counted.
 REACH = 10_000
+
+#: An id is made before its commit, by another machine's clock: so much later the task is there, or never will be.
+_COMMITTED_WITHIN = timedelta(seconds=60)
 
 _EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -65,6 +69,21 @@ class ListQuery(BaseModel):
         if self.cursor is None and self.page * self.page_size > REACH:
             reason = f"pages reach to row {REACH:,}; use cursor (next_cursor of the page before) to go further"
             raise InvalidRequest(f"page: {reason}.", errors=[{"detail": reason, "parameter": "page"}])
+
+
+def may_be_old(query: ListQuery, *, max_lag: float) -> bool:
+    """Whether a replica may answer: whoever goes on from a page must not find less than where that page came from.
+
+    The page before may be the primary's. Behind a cursor of some age everything has long been committed and replayed;
+    what a page's number means shifts with each new task, so from the second page on the primary counts.
+
+    Args:
+        max_lag: seconds that what the replica shows may be old.
+    """
+    if query.cursor is None:
+        return query.page == 1
+    made_at, now = time_of(query.cursor), time_of(new_task_id())
+    return made_at is not None and now is not None and now - made_at > _COMMITTED_WITHIN + timedelta(seconds=max_lag)
 
 
 class ListedPage:

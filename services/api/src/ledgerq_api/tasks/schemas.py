@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct
 
 from ledgerq_api import integers
+from ledgerq_api.ages import AsOf
 from ledgerq_api.queues.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
@@ -307,6 +308,7 @@ class TaskPage(Struct, kw_only=True, frozen=True):
     page_size: int
     next_cursor: Annotated[str | None, Meta(description="Send it as `cursor` for the next page; null: no more.")]
     total_is_minimum: Annotated[bool, Meta(description="There are more than `total_count`; counting stopped there.")]
+    as_of: AsOf = UNSET
 
 
 class EventEntry(Struct, kw_only=True, frozen=True):

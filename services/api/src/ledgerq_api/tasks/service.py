@@ -8,13 +8,14 @@ from typing import Any
 
 from msgspec import Raw
 
+from ledgerq_api.ages import shown
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.pages import fitting
 from ledgerq_api.tasks import schemas
 from ledgerq_api.tasks.attempts import attempts_of
-from ledgerq_api.tasks.listing import ListQuery, read_page
+from ledgerq_api.tasks.listing import ListQuery, may_be_old, read_page
 from ledgerq_api.tasks.long_poll import LongPoll
 from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_shared.events import Event
@@ -122,7 +123,11 @@ class TaskService:
             actor: who asks; nobody has more than a few lists at a time.
         """
         query.check_reach()
-        page = await self._ledger.run_list(lambda cursor: read_page(cursor, query), actor=actor)
+        replica = self._ledger.replica
+        is_settled = replica is not None and may_be_old(query, max_lag=replica.max_lag)
+        page, as_of = await self._ledger.run_list(
+            lambda cursor: read_page(cursor, query), actor=actor, may_be_old=is_settled
+        )
         tasks = [_summary(row) for row in page.rows]
         count = fitting(tasks)
         has_more = page.has_more or count < len(tasks)
@@ -133,6 +138,7 @@ class TaskService:
             page_size=query.page_size,
             next_cursor=page.rows[count - 1].id if has_more else None,
             total_is_minimum=page.is_minimum,
+            as_of=shown(as_of),
         )
 
     def stop_waiting(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
+
+from ledgerq_api.ages import AsOf
 
 _Time = Annotated[datetime, Meta(tz=True)]
 
@@ -40,6 +42,7 @@ class WorkerList(Struct, kw_only=True, frozen=True):
 
     workers: list[WorkerEntry]
     total_count: int
+    as_of: AsOf = UNSET
 
 
 WIRE_TYPES: list[Any] = [WorkerList]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC
 
+from ledgerq_api.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.workers.schemas import RunningTask, WorkerEntry, WorkerList
 from ledgerq_shared.database import execute, type_cursor
@@ -19,8 +20,8 @@ class WorkerService:
 
     async def list_all(self) -> WorkerList:
         """All live workers."""
-        entries = await self._ledger.run(_read)
-        return WorkerList(workers=entries, total_count=len(entries))
+        entries, as_of = await self._ledger.look(_read)
+        return WorkerList(workers=entries, total_count=len(entries), as_of=shown(as_of))
 
 
 def _read(cursor: type_cursor) -> list[WorkerEntry]:

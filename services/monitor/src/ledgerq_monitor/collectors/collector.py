@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from prometheus_client.core import Metric as Family
 
 from ledgerq_shared.database import Database, execute, type_cursor
 from ledgerq_shared.figures import Figures
 from ledgerq_shared.metrics import Metric
+from ledgerq_shared.replica import Replica, Seen, open_replica
+from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.sql import Statement
+
+T = TypeVar("T")
 
 #: What names beyond the bound are counted as.
 OTHER = "other"
@@ -32,28 +37,68 @@ class Collector(Protocol):
 
 
 class Ledger:
-    """Reads the ledger, each statement within ``timeout`` seconds. SELECT is the only privilege it needs."""
+    """Reads the ledger, each statement within ``timeout`` seconds. SELECT is the only privilege it needs.
 
-    def __init__(self, database: Database, *, timeout: float) -> None:
+    Args:
+        replica: asked first by :meth:`look`; null: there is none.
+    """
+
+    def __init__(self, database: Database, *, timeout: float, replica: Replica | None = None) -> None:
         self._database = database
         self._timeout = timeout
+        self._replica = replica
 
     def fetch(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
         """The rows of each statement, all in one transaction."""
-        with self._transaction() as cursor:
-            return [execute(cursor, statement) for statement in statements]
+        return self._ask(partial(_rows, statements))
 
     def figures(self, figures: Figures) -> list[tuple[Any, ...]]:
         """The rows of what PostgreSQL may refuse in part."""
-        with self._transaction() as cursor:
-            return figures.fetch(cursor)
+        return self._ask(figures.fetch)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[type_cursor]:
+    def fetch_old(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
+        """As :meth:`fetch`, for what may be a little old: by the replica, where there is one that does."""
+        return self.look(partial(_rows, statements)).value
+
+    def look(self, work: Callable[[type_cursor], T], *, not_before: datetime | None = None) -> Seen[T]:
+        """What ``work`` returns, which only reads and may see what is a little old.
+
+        Args:
+            not_before: what is older than this is too old.
+        """
+        if self._replica is None:
+            return Seen(self._ask(work), None)
+        return self._replica.look(work, lambda: self._ask(work), timeout=self._timeout, not_before=not_before)
+
+    def now(self) -> datetime:
+        """No look so far has seen anything later than this."""
+        return datetime.now(UTC) if self._replica is None else self._replica.now()
+
+    def _ask(self, work: Callable[[type_cursor], T]) -> T:
         milliseconds = math.ceil(self._timeout * 1000)
         with self._database.transaction(timeout=self._timeout, writes=False) as cursor:
             cursor.execute("SET LOCAL statement_timeout = %s; SET TRANSACTION READ ONLY", (milliseconds,))
-            yield cursor
+            return work(cursor)
+
+
+def open_ledger(
+    stores: StoreSettings, *, application_name: str, size: int, timeout: float, connect_timeout: int = 5
+) -> Ledger:
+    """The ledger, and its replica where one is configured; nothing is connected yet.
+
+    Args:
+        size: most looks at the same time.
+        timeout: seconds that a statement may take.
+    """
+    database = Database(
+        stores.database_url, application_name=application_name, size=size, connect_timeout=connect_timeout
+    )
+    replica = open_replica(stores, database, application_name=application_name, size=size, statement_timeout=timeout)
+    return Ledger(database, timeout=timeout, replica=replica)
+
+
+def _rows(statements: Sequence[Statement], cursor: type_cursor) -> list[list[tuple[Any, ...]]]:
+    return [execute(cursor, statement) for statement in statements]
 
 
 class Names:

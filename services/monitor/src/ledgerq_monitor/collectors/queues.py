@@ -50,7 +50,7 @@ class Queues:
 
     def collect(self) -> Iterable[Family]:
         """One statement for all of them."""
-        [rows] = self._ledger.fetch(read_queue_gauges())
+        [rows] = self._ledger.fetch_old(read_queue_gauges())
         self.known = tuple(sorted({row[0] for row in rows if self._names(row[0]) == row[0]}))
         by_queue: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
         for name, *figures in rows:
@@ -82,7 +82,7 @@ class Held:
 
     def collect(self) -> Iterable[Family]:
         """Counted up to a limit."""
-        [rows] = self._ledger.fetch(count_held())
+        [rows] = self._ledger.fetch_old(count_held())
         held: Counter[tuple[str, ...]] = Counter()
         for queue, reason, count in rows:
             held[self._names(queue), reason] += count

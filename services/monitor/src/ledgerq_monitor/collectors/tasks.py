@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import ClassVar
 
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger, Names
+from ledgerq_shared.database import execute
 from ledgerq_shared.metrics import Metric
 from ledgerq_shared.statements.read_metrics import count_stuck, count_tasks, count_worker_deaths
 from ledgerq_shared.states import FINAL
@@ -60,11 +62,14 @@ class Tasks:
         #: Up to which count of a final state its tasks are in ``_ended``, or were there before the first look.
         self._counted: dict[tuple[str, str, str], int] = {}
         self._is_first = True
+        #: What is older than the last look has lower counts, as if tasks had been deleted; later they would end again.
+        self._seen_at: datetime | None = None
         self._ended: Counter[tuple[str, str, str]] = Counter()
 
     def collect(self) -> Iterable[Family]:
         """Read the counts. What a final state has gained since the last look has ended meanwhile."""
-        [rows] = self._ledger.fetch(count_tasks())
+        rows, as_of = self._ledger.look(lambda cursor: execute(cursor, count_tasks()), not_before=self._seen_at)
+        self._seen_at = as_of or self._ledger.now()
         exported = set(self._ended)
         tasks: Counter[tuple[str, str, str]] = Counter()
         for task_type, queue, state, count in sorted(rows, key=lambda row: -row[3]):
@@ -111,5 +116,5 @@ class Deaths:
 
     def collect(self) -> Iterable[Family]:
         """An index has the few of them."""
-        [[(suspects, quarantined)]] = self._ledger.fetch(count_worker_deaths())
+        [[(suspects, quarantined)]] = self._ledger.fetch_old(count_worker_deaths())
         return [_SUSPECTS.family({(): suspects}), _QUARANTINED.family({(): quarantined})]

@@ -1,0 +1,356 @@
+"""Reads that may be a little old, from a standby of the ledger's PostgreSQL: for as long as its age is known and small.
+
+How old it is, nothing of the standby's own tells: on an idle primary the last replayed transaction is old although nothing
+is missing, and a replay that was paused looks like one. So it is asked for a row that the primary's leader of maintenance
+writes every second or so (``leader.beat_at``): the log is replayed in its order, so all that was committed before that
+moment is there, too. It is asked in the transaction that then reads: another connection may lead to another standby.
+
+Whatever is wrong with it, the primary is asked instead, once; it is counted, and tried again a few seconds later.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import psycopg2
+from prometheus_client.core import Metric as Family
+
+from ledgerq_shared import outages
+from ledgerq_shared.connecting import describe
+from ledgerq_shared.database import Database, execute, if_longer_than, type_cursor
+from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
+from ledgerq_shared.faults import Fault
+from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_shared.prepared import Session
+from ledgerq_shared.settings import SettingsError, StoreSettings
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.statements.read_replica import read_age, read_identity
+
+T = TypeVar("T")
+
+#: Seconds that one that failed is left alone, all but the one look that then tries it: others must not wait with that.
+_REST = 3.0
+#: Seconds that the first, small question may take; libpq knows no shorter time to connect in.
+_ANSWERS_WITHIN, _CONNECTS_WITHIN = 2.0, 2
+#: What the answer to a look may take beyond its statements, in seconds.
+_MARGIN = 1.0
+#: Seconds after which the primary is asked again which ledger it is and what time it has.
+_ASK_EVERY = 60.0
+#: A beat may be ahead of what is taken for the primary's time by so much, in seconds; beyond it nobody knows the age.
+_AHEAD = 1.0
+
+_READS = Metric(
+    "ledgerq_replica_reads_total",
+    "counter",
+    "Reads of this process that the replica has answered (`DATABASE_REPLICA_URL`).",
+)
+_FALLBACKS = Metric(
+    "ledgerq_replica_fallbacks_total",
+    "counter",
+    "Reads that the primary has answered in the replica's place: it is `away`, `too_old` (`LEDGERQ_REPLICA_MAX_LAG`), "
+    "`not_a_standby` (any more), of an `other_ledger`, has cancelled the read for what it had to replay (`conflict`), or "
+    "its age is `unknown`.",
+    ("reason",),
+)
+METRICS = (_READS, _FALLBACKS)
+
+
+class Reason(StrEnum):
+    """Why the replica was not used."""
+
+    AWAY = "away"
+    TOO_OLD = "too_old"
+    NOT_A_STANDBY = "not_a_standby"
+    OTHER_LEDGER = "other_ledger"
+    CONFLICT = "conflict"
+    UNKNOWN = "unknown"
+
+
+class _Counts:
+    """Of this process, which has one replica or none."""
+
+    def __init__(self) -> None:
+        self.is_shown = False
+        self.reads = 0
+        self.fallbacks: Counter[Reason] = Counter(dict.fromkeys(Reason, 0))
+        self._lock = threading.Lock()
+
+    def read(self) -> None:
+        with self._lock:
+            self.reads += 1
+
+    def fell_back(self, reason: Reason) -> None:
+        with self._lock:
+            self.fallbacks[reason] += 1
+
+    def families(self) -> Iterable[Family]:
+        """None where no replica is configured."""
+        if self.is_shown:
+            yield _READS.family({(): self.reads})
+            yield _FALLBACKS.family({(reason.value,): count for reason, count in self.fallbacks.items()})
+
+
+_counts = _Counts()
+
+
+def collector() -> FromFunction:
+    """For prometheus_client's registry."""
+    return FromFunction(_counts.families)
+
+
+class Seen(NamedTuple, Generic[T]):
+    """What a look gave.
+
+    Attributes:
+        as_of: all that was committed before is in it; null: the primary was asked, so it is as the ledger was.
+    """
+
+    value: T
+    as_of: datetime | None
+
+
+class _NotUsed(Exception):
+    """The replica does not do for a look, and why. ``stays``: nor for the next one."""
+
+    def __init__(self, reason: Reason, text: str, *, stays: bool = True) -> None:
+        super().__init__(text)
+        self.reason, self.stays = reason, stays
+
+
+@dataclass(frozen=True)
+class _Primary:
+    identity: str
+    #: That is read, by its number.
+    table: int
+    #: Its time minus the monotonic clock's; and when it was asked, by the latter. In seconds.
+    ahead: float
+    asked_at: float
+
+
+class Replica:
+    """A standby of ``ledger``. Nothing is connected before the first look.
+
+    Args:
+        url: as :func:`ledgerq_shared.connecting.check` takes a replica's.
+        ledger: the primary.
+        application_name: shown in ``pg_stat_activity``.
+        size: most looks at the same time.
+        max_lag: seconds that what it shows may be old.
+        statement_timeout: seconds that a statement of a look may take.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        ledger: Database,
+        *,
+        application_name: str,
+        size: int,
+        max_lag: float,
+        statement_timeout: float,
+        debug: bool = False,
+    ) -> None:
+        self.max_lag = max_lag
+        self._ledger = ledger
+        self._database = Database(
+            url,
+            application_name=application_name,
+            size=size,
+            connect_timeout=_CONNECTS_WITHIN,
+            debug=debug,
+            is_replica=True,
+            # The host of a server that stands still goes on acknowledging: nobody waits longer than for a slow one.
+            checks_socket=True,
+            answers_within=statement_timeout + _MARGIN,
+        )
+        limit = f"SET LOCAL statement_timeout = {math.ceil(statement_timeout * 1000)}; "
+        self._first = Statement(limit + read_age().sql, {})
+        self._lock = threading.Lock()
+        self._known: _Primary | None = None
+        self._tried_at = 0.0
+        self._why = Reason.UNKNOWN
+        _counts.is_shown = True
+
+    def look(
+        self,
+        work: Callable[[type_cursor], T],
+        otherwise: Callable[[], T],
+        *,
+        timeout: float = 30.0,
+        not_before: datetime | None = None,
+    ) -> Seen[T]:
+        """What ``work`` returns, which only reads; or ``otherwise``, where the replica does not do.
+
+        Args:
+            timeout: seconds to wait for a free connection.
+            not_before: what is older than this is too old, too: for whoever must not see time run backwards.
+
+        Raises:
+            Whatever ``otherwise`` does, and ``work``, but for what is the replica's fault.
+        """
+        if not self._is_tried():
+            _counts.fell_back(self._why)
+            return Seen(otherwise(), None)
+        try:
+            seen = self._tried(work, timeout, not_before)
+        except _NotUsed as error:
+            self._not_used(error)
+            return Seen(otherwise(), None)
+        _counts.read()
+        _has_worked()
+        return seen
+
+    def now(self) -> datetime:
+        """What time it is in the ledger: nothing that this process has seen so far is from later."""
+        try:
+            return datetime.fromtimestamp(self._primary().ahead + time.monotonic(), UTC)
+        except _NotUsed:
+            return datetime.now(UTC)
+
+    def check(self) -> None:
+        """Refuse to work with a server that shows another ledger. One that is away, or no standby, will not be used.
+
+        Raises:
+            SettingsError
+        """
+        try:
+            with self._database.transaction(_ANSWERS_WITHIN, writes=False) as cursor:
+                [(identity, table, _)] = execute(cursor, read_identity())
+            primary = self._primary()
+        except (Unavailable, _NotUsed, psycopg2.Error):
+            return  # the first look tells
+        # A table that is not there yet may still come.
+        if identity != primary.identity or table not in (None, primary.table):
+            raise SettingsError(
+                "DATABASE_REPLICA_URL: this server's database is no copy of that of DATABASE_URL (another cluster, or "
+                "another database of it): name a standby that follows it, and the same database"
+            )
+
+    def would_be_used(self) -> tuple[bool, str]:
+        """Whether a look would use it now; and how old it is, or why not, in one line."""
+        try:
+            as_of = self._tried(lambda _: None, 30.0, None).as_of
+        except _NotUsed as error:
+            return False, f"not used: {error}"
+        assert as_of is not None
+        return True, f"follows, {max((self.now() - as_of).total_seconds(), 0.0):.1f} s behind at most"
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._database.close()
+
+    def _tried(self, work: Callable[[type_cursor], T], timeout: float, not_before: datetime | None) -> Seen[T]:
+        try:
+            with self._database.transaction(timeout, writes=False) as cursor:
+                as_of = self._as_of(cursor, not_before)
+                return Seen(work(cursor), as_of)
+        except (LedgerUnavailable, OutcomeUnknown) as error:
+            is_conflict = str(getattr(error.__cause__, "pgcode", None) or "").startswith("40")
+            reason = Reason.CONFLICT if is_conflict else Reason.AWAY
+            raise _NotUsed(reason, error.detail, stays=not is_conflict) from error
+        except psycopg2.Error as error:
+            if fault_of(error) is Fault.REFUSE:
+                raise  # what was asked for cannot be, wherever it is asked
+            raise _NotUsed(Reason.UNKNOWN, f"it does not take the read: {describe(error)}") from error
+
+    def _as_of(self, cursor: type_cursor, not_before: datetime | None) -> datetime:
+        """As of when the server shows the ledger that is meant, unless it does not do."""
+        connection = cursor.connection
+        assert isinstance(connection, Session)
+        with if_longer_than(_ANSWERS_WITHIN, connection.hang_up):
+            [row] = execute(cursor, self._first)
+        primary = self._primary()
+        as_of = _checked(row, primary)
+        age = primary.ahead + time.monotonic() - as_of.timestamp()
+        if age < -_AHEAD:
+            raise _NotUsed(Reason.UNKNOWN, f"its age is not known: it is {-age:.1f} s ahead of the primary's clock")
+        if age > self.max_lag:
+            seen = f"it shows what was {age:.1f} s ago, or nobody has led maintenance since"
+            raise _NotUsed(Reason.TOO_OLD, f"{seen}; LEDGERQ_REPLICA_MAX_LAG is {self.max_lag:g}")
+        if not_before is not None and as_of < not_before:
+            raise _NotUsed(Reason.TOO_OLD, "it is older than what was shown before", stays=False)
+        return as_of
+
+    def _primary(self) -> _Primary:
+        """What is known of the primary. Where it is away, what was known before holds: the age grows all the same."""
+        known, asked_at = self._known, time.monotonic()
+        if known is not None and asked_at - known.asked_at < _ASK_EVERY:
+            return known
+        try:
+            [(identity, table, clock)] = self._ledger.fetch(read_identity(), _ANSWERS_WITHIN)
+        except (Unavailable, psycopg2.Error):
+            if known is None:
+                raise _NotUsed(Reason.UNKNOWN, "there is no primary to compare it with") from None
+            return known
+        self._known = known = _Primary(identity, table, clock - asked_at, asked_at)
+        return known
+
+    def _is_tried(self) -> bool:
+        """Whether this look is for the replica; while it fails, now and then one is."""
+        if not outages.REPLICA.is_on:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if now - self._tried_at < _REST:
+                return False
+            self._tried_at = now
+            return True
+
+    def _not_used(self, error: _NotUsed) -> None:
+        _counts.fell_back(error.reason)
+        if not error.stays:
+            _has_worked()
+            return
+        with self._lock:
+            self._tried_at, self._why = time.monotonic(), error.reason
+            self._known = None  # perhaps it is the primary that has changed
+        outages.REPLICA.failed(str(error))
+
+
+def _has_worked() -> None:
+    if outages.REPLICA.is_on:
+        outages.REPLICA.worked()
+
+
+def open_replica(
+    stores: StoreSettings,
+    ledger: Database,
+    *,
+    application_name: str,
+    size: int,
+    statement_timeout: float,
+    debug: bool = False,
+) -> Replica | None:
+    """The replica of ``ledger`` that the settings name, or null; not connected yet. See :class:`Replica`."""
+    if stores.database_replica_url is None:
+        return None
+    return Replica(
+        stores.database_replica_url,
+        ledger,
+        application_name=application_name,
+        size=size,
+        max_lag=stores.ledgerq_replica_max_lag,
+        statement_timeout=statement_timeout,
+        debug=debug,
+    )
+
+
+def _checked(row: tuple[Any, ...], primary: _Primary) -> datetime:
+    identity, table, is_standby, beat_at = row
+    if (identity, table) != (primary.identity, primary.table):
+        raise _NotUsed(Reason.OTHER_LEDGER, "it shows another cluster's or database's ledger")
+    if not is_standby:
+        raise _NotUsed(Reason.NOT_A_STANDBY, "it is no standby: a primary, or one that was promoted")
+    if beat_at is None:
+        raise _NotUsed(Reason.UNKNOWN, "its age is not known: nobody leads maintenance, or one of an older release")
+    assert isinstance(beat_at, datetime)
+    return beat_at.astimezone(UTC)
