@@ -17,6 +17,7 @@ _SHARED = "shared/src/ledgerq_shared"
 #: Whose SQL is not about the ledger.
 SPEAKS_WITH_THE_SERVER = {
     f"{_SHARED}/database.py": "what begins and confirms a transaction",
+    f"{_SHARED}/upkeep.py": "what server processes do",
     f"{_SHARED}/prepared.py": "what a session keeps",
     f"{_SHARED}/revision.py": "whether there are tables, and of which revision",
     f"{_SHARED}/migrate.py": "the lock of those who migrate",

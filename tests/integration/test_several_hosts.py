@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -21,6 +20,7 @@ from ledgerq_shared.sql import Statement
 from tests.support import databases, http, wait
 from tests.support.ledger_checks import assert_all_ended
 from tests.support.replicated import Replicated
+from tests.support.urls import one_url, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,20 +38,6 @@ from clients.celery.base_tasks import DatabaseAwareTask
 def double(self, number):
     return number * 2
 """
-
-
-def one_url(*servers: str, query: str = "") -> str:
-    """All of them in one URL; a server is an URL or `host:port`."""
-    first = urlsplit(next(server for server in servers if "://" in server))
-    user = first.netloc.rpartition("@")[0]
-    places = [urlsplit(server).netloc.rpartition("@")[2] if "://" in server else server for server in servers]
-    return urlunsplit(first._replace(netloc=f"{user}@{','.join(places)}", query=query))
-
-
-def port_of(url: str) -> int:
-    port = urlsplit(url).port
-    assert port
-    return port
 
 
 @pytest.fixture

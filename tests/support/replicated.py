@@ -61,6 +61,12 @@ class Server(EmbeddedPostgres):
         for process in self._family():
             process.resume()
 
+    def thaw_after(self, seconds: float) -> subprocess.Popen[bytes]:
+        """Freeze it, and let another process let it go on: whoever asks may stand still meanwhile."""
+        self.freeze()
+        pids = " ".join(str(process.pid) for process in self._family())
+        return subprocess.Popen(["/bin/sh", "-c", f"sleep {seconds}; kill -CONT {pids}"])
+
     def follow(self, other: Server | None) -> None:
         """As a standby: receive from ``other``, or from nobody, so that what is written from now on never gets here."""
         databases.execute(self.url, f"ALTER SYSTEM SET primary_conninfo = '{self._way_to(other) if other else ''}'")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,6 +29,7 @@ from ledgerq_shared.faults import Fault
 from ledgerq_shared.prepared import Session, run
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.sqlstates import fault_of, is_full, refuses_writes
+from ledgerq_shared.upkeep import Looks, at_work, cancel, look_after
 
 type_cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
@@ -43,6 +45,8 @@ _LOCK_TIMEOUT = 3.0
 #: A COMMIT waits for synchronous standbys only if its transaction has written. So whoever finds that an earlier one, of
 #: which nothing is known, has done all, writes this: a record in the log that is in no table, and that nobody reads.
 _CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
+#: So many looks in a row at a connection that nobody has used (one each second), and it is one too many.
+_UNUSED_LOOKS = 10
 #: What the transactions of a session that is ours alone are, unless they say otherwise.
 _TRANSACTIONS = (
     "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; "
@@ -64,9 +68,12 @@ class Database:
         unanswered_after: sent data that the server's host does not acknowledge for so many seconds means a lost connection.
         commit_patience: seconds that a COMMIT may wait for standbys before the wait is given up, as an unknown outcome;
             null: for ever.
-        answers_within: a transaction that takes longer than so many seconds, whatever it waits for, costs its connection:
-            something in between may have forgotten it and go on to acknowledge what is sent. Null: it may. Goes with
-            ``checks_socket``, which knows the socket.
+        answers_within: after so many seconds in one use it is asked, over another connection, whether a server is at it. If
+            none is (the leader is frozen and another one leads, something in between has forgotten the connection), this
+            one is hung up (:mod:`ledgerq_shared.upkeep`).
+        waits_for_work: false: it is hung up then, whoever is at it, or cannot be asked. So are a replica's: another of several
+            would answer.
+        spare: how many unused connections to keep open, asked each second; those beyond are closed after ten. Null: all.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
         is_brief: its process ends with the first failure and says so itself: no outage is told of.
@@ -91,7 +98,9 @@ class Database:
         checks_socket: bool = False,
         is_brief: bool = False,
         is_replica: bool = False,
-        answers_within: float | None = None,
+        answers_within: float = 5.0,
+        waits_for_work: bool = True,
+        spare: Callable[[], int] | None = None,
     ) -> None:
         self._url = url
         self._application_name = application_name
@@ -103,7 +112,10 @@ class Database:
         self._checks_socket = checks_socket
         self._is_replica = is_replica
         self._tells_of_outages = not (is_brief or is_replica)
-        self._answers_within = answers_within
+        self._answers_within = math.ceil(answers_within)  # looks are counted
+        self._waits_for_work = waits_for_work and not is_replica
+        self._spare = spare
+        self._looks: Looks | None = None
         self._doubts = Doubts()
         limits = {
             "lock_timeout": round(lock_timeout * 1000),
@@ -127,6 +139,7 @@ class Database:
             self._begin[False, writes, lasts] = f"BEGIN {level}; {each}{waits}"
             self._alone[False, writes, lasts] = f"SET LOCAL TRANSACTION {level}; {each}{waits}"
         self._free: list[Session] = []
+        self._busy: set[Session] = set()
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(size)
 
@@ -220,8 +233,7 @@ class Database:
         try:
             connection = self._connection()
             try:
-                with self._bounded(connection):
-                    yield connection
+                yield connection
             finally:
                 self._give_back(connection)
         finally:
@@ -266,13 +278,65 @@ class Database:
         log.warning("database.commit_in_doubt", warning=warning)
         return f"PostgreSQL has committed, and perhaps no standby has it: {warning}"
 
-    def _bounded(self, connection: Session) -> contextlib.AbstractContextManager[None]:
-        """Hang up after a while, where that was asked for: whoever waits for an answer meets an error."""
-        return if_longer_than(self._answers_within, connection.hang_up)
-
     def _limited(self, connection: Session, writes: bool) -> contextlib.AbstractContextManager[None]:
         """Give up a wait for standbys after a while, where that was asked for."""
-        return if_longer_than(self._commit_patience if writes else None, partial(_cancel, connection))
+        return if_longer_than(self._commit_patience if writes else None, partial(self._cancel, connection))
+
+    def _cancel(self, connection: Session) -> None:
+        """Not by libpq's request to cancel: psycopg2 holds the GIL meanwhile, for ever where the server is frozen."""
+        with contextlib.suppress(psycopg2.Error), self._asking() as asking:
+            cancel(asking, connection)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[psycopg2.extensions.connection]:
+        """A connection beside the pool's, to whoever is the primary now. It waits for no answer for long."""
+        asking = connect(
+            self._url,
+            application_name=self._application_name,
+            connect_timeout=self._connect_timeout,
+            factory=Session,
+        )
+        assert isinstance(asking, Session)
+        try:
+            asking.autocommit = True
+            with if_longer_than(self._connect_timeout, asking.hang_up):
+                yield asking
+        finally:
+            asking.close()
+
+    def look(self) -> None:
+        """Close what nobody needs, hang up where nobody is at it. Done once a second by :mod:`ledgerq_shared.upkeep`."""
+        assert self._looks is not None
+        with self._lock:
+            free, busy = list(self._free), list(self._busy)
+        looks = self._looks.count([*free, *busy])
+        if self._spare is not None and free:
+            self._close_unused(looks, self._spare())
+        late = {connection: looks[connection] - 1 for connection in busy}
+        silent = [one for one, seconds in late.items() if seconds and seconds % self._answers_within == 0]
+        if silent:
+            self._hang_up(silent)
+
+    def _close_unused(self, looks: dict[Session, int], spare: int) -> None:
+        with self._lock:
+            # Who needs one takes that which was used last.
+            beyond = self._free[: max(len(self._free) - spare, 0)]
+            unused = [connection for connection in beyond if looks.get(connection, 0) > _UNUSED_LOOKS]
+            self._free = [connection for connection in self._free if connection not in unused]
+        for connection in unused:
+            connection.close()
+
+    def _hang_up(self, silent: list[Session]) -> None:
+        found: set[Session] = set()
+        if self._waits_for_work:
+            try:
+                with self._asking() as asking:
+                    found = at_work(asking, silent)
+            except psycopg2.Error:
+                return  # nobody answers: there is nobody to turn to
+        for connection in silent:
+            if connection not in found:
+                connection.hang_up()
 
     @contextlib.contextmanager
     def _explained(self, connection: Session) -> Iterator[None]:
@@ -309,6 +373,8 @@ class Database:
             while self._free:
                 connection = self._free.pop()
                 if connection.is_usable:
+                    connection.uses += 1
+                    self._busy.add(connection)
                     return connection
         try:
             made = connect(
@@ -329,9 +395,13 @@ class Database:
             if self._checks_socket:
                 connection.remember_socket()
             connection.autocommit = True  # BEGIN and COMMIT are ours
+            self._watch(connection)
             if self._keeps_statements:
-                with self._bounded(connection):
+                try:
                     connection.make_ours_if_possible(self._once)
+                except BaseException:
+                    self._busy.discard(connection)
+                    raise
         except psycopg2.Error as error:
             unavailable = LedgerUnavailable(_reason(error))
             if self._tells_of_outages:
@@ -342,7 +412,18 @@ class Database:
             outages.POSTGRESQL.worked()
         return connection
 
+    def _watch(self, connection: Session) -> None:
+        """A new connection is in use."""
+        with self._lock:
+            self._busy.add(connection)
+            is_first = self._looks is None
+            self._looks = self._looks or Looks()
+        if is_first and not self._is_brief:
+            look_after(self)
+
     def _give_back(self, connection: Session) -> None:
+        self._busy.discard(connection)
+        connection.uses += 1
         if connection.closed:
             # After a restart of PostgreSQL every pooled connection is dead: do not make each caller find one out.
             self.close()
@@ -393,16 +474,12 @@ def if_longer_than(seconds: float | None, action: Callable[[], object]) -> Itera
         yield
         return
     timer = threading.Timer(seconds, action)
+    timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-
-
-def _cancel(connection: psycopg2.extensions.connection) -> None:
-    with contextlib.suppress(psycopg2.Error):
-        connection.cancel()
 
 
 def _roll_back(connection: Session) -> None:

@@ -52,6 +52,8 @@ class Session(psycopg2.extensions.connection):
     #: The socket's number, and what it stood for when it was connected; null: nobody looks.
     _socket: tuple[int, Identity | None] | None = None
     _is_abandoned = False
+    #: Another number in each use, and while it is unused (:mod:`ledgerq_shared.upkeep`).
+    uses = 0
 
     def remember_socket(self) -> None:
         """To be called once it is connected."""
@@ -73,10 +75,10 @@ class Session(psycopg2.extensions.connection):
 
     def hang_up(self) -> None:
         """Shut its socket down, from any thread: whoever waits for an answer meets an error."""
-        if self._socket is None or not self.is_usable:
+        if not self.is_usable:
             return
         log.warning("database.hung_up", what="PostgreSQL does not answer over this connection")
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._socket[0])) as same:
+        with contextlib.suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(self.fileno())) as same:
             same.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

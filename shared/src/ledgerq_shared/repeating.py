@@ -19,7 +19,7 @@ def until_known(work: Callable[[bool], T], *, seconds: float) -> T:
 
     A connection that died while it was idle costs a second try at once; where the second finds PostgreSQL away, it is away.
     A refusal that passes (a deadlock, a lock that somebody holds) and a commit of which nobody knows are tried again
-    for ``seconds``.
+    for ``seconds``; the latter once at least, however long it took until that was known.
 
     Args:
         work: one transaction, which may be run again; it is told whether an earlier run may have been committed.
@@ -30,9 +30,10 @@ def until_known(work: Callable[[bool], T], *, seconds: float) -> T:
     """
     give_up_at = time.monotonic() + seconds
     is_unknown = False
-    failures, pause = 0, _FIRST_PAUSE
+    failures, tries, pause = 0, 0, _FIRST_PAUSE
     while True:
         failure: LedgerUnavailable | OutcomeUnknown
+        tries += 1
         try:
             return work(is_unknown)
         except OutcomeUnknown as error:
@@ -41,7 +42,7 @@ def until_known(work: Callable[[bool], T], *, seconds: float) -> T:
             failure = error
             failures += not error.is_busy
         is_away = failures > 1 and not is_unknown
-        if is_away or time.monotonic() > give_up_at:
+        if is_away or (time.monotonic() > give_up_at and (tries > 1 or not is_unknown)):
             if is_unknown and not isinstance(failure, OutcomeUnknown):
                 raise OutcomeUnknown from failure
             raise failure

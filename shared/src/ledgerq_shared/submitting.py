@@ -7,7 +7,7 @@ further statements, as many for a thousand as for one; who merely finds the key 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -53,13 +53,17 @@ class Submitted(NamedTuple):
         return [task for task in tasks if task.id not in self.others] if self.others else tasks
 
 
-def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = False) -> Submitted:
+def submit(
+    cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = False, lost: Collection[UUID] = ()
+) -> Submitted:
     """Accept ``tasks``. Sending the same ids again changes nothing.
 
     Args:
         tasks: all of one actor, if one of them may end only its actor's own (``ends_own``).
         are_new: this is the first time that these ids are sent, as in
             :func:`~ledgerq_shared.statements.submit.submit_tasks`.
+        lost: ids of those that had been accepted before the ledger went back in time. They replace nothing that is newer
+            than themselves; who does not get its key any more is there again all the same, ended as replaced.
     """
     if all(task.options is None or task.options.unique_key is None for task in tasks):
         return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks, are_new=are_new)))), {})
@@ -68,11 +72,13 @@ def submit(cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = Fal
     holders: dict[UUID, Existing] = {}
     for leaders in (order.first, order.then):
         if leaders:
-            _submit_round(cursor, leaders, submitted, holders)
+            _submit_round(cursor, leaders, submitted, holders, lost)
     _submit_replaced(cursor, order.replaced, submitted, holders)
     for task, leader in order.followers:
         holders[task.id] = holders.get(leader.id) or Existing(leader.id, State.PENDING)
         submitted.others[task.id] = _answer(task, holders[task.id])
+    if late := [task for task in tasks if task.id in lost and task.id in submitted.others]:
+        _bring_back_ended(cursor, late, submitted, holders)
     bound = [task for task in tasks if task.id in submitted.others and _is_bound(task)]
     if bound:
         _hide(cursor, bound, submitted, holders)
@@ -148,11 +154,20 @@ def _arranged(tasks: Sequence[NewTask]) -> _Order:
 
 
 def _submit_round(
-    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: dict[UUID, Existing]
+    cursor: type_cursor,
+    tasks: Sequence[NewTask],
+    submitted: Submitted,
+    holders: dict[UUID, Existing],
+    late: Collection[UUID],
 ) -> None:
     lost: dict[UUID, SubmitRow] = {}
     accepted = _submit_once(cursor, tasks, submitted, lost)
-    contested = [task for task in tasks if (row := lost.get(task.id)) and (row.is_stale or _policy(task) == "replace")]
+    contested = [
+        task
+        for task in tasks
+        if (row := lost.get(task.id))
+        and (row.is_stale or (_policy(task) == "replace" and not (task.id in late and _is_newer(row.holder, task.id))))
+    ]
     if contested:
         execute(cursor, take_over(contested))
         # Those that have their keys now are accepted; of all others it is told how their holders are now.
@@ -200,6 +215,28 @@ def _submit_replaced(
         rows = execute(cursor, submit_replaced([task for task, _ in replaced if task.id in by]))
         if new := [UUID(str(task_id)) for (task_id,) in rows]:
             execute(cursor, give_way([(task_id, by[task_id]) for task_id in new]))
+
+
+def _bring_back_ended(
+    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]
+) -> None:
+    """Accept what had been accepted before and end it at once: the task that holds the key now has replaced it."""
+    ids = {holders[task.id].id for task in tasks}
+    actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
+    new = {UUID(str(task_id)) for (task_id,) in execute(cursor, submit_replaced(tasks))}
+    pairs = []
+    for task in tasks:
+        holder = holders[task.id].id
+        del submitted.others[task.id]
+        if task.id in new:
+            pairs.append((task.id, task._replace(id=holder, actor=actors[str(holder)] or task.actor)))
+    if pairs:
+        execute(cursor, give_way(pairs))
+
+
+def _is_newer(holder: str | None, task_id: UUID) -> bool:
+    """Ids are in the order of time."""
+    return holder is not None and UUID(holder) > task_id
 
 
 def _policy(task: NewTask) -> str:

@@ -92,6 +92,17 @@ def reports(self, gate):
     return steps
 
 
+@shared_task(bind=True, base=DatabaseAwareTask)
+def reports_late(self, gate):
+    """Says nothing until ``gate`` exists, then reports once and waits for ``gate`` with `.end`."""
+    _note("begin", self)
+    _wait_for(gate)
+    self.update_progress(50, "late")
+    self.log("late")
+    _wait_for(f"{gate}.end")
+    _note("end", self)
+
+
 @shared_task(bind=True, base=DatabaseAwareTask, time_limit=2)
 def chatters(self):
     """Logs as fast as it can, until it is killed."""

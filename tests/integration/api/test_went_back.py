@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
+from ledgerq_shared.database import Database
+from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
+from ledgerq_shared.submitting import submit
 from tests.support import api as api_support
 from tests.support import databases, ledger_checks, wait
 from tests.support.proxy import Proxy
@@ -81,4 +87,41 @@ def test_a_ledger_that_does_not_tell_its_timeline_is_asked_for_its_tasks_all_the
         databases.execute(database, LOSE_ALL)
         wait.until(lambda: api.get(f"/tasks/{task_id}").status == 200, what="it is there again")
     assert databases.rows(database, "SELECT lost, sent_again, timeline FROM went_back") == [(1, 1, None)]
+    ledger_checks.assert_sound(database)
+
+
+def lose_all_but(database: str, task_id: str) -> None:
+    """In one moment, so that no look sees less."""
+    options = NewTaskOptions(unique_key="u", unique_policy="replace", countdown=3600)
+    with closing(Database(database, application_name="test")) as pool, pool.transaction() as cursor:
+        cursor.execute(f"{LOSE_ALL}; TRUNCATE held, unique_key")
+        submit(cursor, [NewTask(UUID(task_id), api_support.ANYTHING, "default", "{}", options=options)])
+
+
+@pytest.mark.parametrize("policy", ["replace", "return_existing", "reject"])
+def test_what_is_sent_again_replaces_nothing_newer_and_is_there_again_ended(
+    database: str, redis_database: str, policy: str
+):
+    api_support.register(database, *api_support.CATALOGUE)
+    with api_support.serve(database, redis_database) as api:
+        lost = api.submit(unique_key="u", unique_policy=policy, countdown=3600)
+        newer = str(new_task_id())
+        lose_all_but(database, newer)
+        wait.until(lambda: api.get(f"/tasks/{lost}").status == 200, what="it is there again")
+        assert (api.status(lost)["status"], api.status(newer)["status"]) == ("REVOKED", "PENDING")
+        [event] = [one for one in api.get(f"/tasks/{lost}/events").json()["events"] if one["kind"] == "revoked"]
+        assert event["data"] == {"reason": "replaced", "by": newer}
+        assert databases.rows(database, "SELECT key, task_id::text FROM unique_key") == [("u", newer)]
+        wait.until(lambda: databases.rows(database, "SELECT lost, sent_again FROM went_back") == [(1, 1)])
+    ledger_checks.assert_sound(database)
+
+
+def test_what_is_sent_again_replaces_what_it_had_replaced_before(database: str, redis_database: str):
+    api_support.register(database, *api_support.CATALOGUE)
+    with api_support.serve(database, redis_database) as api:
+        older, lost = (api.submit(unique_key="u", unique_policy="replace", countdown=3600) for _ in range(2))
+        lose_all_but(database, older)
+        wait.until(lambda: api.get(f"/tasks/{lost}").status == 200, what="it is there again")
+        assert (api.status(older)["status"], api.status(lost)["status"]) == ("REVOKED", "PENDING")
+        assert databases.rows(database, "SELECT key, task_id::text FROM unique_key") == [("u", lost)]
     ledger_checks.assert_sound(database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ledgerq_shared.broker import Broker
@@ -22,8 +23,8 @@ class Stores:
     #: How long a statement waits for a lock, in seconds.
     lock_timeout: float = 3.0
 
-    def connect(self, size: int = 2) -> tuple[Database, Waker]:
-        """A database pool of ``size`` connections, and the way to wake workers."""
+    def connect(self, size: int = 2, spare: Callable[[], int] | None = None) -> tuple[Database, Waker]:
+        """A database pool of ``size`` connections, of which ``spare`` are kept unused, and the way to wake workers."""
         database = Database(
             self.settings.database_url,
             application_name=self.name,
@@ -32,6 +33,7 @@ class Stores:
             lock_timeout=self.lock_timeout,
             keeps_statements=True,
             checks_socket=True,
+            spare=spare,
         )
         broker = Broker(self.settings.broker_url, client_name=self.name)
         return database, Waker(lambda: database.fetch(slots_by_queue()), broker)

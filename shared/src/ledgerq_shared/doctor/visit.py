@@ -22,7 +22,7 @@ OK, CHANGE, FAILS = Verdict
 _OLDEST_SERVER = 120000
 #: Ids and lists are in the order of their makers' clocks, so these should agree, within seconds.
 _CLOCKS_AGREE = 1.0
-#: A worker needs two connections a slot, and there are API, maintenance and monitor.
+#: A worker needs a connection a slot and four, and there are API, maintenance and monitor.
 _FEW_CONNECTIONS = 30
 #: Extensions that run a statement of several writes on several servers, or take a partition for a table of theirs.
 _SHARDING = ("citus", "pg_shard", "pgxl", "timescaledb")
@@ -118,7 +118,7 @@ class _Seen:
             return
         free = self._most - self._used
         verdict = CHANGE if free < _FEW_CONNECTIONS else OK
-        advice = ": raise max_connections; a worker's slot takes two" if verdict is CHANGE else ""
+        advice = ": raise max_connections; a worker takes one a slot, and four" if verdict is CHANGE else ""
         yield Finding(verdict, "connections", f"{free} of {self._most} are free{advice}")
 
     def surroundings(self) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -147,7 +147,9 @@ class Acceptance:
                 return self._committed(
                     lambda are_new: self._commit_batch(tasks, key, answer, are_new=are_new),
                     [] if key is None else [key],
-                    lambda sent, keys: self._commit_batch(sent, next(iter(keys), None), answer, are_new=False).ready,
+                    lambda sent, keys, lost: (
+                        self._commit_batch(sent, next(iter(keys), None), answer, are_new=False, lost=lost).ready
+                    ),
                 )
 
         write = loop.run_in_executor(self._batches, work)
@@ -212,9 +214,11 @@ class Acceptance:
                 )
         return {item.task.id: outcomes.get(item.task.id, _ABANDONED) for item in submissions}
 
-    def _commit_again(self, tasks: Sequence[NewTask], keys: Sequence[KeyedSubmit]) -> Counter[str]:
+    def _commit_again(
+        self, tasks: Sequence[NewTask], keys: Sequence[KeyedSubmit], lost: Collection[UUID]
+    ) -> Counter[str]:
         keyed = {key.task_id: key for key in keys}
-        return self._commit([Submission(task, keyed.get(task.id)) for task in tasks], are_new=False).ready
+        return self._commit([Submission(task, keyed.get(task.id)) for task in tasks], are_new=False, lost=lost).ready
 
     def _committed(self, commit: Callable[[bool], _Committed[T]], keys: Sequence[KeyedSubmit], again: Again) -> T:
         """What ``commit`` comes to; it is told whether none of its tasks can be in the ledger.
@@ -230,12 +234,12 @@ class Acceptance:
         return committed.outcome
 
     def _commit(
-        self, submissions: Sequence[Submission], *, are_new: bool
+        self, submissions: Sequence[Submission], *, are_new: bool, lost: Collection[UUID] = ()
     ) -> _Committed[Mapping[UUID, Outcome | BaseException]]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             outcomes, names = _claim_keys(cursor, [(item.task.id, item.key) for item in submissions if item.key])
             tasks = [item.task for item in submissions if item.task.id not in outcomes]
-            submitted = submit(cursor, tasks, are_new=are_new)
+            submitted = submit(cursor, tasks, are_new=are_new, lost=lost)
             if submitted.others:
                 _redirect(cursor, submissions, submitted.others, names)
             if outcomes:
@@ -257,6 +261,7 @@ class Acceptance:
         answer: Callable[[list[Outcome]], str],
         *,
         are_new: bool,
+        lost: Collection[UUID] = (),
     ) -> _Committed[str]:
         with self._database.transaction(timeout=self._timeout) as cursor:
             name, known = _reserve(cursor, [key])[key.apart] if key is not None else ("", None)
@@ -265,7 +270,7 @@ class Acceptance:
                     raise IdempotencyKeyReused
                 confirm(cursor)
                 return _Committed(known.answer, Counter(), (), ())
-            submitted = submit(cursor, tasks, are_new=are_new)
+            submitted = submit(cursor, tasks, are_new=are_new, lost=lost)
             outcomes: list[Outcome] = [task.id for task in tasks] if not submitted.others else []
             for index, task in enumerate(tasks if submitted.others else ()):
                 other = submitted.others.get(task.id, task.id)

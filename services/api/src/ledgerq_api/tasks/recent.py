@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -39,8 +39,9 @@ _ASKED_AT_ONCE = 5000
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode = msgspec.msgpack.Decoder().decode
 
-#: Commits tasks once more, with their Idempotency-Keys: what is there is left alone. Returns how many may run, by queue.
-Again = Callable[[Sequence[NewTask], Sequence[KeyedSubmit]], Counter[str]]
+#: Commits tasks once more, with their Idempotency-Keys, and the ids of those that had been accepted: what is there is left
+#: alone. Returns how many may run, by queue.
+Again = Callable[[Sequence[NewTask], Sequence[KeyedSubmit], Collection[UUID]], Counter[str]]
 
 
 class Kept(NamedTuple):
@@ -190,7 +191,7 @@ class Recent:
         lost_at = lossy[0][0].at
         for one, own in lossy:
             try:
-                ready += one.again(*one.restored())
+                ready += one.again(*one.restored(), frozenset(own))
             except Unavailable:
                 raise
             except (psycopg2.Error, LedgerQError) as error:  # such as a unique key that is another's by now

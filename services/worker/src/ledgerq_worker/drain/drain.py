@@ -82,6 +82,11 @@ class Drain:
         self._claimed_under = b""
         self._watcher = watcher(self._hand_back_waiting)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a task's code runs."""
+        return self._runner.running is not None
+
     def run(self, queue: str) -> None:
         """Work on ``queue`` until it is empty, the time is over, or the node is stopping."""
         self._table.enter(self._slot, os.getpid())

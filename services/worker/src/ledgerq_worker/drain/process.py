@@ -40,6 +40,8 @@ log = structlog.get_logger()
 #: How long a new process waits for the lease agent to clear its slot, and between two looks, in seconds.
 _CLEARED_WITHIN = 5.0
 _LOOK_EVERY = 0.005
+#: Most connections of a process whose slots are threads: more than these are not at their flushes at the same moment.
+_MOST_CONNECTIONS = 32
 
 
 class PoolProcess:
@@ -127,16 +129,25 @@ class PoolProcess:
     def _this_process(self) -> None:
         with self._lock:
             if self._pid != os.getpid():
-                is_shared = self._settings.worker_pool == "threads"
-                # A slot's own thread and its watcher each need one, now and then at the same time.
-                self._database, self._waker = self._stores.connect(2 * self._settings.slots if is_shared else 2)
                 self._drains: dict[int, Drain] = {}
+                # A slot's own thread and its watcher take turns: what both write stands in one flush, or is small.
+                self._database, self._waker = self._stores.connect(min(self._slots, _MOST_CONNECTIONS), self._spare)
                 self._threads = itertools.count()
                 self._thread = threading.local()
                 self._pid = os.getpid()
                 forks.watch()
                 if self._settings.worker_pool == "prefork":
                     outages.leave_to_node()
+
+    @property
+    def _slots(self) -> int:
+        """How many slots this process has."""
+        return self._settings.slots if self._settings.worker_pool == "threads" else 1
+
+    def _spare(self) -> int:
+        """A connection is kept ready for the next ticket or the next claim. While all slots run tasks, none is."""
+        drains = list(self._drains.values())
+        return int(len(drains) < self._slots or not all(drain.is_running for drain in drains))
 
     def _slot(self) -> int:
         """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""

@@ -67,7 +67,7 @@ _LOCK_PATIENCE = 1.0
 #: What it writes waits so long for a synchronous standby, in seconds; then it looks after everything else, and writes again.
 _COMMIT_PATIENCE = 2.0
 #: And so long for PostgreSQL, in seconds, over whatever is in between: meanwhile it kills nothing.
-_ANSWERS_WITHIN = 4.0
+_ANSWERS_WITHIN = 4
 _CONNECTS_WITHIN = 2
 #: A parent whose pipe is closed has ended after this long, in seconds.
 _ENDS_WITHIN = 1.0
@@ -578,6 +578,7 @@ def main() -> None:
             commit_patience=_COMMIT_PATIENCE,
             connect_timeout=_CONNECTS_WITHIN,
             answers_within=_ANSWERS_WITHIN,
+            waits_for_work=False,
         ),
         Broker(config.broker_url, client_name="ledgerq-agent"),
         SlotTable(Path(config.table), config.slots, config.table_handle),

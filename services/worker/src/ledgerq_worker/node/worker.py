@@ -135,7 +135,7 @@ def _install(
     """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`. What comes back is to be started."""
     use_cell(stores.ledgerq_cell)
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
-    submitter = Submitter(connections.connect)
+    submitter = Submitter(lambda: connections.connect(spare=lambda: 0))
     actor = f"worker:{settings.name}"
     channels.let_channels_close()
     strangers.be_careful()
@@ -146,7 +146,11 @@ def _install(
     pool_process = PoolProcess(app, connections, settings, node.table, sheet)
     drain_task.install_drain(app, pool_process.drain, node.lost)
     panel = ControlPanel(
-        app, node.table, lambda: connections.connect(1)[0], hostname=settings.celery_name, actor="celery"
+        app,
+        node.table,
+        lambda: connections.connect(1, spare=lambda: 0)[0],
+        hostname=settings.celery_name,
+        actor="celery",
     )
     panel.install()
     return Adoption(app, submitter, settings.queues, actor="celery")
