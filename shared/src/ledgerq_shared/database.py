@@ -71,8 +71,8 @@ class Database:
         answers_within: after so many seconds in one use it is asked, over another connection, whether a server is at it. If
             none is (the leader is frozen and another one leads, something in between has forgotten the connection), this
             one is hung up (:mod:`ledgerq_shared.upkeep`).
-        waits_for_work: false: it is hung up then, whoever is at it, or cannot be asked. So are a replica's: another of several
-            would answer.
+        waits_for_work: false: it is hung up then, whoever is at it, or cannot be asked. So are a replica's: of several another
+            one would answer.
         spare: how many unused connections to keep open, asked each second; those beyond are closed after ten. Null: all.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
@@ -418,7 +418,7 @@ class Database:
             self._busy.add(connection)
             is_first = self._looks is None
             self._looks = self._looks or Looks()
-        if is_first and not self._is_brief:
+        if is_first:
             look_after(self)
 
     def _give_back(self, connection: Session) -> None:
