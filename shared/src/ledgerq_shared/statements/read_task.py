@@ -165,5 +165,5 @@ def read_events(
             "kinds": None if kinds is None else plain_array(kinds),
             "most_bytes": most_bytes,
         },
-        "read_events",
+        "read_events" if with_data else None,  # a name stands for one text: sessions keep it prepared
     )
