@@ -143,7 +143,7 @@ def read_events(
         with_data: false: ``data`` is null in all rows, so that they are small whatever stands in it.
     """
     data = "data" if with_data else "NULL::json AS data"
-    return Statement(
+    read = Statement(
         f"""
         SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM (
           SELECT found.*, sum(octet_length(data::text)) OVER (
@@ -165,5 +165,7 @@ def read_events(
             "kinds": None if kinds is None else plain_array(kinds),
             "most_bytes": most_bytes,
         },
-        "read_events" if with_data else None,  # a name stands for one text: sessions keep it prepared
+        "read_events",
     )
+    # A name stands for one text, which sessions keep prepared.
+    return read if with_data else read._replace(name=None)
