@@ -71,8 +71,8 @@ class Database:
         answers_within: after so many seconds in one use it is asked, over another connection, whether a server is at it. If
             none is (the leader is frozen and another one leads, something in between has forgotten the connection), this
             one is hung up (:mod:`ledgerq_shared.upkeep`).
-        waits_for_work: false: it is hung up then, whoever is at it, or cannot be asked. So are a replica's: of several another
-            one would answer.
+        waits_for_work: false: it is hung up then, whoever is at it, or cannot be asked. So it is with a replica, for another
+            of several would answer.
         spare: how many unused connections to keep open, asked each second; those beyond are closed after ten. Null: all.
         keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
             processes that run the same few statements all day and read no table whole.
