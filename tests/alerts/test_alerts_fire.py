@@ -133,8 +133,10 @@ def _cause_all(observed, servers, urls, fire) -> None:
     fire.by("80 MB were written within seconds", "LedgerQDiskGrowth")
 
     servers.valkey.stop()
+    observed.submit("add", x=1, y=2)  # API and maintenance say of themselves that they meet nobody
     fire.by("Redis was stopped", "LedgerQRedisAway", "LedgerQStoreOutage")
     servers.valkey.start()
+    observed.submit("add", x=1, y=2)
     fire.out("LedgerQRedisAway", "LedgerQStoreOutage")
 
     observed.submit("runs", seconds=300)
