@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 
 
 class _Table(SlotTable):
-    """Something happens right after a reading: what an agent that is slow to look would meet."""
+    """Something happens right after one of its readings: what an agent that is slow to look would meet."""
 
-    after_reading: Callable[[], None] | None = None
+    readings_until_it_happens = 0
+    happen: Callable[[], None]
 
     def read(self) -> list[SlotRecord]:
         found = super().read()
-        happen, self.after_reading = self.after_reading, None
-        if happen:
-            happen()
+        self.readings_until_it_happens -= 1
+        if self.readings_until_it_happens == 0:
+            self.happen()
         return found
 
 
@@ -51,9 +52,15 @@ def table() -> Iterator[_Table]:
     made.remove()
 
 
+@pytest.mark.parametrize("reading", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("ran_before", [False, True], ids=["between two tasks", "another task"])
 def test_a_death_is_charged_to_the_task_that_began_after_the_slot_was_first_read(
-    database: str, redis_database: str, table: _Table, pool_process: subprocess.Popen[bytes], ran_before: bool
+    database: str,
+    redis_database: str,
+    table: _Table,
+    pool_process: subprocess.Popen[bytes],
+    ran_before: bool,
+    reading: int,
 ):
     ledger = Database(database, application_name="test-agent")
     with ledger.transaction() as cursor:
@@ -70,18 +77,16 @@ def test_a_death_is_charged_to_the_task_that_began_after_the_slot_was_first_read
             pool_process.kill()
             pool_process.wait(10)
 
-        said = iter([f"lost {pool_process.pid}", "stopped"])
+        def lines() -> Iterator[list[str]]:
+            while pool_process.poll() is None:
+                yield [f"lost {pool_process.pid}"]
+            yield [f"lost {pool_process.pid}"]  # it may have died when the agent had looked
+            yield ["stopped"]
 
-        def next_line(timeout: float) -> list[str]:
-            del timeout
-            line = next(said)
-            if line != "stopped":
-                table.after_reading = begin_and_die
-            return [line]
-
-        Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger).run(
-            next_line
-        )
+        table.happen, table.readings_until_it_happens = begin_and_die, reading
+        said = lines()
+        agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
+        agent.run(lambda _: next(said))
     ledger.close()
     deaths = dict(databases.rows(database, "SELECT id::text, worker_deaths FROM task"))  # type: ignore[arg-type]
     assert deaths == {str(before.id): 0, str(at_death.id): 1}
@@ -218,7 +223,8 @@ def test_a_process_that_has_gone_on_to_another_task_is_not_killed_for_the_one_be
         late, innocent = node.claim().values()
         table.enter(0, pool_process.pid)
         table.begin(0, late.claim_no, str(late.id), 1.0, 2.0)
-        table.after_reading = lambda: table.begin(0, innocent.claim_no, str(innocent.id), 2.0, 0.0)
+        table.happen = lambda: table.begin(0, innocent.claim_no, str(innocent.id), 2.0, 0.0)
+        table.readings_until_it_happens = 1
         agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
         agent._enforce_limits()
     ledger.close()
