@@ -11,7 +11,7 @@
 #define TASKS 2 /* tasks in the ledger */
 #endif
 #ifndef DISTURBANCES
-#define DISTURBANCES 1 /* faults, wishes of people, retries by code: so many of any kind in one history */
+#define DISTURBANCES 1 /* faults, cancel_requests of people, retries by code: so many of any kind in one history */
 #endif
 #define NODES 2 /* worker nodes, one slot each */
 #define ROWS 6 /* rows of `worker`, from 1: one for each life of a node that somebody still knows */

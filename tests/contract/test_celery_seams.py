@@ -326,10 +326,10 @@ def test_installing_twice_changes_nothing(bench: Bench):
 @pytest.mark.parametrize("name", ["mark_as_done", "mark_as_failure", "mark_as_retry", "on_task_call", "store_result"])
 def test_the_backends_methods_take_what_ours_pass_on(bench: Bench, name: str):
     ours = bench.app.backend_cls
-    celerys = parameters(getattr(ours.__mro__[2], name))
+    original = parameters(getattr(ours.__mro__[2], name))
     own = inspect.signature(getattr(ours, name)).parameters
     named = [one.name for one in own.values() if one.kind is one.POSITIONAL_OR_KEYWORD]
-    assert celerys[: len(named)] == named
+    assert original[: len(named)] == named
 
 
 # sender
@@ -399,8 +399,8 @@ def test_celery_makes_requests_of_the_drains_own_class(app: Celery, drained: lis
     assert "Request = symbol_by_name(task.Request)" in inspect.getsource(strategy.default)
     task = app.tasks[DRAIN_TASK]
     own = inspect.signature(task.Request.on_failure).parameters
-    celerys = inspect.signature(worker_request.Request.on_failure).parameters
-    assert list(own) == list(celerys)
+    original = inspect.signature(worker_request.Request.on_failure).parameters
+    assert list(own) == list(original)
     assert hasattr(worker_request.Request, "worker_pid")
     assert "error_callback=self.on_failure" in inspect.getsource(worker_request.create_request_cls)
 

@@ -314,13 +314,13 @@ class _Kept(logging.Handler):
 @contextlib.contextmanager
 def root_handler_alone(*, leaves_out_successes: bool = True) -> Iterator[_Kept]:
     """The root logger's only handler, as in a worker, at level info."""
-    root, celerys = logging.getLogger(), logging.getLogger(trace.logger.name)
-    before = list(root.handlers), root.level, celerys.level
+    root, original = logging.getLogger(), logging.getLogger(trace.logger.name)
+    before = list(root.handlers), root.level, original.level
     handler = _Kept()
     handler.addFilter(logging.Filter("celery"))  # kombu has its say now and then
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    celerys.setLevel(logging.NOTSET)
+    original.setLevel(logging.NOTSET)
     if leaves_out_successes:
         lean_tracer.leave_out_successes()
     try:
@@ -328,7 +328,7 @@ def root_handler_alone(*, leaves_out_successes: bool = True) -> Iterator[_Kept]:
     finally:
         root.handlers[:] = before[0]
         root.setLevel(before[1])
-        celerys.setLevel(before[2])
+        original.setLevel(before[2])
 
 
 def test_celerys_line_for_each_success_goes_to_a_handler_that_would_write_it(bench: Bench):

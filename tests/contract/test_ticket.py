@@ -51,16 +51,16 @@ def test_a_ticket_is_what_celery_itself_sends(
     redis_database: str, client: redis.Redis, queue: str, is_for_old_nodes: bool
 ):
     destination = queue if is_for_old_nodes else ticket_list(queue)
-    celerys = celerys_own(redis_database, client, queue, destination)
+    original = celerys_own(redis_database, client, queue, destination)
     ours = json.loads(ticket(queue, queue) if is_for_old_nodes else ticket(queue))
-    assert celerys.keys() == ours.keys()
+    assert original.keys() == ours.keys()
     for part, own in _OWN.items():
-        assert celerys[part].keys() == ours[part].keys()
-        assert {k: v for k, v in celerys[part].items() if k not in own} == {
+        assert original[part].keys() == ours[part].keys()
+        assert {k: v for k, v in original[part].items() if k not in own} == {
             k: v for k, v in ours[part].items() if k not in own
         }
-    assert json.loads(base64.b64decode(ours["body"])) == json.loads(base64.b64decode(celerys["body"]))
-    assert (celerys["content-type"], celerys["content-encoding"]) == (ours["content-type"], ours["content-encoding"])
+    assert json.loads(base64.b64decode(ours["body"])) == json.loads(base64.b64decode(original["body"]))
+    assert (original["content-type"], original["content-encoding"]) == (ours["content-type"], ours["content-encoding"])
 
 
 def test_every_ticket_has_an_id_of_its_own():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from ledgerq_shared.database import type_cursor
+    from ledgerq_shared.database import Cursor
     from ledgerq_shared.sql import Statement
 
 DAILY = "SELECT relname FROM pg_class WHERE relname ~ '^task_event_2' AND relkind = 'r'"
@@ -164,6 +164,6 @@ def test_whoever_comes_between_the_steps_waits_for_nothing_and_they_go_on_afterw
     assert databases.rows(database, MISSING, (0,)) == []
 
 
-def _noting(cursor: type_cursor, statement: Statement, notices: list[str]) -> None:
+def _noting(cursor: Cursor, statement: Statement, notices: list[str]) -> None:
     execute(cursor, statement)
     notices += cursor.connection.notices

@@ -45,7 +45,7 @@ def named() -> list[Statement]:
     return [
         claim_tasks(
             worker_id=uuid.uuid4(), slot=3, queue="default", limit=200, budget=0.05, cost_of_type={"demo.add": 0.001},
-            unknown_cost=0.05, low_water={5: dt.datetime.now(dt.UTC)}, strange_types=["demo.strange"],
+            unknown_cost=0.05, low_water={5: dt.datetime.now(dt.UTC)}, unknown_types=["demo.strange"],
         ),
         has_ready("default"),
         record.record_begun([record.Begun(str(ID), 1, 1, State.PENDING, 0.5)]),

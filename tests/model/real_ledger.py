@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg2
 
 from ledgerq_shared.cancelling import cancel
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
@@ -76,7 +76,7 @@ class RealLedger:
         """What is unsound."""
         return ledger_checks.problems_of(ledger_checks.read_on(self._checks))
 
-    def inside(self, work: Callable[[type_cursor], T]) -> T:
+    def inside(self, work: Callable[[Cursor], T]) -> T:
         """Do it in a transaction of its own."""
         with self._database.transaction() as cursor:
             return work(cursor)
@@ -88,7 +88,7 @@ class RealLedger:
     def sql(self, text: str, *parameters: object) -> list[tuple[Any, ...]]:
         """What no statement of LedgerQ does: look, and let time pass."""
 
-        def work(cursor: type_cursor) -> list[tuple[Any, ...]]:
+        def work(cursor: Cursor) -> list[tuple[Any, ...]]:
             cursor.execute(text, parameters)
             return cursor.fetchall() if cursor.description is not None else []
 
@@ -115,7 +115,7 @@ class RealLedger:
     def hand_back(self, claims: dict[str, int]) -> set[str]:
         """As a worker does; returns what was taken back."""
 
-        def work(cursor: type_cursor) -> set[str]:
+        def work(cursor: Cursor) -> set[str]:
             rows = execute(cursor, hand_back(claims))
             if cancelled := [row[0] for row in rows if row[2]]:
                 execute(cursor, revoke_waiting(cancelled, actor="worker:test"))
@@ -138,7 +138,7 @@ class RealLedger:
     def go_on(self, leg: record.NextLeg) -> bool:
         """As the recorder does; whether it was accepted."""
 
-        def work(cursor: type_cursor) -> bool:
+        def work(cursor: Cursor) -> bool:
             rows = execute(cursor, record.record_next_leg(leg))
             if cancelled := [row[0] for row in rows if row[1]]:
                 execute(cursor, revoke_waiting(cancelled, actor="worker:test"))

@@ -15,8 +15,8 @@ from ledgerq_shared.task_errors import TaskError
 
 
 def test_the_words_are_celerys_own():
-    celerys = {celery_states.PENDING, celery_states.STARTED, celery_states.RETRY}
-    assert {str(state) for state in State} - {str(state) for state in FINAL} == celerys
+    original = {celery_states.PENDING, celery_states.STARTED, celery_states.RETRY}
+    assert {str(state) for state in State} - {str(state) for state in FINAL} == original
     assert {str(state) for state in FINAL} == {celery_states.SUCCESS, celery_states.FAILURE, celery_states.REVOKED}
     assert f"{State.PENDING}" == "PENDING"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, TaskIsFinal, TaskNotFound
 from ledgerq_shared.statements.cancel import read_end, request_cancel, revoke_waiting
 from ledgerq_shared.states import State
@@ -23,7 +23,7 @@ class Cancelled(NamedTuple):
 
 
 def cancel(
-    cursor: type_cursor,
+    cursor: Cursor,
     task_id: str,
     *,
     actor: str,

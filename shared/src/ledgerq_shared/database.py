@@ -31,7 +31,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.sqlstates import fault_of, is_full, refuses_writes
 from ledgerq_shared.upkeep import Looks, at_work, cancel, look_after
 
-type_cursor = psycopg2.extensions.cursor
+Cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
 
 #: Sent data that the server's host does not acknowledge for this long means a lost connection, in seconds.
@@ -144,7 +144,7 @@ class Database:
         self._slots = threading.BoundedSemaphore(size)
 
     @contextlib.contextmanager
-    def transaction(self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True) -> Iterator[type_cursor]:
+    def transaction(self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True) -> Iterator[Cursor]:
         """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
         with the first statement.
 
@@ -164,7 +164,7 @@ class Database:
         self._has_worked(writes=writes)
 
     @contextlib.contextmanager
-    def reads(self, timeout: float = 30.0, *, statement_timeout: float = 0.0) -> Iterator[type_cursor]:
+    def reads(self, timeout: float = 30.0, *, statement_timeout: float = 0.0) -> Iterator[Cursor]:
         """A cursor each of whose statements only reads, and is a transaction by itself: no round trip but theirs.
 
         Args:
@@ -239,7 +239,7 @@ class Database:
         finally:
             self._slots.release()
 
-    def _in_transaction(self, connection: Session, writes: bool, lasts: bool) -> Iterator[type_cursor]:
+    def _in_transaction(self, connection: Session, writes: bool, lasts: bool) -> Iterator[Cursor]:
         try:
             cursor = connection.cursor(cursor_factory=_LoggingTransaction if self._debug else _Transaction)
             cursor.first = self._begin[connection.is_ours, writes, lasts]
@@ -432,13 +432,13 @@ class Database:
             self._free.append(connection)
 
 
-def execute(cursor: type_cursor, statement: Statement) -> list[tuple[Any, ...]]:
+def execute(cursor: Cursor, statement: Statement) -> list[tuple[Any, ...]]:
     """Run a statement; its rows, or none where it returns none."""
     run(cursor, statement)
     return cursor.fetchall() if cursor.description is not None else []
 
 
-def confirm(cursor: type_cursor) -> None:
+def confirm(cursor: Cursor) -> None:
     """Let this transaction's COMMIT wait for synchronous standbys even if it writes nothing: the answer that follows it
     vouches for what others have written, and nobody knows whether they have waited.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import structlog
 
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.sqlstates import is_not_to_be_had
 
@@ -38,7 +38,7 @@ class Figures:
         #: Of these it was said.
         self._told: set[str] = set()
 
-    def fetch(self, cursor: type_cursor) -> list[tuple[Any, ...]]:
+    def fetch(self, cursor: Cursor) -> list[tuple[Any, ...]]:
         """The rows, within a transaction. Says once of each figure that it is refused.
 
         Raises:
@@ -58,7 +58,7 @@ class Figures:
                 self._tell(name, why)
         return _try(cursor, self._read(self.refused))
 
-    def _refusal(self, cursor: type_cursor, name: str) -> str | None:
+    def _refusal(self, cursor: Cursor, name: str) -> str | None:
         """Why PostgreSQL does not give this figure; null: it does."""
         try:
             _try(cursor, self._read(self._names - {name}))
@@ -74,7 +74,7 @@ class Figures:
             log.warning("postgresql.figure.refused", figure=name, error=why)
 
 
-def _try(cursor: type_cursor, statement: Statement) -> list[tuple[Any, ...]]:
+def _try(cursor: Cursor, statement: Statement) -> list[tuple[Any, ...]]:
     """Run a statement that leaves the transaction as it was if it is refused."""
     cursor.execute("SAVEPOINT figures")
     try:

@@ -25,7 +25,7 @@ from prometheus_client.core import Metric as Family
 
 from ledgerq_shared import outages
 from ledgerq_shared.connecting import describe
-from ledgerq_shared.database import Database, execute, if_longer_than, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute, if_longer_than
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.metrics import FromFunction, Metric
@@ -182,7 +182,7 @@ class Replica:
 
     def look(
         self,
-        work: Callable[[type_cursor], T],
+        work: Callable[[Cursor], T],
         otherwise: Callable[[], T],
         *,
         timeout: float = 30.0,
@@ -248,7 +248,7 @@ class Replica:
         """Close the idle connections."""
         self._database.close()
 
-    def _tried(self, work: Callable[[type_cursor], T], timeout: float, not_before: datetime | None) -> Seen[T]:
+    def _tried(self, work: Callable[[Cursor], T], timeout: float, not_before: datetime | None) -> Seen[T]:
         try:
             with self._database.transaction(timeout, writes=False) as cursor:
                 as_of = self._as_of(cursor, not_before)
@@ -262,7 +262,7 @@ class Replica:
                 raise  # what was asked for cannot be, wherever it is asked
             raise _NotUsed(Reason.UNKNOWN, f"it does not take the read: {describe(error)}") from error
 
-    def _as_of(self, cursor: type_cursor, not_before: datetime | None) -> datetime:
+    def _as_of(self, cursor: Cursor, not_before: datetime | None) -> datetime:
         """As of when the server shows the ledger that is meant, unless it does not do."""
         connection = cursor.connection
         assert isinstance(connection, Session)

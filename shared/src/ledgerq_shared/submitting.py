@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from ledgerq_shared.database import confirm, execute, type_cursor
+from ledgerq_shared.database import Cursor, confirm, execute
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.statements.unique import (
@@ -54,7 +54,7 @@ class Submitted(NamedTuple):
 
 
 def submit(
-    cursor: type_cursor, tasks: Sequence[NewTask], *, are_new: bool = False, lost: Collection[UUID] = ()
+    cursor: Cursor, tasks: Sequence[NewTask], *, are_new: bool = False, lost: Collection[UUID] = ()
 ) -> Submitted:
     """Accept ``tasks``. Sending the same ids again changes nothing.
 
@@ -91,9 +91,7 @@ def _is_bound(task: NewTask) -> bool:
     return bool(task.options and (task.options.sees_own or task.options.ends_own))
 
 
-def _hide(
-    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]
-) -> None:
+def _hide(cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]) -> None:
     """Who may not see or end others' tasks is told no more of the one that holds the key."""
     ids = {holders[task.id].id for task in tasks}
     actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
@@ -154,7 +152,7 @@ def _arranged(tasks: Sequence[NewTask]) -> _Order:
 
 
 def _submit_round(
-    cursor: type_cursor,
+    cursor: Cursor,
     tasks: Sequence[NewTask],
     submitted: Submitted,
     holders: dict[UUID, Existing],
@@ -184,7 +182,7 @@ def _submit_round(
 
 
 def _submit_once(
-    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, lost: dict[UUID, SubmitRow]
+    cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, lost: dict[UUID, SubmitRow]
 ) -> set[UUID]:
     """Submit; returns the ids of what was accepted, and puts what was not into ``lost``."""
     accepted: set[UUID] = set()
@@ -198,7 +196,7 @@ def _submit_once(
 
 
 def _submit_replaced(
-    cursor: type_cursor,
+    cursor: Cursor,
     replaced: Sequence[tuple[NewTask, NewTask]],
     submitted: Submitted,
     holders: dict[UUID, Existing],
@@ -218,7 +216,7 @@ def _submit_replaced(
 
 
 def _bring_back_ended(
-    cursor: type_cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]
+    cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]
 ) -> None:
     """Accept what had been accepted before and end it at once: the task that holds the key now has replaced it."""
     ids = {holders[task.id].id for task in tasks}

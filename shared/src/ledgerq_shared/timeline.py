@@ -7,7 +7,7 @@ from __future__ import annotations
 import psycopg2
 import structlog
 
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.sqlstates import is_not_to_be_had
 from ledgerq_shared.statements.went_back import note_behind, read_timeline
 
@@ -20,7 +20,7 @@ class Timeline:
     def __init__(self) -> None:
         self._is_told = True
 
-    def read(self, cursor: type_cursor) -> str | None:
+    def read(self, cursor: Cursor) -> str | None:
         """The timeline of a server that takes writes, as the last statement of a transaction; null: it does not tell."""
         if not self._is_told:
             return None

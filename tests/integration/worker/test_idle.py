@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.dispatch import DUTIES, count_ready, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
@@ -59,7 +59,7 @@ class _CountingDatabase(Database):
 
     def transaction(
         self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True
-    ) -> contextlib.AbstractContextManager[type_cursor]:
+    ) -> contextlib.AbstractContextManager[Cursor]:
         self.transactions += 1
         return super().transaction(timeout, writes=writes, lasts=lasts)
 

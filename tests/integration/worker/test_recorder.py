@@ -54,7 +54,7 @@ class _Slot:
         self.database = Database(url, application_name="test-slot")
         self.departed = _Departed()
         self.recorder = Recorder(
-            self.database, table, 0, worker="node-1:1", departure=self.departed, tally=TallySheet(1).slot(0)
+            self.database, table, 0, worker="node-1:1", publisher=self.departed, tally=TallySheet(1).slot(0)
         )  # type: ignore[arg-type]
 
     def claim_statement(self) -> Any:

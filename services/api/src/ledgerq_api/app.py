@@ -25,7 +25,7 @@ from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
 from ledgerq_api.lean import LeanPaths
 from ledgerq_api.ledger import LIST_SECONDS, LOOKS, Ledger
-from ledgerq_api.middleware import Edge
+from ledgerq_api.middleware import RequestEdge
 from ledgerq_api.prefix import Proxied
 from ledgerq_api.queues import schemas as queue_schemas
 from ledgerq_api.queues.naming import QueueNames
@@ -210,7 +210,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         rate=settings.key_rate,
         burst=settings.key_burst,
     )
-    app.add_middleware(Edge)  # outside of the gate: a refusal has a request id, too
+    app.add_middleware(RequestEdge)  # outside of the gate: a refusal has a request id, too
     if settings.root_path or settings.proxies:
         app.add_middleware(Proxied, prefix=settings.root_path, proxies=settings.proxies)
     metrics.streams.set_function(lambda: services.streams.feed.streams)

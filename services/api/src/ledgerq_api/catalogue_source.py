@@ -8,7 +8,7 @@ from typing import Any
 
 from ledgerq_api.catalogue import Catalogue, build
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.catalogue import catalogue_version, read_catalogue
 
@@ -57,7 +57,7 @@ class CatalogueSource:
         self._version, self._catalogue = version, catalogue
         return catalogue
 
-    def _read_by(self, cursor: type_cursor, before: Catalogue | None) -> tuple[tuple[Any, ...], Catalogue]:
+    def _read_by(self, cursor: Cursor, before: Catalogue | None) -> tuple[tuple[Any, ...], Catalogue]:
         version = execute(cursor, catalogue_version())[0]
         if before is not None and version == self._version:
             return version, before

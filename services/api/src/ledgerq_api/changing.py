@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import confirm, type_cursor
+from ledgerq_shared.database import Cursor, confirm
 from ledgerq_shared.errors import OutcomeUnknown
 from ledgerq_shared.repeating import until_known
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 _REPEAT_FOR = 4.0
 
 
-async def change(ledger: Ledger, work: Callable[[type_cursor, bool], T]) -> T:
+async def change(ledger: Ledger, work: Callable[[Cursor, bool], T]) -> T:
     """What ``work`` returns, committed. It is told whether it may have been done before.
 
     Raises:
@@ -32,7 +32,7 @@ async def change(ledger: Ledger, work: Callable[[type_cursor, bool], T]) -> T:
         raise OutcomeUnknown from None
 
 
-def _until_known(ledger: Ledger, work: Callable[[type_cursor, bool], T]) -> T:
+def _until_known(ledger: Ledger, work: Callable[[Cursor, bool], T]) -> T:
     def once(is_repeated: bool) -> T:
         with ledger.database.transaction(timeout=ledger.timeout) as cursor:
             confirm(cursor)  # what is asked for may have been done already, and perhaps no standby has it

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ledgerq_api.turns import Turns
-from ledgerq_shared.database import Database, type_cursor
+from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.replica import Replica, Seen
@@ -48,7 +48,7 @@ class Ledger:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger")
         self._lists = Turns(_LISTS, each=_LISTS_A_KEY, name="lists")
 
-    async def run_list(self, work: Callable[[type_cursor], T], *, actor: str, may_be_old: bool) -> Seen[T]:
+    async def run_list(self, work: Callable[[Cursor], T], *, actor: str, may_be_old: bool) -> Seen[T]:
         """As :meth:`look`, for a read that may take long. Each ``actor`` has few at a time, and waits for its own.
 
         Args:
@@ -68,11 +68,11 @@ class Ledger:
         finally:
             waiting.cancel()
 
-    async def look(self, work: Callable[[type_cursor], T]) -> Seen[T]:
+    async def look(self, work: Callable[[Cursor], T]) -> Seen[T]:
         """As :meth:`run`, for a read that may be a little old: the replica answers it, where there is one that does."""
         return await self._in_time(self._look, work)
 
-    async def run(self, work: Callable[[type_cursor], T], *, writes: bool = False) -> T:
+    async def run(self, work: Callable[[Cursor], T], *, writes: bool = False) -> T:
         """What ``work`` returns, which only reads, each statement by itself; or ``writes``, in one transaction, what may be
         written twice.
         """
@@ -86,7 +86,7 @@ class Ledger:
         """What ``work`` returns; for computing that would hold up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
-    def repeatable(self, work: Callable[[type_cursor], T], *, writes: bool = False, seconds: float = 0.0) -> T:
+    def repeatable(self, work: Callable[[Cursor], T], *, writes: bool = False, seconds: float = 0.0) -> T:
         """As :meth:`run`, in the calling thread.
 
         Args:
@@ -104,7 +104,7 @@ class Ledger:
 
         return until_known(once if writes else read, seconds=_REPEAT_FOR)
 
-    def _look(self, work: Callable[[type_cursor], T], *, seconds: float = 0.0, may_be_old: bool = True) -> Seen[T]:
+    def _look(self, work: Callable[[Cursor], T], *, seconds: float = 0.0, may_be_old: bool = True) -> Seen[T]:
         if self.replica is None or not may_be_old:
             return Seen(self.repeatable(work, seconds=seconds), None)
         return self.replica.look(work, partial(self.repeatable, work, seconds=seconds), timeout=self.timeout)

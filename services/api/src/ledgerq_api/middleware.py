@@ -22,7 +22,7 @@ _PAGE_HEADERS = [*_SECURITY_HEADERS, (b"x-frame-options", b"DENY"), (b"referrer-
 _PAGES = frozenset({"/", "/docs"})
 
 
-class Edge:
+class RequestEdge:
     """Gives each request an id, or keeps the client's own ``X-Request-ID``, and says it in the answer."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -18,13 +18,13 @@ from uuid import UUID
 import structlog
 
 from ledgerq_monitor.collectors.collector import Ledger
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.statements.read_flower import FlowerRow, Shown, newest_ids, read_changed, read_flower_tasks
 
 log = structlog.get_logger()
 
 #: Seconds between two looks.
-_LOOK_EVERY = 2.0
+_READ_EVERY = 2.0
 #: An id is made before its commit, by the clock of another machine: a task is still found this long after its id's time.
 _GRACE = timedelta(seconds=60)
 #: Most ids that one look takes, and most shown tasks that it asks about; with more of them they take turns.
@@ -93,7 +93,7 @@ class LedgerTasks:
                 if self._is_away:
                     log.info("flower.ledger.back")
                 self._is_away = False
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_READ_EVERY)
 
     def _whom_to_ask_about(self) -> dict[str, Shown]:
         """What is shown and may still change: a task that has succeeded does not, one that failed may be retried."""
@@ -114,9 +114,9 @@ class LedgerTasks:
         if by_celery_id:
             changes.append(read_changed(by_celery_id, by="celery_id"))
         # At the start all that there is room for; later at most what the rate allows, the newest first.
-        allowed = limit if self._since is None and self._rate else int(self._rate * _LOOK_EVERY)
+        allowed = limit if self._since is None and self._rate else int(self._rate * _READ_EVERY)
 
-        def read(cursor: type_cursor) -> _Found:
+        def read(cursor: Cursor) -> _Found:
             """All of it by one connection, which may lead to a replica: another one may not have the ids yet."""
             [(now, ids)] = execute(cursor, newest_ids(since=self._since, limit=limit))
             changed = [row for statement in changes for row in execute(cursor, statement)]

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import psycopg2
 
-from ledgerq_shared.database import Database, confirmation, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, confirmation, execute
 from ledgerq_shared.ids import new_task_ids
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import (
@@ -40,7 +40,7 @@ class _RollBack(Exception):
 class Rehearsal:
     """Runs statements and keeps what PostgreSQL has against them; the next ones run all the same."""
 
-    def __init__(self, cursor: type_cursor) -> None:
+    def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self.names: list[str] = []
         #: By statement, why not.

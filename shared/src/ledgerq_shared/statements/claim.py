@@ -57,7 +57,7 @@ def claim_tasks(
     cost_of_type: Mapping[str, float],
     unknown_cost: float,
     low_water: Mapping[int, datetime],
-    strange_types: Collection[str] = (),
+    unknown_types: Collection[str] = (),
 ) -> Statement:
     """Claim the next tasks of ``queue``, highest priority first, then oldest. Rows: :class:`ClaimedTask`.
 
@@ -71,7 +71,7 @@ def claim_tasks(
         low_water: per priority, where to begin looking. Deleted entries pile up at the head of the index while any
             old transaction is open; beginning where the last claim ended steps over them. Leave a priority out to see
             its stragglers (a retry that came due, a clock difference, a slow commit).
-        strange_types: task types that this worker has met and lacks, although another live one has them.
+        unknown_types: task types that this worker has met and lacks, although another live one has them.
     """
     return Statement(
         _CLAIM,
@@ -85,7 +85,7 @@ def claim_tasks(
             "types": text_array(cost_of_type),
             "costs": plain_array(cost_of_type.values()),
             "priorities": plain_array(PRIORITIES),
-            "strange": text_array(strange_types),
+            "unknown": text_array(unknown_types),
             "floors": time_array(low_water.get(priority) for priority in PRIORITIES),
         },
         "claim_tasks",
@@ -98,7 +98,7 @@ WITH picked AS MATERIALIZED (
   LATERAL (
     SELECT task_id, task_type, priority, run_at, alone FROM ready
     WHERE queue = %(queue)s::text AND priority = m.priority AND run_at >= m.floor
-      AND task_type <> ALL (%(strange)s::text[])
+      AND task_type <> ALL (%(unknown)s::text[])
     ORDER BY run_at, task_id LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED
   ) r
   WHERE EXISTS (SELECT FROM worker WHERE id = %(worker_id)s::uuid AND ended_at IS NULL)
@@ -131,16 +131,16 @@ ORDER BY taken.priority DESC, taken.run_at, t.id
 """
 
 
-def has_ready(queue: str, *, strange_types: Collection[str] = ()) -> Statement:
+def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement:
     """Row ``(bool,)``: whether anything of the queue is ready, strange types aside.
 
     Asked by a drain that found nothing to claim: another claimer may just hold the locks of more entries than it will
     take.
     """
     return Statement(
-        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s::text AND task_type <> ALL (%(strange)s::text[]))
+        """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s::text AND task_type <> ALL (%(unknown)s::text[]))
            AND NOT EXISTS (SELECT FROM queue WHERE name = %(queue)s AND paused)""",
-        {"queue": queue, "strange": text_array(strange_types)},
+        {"queue": queue, "unknown": text_array(unknown_types)},
         "has_ready",
     )
 

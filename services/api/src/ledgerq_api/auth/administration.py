@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
 from ledgerq_api.auth.scopes import KeyScope
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.statements.api_keys import ApiKeyRow, add_key, find_key, list_keys, revoke_key
 
@@ -78,7 +78,7 @@ class KeyStore:
         return not rows[0][0]
 
 
-def _found(cursor: type_cursor, digest: bytes) -> ApiKeyRow:
+def _found(cursor: Cursor, digest: bytes) -> ApiKeyRow:
     [row] = execute(cursor, find_key(digest))
     return ApiKeyRow(*row)
 

@@ -18,7 +18,7 @@ from ledgerq_api.auth.callers import Caller
 from ledgerq_api.auth.keys import digest_of
 from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.statements.api_keys import UsableKey, note_use, read_usable_keys
 
@@ -173,7 +173,7 @@ class Keyring:
             self._look = None
 
     def _rows(self, used: list[str]) -> list[UsableKey]:
-        def work(cursor: type_cursor) -> list[UsableKey]:
+        def work(cursor: Cursor) -> list[UsableKey]:
             if used:
                 execute(cursor, note_use(used))
             return [UsableKey(*row) for row in execute(cursor, read_usable_keys())]

@@ -14,7 +14,7 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks.explaining import FailingStore
 from ledgerq_shared import clock, outages
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.statements.read_queues import count_workers, read_clock
@@ -138,7 +138,7 @@ class HealthService:
         return Check(status="degraded", detail=why)
 
 
-def _count_and_ask_the_time(cursor: type_cursor) -> list[tuple[Any, ...]]:
+def _count_and_ask_the_time(cursor: Cursor) -> list[tuple[Any, ...]]:
     rows = execute(cursor, count_workers())
     asked_at = time.monotonic()
     [(ledger_time,)] = execute(cursor, read_clock())

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.errors import TooManyQueues
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.statements.queues import name_queues
 from ledgerq_shared.statements.submit import NewTask
 
@@ -50,7 +50,7 @@ class QueueNames:
             raise refused.error(parameter="name")
 
     async def _name(self, names: Sequence[str], actor: str) -> _Refused | None:
-        def work(cursor: type_cursor) -> tuple[list[str], int]:
+        def work(cursor: Cursor) -> tuple[list[str], int]:
             [(new, named)] = execute(cursor, name_queues(names, made_by=actor, most=self._most))
             return new, named
 

@@ -8,7 +8,7 @@ from ledgerq_api.changing import change
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.queues import schemas
 from ledgerq_api.queues.naming import QueueNames
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import QueueNotFound
 from ledgerq_shared.statements.queues import count_ready, set_paused
 from ledgerq_shared.waking import Waker
@@ -49,7 +49,7 @@ class QueuePauses:
         if make:
             await self._queues.admit(queue, actor=actor)
 
-        def work(cursor: type_cursor, _: bool) -> int:
+        def work(cursor: Cursor, _: bool) -> int:
             _set(cursor, queue, paused=False, make=make, actor=actor)
             return int(execute(cursor, count_ready(queue, up_to=_MOST_READY))[0][0])
 
@@ -59,7 +59,7 @@ class QueuePauses:
         return schemas.QueueState(name=queue, paused=False)
 
 
-def _set(cursor: type_cursor, queue: str, *, paused: bool, make: bool, actor: str) -> None:
+def _set(cursor: Cursor, queue: str, *, paused: bool, make: bool, actor: str) -> None:
     rows = execute(cursor, set_paused(queue, paused=paused, make=make))
     if not rows:
         raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")

@@ -9,7 +9,7 @@ from msgspec import structs
 from ledgerq_api.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.queues.schemas import QueueEntry, QueueList
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.statements.read_queues import count_queues, queue_counts, read_queues
 from ledgerq_shared.states import State
 
@@ -26,7 +26,7 @@ class QueueService:
         return structs.replace(page, as_of=shown(as_of))
 
 
-def _read(cursor: type_cursor, after: str, limit: int) -> QueueList:
+def _read(cursor: Cursor, after: str, limit: int) -> QueueList:
     [(total,)] = execute(cursor, count_queues())
     rows = execute(cursor, read_queues(after=after, limit=limit + 1))
     page, more = rows[:limit], rows[limit:]

@@ -20,7 +20,7 @@ from ledgerq_shared.events import Event
 
 #: Seconds without anything to say after which the caller's key is looked at again, and the number of such looks after
 #: which a comment is sent, so that no proxy takes the stream for dead.
-_LOOK_EVERY = 3.0
+_CHECK_KEY_EVERY = 3.0
 _COMMENT_AFTER = 5
 
 _NUMBER = re.compile(rb"[0-9]{1,9}")
@@ -89,7 +89,7 @@ class _Stream:
 async def _is_woken(subscription: Subscription) -> bool:
     """Whether there is news; false after a while without."""
     try:
-        async with asyncio.timeout(_LOOK_EVERY):
+        async with asyncio.timeout(_CHECK_KEY_EVERY):
             await subscription.wake.wait()
     except TimeoutError:
         return False

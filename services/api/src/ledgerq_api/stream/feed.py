@@ -24,7 +24,7 @@ from ledgerq_shared.statements.read_stream import read_news
 log = structlog.get_logger()
 
 #: Seconds between two looks: an event is seen after half of that on average.
-_LOOK_EVERY = 0.05
+_READ_EVERY = 0.05
 #: Seconds until the next try while PostgreSQL is away.
 _TRY_AGAIN_AFTER = 1.0
 #: Stored events taken for one subscriber at a time.
@@ -122,7 +122,7 @@ class Feed:
 
     async def _read_on(self) -> None:
         loop = asyncio.get_running_loop()
-        due_at = loop.time() + _LOOK_EVERY
+        due_at = loop.time() + _READ_EVERY
         try:
             while self._all:
                 await self._pause(due_at - loop.time())
@@ -131,7 +131,7 @@ class Feed:
                 asked, self._hasty = (self._all if is_due else self._hasty), []
                 self._hurry.clear()
                 pause = await self._look([one for one in asked if not one.events and not one.is_over])
-                if is_due or pause > _LOOK_EVERY:
+                if is_due or pause > _READ_EVERY:
                     # A look that takes long leaves as much time to everybody else.
                     due_at = max(begun_at + pause, 2 * loop.time() - begun_at)
         finally:
@@ -148,7 +148,7 @@ class Feed:
     async def _look(self, waiting: Sequence[Subscription]) -> float:
         """Ask once; returns the seconds until it is worth asking again."""
         if not waiting:
-            return _LOOK_EVERY
+            return _READ_EVERY
         most = _MOST_CHARACTERS // len(waiting)
         statement = read_news(
             [one.task_id for one in waiting],
@@ -166,7 +166,7 @@ class Feed:
             return _TRY_AGAIN_AFTER
         for index, news in groupby(rows, key=itemgetter(0)):
             _tell(waiting[index], list(news), most)
-        return _LOOK_EVERY
+        return _READ_EVERY
 
 
 def _tell(subscription: Subscription, news: Sequence[tuple[Any, ...]], most_characters: int) -> None:

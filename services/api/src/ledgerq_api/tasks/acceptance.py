@@ -19,7 +19,7 @@ from ledgerq_api.ledger import Deadline, no_answer
 from ledgerq_api.tasks.recent import Again, Recent
 from ledgerq_shared import outages
 from ledgerq_shared.batching import AsyncBatcher
-from ledgerq_shared.database import Database, confirm, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, confirm, execute
 from ledgerq_shared.errors import (
     DuplicateTask,
     IdempotencyKeyReused,
@@ -284,7 +284,7 @@ class Acceptance:
 
 
 def _redirect(
-    cursor: type_cursor,
+    cursor: Cursor,
     submissions: Sequence[Submission],
     others: Mapping[UUID, Existing | DuplicateTask | ScopeMissing],
     names: Mapping[str, str],
@@ -319,7 +319,7 @@ def _same(error: BaseException, submissions: Sequence[Submission]) -> dict[UUID,
     return {submission.task.id: error for submission in submissions}
 
 
-def _reserve(cursor: type_cursor, keys: Sequence[KeyedSubmit]) -> dict[str, tuple[str, KnownKey | None]]:
+def _reserve(cursor: Cursor, keys: Sequence[KeyedSubmit]) -> dict[str, tuple[str, KnownKey | None]]:
     """Take Idempotency-Keys: by :attr:`KeyedSubmit.apart`, the name under which each lies now; and, of those that were
     used before by the same owner, what is known of them.
     """
@@ -361,7 +361,7 @@ def _is_of(row: KnownKey, key: KeyedSubmit) -> bool:
 
 
 def _claim_keys(
-    cursor: type_cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]
+    cursor: Cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]
 ) -> tuple[dict[UUID, Outcome | BaseException], dict[str, str]]:
     """Outcomes of the submissions whose Idempotency-Key was used before: its task, or a refusal; and the names under
     which the keys lie, by :attr:`KeyedSubmit.apart`.

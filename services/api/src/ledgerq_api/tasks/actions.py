@@ -19,7 +19,7 @@ from ledgerq_api.tasks.reading import not_found, own_id
 from ledgerq_api.tasks.reruns import rerun_of
 from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.cancelling import Cancelled, cancel
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, TaskIsFinal, TaskIsNotFinal
 from ledgerq_shared.statements.cancel import read_end, read_told
 from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
@@ -64,7 +64,7 @@ class TaskActions:
         """
         task_id = await self._own_id(task_id)
 
-        def work(cursor: type_cursor, is_repeated: bool) -> Cancelled:
+        def work(cursor: Cursor, is_repeated: bool) -> Cancelled:
             return cancel(
                 cursor,
                 task_id,
@@ -113,7 +113,7 @@ class TaskActions:
         """
         task_id = await self._own_id(task_id)
 
-        def work(cursor: type_cursor, is_repeated: bool) -> str | None:
+        def work(cursor: Cursor, is_repeated: bool) -> str | None:
             rows = execute(cursor, resubmit(task_id, actor=actor, message=body.reason))
             if not rows:
                 _check_retried(task_id, execute(cursor, read_end(task_id)), is_repeated=is_repeated)

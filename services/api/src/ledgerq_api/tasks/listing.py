@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from ledgerq_api.errors import QueryTooSlow
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.ids import new_task_id, time_of
 from ledgerq_shared.statements.read_list import SummaryRow, TaskFilter, count_tasks, list_tasks, sum_counts
@@ -96,7 +96,7 @@ class ListedPage:
         self.has_more = has_more
 
 
-def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
+def read_page(cursor: Cursor, query: ListQuery) -> ListedPage:
     """Count and read. The caller has bounded how long a statement may take.
 
     Raises:
@@ -108,7 +108,7 @@ def read_page(cursor: type_cursor, query: ListQuery) -> ListedPage:
         raise QueryTooSlow from None
 
 
-def _read(cursor: type_cursor, query: ListQuery) -> ListedPage:
+def _read(cursor: Cursor, query: ListQuery) -> ListedPage:
     counts = execute(cursor, sum_counts(task_type=query.task_type, queue=query.queue))
     filter_ = _filter_of(query, counts)
     retrying = sum(int(count) for _, state, count in counts if state == State.RETRY)
@@ -132,7 +132,7 @@ def _read(cursor: type_cursor, query: ListQuery) -> ListedPage:
     return ListedPage(page, total, is_minimum=is_minimum, has_more=bool(more))
 
 
-def _is_shorter_along_successes(cursor: type_cursor, query: ListQuery, counts: list[tuple[Any, ...]]) -> bool:
+def _is_shorter_along_successes(cursor: Cursor, query: ListQuery, counts: list[tuple[Any, ...]]) -> bool:
     """For SUCCESS of a type or queue: whether all successes have fewer others to pass over than all of that type or queue.
 
     The latter's others may be one long row of waiting tasks, the newest of all; the former's are taken for evenly spread.

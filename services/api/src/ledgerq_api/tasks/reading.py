@@ -17,7 +17,7 @@ from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, Ledger, no_answer
 from ledgerq_api.pages import MOST_BYTES
 from ledgerq_shared.batching import AsyncBatcher
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerQError, TaskNotFound
 from ledgerq_shared.events import Event, StoredEvent, expand
 from ledgerq_shared.sql import Statement
@@ -69,7 +69,7 @@ class TaskReader:
     async def everything(self, task_id: str) -> tuple[StatusRow, DetailRow, list[Event], bool]:
         """The task's rows, and the first events that begin or end its attempts, without ``data``; whether these are all."""
 
-        def work(cursor: type_cursor) -> tuple[StatusRow, DetailRow, list[Event], bool]:
+        def work(cursor: Cursor) -> tuple[StatusRow, DetailRow, list[Event], bool]:
             rows = execute(cursor, read_task(task_id)) if _UUID.fullmatch(task_id) else []
             row = rows[0] if rows else _one(task_id, execute(cursor, read_task(own_id(cursor, task_id))))
             status = StatusRow(*row[:_STATUS_FIELDS])
@@ -98,7 +98,7 @@ class TaskReader:
         than a page, and then at least one more than fits into it.
         """
 
-        def work(cursor: type_cursor) -> tuple[str, list[Event]]:
+        def work(cursor: Cursor) -> tuple[str, list[Event]]:
             status = _read(cursor, task_id)
             statement = read_events(
                 status.id, submitted_at=status.submitted_at, after=after, limit=limit, most_bytes=MOST_BYTES
@@ -120,7 +120,7 @@ class TaskReader:
         return [found.get(task_id) or not_found(task_id) for task_id in ids]
 
 
-def _read(cursor: type_cursor, task_id: str) -> StatusRow:
+def _read(cursor: Cursor, task_id: str) -> StatusRow:
     """As :func:`_find`, but it must be there."""
     found = _find(partial(execute, cursor), [task_id]).get(task_id)
     if found is None:
@@ -140,7 +140,7 @@ def _find(fetch: Callable[[Statement], list[tuple[Any, ...]]], ids: Collection[s
     return found
 
 
-def own_id(cursor: type_cursor, task_id: str) -> str:
+def own_id(cursor: Cursor, task_id: str) -> str:
     """The task's own id, whichever of its ids was given.
 
     Raises:

@@ -28,7 +28,7 @@ from ledgerq_shared.timeline import Timeline
 
 log = structlog.get_logger()
 
-_LOOK_EVERY = 1.0
+_ASK_EVERY = 1.0
 #: Most that is kept, in bytes: of such as have no parameters that is 450,000.
 _MOST_BYTES = 32 * 1024 * 1024
 #: Ids of one question.
@@ -152,7 +152,7 @@ class Recent:
                 log.warning("api.recent.not_possible", what="not watched any more", error=str(error).strip())
                 self._give_up()
                 return
-            self._is_over.wait(_LOOK_EVERY)
+            self._is_over.wait(_ASK_EVERY)
 
     def look(self) -> None:
         """Compare what the ledger has with what it had.

@@ -8,7 +8,7 @@ from datetime import UTC
 from ledgerq_api.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.workers.schemas import RunningTask, WorkerEntry, WorkerList
-from ledgerq_shared.database import execute, type_cursor
+from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.statements.read_queues import read_live_workers, read_running
 
 
@@ -24,7 +24,7 @@ class WorkerService:
         return WorkerList(workers=entries, total_count=len(entries), as_of=shown(as_of))
 
 
-def _read(cursor: type_cursor) -> list[WorkerEntry]:
+def _read(cursor: Cursor) -> list[WorkerEntry]:
     running: dict[str, list[RunningTask]] = defaultdict(list)
     for worker_id, task_id, task_type, started_at in execute(cursor, read_running()):
         task = RunningTask(task_id=task_id, task_type=task_type, started_at=started_at.astimezone(UTC))

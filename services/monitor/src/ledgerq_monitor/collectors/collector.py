@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from prometheus_client.core import Metric as Family
 
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.figures import Figures
 from ledgerq_shared.metrics import Metric
 from ledgerq_shared.replica import Replica, Seen, open_replica
@@ -60,7 +60,7 @@ class Ledger:
         """As :meth:`fetch`, for what may be a little old: by the replica, where there is one that does."""
         return self.look(partial(_rows, statements)).value
 
-    def look(self, work: Callable[[type_cursor], T], *, not_before: datetime | None = None) -> Seen[T]:
+    def look(self, work: Callable[[Cursor], T], *, not_before: datetime | None = None) -> Seen[T]:
         """What ``work`` returns, which only reads and may see what is a little old.
 
         Args:
@@ -74,7 +74,7 @@ class Ledger:
         """No look so far has seen anything later than this."""
         return datetime.now(UTC) if self._replica is None else self._replica.now()
 
-    def _ask(self, work: Callable[[type_cursor], T]) -> T:
+    def _ask(self, work: Callable[[Cursor], T]) -> T:
         milliseconds = math.ceil(self._timeout * 1000)
         with self._database.transaction(timeout=self._timeout, writes=False) as cursor:
             cursor.execute("SET LOCAL statement_timeout = %s; SET TRANSACTION READ ONLY", (milliseconds,))
@@ -97,7 +97,7 @@ def open_ledger(
     return Ledger(database, timeout=timeout, replica=replica)
 
 
-def _rows(statements: Sequence[Statement], cursor: type_cursor) -> list[list[tuple[Any, ...]]]:
+def _rows(statements: Sequence[Statement], cursor: Cursor) -> list[list[tuple[Any, ...]]]:
     return [execute(cursor, statement) for statement in statements]
 
 

@@ -41,7 +41,7 @@ _MOST_THREADS = 8
 #: Seconds: how long a thread with one queue waits for its next message; it looks for those with a priority in between.
 _WAIT = 0.5
 #: How often a thread with several queues looks at them, in seconds.
-_LOOK_EVERY = 0.1
+_READ_LISTS_EVERY = 0.1
 #: Seconds until the next try while a store is away, or a list cannot be read.
 _TRY_AGAIN_AFTER = 1.0
 #: Messages of one batch: at first, and at most; and bytes that are held in memory at once, about.
@@ -110,9 +110,9 @@ class Adoption:
         if any(progress):
             return
         if len(share) > 1 or None in progress:
-            self._ended.wait(_LOOK_EVERY if len(share) > 1 else _TRY_AGAIN_AFTER)
+            self._ended.wait(_READ_LISTS_EVERY if len(share) > 1 else _TRY_AGAIN_AFTER)
         elif not lists.wait_for(share[0].name, _WAIT):
-            self._ended.wait(_LOOK_EVERY)
+            self._ended.wait(_READ_LISTS_EVERY)
 
     def _adopt_from(self, lists: PlainLists, queue: _Queue) -> bool | None:
         """Adopt a batch; false if there is none, None if it is not to be had just now."""

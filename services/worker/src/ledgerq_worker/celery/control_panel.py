@@ -19,7 +19,7 @@ from celery.utils.functional import maybe_list
 
 from ledgerq_shared.broker import DRAIN_TASK, queue_of
 from ledgerq_shared.cancelling import cancel
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
 from ledgerq_shared.statements.read_running import RunningTask, read_running
 from ledgerq_shared.statements.read_task import find_task
@@ -53,7 +53,7 @@ class ControlPanel:
         self._hostname = hostname
         self._actor = actor
         self._database: Database | None = None
-        self._celerys: dict[str, Callable[..., Any]] = {}
+        self._originals: dict[str, Callable[..., Any]] = {}
 
     def install(self) -> None:
         """Take over the commands, for all applications of this process: Celery has one table of them."""
@@ -78,9 +78,9 @@ class ControlPanel:
             "disable_events": _always({"ok": "events are sent while somebody listens"}),
             "heartbeat": _always({"ok": "heartbeats are sent every two seconds"}),
         }
-        for name, celerys in replace_commands(own).items():
-            if not isinstance(getattr(celerys, "__self__", None), ControlPanel):
-                self._celerys[name] = celerys
+        for name, original in replace_commands(own).items():
+            if not isinstance(getattr(original, "__self__", None), ControlPanel):
+                self._originals[name] = original
 
     def _revoke(self, state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
         """Cancel in the ledger. Every node is told; whoever comes later finds it done."""
@@ -91,7 +91,7 @@ class ControlPanel:
         return self._revoke(state, task_id, terminate=True)
 
     def _cancel(self, task_id: str, *, terminate: bool) -> str:
-        def work(cursor: type_cursor) -> str:
+        def work(cursor: Cursor) -> str:
             own_id = task_id.lower() if _UUID.fullmatch(task_id) else None
             rows = execute(cursor, find_task(task_id=own_id, celery_id=task_id)) if task_id.isprintable() else []
             if not rows:
@@ -141,32 +141,32 @@ class ControlPanel:
 
     def _stats(self, state: Any, **more: Any) -> Any:
         """Celery's own, without the drains: it counts messages. And without what Celery hides but here: passwords."""
-        stats = self._celerys["stats"](state, **more)
+        stats = self._originals["stats"](state, **more)
         if isinstance(stats.get("broker"), dict):
             stats["broker"].pop("transport_options", None)  # with Sentinel they have the sentinels' password
         stats["total"] = {name: count for name, count in stats.get("total", {}).items() if name != DRAIN_TASK}
         return stats
 
     def _registered(self, state: Any, *arguments: Any, **more: Any) -> Any:
-        names = self._celerys["registered"](state, *arguments, **more)
+        names = self._originals["registered"](state, *arguments, **more)
         return [name for name in names if not name.startswith(DRAIN_TASK)]
 
     def _active_queues(self, state: Any, **more: Any) -> list[dict[str, Any]]:
         """By the names that people know; the consumer takes from the lists of their tickets."""
-        return [_known(queue) for queue in self._celerys["active_queues"](state, **more)]
+        return [_known(queue) for queue in self._originals["active_queues"](state, **more)]
 
     def _grow(self, state: Any, n: int = 1, **more: Any) -> Any:
         """Up to the node's slots: each has a record, and is used by one process at a time."""
         if state.consumer.pool.num_processes + int(n) > self._table.count:
             return {"error": f"this node has {self._table.count} slots; LEDGERQ_WORKER_CONCURRENCY says how many"}
-        return self._celerys["pool_grow"](state, n=n, **more)
+        return self._originals["pool_grow"](state, n=n, **more)
 
     def _shut_down(self, state: Any, *_: Any, **__: Any) -> Any:
         """As by SIGTERM: what runs may end, what has not begun is handed back."""
         os.kill(os.getpid(), signal.SIGTERM)
         return {"ok": "shutting down"}
 
-    def _in_ledger(self, work: Callable[[type_cursor], Any]) -> Any:
+    def _in_ledger(self, work: Callable[[Cursor], Any]) -> Any:
         if self._database is None:
             self._database = self._connect()
         with self._database.transaction() as cursor:

@@ -59,7 +59,7 @@ class TaskFailed(Exception):
     """A task's error as Celery's result backend shows it when the original exception object is gone."""
 
 
-class Departure:
+class Publisher:
     """Lets outcomes out, after the commit.
 
     Args:

@@ -76,7 +76,7 @@ class Drain:
         self._solitude_of = solitude_of
         self._low_water = LowWater()
         #: Task types met that this process lacks: left to others from then on.
-        self._strange: set[str] = set()
+        self._unknown_types: set[str] = set()
         self._waiting: deque[ClaimedTask] = deque()
         #: The node's id under which they were claimed, as bytes.
         self._claimed_under = b""
@@ -136,7 +136,7 @@ class Drain:
                 cost_of_type=self._claim_size.cost_of_type,
                 unknown_cost=self._claim_size.budget,
                 low_water=self._low_water.marks(queue),
-                strange_types=self._strange,
+                unknown_types=self._unknown_types,
             )
         )
         self._low_water.claimed(queue, claimed)
@@ -177,7 +177,7 @@ class Drain:
             if self._table.is_stopping:
                 self._hand_back_waiting()
         if strangers:
-            self._strange.update(task.task_type for task in strangers)
+            self._unknown_types.update(task.task_type for task in strangers)
             log.warning("worker.task.unknown_type", task_types=sorted({task.task_type for task in strangers}))
             self._hand_back(strangers, reason="no_worker")
         if count:
@@ -253,6 +253,6 @@ class Drain:
         self._table.sign(self._slot, STORE_WITHIN)
         try:
             with self._database.transaction() as cursor:
-                return bool(execute(cursor, has_ready(queue, strange_types=self._strange))[0][0])
+                return bool(execute(cursor, has_ready(queue, unknown_types=self._unknown_types))[0][0])
         except Unavailable:
             return False

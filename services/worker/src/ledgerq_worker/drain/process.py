@@ -18,9 +18,9 @@ from ledgerq_shared import outages
 from ledgerq_shared.database import execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_worker.celery.onlookers import Onlookers
-from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.seams.prefork import process_index
+from ledgerq_worker.celery.task_events import TaskEvents
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.drain import Drain
 from ledgerq_worker.drain.recorder import Recorder
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 #: How long a new process waits for the lease agent to clear its slot, and between two looks, in seconds.
 _CLEARED_WITHIN = 5.0
-_LOOK_EVERY = 0.005
+_LOOK_AT_SLOT_EVERY = 0.005
 #: Most connections of a process whose slots are threads: more than these are not at their flushes at the same moment.
 _MOST_CONNECTIONS = 32
 
@@ -100,7 +100,7 @@ class PoolProcess:
         while self._table.occupant(slot) not in (0, os.getpid()):
             if self._table.is_stopping or time.monotonic() > deadline:
                 return False
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_LOOK_AT_SLOT_EVERY)
         return True
 
     def _return_claims(self, slot: int) -> None:
@@ -159,8 +159,8 @@ class PoolProcess:
 
     def _make(self, slot: int) -> Drain:
         settings = self._settings
-        departure = Departure(self._app, self._database, actor=f"worker:{settings.name}")
-        onlookers = Onlookers(
+        publisher = Publisher(self._app, self._database, actor=f"worker:{settings.name}")
+        task_events = TaskEvents(
             self._app, self._table, hostname=settings.celery_name, rate=settings.events_per_second / settings.slots
         )
         recorder = Recorder(
@@ -168,9 +168,9 @@ class PoolProcess:
             self._table,
             slot,
             worker=settings.name,
-            departure=departure,
+            publisher=publisher,
             tally=self._sheet.slot(slot),
-            onlookers=onlookers,
+            task_events=task_events,
         )
         is_main = threading.current_thread() is threading.main_thread()
         runner = Runner(

@@ -21,7 +21,7 @@ import psycopg2
 import structlog
 
 from ledgerq_shared import outages
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.sql import Statement
@@ -33,8 +33,8 @@ from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import submit_tasks
 from ledgerq_shared.statements.transactions import Rows, end_standstill, lock_written
 from ledgerq_shared.states import FINAL, State
-from ledgerq_worker.celery.onlookers import Onlookers
-from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.celery.results import Publisher
+from ledgerq_worker.celery.task_events import TaskEvents
 from ledgerq_worker.drain.aside import Aside
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
@@ -81,9 +81,9 @@ class Recorder:
         database: its own pool of one connection is best: a flush never waits for another slot's.
         table, slot: where the node's current worker id stands, and which slot this is.
         worker: the node's name, for the event log.
-        departure: lets out, after the commit, what the ledger has accepted.
+        publisher: lets out, after the commit, what the ledger has accepted.
         tally: counts what was recorded and claimed.
-        onlookers: tells whoever listens for Celery's events; null: nobody is to be told.
+        task_events: tells whoever listens for Celery's events; null: nobody is to be told.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Recorder:
         slot: int,
         *,
         worker: str,
-        departure: Departure,
+        publisher: Publisher,
         tally: SlotTally,
-        onlookers: Onlookers | None = None,
+        task_events: TaskEvents | None = None,
     ) -> None:
         self._database = database
         self._table = table
         self._slot = slot
         self._worker = worker
-        self._departure = departure
+        self._publisher = publisher
         self._tally = tally
-        self._onlookers = onlookers
+        self._task_events = task_events
         self._flushing = threading.Lock()
         self._changing = threading.Lock()
         self._pending = Pending()
@@ -287,7 +287,7 @@ class Recorder:
         with self._database.transaction() as cursor:
             self._write_in(cursor, pending, claim, written)
 
-    def _write_in(self, cursor: type_cursor, pending: Pending, claim: Statement | None, written: Written) -> None:
+    def _write_in(self, cursor: Cursor, pending: Pending, claim: Statement | None, written: Written) -> None:
         written.refused = self._write_running(cursor, pending, written)
         accepted = self._write_ended(cursor, pending)
         written.refused.update(
@@ -312,14 +312,14 @@ class Recorder:
             log.warning("worker.late_write_refused", task_id=leg.task.id, claim=leg.task.claim_no, write=what)
         begun = [leg for leg in pending.begun.values() if leg.start is not None and not leg.is_refused]
         if begun:
-            self._departure.begun(begun)
+            self._publisher.begun(begun)
         if written.kept:
             self._aside.others_pass = True
             _log_recorded(written.kept)
-            self._departure.recorded(written.kept, written.outbox)
-        if self._onlookers is not None and self._onlookers.are_there:
+            self._publisher.recorded(written.kept, written.outbox)
+        if self._task_events is not None and self._task_events.are_there:
             still_running = [leg for leg in pending.begun.values() if not leg.is_refused]
-            self._onlookers.show(still_running, written.kept)
+            self._task_events.show(still_running, written.kept)
 
     def _was_committed(self, pending: Pending, claim: Statement | None, written: Written) -> bool:
         """Whether a flush whose COMMIT nobody saw answered was committed. Asks for its effect, once nobody is at it any
@@ -347,7 +347,7 @@ class Recorder:
                 return bool(is_there)
         return True
 
-    def _write_running(self, cursor: type_cursor, pending: Pending, written: Written) -> dict[str, tuple[Leg, str]]:
+    def _write_running(self, cursor: Cursor, pending: Pending, written: Written) -> dict[str, tuple[Leg, str]]:
         """STARTED, log lines and progress; returns the refused ones by task id, with what was to be written."""
         refused: dict[str, tuple[Leg, str]] = {}
         now = time.monotonic()
@@ -391,7 +391,7 @@ class Recorder:
                 self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
         return {leg.task.id: (leg, what) for leg in legs if leg.task.id not in answers}
 
-    def _write_ended(self, cursor: type_cursor, pending: Pending) -> set[str]:
+    def _write_ended(self, cursor: Cursor, pending: Pending) -> set[str]:
         """Ends and next legs; returns the ids that the ledger accepted."""
         accepted: set[str] = set()
         final = [_ended(leg, _before(leg, pending)) for leg in pending.ended if leg.next_leg is None]
@@ -405,7 +405,7 @@ class Recorder:
                     execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
         return accepted
 
-    def _write_leaving(self, cursor: type_cursor, legs: list[Leg]) -> list[int]:
+    def _write_leaving(self, cursor: Cursor, legs: list[Leg]) -> list[int]:
         """What the accepted legs send on: tasks into the ledger, everything else into the outbox."""
         follow_ups = [task for leg in legs for task in leg.follow_ups]
         if follow_ups:

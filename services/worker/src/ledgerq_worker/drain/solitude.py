@@ -14,7 +14,7 @@ from enum import IntEnum
 from ledgerq_worker.slot.table import SlotTable
 
 #: Between two looks at the other slots, in seconds. Longer than it takes a slot to begin a task after it has looked.
-_LOOK_EVERY = 0.02
+_LOOK_AT_SLOTS_EVERY = 0.02
 
 
 class Kind(IntEnum):
@@ -65,7 +65,7 @@ class Solitude:
         """Until ordinary tasks may begin, or the node is stopping."""
         while self.is_closed() and not self._table.is_stopping:
             self._table.sign(self._slot)
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_LOOK_AT_SLOTS_EVERY)
 
     def enter(self, kind: Kind, *, is_over: Callable[[], bool]) -> bool:
         """Wait until a suspect may begin. To be followed by :meth:`leave`.
@@ -87,7 +87,7 @@ class Solitude:
             quiet = (
                 0 if any(self._is_in_the_way(kind, *other) for other in self._table.others(self._slot)) else quiet + 1
             )
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_LOOK_AT_SLOTS_EVERY)
         return True
 
     def leave(self) -> None:

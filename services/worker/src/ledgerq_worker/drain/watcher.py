@@ -18,7 +18,7 @@ from ledgerq_worker.drain.runner import Runner
 log = structlog.get_logger()
 
 #: How often it looks, in seconds, while a drain runs.
-_LOOK_EVERY = 0.02
+_LOOK_AT_LEG_EVERY = 0.02
 #: A task that runs longer than this is written as STARTED by itself, in seconds.
 _STARTED_AFTER = 0.03
 #: A task that runs longer than this keeps nothing else waiting, in seconds.
@@ -61,7 +61,7 @@ class Watcher:
     def _watch(self) -> None:
         while True:
             self._is_draining.wait()
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_LOOK_AT_LEG_EVERY)
             try:
                 self._look()
             except Exception:

@@ -22,7 +22,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, StoreSettings, load
 from ledgerq_worker.celery import client
 from ledgerq_worker.celery.app import build_app
-from ledgerq_worker.celery.results import Departure
+from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.settings import MaintenanceSettings
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 #: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
 _LEFT_BEHIND_AFTER = 2.0
-_LOOK_EVERY = 1.0
+_LOOK_AT_OUTBOX_EVERY = 1.0
 #: The process ends when it has found nothing for so many seconds.
 _IDLE = 60.0
 
@@ -90,13 +90,13 @@ def main() -> None:
     install_sender(app, sender)
     client.mark_installed(app)
     database, _ = connections.connect(1)
-    departure = Departure(app, database, actor="maintenance", limit=_limit)
+    publisher = Publisher(app, database, actor="maintenance", limit=_limit)
     found_at = time.monotonic()
     while time.monotonic() - found_at < _IDLE:
-        if departure.empty_outbox(older_than=_LEFT_BEHIND_AFTER):
+        if publisher.empty_outbox(older_than=_LEFT_BEHIND_AFTER):
             found_at = time.monotonic()
         else:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_LOOK_AT_OUTBOX_EVERY)
 
 
 if __name__ == "__main__":

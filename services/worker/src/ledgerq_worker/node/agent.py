@@ -30,7 +30,7 @@ import structlog
 
 from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute, type_cursor
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, load
@@ -42,20 +42,20 @@ from ledgerq_shared.timeline import Timeline, write_down
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.apart import Apart
 from ledgerq_worker.heartbeat import Heartbeat
+from ledgerq_worker.node.cancel_requests import CancelRequest, running
 from ledgerq_worker.node.ends import record_hard_limit, record_termination
-from ledgerq_worker.node.hearing import Deafness, TicketsSeen
 from ledgerq_worker.node.killing import ENDED, is_stopped, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lease import Former, Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
 from ledgerq_worker.node.orphans import HeldClaim, Orphans
+from ledgerq_worker.node.stalled_consumer import StalledConsumer, TicketsSeen
 from ledgerq_worker.node.standstill import Standstill
-from ledgerq_worker.node.wishes import Wish, running
 from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock
 
 log = structlog.get_logger()
 
 #: How often the agent looks at the parent and at the slots while one of them works, in seconds.
-_LOOK_EVERY = 0.2
+_LOOK_AT_SLOTS_EVERY = 0.2
 #: How often it looks for dead pool processes of which it was not told, in seconds.
 _LOOK_FOR_DEAD_EVERY = 1.0
 #: How often in the time of a lease it ends tasks that somebody asked to end, and looks whether the node hears its tickets.
@@ -140,7 +140,7 @@ class Agent:
         self._looked_at = 0.0
         #: By slot.
         self._killed: dict[int, _Killed] = {}
-        self._deafness = Deafness()
+        self._deafness = StalledConsumer()
         self._standstill = Standstill(stopped_for=config.lease)
         self._orphans = Orphans(table, config.lease)
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
@@ -158,7 +158,7 @@ class Agent:
             if self._table.is_shared_with(record.pid):
                 resume(record.pid)  # an agent before this one may have died between the question and the kill
         while True:
-            lines = read_lines(_LOOK_EVERY)
+            lines = read_lines(_LOOK_AT_SLOTS_EVERY)
             if lines == [] and not self._is_time_to_look():
                 continue
             # The pipe may stay open in a pool process that outlives the parent, so look at the parent too.
@@ -236,7 +236,7 @@ class Agent:
         self._attended_at = time.monotonic()
         if self._lease.former is not None:
             self._try(self._look_for_former, self._lease.former)
-        self._terminate(self._lease.wishes)
+        self._terminate(self._lease.cancel_requests)
         if self._lease.is_fresh:  # while PostgreSQL is away slots stand still
             self._listen()
 
@@ -328,9 +328,9 @@ class Agent:
     def _is_parent_at_work(self) -> bool:
         return not (self._is_parent_gone() or self._is_parent_stopped())
 
-    def _terminate(self, wishes: list[Wish]) -> None:
+    def _terminate(self, cancel_requests: list[CancelRequest]) -> None:
         """End with its process what somebody asked to end so."""
-        for record, wish in running(self._table, wishes):
+        for record, wish in running(self._table, cancel_requests):
             if wish.terminate:
                 end = record_termination(record, actor=self._actor)
                 if self._kill(record, end, why="the task was terminated"):
@@ -512,7 +512,7 @@ class Agent:
                     self._parent.kill()
                     self._parent.wait(_ENDS_WITHIN)
                 return
-            time.sleep(_LOOK_EVERY / 10)
+            time.sleep(_LOOK_AT_SLOTS_EVERY / 10)
 
     def _kill_pool(self) -> None:
         if self._config.pool == "prefork":
@@ -547,7 +547,7 @@ class Agent:
         self._table.remove()
         self._waker.close()
 
-    def _recover(self, cursor: type_cursor, recovery: Statement) -> list[tuple[Any, ...]]:
+    def _recover(self, cursor: Cursor, recovery: Statement) -> list[tuple[Any, ...]]:
         """Return claims of this node to whoever has a slot for them; after the commit :meth:`_wake` is to tell them."""
         rows = execute(cursor, recovery)
         self._slots = execute(cursor, slots_by_queue())

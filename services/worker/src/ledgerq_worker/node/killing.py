@@ -14,7 +14,7 @@ import psutil
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 #: A killed process has ended, and a stopped one stands still, after this long, in seconds, unless the system is stuck.
 _WITHIN = 5.0
-_LOOK_EVERY = 0.002
+_LOOK_AT_PROCESS_EVERY = 0.002
 
 
 def is_alive(pid: int) -> bool:
@@ -113,4 +113,4 @@ def _status(pid: int) -> str | None:
 def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _WITHIN
     while not condition() and time.monotonic() < deadline:
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_LOOK_AT_PROCESS_EVERY)

@@ -20,7 +20,7 @@ from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.workers import find_wishes, renew_lease
-from ledgerq_worker.node.wishes import Wish, running
+from ledgerq_worker.node.cancel_requests import CancelRequest, running
 from ledgerq_worker.slot.table import SlotTable, lease_clock
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ class Lease:
         self._seconds = seconds
         self._is_due_to_live = is_due_to_live
         #: What somebody asked to end, of what the node holds, as of the last renewal.
-        self.wishes: list[Wish] = []
+        self.cancel_requests: list[CancelRequest] = []
         self._renewed_at = 0.0
         self._asked_at: float | None = None
         self._hurry = threading.Event()
@@ -210,7 +210,7 @@ class Lease:
         knows that it was heard; behind it, so that it costs no lease to wait.
         """
         rows = database.fetch(find_wishes(worker_id=worker_id)) if self._table.has_busy_slot else []
-        self.wishes = [Wish(*row) for row in rows]
-        self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in self.wishes)
-        for record, wish in running(self._table, self.wishes):
+        self.cancel_requests = [CancelRequest(*row) for row in rows]
+        self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in self.cancel_requests)
+        for record, wish in running(self._table, self.cancel_requests):
             self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)

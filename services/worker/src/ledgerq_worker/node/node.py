@@ -12,15 +12,15 @@ import threading
 import structlog
 
 from ledgerq_worker.node.agent import NodeConfig
-from ledgerq_worker.node.hearing import Ears
 from ledgerq_worker.node.spawning import spawn
+from ledgerq_worker.node.stalled_consumer import Reconnect
 from ledgerq_worker.node.standstill import Unaccepted
 from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 
 #: Time between two looks at the agent, in seconds.
-_LOOK_EVERY = 0.5
+_LOOK_AT_AGENT_EVERY = 0.5
 #: How long the agent may take for the farewell, in seconds; it waits for PostgreSQL if need be.
 _END_WITHIN = 30.0
 _AGENTS_TRIED = 2
@@ -43,7 +43,7 @@ class Node:
         # Reentrant: a signal handler in the main thread may speak while that thread is speaking.
         self._lock = threading.RLock()
         self._is_ended = threading.Event()
-        self.ears = Ears()
+        self.reconnect = Reconnect()
         #: Who looks after idle processes; None: there is no pool, or it has no processes.
         self.unaccepted: Unaccepted | None = None
 
@@ -120,7 +120,7 @@ class Node:
             log.warning("worker.agent.gone", unsaid=line)
 
     def _keep(self) -> None:
-        while not self._is_ended.wait(_LOOK_EVERY):
+        while not self._is_ended.wait(_LOOK_AT_AGENT_EVERY):
             try:
                 self._look()
             except Exception:  # no memory, no process or no file to be had just now: nobody else would do it
@@ -134,7 +134,7 @@ class Node:
                 self._spawn()
         if self.table.is_deaf:
             self.table.is_deaf = False
-            self.ears.cure(self.table.tickets, self.table.busy_slots)
+            self.reconnect.connect_or_give_up(self.table.tickets, self.table.busy_slots)
         if self.unaccepted is not None:
             self.unaccepted.look()
 

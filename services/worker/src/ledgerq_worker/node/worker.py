@@ -23,17 +23,17 @@ from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
-from ledgerq_worker.celery.onlookers import Pulse
 from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, sender, strangers
 from ledgerq_worker.celery.seams.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.seams.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.celery.task_events import NodeEvents
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.heartbeat import first_beat
 from ledgerq_worker.node.agent import NodeConfig
-from ledgerq_worker.node.hearing import Hearing
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
+from ledgerq_worker.node.stalled_consumer import ConsumerHandle
 from ledgerq_worker.node.standstill import Unaccepted
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slot.composure import default_in_children, ignore_strays
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 #: again.
 _BEGINS_WITHIN = 600.0
 #: Time between two looks whether a node that is to end still runs something, in seconds.
-_LOOK_EVERY = 0.5
+_LOOK_AT_SLOTS_EVERY = 0.5
 
 
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
@@ -82,7 +82,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     except SettingsError:
         table.remove()
         raise
-    pulse = Pulse(app, table, hostname=settings.celery_name)
+    pulse = NodeEvents(app, table, hostname=settings.celery_name)
     signals.worker_ready.connect(lambda **_: pulse.start(), weak=False)
     node.start()
     log.info("worker.starting", worker=settings.name, pool=settings.worker_pool, slots=settings.slots)
@@ -178,12 +178,12 @@ def _configure_celery(app: Celery) -> None:
 def _open_ears(node: Node, listener: Any, ending: _Ending, *, kills_programs: bool) -> None:
     pool, count = listener.pool, node.table.count
     is_prefork = isinstance(pool, WatchfulTaskPool)
-    consumer.tell_of_errors(listener, node.ears.met_error)
+    consumer.tell_of_errors(listener, node.reconnect.met_error)
     if is_prefork:
         node.unaccepted = Unaccepted(node.table, partial(unaccepted_jobs, pool), kills_programs=kills_programs)
-    node.ears.hearing = Hearing(
+    node.reconnect.hearing = ConsumerHandle(
         hang_up=partial(channels.hang_up, listener),
-        give_up=ending.begin_in_vain,
+        give_up=ending.give_up_node,
         ready_slots=partial(ready_processes, pool) if is_prefork else lambda: count,
     )
 
@@ -197,13 +197,13 @@ class _Ending:
         self._node = node
         self._grace = grace
         self._lock = threading.Lock()
-        self._celerys: Any = None
+        self._original: Any = None
         self._received: set[int] = set()
         # Celery has a handler of its own in place when ours comes.
         self._is_hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self.exit_code = 0
 
-    def begin_in_vain(self) -> None:
+    def give_up_node(self) -> None:
         """End the node, as a failure, when what runs has ended: nothing of it is to suffer. Meanwhile no more is claimed."""
         if not self.exit_code:
             self.exit_code = 1
@@ -212,7 +212,7 @@ class _Ending:
 
     def _end_when_idle(self) -> None:
         while self._node.table.has_busy_slot:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_LOOK_AT_SLOTS_EVERY)
         # The loop that would answer a signal may be gone.
         self._end_now("it hears nothing and nothing runs any more")
 
@@ -220,7 +220,7 @@ class _Ending:
         """Celery ignores a second SIGTERM, so its handler is called through ours. Its SIGHUP would start the program anew
         beside whoever supervises it, its SIGQUIT (and second SIGINT) would end tasks as failures.
         """
-        self._celerys = signal.getsignal(signal.SIGTERM)
+        self._original = signal.getsignal(signal.SIGTERM)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, signal.SIG_IGN if self._is_hangup_ignored else self._end)
@@ -240,8 +240,8 @@ class _Ending:
         timer = threading.Timer(self._grace, self._end_now, ["the grace period is over"])
         timer.daemon = True
         timer.start()
-        if callable(self._celerys):
-            self._celerys(received, frame)
+        if callable(self._original):
+            self._original(received, frame)
 
     def _quit(self, received: int, frame: FrameType | None) -> None:
         self._end_now("SIGQUIT")

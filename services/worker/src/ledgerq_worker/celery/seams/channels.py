@@ -33,15 +33,15 @@ def let_channels_close() -> None:
     kombu 5.7 does, now and then when Redis goes away: an AttributeError that ends Celery's consumer for good, while the
     process lives on. What was not acknowledged stays in Redis, and is delivered again after its visibility timeout.
     """
-    celerys: Callable[..., None] = RedisChannel.close
-    if getattr(celerys, "knows_when_not_to_restore", False):
+    original: Callable[..., None] = RedisChannel.close
+    if getattr(original, "knows_when_not_to_restore", False):
         return
 
-    @functools.wraps(celerys)
+    @functools.wraps(original)
     def close(self: Any) -> None:
         if getattr(self.connection, "client", None) is None:
             self.do_restore = False
-        celerys(self)
+        original(self)
 
     close.knows_when_not_to_restore = True  # type: ignore[attr-defined]
     RedisChannel.close = close  # type: ignore[method-assign]

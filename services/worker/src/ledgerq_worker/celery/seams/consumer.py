@@ -54,11 +54,11 @@ class PromptConsumer(Consumer):
 def tell_of_errors(consumer: Any, tell: Callable[[], None]) -> None:
     """Call ``tell`` whenever Celery's consumer meets an error of the broker's and is about to connect anew."""
     for name in ("on_connection_error_before_connected", "on_connection_error_after_connected"):
-        celerys: Callable[[Exception], None] = getattr(consumer, name)
+        original: Callable[[Exception], None] = getattr(consumer, name)
 
-        def told(error: Exception, celerys: Callable[[Exception], None] = celerys) -> None:
+        def told(error: Exception, original: Callable[[Exception], None] = original) -> None:
             tell()
-            celerys(error)
+            original(error)
 
         setattr(consumer, name, told)
 

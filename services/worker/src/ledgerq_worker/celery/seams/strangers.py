@@ -57,8 +57,8 @@ def be_careful() -> None:
         _leave_ticket_lists_unprefixed(GlobalKeyPrefixMixin)
 
 
-def _careful_pop(kombus: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(kombus)
+def _careful_pop(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
     def pop(self: Any, **options: Any) -> Any:
         client = self.client
 
@@ -73,7 +73,7 @@ def _careful_pop(kombus: Callable[..., Any]) -> Callable[..., Any]:
 
         client.parse_response = parse_response
         try:
-            return kombus(self, **options)
+            return original(self, **options)
         finally:
             del client.parse_response
 
@@ -102,8 +102,8 @@ def _leave_ticket_lists_unprefixed(mixin: Any) -> None:
     mixin._prefix_args, mixin.parse_response = prefix, parse_response  # noqa: SLF001
 
 
-def _careful_receive(kombus: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(kombus)
+def _careful_receive(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
     def receive(self: Any, subscriber: Any) -> Any:
         heard: list[Any] = []
 
@@ -113,7 +113,7 @@ def _careful_receive(kombus: Callable[..., Any]) -> Callable[..., Any]:
 
         subscriber.parse_response = parse_response
         try:
-            return kombus(self, subscriber)
+            return original(self, subscriber)
         except Exception as error:
             if not heard or isinstance(error, (redis.RedisError, OSError, Empty)):
                 raise
@@ -125,11 +125,11 @@ def _careful_receive(kombus: Callable[..., Any]) -> Callable[..., Any]:
     return receive
 
 
-def _careful_restore(kombus: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(kombus)
+def _careful_restore(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
     def restore(self: Any, tag: Any, client: Any = None, leftmost: bool = False) -> Any:
         try:
-            return kombus(self, tag, client, leftmost)
+            return original(self, tag, client, leftmost)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             with self.channel.conn_or_acquire(client) as own:
                 raw = own.hget(self.unacked_key, tag)

@@ -75,18 +75,18 @@ class CompoundReplacement(Exception):
 
 def _refuse_compound_replacements(task: Task) -> None:
     """Celery gives the running id to the last step of a compound, which would be sent when this task had long ended."""
-    celerys = type(task).replace
-    if getattr(celerys, "refuses_compounds", False):
+    original = type(task).replace
+    if getattr(original, "refuses_compounds", False):
         return
 
-    @functools.wraps(celerys)
+    @functools.wraps(original)
     def replace(self: Task, sig: Any) -> Any:
         if legs.current() is not None and isinstance(maybe_signature(sig), (_chain, group, _chord)):
             raise CompoundReplacement(
                 f"self.replace: a {type(sig).__name__.strip('_')} cannot take the place of a task of the ledger; "
                 "send it with apply_async() and return its id, or replace by a single task."
             )
-        return celerys(self, sig)
+        return original(self, sig)
 
     replace.refuses_compounds = True  # type: ignore[attr-defined]
     type(task).replace = replace

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 
-class Wish(NamedTuple):
+class CancelRequest(NamedTuple):
     """A task of this node whose cancellation was requested, under the claim that holds it."""
 
     claim_no: int
@@ -17,9 +17,9 @@ class Wish(NamedTuple):
     terminate: bool
 
 
-def running(table: SlotTable, wishes: Iterable[Wish]) -> Iterator[tuple[SlotRecord, Wish]]:
-    """The wishes whose task's code is running, each with its slot."""
-    wanted = {(wish.claim_no, wish.task_id): wish for wish in wishes}
+def running(table: SlotTable, cancel_requests: Iterable[CancelRequest]) -> Iterator[tuple[SlotRecord, CancelRequest]]:
+    """The cancel_requests whose task's code is running, each with its slot."""
+    wanted = {(wish.claim_no, wish.task_id): wish for wish in cancel_requests}
     for record in table.read():
         wish = wanted.get((record.claim_no, record.task_id or ""))
         if wish is not None:

@@ -30,7 +30,7 @@ _CURES = 2
 _ERRORS_OF_A_CURE = 1
 
 
-class Deafness:
+class StalledConsumer:
     """Decides from one look after another whether the node is deaf."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class TicketsSeen:
 
 
 @dataclass
-class Hearing:
+class ConsumerHandle:
     """What the parent can do about its consumer, once there is one."""
 
     #: Connects anew to the broker.
@@ -105,12 +105,12 @@ class Hearing:
     ready_slots: Callable[[], int]
 
 
-class Ears:
+class Reconnect:
     """The parent's side: what is done when the node is deaf."""
 
     def __init__(self) -> None:
         #: None until there is a connection.
-        self.hearing: Hearing | None = None
+        self.hearing: ConsumerHandle | None = None
         #: How often the consumer has lost its connection, or was refused.
         self.errors = 0
         self._taken = -1
@@ -121,7 +121,7 @@ class Ears:
         """The consumer has met an error of the broker's, and connects anew by itself."""
         self.errors += 1
 
-    def cure(self, taken: int, busy_slots: int) -> None:
+    def connect_or_give_up(self, taken: int, busy_slots: int) -> None:
         """Hang up; if that did not help, give up. Nothing is done for who could not hear.
 
         Args:

@@ -36,7 +36,7 @@ _LONGEST = 1024
 _LONGEST_TRACEBACK = 4096
 
 
-class Pulse:
+class NodeEvents:
     """Says that the node lives, and finds out whether anybody listens. For the parent process.
 
     Args:
@@ -111,7 +111,7 @@ class _Allowance:
         return True
 
 
-class Onlookers:
+class TaskEvents:
     """Shows tasks to whoever listens. For one slot.
 
     Args:
