@@ -13,7 +13,7 @@ from uuid import UUID
 
 from ledgerq_shared.database import Cursor, confirm, execute
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing
-from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_shared.statements.submit import NewTask, are_plain, submit_tasks
 from ledgerq_shared.statements.unique import (
     SubmitRow,
     free_keys,
@@ -65,7 +65,7 @@ def submit(
         lost: ids of those that had been accepted before the ledger went back in time. They replace nothing that is newer
             than themselves; who does not get its key any more is there again all the same, ended as replaced.
     """
-    if all(task.options is None or task.options.unique_key is None for task in tasks):
+    if are_plain(tasks) or all(task.options is None or task.options.unique_key is None for task in tasks):
         return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks, are_new=are_new)))), {})
     order = _arranged(list({task.id: task for task in tasks}.values()))
     submitted = Submitted(Counter(), {})

@@ -35,8 +35,8 @@ class QueueNames:
         Raises:
             TooManyQueues: it names the first task whose queue may be new.
         """
-        strange = dict.fromkeys(task.queue for task in tasks if task.queue not in self.known)
-        if strange and (refused := await self._name(list(strange), tasks[0].actor)):
+        unknown = {task.queue for task in tasks}.difference(self.known)
+        if unknown and (refused := await self._name(sorted(unknown), tasks[0].actor)):
             index = next(index for index, task in enumerate(tasks) if task.queue in refused.names)
             raise refused.error(pointer="#/queue" if len(tasks) == 1 else f"#/tasks/{index}/queue")
 
