@@ -30,6 +30,7 @@ from ledgerq_worker.celery.messages import request_of
 from ledgerq_worker.celery.seams import backend, channels, drain_task, sender
 from ledgerq_worker.celery.seams.tracer import tracer_of
 from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.ends import Failed, Succeeded
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
 from tests.support.claimed import claimed_task
@@ -43,6 +44,16 @@ class Recorder:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = []
+
+
+def result_of(leg: Leg) -> str | None:
+    assert isinstance(leg.end, Succeeded)
+    return leg.end.result
+
+
+def error_of(leg: Leg) -> str:
+    assert isinstance(leg.end, Failed)
+    return leg.end.error
 
 
 @pytest.fixture
@@ -118,7 +129,7 @@ def test_the_tracer_takes_the_body_from_the_tasks_run(bench: Bench):
         return f"done: {leg.is_body_done}"
 
     leg, _ = bench.run(task)
-    assert leg.result == '"done: False"'
+    assert result_of(leg) == '"done: False"'
     assert leg.is_body_done
     assert not hasattr(task.run, "__wrapped__"), "the marker is the tracer's alone"
 
@@ -130,10 +141,9 @@ def test_a_success_is_handed_to_the_backend_and_reported_as_nothing(bench: Bench
 
     leg, (_, info, _, _) = bench.run(task, 7)
     assert info is None
-    assert (leg.state, leg.result, leg.raw_result, leg.is_result_published) == (
-        State.SUCCESS, '{"x":7}', {"x": 7}, True,
-    )  # fmt: skip
-    assert isinstance(leg.request, Context)
+    assert isinstance(leg.end, Succeeded)
+    assert (leg.end.result, leg.end.value, leg.end.is_published) == ('{"x":7}', {"x": 7}, True)
+    assert isinstance(leg.end.request, Context)
 
 
 def test_a_failure_is_handed_to_the_backend_with_its_traceback(bench: Bench):
@@ -143,10 +153,10 @@ def test_a_failure_is_handed_to_the_backend_with_its_traceback(bench: Bench):
 
     leg, (_, info, _, _) = bench.run(task)
     assert info.state == "FAILURE"
-    assert leg.state is State.FAILURE
-    assert isinstance(leg.exception, ValueError)
-    assert '"type":"ValueError","message":"wrong"' in (leg.error or "")
-    assert "raise ValueError" in (leg.error or "")
+    assert isinstance(leg.end, Failed)
+    assert isinstance(leg.end.exception, ValueError)
+    assert '"type":"ValueError","message":"wrong"' in error_of(leg)
+    assert "raise ValueError" in error_of(leg)
 
 
 def test_a_result_that_cannot_be_encoded_is_the_tasks_failure_and_sends_nothing(bench: Bench):
@@ -157,7 +167,7 @@ def test_a_result_that_cannot_be_encoded_is_the_tasks_failure_and_sends_nothing(
     signature = bench.app.signature("next")
     leg, (_, info, _, _) = bench.run(task, request={"callbacks": [signature]})
     assert info.state == "FAILURE"
-    assert '"type":"ResultNotSerializable"' in (leg.error or "")
+    assert '"type":"ResultNotSerializable"' in error_of(leg)
     assert leg.follow_ups == []
 
 
@@ -171,7 +181,7 @@ def test_control_flow_is_reported_with_the_exception(bench: Bench, raised: Excep
 
     leg, (_, info, _, _) = bench.run(task)
     assert (info.state, info.retval) == (state, raised)
-    assert leg.state is None
+    assert leg.end is None
 
 
 def test_what_is_no_exception_escapes_the_tracer(bench: Bench):
@@ -247,11 +257,11 @@ def test_max_retries_is_what_the_running_task_was_submitted_with(bench: Bench):
     def task(self: Task) -> int | None:
         return self.max_retries  # type: ignore[no-any-return]
 
-    assert bench.run(task, max_retries=7)[0].result == "7"
-    assert bench.run(task, max_retries=0)[0].result == "0"
-    assert bench.run(task)[0].result == "3"
+    assert result_of(bench.run(task, max_retries=7)[0]) == "7"
+    assert result_of(bench.run(task, max_retries=0)[0]) == "0"
+    assert result_of(bench.run(task)[0]) == "3"
     assert bench.app.tasks["t"].max_retries == 3
-    assert bench.run(task)[0].result == "3", "a tracer built while a leg runs learns nothing from it"
+    assert result_of(bench.run(task)[0]) == "3", "a tracer built while a leg runs learns nothing from it"
 
 
 def test_a_task_may_still_set_its_own_max_retries(bench: Bench):
@@ -260,7 +270,7 @@ def test_a_task_may_still_set_its_own_max_retries(bench: Bench):
         self.max_retries = 5
         return self.max_retries  # type: ignore[no-any-return]
 
-    assert bench.run(task)[0].result == "5"
+    assert result_of(bench.run(task)[0]) == "5"
 
 
 def test_a_task_with_its_own_call_is_marked_too(bench: Bench):
@@ -273,7 +283,7 @@ def test_a_task_with_its_own_call_is_marked_too(bench: Bench):
         return 1
 
     leg, _ = bench.run(task)
-    assert leg.result == '["called",1]'
+    assert result_of(leg) == '["called",1]'
     assert leg.is_body_done
     trace._install_stack_protection()  # what setup_worker_optimizations does, without changing the current app
     try:
@@ -303,7 +313,9 @@ def test_inside_a_leg_nothing_reaches_the_backend(bench: Bench):
 
     leg, _ = bench.run(task)
     assert bench.app.AsyncResult(leg.celery_id).state == "PENDING"
-    assert set(leg.start) == {"pid", "hostname"}, "what `track_started` shows leaves with the ledger's STARTED"
+    assert set((leg.start or ({}, None))[0]) == {"pid", "hostname"}, (
+        "what `track_started` shows leaves with the ledger's STARTED"
+    )
 
 
 def test_a_state_of_the_tasks_own_is_seen_at_once(bench: Bench):

@@ -20,6 +20,7 @@ from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.drain import runner
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.ends import Failed, GoesOn, Next
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
 from tests.support.claimed import claimed_task
@@ -145,10 +146,7 @@ class Bench:
         leg = legs.current()
         assert leg is not None
         headers = {name: value for name, value in message.headers.items() if name != "origin"}
-        leg.next_leg = {
-            "task_type": name, "queue": "default", "priority": 5, "retries": headers["retries"], "delay": None,
-            "run_at": None, "args": None, "parameters": repr(message.body[:2]), "celery": repr(headers),
-        }  # fmt: skip
+        leg.next = Next(name, "default", 5, headers["retries"], None, repr(message.body[:2]), repr(headers))
 
     def run(self, name: str, *, lean: bool, **fields: Any) -> Leg:
         task = claimed_task(name, id="0192f0c1-2f6b-7c3e-8a44-5d1f00000001", **fields)
@@ -180,18 +178,22 @@ def bench(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
 
 def visible(leg: Leg) -> dict[str, Any]:
     """What of a leg anybody can see: the ledger, Celery's result backend, whoever it sends something to."""
-    error = None
-    if leg.error is not None:
-        error = runner.decode(leg.error, from_celery=False)
+    end, error = leg.end, None
+    assert end is not None
+    if isinstance(end, Failed):
+        error = runner.decode(end.error, from_celery=False)
         # The frames of the task's own code; the tracers' own differ.
         lines = error.pop("traceback").splitlines()
         error["code"] = [line.strip() for line in lines if "test_lean_tracer" in line or not line.startswith(" ")]
-    next_leg = leg.next_leg and {name: value for name, value in leg.next_leg.items() if name != "run_at"}
+    following = end.next._asdict() if isinstance(end, GoesOn) else {}
+    following.pop("run_at", None)
+    request = getattr(end, "request", None)
     return {
-        "state": leg.state, "result": leg.result, "error": error, "data": leg.data, "next": next_leg,
-        "exception": repr(leg.exception), "is_published": leg.is_result_published, "raw": repr(leg.raw_result),
+        "state": end.state, "result": getattr(end, "result", None), "error": error, "next": following,
+        "data": getattr(end, "data", None), "exception": repr(getattr(end, "exception", None)),
+        "is_published": getattr(end, "is_published", False), "value": repr(getattr(end, "value", None)),
         "is_body_done": leg.is_body_done, "messages": leg.messages, "follow_ups": leg.follow_ups,
-        "has_request": leg.request is not None, "request": leg.request and leg.request.as_execution_options(),
+        "has_request": request is not None, "request": request and request.as_execution_options(),
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from ledgerq_worker.celery.seams.backend import install_backend
 from ledgerq_worker.celery.seams.sender import install_sender, queue_of
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.slot import legs
+from ledgerq_worker.slot.ends import Failed, GoesOn, Next, Succeeded
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
 from tests.support.claimed import claimed_task
@@ -36,11 +37,17 @@ class Bench:
     def _send(self, name: str, message: Any, options: dict[str, Any], _natively: Callable[[], Any]) -> None:
         leg = legs.current()
         assert leg is not None
-        leg.next_leg = {"queue": queue_of(self.app, options), "retries": message.headers["retries"]}
+        queue, retries = queue_of(self.app, options), message.headers["retries"]
+        leg.next = Next(name, queue, 5, retries, None, "{}", None)
 
     def run(self, lazy: Task, **fields: Any) -> Leg:
         self.app.finalize()
         return self._runner.run(claimed_task(lazy.name, **fields))
+
+
+def _returned(leg: Leg) -> Any:
+    assert isinstance(leg.end, Succeeded)
+    return json.loads(leg.end.result or "")
 
 
 @pytest.fixture
@@ -91,9 +98,9 @@ def test_an_exception_that_pickle_cannot_hold_keeps_type_message_and_traceback(
         raise error
 
     leg = bench.run(task)
-    assert leg.error
-    told = json.loads(leg.error)
-    assert (leg.state, told["type"], told["message"]) == (State.FAILURE, type(error).__name__, str(error))
+    assert isinstance(leg.end, Failed)
+    told = json.loads(leg.end.error)
+    assert (told["type"], told["message"]) == (type(error).__name__, str(error))
     assert "in task\n" in told["traceback"]
     assert type(error).__name__ in told["traceback"].strip().splitlines()[-1]
     assert "Unpickleable" not in told["traceback"]
@@ -110,8 +117,9 @@ def test_the_reason_of_a_retry_that_pickle_cannot_hold_keeps_type_and_message(be
         raise self.retry(exc=_Declined(402, "card declined"))
 
     leg = bench.run(task)
-    assert leg.state is State.RETRY
-    assert json.loads(leg.data or "")["error"] == {"type": "_Declined", "message": "card declined"}
+    assert isinstance(leg.end, GoesOn)
+    assert leg.end.state is State.RETRY
+    assert json.loads(leg.end.data)["error"] == {"type": "_Declined", "message": "card declined"}
 
 
 def test_the_retries_that_one_run_asks_for_are_not_the_next_runs(bench: Bench):
@@ -148,10 +156,10 @@ def test_an_option_that_a_run_sets_on_its_task_is_of_that_run_and_what_else_it_k
 
     own = getattr(bench.app.tasks["t"], name, None)
     for number in (1, 2, 3):
-        assert json.loads(bench.run(task).result or "") == [own, value, number]
+        assert _returned(bench.run(task)) == [own, value, number]
     assert getattr(bench.app.tasks["t"], name, None) == own
     setattr(bench.app.tasks["t"], name, 2)
-    assert json.loads(bench.run(task).result or "")[0] == 2, "outside of a run it is the task's"
+    assert _returned(bench.run(task))[0] == 2, "outside of a run it is the task's"
 
 
 def test_where_a_run_sends_itself_on_is_not_where_the_next_does(bench: Bench):
@@ -163,8 +171,8 @@ def test_where_a_run_sends_itself_on_is_not_where_the_next_does(bench: Bench):
 
     def goes_to(parameters: str) -> Any:
         leg = bench.run(task, parameters=parameters)
-        assert leg.next_leg is not None
-        return leg.next_leg["queue"]
+        assert isinstance(leg.end, GoesOn)
+        return leg.end.next.queue
 
     usual = goes_to("{}")
     assert goes_to('{"queue": "slow"}') == "slow"

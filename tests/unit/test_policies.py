@@ -25,9 +25,10 @@ from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import POLICIES, _arranged
 from ledgerq_worker.celery.messages import moment
 from ledgerq_worker.celery.seams.sender import install_sender
-from ledgerq_worker.celery.sending import _next_leg
+from ledgerq_worker.celery.sending import _next
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.low_water import LowWater
+from ledgerq_worker.slot.ends import Next
 from tests.support.claimed import claimed_task
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -167,7 +168,7 @@ def test_a_retrys_delay_is_kept_as_celery_drew_it_and_within_its_bounds(
     usual = min(most, factor * 2**retries)
     assert (0 <= delay <= usual) if has_jitter else delay == usual
     leg = _next_leg_of(countdown=delay, retries=retries)
-    assert (leg["delay"] or 0, leg["run_at"], leg["retries"]) == (delay, None, retries)
+    assert (leg.delay or 0, leg.run_at, leg.retries) == (delay, None, retries)
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1)), st.none() | st.timezones())  # noqa: DTZ001 - as Celery writes them
@@ -179,10 +180,10 @@ def test_a_time_of_a_message_is_the_same_moment_whatever_its_zone(written: datet
     assert datetime.fromisoformat(said).astimezone(UTC) == meant.astimezone(UTC)
 
 
-def _next_leg_of(**message: Any) -> dict[str, Any]:
+def _next_leg_of(**message: Any) -> Next:
     """What the sender keeps of the message with which Celery would send a running task again."""
     app = Celery("policies", broker="memory://", set_as_current=False)
-    kept: list[dict[str, Any]] = []
+    kept: list[Next] = []
     task = claimed_task("t")
     install_sender(app, lambda *sent: kept.append(_kept(task, sent[1])))
     made = app.amqp.as_task_v2(task.id, "t", (), {}, **message)
@@ -191,10 +192,10 @@ def _next_leg_of(**message: Any) -> dict[str, Any]:
     return kept[0]
 
 
-def _kept(task: ClaimedTask, message: Any) -> dict[str, Any]:
+def _kept(task: ClaimedTask, message: Any) -> Next:
     headers, properties, body, _ = message
     leg: Any = SimpleNamespace(task=task)
-    return _next_leg("t", headers, properties, body, "default", leg, UTC)
+    return _next("t", headers, properties, body, "default", leg, UTC)
 
 
 # How long an answer may be held.

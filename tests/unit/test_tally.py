@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ledgerq_shared.metrics import Tally
 from ledgerq_shared.states import State
+from ledgerq_worker.slot.ends import GoesOn, Next, Revoked, Succeeded
 from ledgerq_worker.slot.tally import CLAIM, METRICS, RUN, WAIT, TallySheet
 from tests.support.claimed import claimed_task
 
@@ -22,7 +23,7 @@ LABELS = ("demo.a", "default", "succeeded")
 class Ended:
     """As much of a leg as is counted."""
 
-    state: State
+    end: Any
     ended_at: float
     begun_at: float = 1.0
     task: Any = field(default_factory=lambda: claimed_task("demo.a"))
@@ -81,10 +82,10 @@ def test_names_that_are_too_many_or_too_long_are_counted_together():
 def test_a_flush_is_counted_by_outcome_and_what_was_not_begun_has_no_run_time():
     sheet = TallySheet(1)
     legs = [
-        Ended(State.SUCCESS, 1.5),
-        Ended(State.SUCCESS, 1.7),
-        Ended(State.RETRY, 3.0),
-        Ended(State.REVOKED, 2.0, 0.0),
+        Ended(Succeeded("1"), 1.5),
+        Ended(Succeeded("1"), 1.7),
+        Ended(GoesOn(State.RETRY, Next("demo.a", "default", 5, 1, None, "{}", None), "{}"), 3.0),
+        Ended(Revoked("{}"), 2.0, 0.0),
     ]
     now = datetime.now(UTC)
     claimed = [claimed_task("demo.a", ready_at=now - timedelta(seconds=ago)) for ago in (100, 20, 0.2, -5)]

@@ -17,6 +17,7 @@ from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.states import State
 from ledgerq_worker.drain.recorder import Recorder
+from ledgerq_worker.slot.ends import GoesOn, Next, Succeeded
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
 from ledgerq_worker.slot.tally import TallySheet
@@ -88,7 +89,7 @@ def _submit(database: str, count: int) -> list[str]:
 
 
 def _succeed(leg: Leg, result: str = "1") -> None:
-    leg.state, leg.result = State.SUCCESS, result
+    leg.end = Succeeded(result)
     leg.recorder.ended(leg)
 
 
@@ -106,11 +107,8 @@ def test_an_outcome_that_postgresql_refuses_fails_its_task_and_no_other(database
     legs = slot.claim()
     for leg in legs:
         _succeed(leg, "{broken json" if leg.task.id == ids[4] else "1")
-    legs[2].state, legs[2].result = State.RETRY, None
-    legs[2].next_leg = {
-        "task_type": "demo.anything", "queue": "default", "priority": 5, "retries": 1, "delay": math.nan, "run_at": None,
-        "args": None, "parameters": "{}", "celery": None,
-    }  # fmt: skip
+    following = Next("demo.anything", "default", 5, 1, None, "{}", None, delay=math.nan)
+    legs[2].end = GoesOn(State.RETRY, following, "{}")
     assert slot.recorder.flush(slot.claim_statement()) == []
     states = _states(database)
     failed = {task_id for task_id, state in states.items() if state == "FAILURE"}

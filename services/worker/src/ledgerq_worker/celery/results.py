@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg2
@@ -38,6 +38,7 @@ from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.messages import celery_request
 from ledgerq_worker.slot.encoding import decode, to_json
+from ledgerq_worker.slot.ends import End, Failed, GoesOn, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg
 
 log = structlog.get_logger()
@@ -57,6 +58,16 @@ _AWAY = (RedisError, OperationalError, BackendStoreError)
 
 class TaskFailed(Exception):
     """A task's error as Celery's result backend shows it when the original exception object is gone."""
+
+
+class _News(NamedTuple):
+    """What ``AsyncResult`` is to see of a leg."""
+
+    leg: Leg
+    state: State
+    result: Any
+    #: Celery's request context; null: there is none.
+    request: Any
 
 
 class Publisher:
@@ -80,12 +91,12 @@ class Publisher:
 
     def begun(self, legs: Sequence[Leg]) -> None:
         """The ledger has these legs' starts: show them to whom `track_started` promises it."""
-        self._publish_quietly([(leg, State.STARTED) for leg in legs if leg.start is not None])
+        self._publish_quietly([_News(leg, State.STARTED, *leg.start) for leg in legs if leg.start is not None])
 
     def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
         """The ledger has accepted these legs' ends: publish results, then do what the outbox says."""
-        final = [leg for leg in legs if leg.next_leg is None and leg.is_result_published]
-        self._publish_quietly([(leg, leg.state) for leg in final if leg.state is not None])
+        if not self._is_silent:
+            self._publish_quietly([_news_of(leg) for leg in legs if _is_published(leg.end)])
         if outbox:
             self.empty_outbox(ids=outbox)
 
@@ -175,7 +186,7 @@ class Publisher:
             self._limit(0.0)
         return None
 
-    def _publish_quietly(self, news: Sequence[tuple[Leg, State]]) -> None:
+    def _publish_quietly(self, news: Sequence[_News]) -> None:
         if not news or self._is_silent:
             return
         try:
@@ -193,38 +204,39 @@ class Publisher:
             with contextlib.suppress(*_AWAY):
                 client.connection_pool.disconnect()
 
-    def _publish(self, news: Sequence[tuple[Leg, State]]) -> None:
+    def _publish(self, news: Sequence[_News]) -> None:
         backend = self._app.backend
         client = getattr(backend, "client", None)
         if client is None:  # not a Redis backend: one by one, as Celery does it
-            for leg, state in news:
-                backend.store_result(leg.celery_id, _result_of(leg, state), state, request=leg.request)
+            for one in news:
+                backend.store_result(one.leg.celery_id, one.result, one.state, request=one.request)
             return
         with client.pipeline(transaction=False) as pipeline:
-            for leg, state in news:
-                value = self._encoded(leg, state)
-                key = backend.get_key_for_task(leg.celery_id)
+            for one in news:
+                value = self._encoded(one)
+                key = backend.get_key_for_task(one.leg.celery_id)
                 if backend.expires:
                     pipeline.setex(key, backend.expires, value)
                 else:
                     pipeline.set(key, value)
                 pipeline.publish(key, value)
-            for (leg, _), refused in zip(_twice(news), pipeline.execute(raise_on_error=False), strict=True):
+            for one, refused in zip(_twice(news), pipeline.execute(raise_on_error=False), strict=True):
                 if isinstance(refused, Exception):
                     if fault_of(refused) in (Fault.REPEAT, Fault.RECONNECT):
                         raise refused
-                    log.warning("worker.results.refused", task_id=leg.task.id, error=str(refused))
+                    log.warning("worker.results.refused", task_id=one.leg.task.id, error=str(refused))
 
-    def _encoded(self, leg: Leg, state: State) -> Any:
-        backend, result = self._app.backend, _result_of(leg, state)
+    def _encoded(self, news: _News) -> Any:
+        backend, result = self._app.backend, news.result
         if isinstance(result, BaseException):
             result = backend.prepare_exception(result, serializer=backend.serializer)
-        meta = backend._get_result_meta(result, state.value, _traceback_of(leg, state), leg.request)  # noqa: SLF001
-        meta["task_id"] = leg.celery_id
+        meta = backend._get_result_meta(result, news.state.value, _traceback_of(news), news.request)  # noqa: SLF001
+        meta["task_id"] = news.leg.celery_id
         try:
             return backend.encode(meta)
         except EncodeError:  # the ledger's JSON holds more than Celery's: enums, Pydantic models
-            return backend.encode({**meta, "result": decode(leg.result, from_celery=False)})
+            kept = news.leg.end.result if isinstance(news.leg.end, Succeeded) else None
+            return backend.encode({**meta, "result": decode(kept, from_celery=False)})
 
     def _send(self, message: dict[str, Any]) -> None:
         with self._app.producer_or_acquire() as producer:
@@ -267,23 +279,31 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip()[:_LONGEST_ERROR]
 
 
-def _twice(news: Sequence[tuple[Leg, State]]) -> list[tuple[Leg, State]]:
+def _twice(news: Sequence[_News]) -> list[_News]:
     """Each of the news with each of its two commands: one keeps it, and one tells who waits."""
     return [one for one in news for _ in range(2)]
 
 
-def _result_of(leg: Leg, state: State) -> Any:
-    if state is State.STARTED:
-        return leg.start
-    if state is State.REVOKED:
-        return TaskRevokedError("cancelled")
-    return leg.exception if state is State.FAILURE else leg.raw_result
+def _is_published(end: End | None) -> bool:
+    return end is not None and not isinstance(end, GoesOn) and end.is_published
 
 
-def _traceback_of(leg: Leg, state: State) -> str | None:
-    if state is not State.FAILURE or leg.error is None:
+def _news_of(leg: Leg) -> _News:
+    match leg.end:
+        case Succeeded(value=value, request=request):
+            return _News(leg, State.SUCCESS, value, request)
+        case Failed(exception=exception, request=request):
+            return _News(leg, State.FAILURE, exception, request)
+        case Revoked(request=request):
+            return _News(leg, State.REVOKED, TaskRevokedError("cancelled"), request)
+    raise AssertionError("a leg that goes on has no result")
+
+
+def _traceback_of(news: _News) -> str | None:
+    end = news.leg.end
+    if news.state is not State.FAILURE or not isinstance(end, Failed):
         return None
-    return str(decode(leg.error, from_celery=False)["traceback"])
+    return str(decode(end.error, from_celery=False)["traceback"])
 
 
 def _rebuilt(error: dict[str, Any]) -> BaseException:

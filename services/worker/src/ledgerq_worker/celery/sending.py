@@ -31,6 +31,7 @@ from ledgerq_worker.celery.messages import celery_part, moment, priority_of, tas
 from ledgerq_worker.celery.seams.sender import queue_of
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.encoding import celery_json, encode_arguments, encode_celery
+from ledgerq_worker.slot.ends import Next
 
 log = structlog.get_logger()
 
@@ -140,7 +141,7 @@ class LedgerSender:
         queue = queue_of(self._app, options)
         leg = legs.current()
         if leg is not None and headers["id"] == leg.celery_id:
-            leg.next_leg = _next_leg(name, headers, properties, body, queue, leg, self._app.timezone)
+            leg.next = _next(name, headers, properties, body, queue, leg, self._app.timezone)
             return None
         if not self._knows(name):
             return self._send_foreign(leg, name, headers, properties, body, queue, send_natively)
@@ -194,7 +195,7 @@ def _with_unique_key(task: NewTask, unique: dict[str, Any]) -> NewTask:
     return task._replace(options=options._replace(unique_key=key, unique_policy=policy, unique_ttl=seconds))
 
 
-def _next_leg(
+def _next(
     name: str,
     headers: dict[str, Any],
     properties: dict[str, Any],
@@ -202,19 +203,20 @@ def _next_leg(
     queue: str,
     leg: legs.Leg,
     timezone: tzinfo,
-) -> dict[str, Any]:
-    """The columns of the running task's next leg, from the message that Celery would send for it."""
+) -> Next:
+    """The running task's next leg, from the message that Celery would send for it."""
     args, kwargs, embed = body
     encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
     part = celery_part(headers, embed)
-    return {
-        "task_type": name,
-        "queue": queue,
-        "priority": priority_of(properties, leg.task.priority),
-        "retries": headers.get("retries") or 0,
-        "delay": headers.get("countdown"),
-        "run_at": moment(headers.get("eta"), timezone) if headers.get("countdown") is None else None,
-        "args": encoded_args,
-        "parameters": encoded_kwargs,
-        "celery": encode_celery(part),
-    }
+    has_countdown = headers.get("countdown") is not None
+    return Next(
+        name,
+        queue,
+        priority_of(properties, leg.task.priority),
+        headers.get("retries") or 0,
+        encoded_args,
+        encoded_kwargs,
+        encode_celery(part),
+        delay=headers.get("countdown"),
+        run_at=None if has_countdown else moment(headers.get("eta"), timezone),
+    )

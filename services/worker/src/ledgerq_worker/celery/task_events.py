@@ -21,6 +21,7 @@ from celery.utils.time import utcoffset
 
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.seams.events import SOFTWARE, EventPublisher
+from ledgerq_worker.slot.ends import Failed, GoesOn, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
 
@@ -139,11 +140,11 @@ class TaskEvents:
             return
         events: list[dict[str, Any]] = []
         for leg in ended:
-            allowance = self._failures if leg.state is State.FAILURE else self._ordinary
+            allowance = self._failures if isinstance(leg.end, Failed) else self._ordinary
             if leg.is_shown or allowance.take(now):
                 events += self._all_of(leg)
         for leg in begun:
-            if leg.state is None and not leg.is_shown and self._ordinary.take(now):
+            if leg.end is None and not leg.is_shown and self._ordinary.take(now):
                 leg.is_shown = True
                 events += self._begin(leg)
         if not events:
@@ -196,17 +197,19 @@ class TaskEvents:
 def _end_of(leg: Leg) -> tuple[str | None, dict[str, Any]]:
     """The event that Celery's worker would send of such an end, and its fields."""
     runtime = leg.ended_at - leg.begun_at if leg.begun_at else 0.0
-    if leg.state is State.SUCCESS:
-        result = leg.result if leg.result is not None else repr(leg.raw_result)
-        return "task-succeeded", {"result": result[:_LONGEST], "runtime": runtime}
-    if leg.state is State.FAILURE:
-        return "task-failed", _error(leg.error)
-    if leg.state is State.RETRY:
-        data = json.loads(leg.data or "{}")
-        return "task-retried", _error(json.dumps(data.get("error") or {}))
-    if leg.state is State.REVOKED:
-        reason = json.loads(leg.data or "{}").get("reason")
-        return "task-revoked", {"terminated": bool(leg.begun_at), "signum": None, "expired": reason == "expired"}
+    match leg.end:
+        case Succeeded(result=result, value=value):
+            return "task-succeeded", {
+                "result": (repr(value) if result is None else result)[:_LONGEST],
+                "runtime": runtime,
+            }
+        case Failed(error=error):
+            return "task-failed", _error(error)
+        case Revoked(data=data):
+            is_expired = json.loads(data).get("reason") == "expired"
+            return "task-revoked", {"terminated": bool(leg.begun_at), "signum": None, "expired": is_expired}
+        case GoesOn(state=State.RETRY, data=data):
+            return "task-retried", _error(json.dumps(json.loads(data).get("error") or {}))
     return None, {}  # replaced: its next leg tells
 
 

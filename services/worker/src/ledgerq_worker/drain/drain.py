@@ -185,7 +185,7 @@ class Drain:
 
     def _run(self, task: ClaimedTask) -> None:
         leg = self._runner.run(task)
-        if leg.state is None:  # its claim was superseded before it began
+        if leg.end is None:  # its claim was superseded before it began
             if not leg.is_refused:
                 self._hand_back([task], reason=None)
             return

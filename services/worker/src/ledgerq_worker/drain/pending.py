@@ -84,7 +84,7 @@ class Pending:
         if not self.ended:
             return Pending()
         [leg] = self.ended
-        plain = replace(leg, follow_ups=[], messages=[])
+        plain = replace(leg)
         plain.fail(why)
         return Pending(ended=[plain], begun=self.begun)
 

@@ -32,13 +32,14 @@ from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import submit_tasks
 from ledgerq_shared.statements.transactions import Rows, end_standstill, lock_written
-from ledgerq_shared.states import FINAL, State
+from ledgerq_shared.states import State
 from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.task_events import TaskEvents
 from ledgerq_worker.drain.aside import Aside
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
 from ledgerq_worker.slot.encoding import to_json
+from ledgerq_worker.slot.ends import Failed, GoesOn, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
 from ledgerq_worker.slot.tally import SlotTally
@@ -120,7 +121,7 @@ class Recorder:
     def begun(self, leg: Leg) -> None:
         """The leg has been running for a while: write STARTED with the next flush."""
         with self._changing:
-            if leg.state is None and leg.recorded is not State.STARTED:
+            if leg.end is None and leg.recorded is not State.STARTED:
                 self._pending.begun[leg.task.id] = leg
 
     def progressed(self, leg: Leg, percent: float, status: str | None) -> None:
@@ -222,9 +223,7 @@ class Recorder:
         elif len(halves := pending.halves()) > 1:
             for half in halves:
                 self._until_recorded(half, None)
-        elif pending.has_reports or (
-            pending.ended and not isinstance(pending.ended[0].exception, OutcomeNotRecordable)
-        ):
+        elif pending.has_reports or (pending.ended and not _is_plain(pending.ended[0])):
             self._until_recorded(self._plainer(pending, error), None)
         elif not (pending.ended and self._is_taken_aside(pending)):
             raise error
@@ -307,7 +306,7 @@ class Recorder:
             leg.recorded = State.STARTED
         for leg, what in written.refused.values():
             leg.is_refused = True
-            if leg.state is None:
+            if leg.end is None:
                 self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
             log.warning("worker.late_write_refused", task_id=leg.task.id, claim=leg.task.claim_no, write=what)
         begun = [leg for leg in pending.begun.values() if leg.start is not None and not leg.is_refused]
@@ -387,22 +386,27 @@ class Recorder:
         """What the ledger said to writes of running legs: refusals, or perhaps that a task should stop."""
         answers = {row[0]: row[1:] for row in rows}
         for leg in legs:
-            if answers.get(leg.task.id) == (True,) and leg.state is None:
+            if answers.get(leg.task.id) == (True,) and leg.end is None:
                 self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
         return {leg.task.id: (leg, what) for leg in legs if leg.task.id not in answers}
 
     def _write_ended(self, cursor: Cursor, pending: Pending) -> set[str]:
         """Ends and next legs; returns the ids that the ledger accepted."""
         accepted: set[str] = set()
-        final = [_ended(leg, _before(leg, pending)) for leg in pending.ended if leg.next_leg is None]
+        final: list[record.Ended] = []
+        further: list[record.NextLeg] = []
+        for leg in pending.ended:
+            if isinstance(leg.end, GoesOn):
+                further.append(_next(leg, leg.end, _before(leg, pending)))
+            else:
+                final.append(_ended(leg, _before(leg, pending)))
         if final:
             accepted.update(row[0] for row in execute(cursor, record.record_ended(final)))
-        for leg in pending.ended:
-            if leg.next_leg is not None:
-                rows = execute(cursor, record.record_next_leg(_next(leg, _before(leg, pending))))
-                accepted.update(row[0] for row in rows)
-                if cancelled := [task_id for task_id, is_cancelled in rows if is_cancelled]:
-                    execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
+        for following in further:
+            rows = execute(cursor, record.record_next_leg(following))
+            accepted.update(row[0] for row in rows)
+            if cancelled := [task_id for task_id, is_cancelled in rows if is_cancelled]:
+                execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
         return accepted
 
     def _write_leaving(self, cursor: Cursor, legs: list[Leg]) -> list[int]:
@@ -448,43 +452,63 @@ def _before(leg: Leg, pending: Pending) -> State:
 
 def has_listeners(leg: Leg) -> bool:
     """Whether Celery owes somebody more than the result: a chord that counts its parts, errbacks, a chain to fail."""
-    request = leg.request
-    if leg.state not in FINAL:
+    end = leg.end
+    if end is None or isinstance(end, GoesOn):
         return False
-    if request is None:
-        return leg.state is not State.SUCCESS  # Celery's tracer has not seen the end: nobody has been told anything
+    is_success = isinstance(end, Succeeded)
+    if end.request is None:
+        return not is_success  # Celery's tracer has not seen the end: nobody has been told anything
     if leg.task.celery is None:
         return False
-    return bool(request.chord or (leg.state is not State.SUCCESS and (request.errbacks or request.chain)))
+    return bool(end.request.chord or (not is_success and (end.request.errbacks or end.request.chain)))
+
+
+def _is_plain(leg: Leg) -> bool:
+    """Whether its end stands for another that PostgreSQL cannot keep."""
+    return isinstance(leg.end, Failed) and isinstance(leg.end.exception, OutcomeNotRecordable)
 
 
 def _ended(leg: Leg, before: State) -> record.Ended:
-    assert leg.state is not None
+    result = error = data = None
+    match leg.end:
+        case Succeeded():
+            result, data = leg.end.result, leg.end.data
+        case Failed():
+            error = leg.end.error
+        case Revoked():
+            data = leg.end.data
+    assert leg.end is not None
     now = time.monotonic()  # one time for both ages: the end is not before the beginning
     return record.Ended(
         leg.task.id,
         leg.task.claim_no,
         ended_attempt(leg),
         before,
-        leg.state,
+        leg.end.state,
         now - leg.begun_at if leg.begun_at else None,
         now - leg.ended_at,
-        leg.result,
-        leg.error,
-        leg.data,
+        result,
+        error,
+        data,
     )
 
 
-def _next(leg: Leg, before: State) -> record.NextLeg:
-    assert leg.state is not None
-    assert leg.next_leg is not None
+def _next(leg: Leg, end: GoesOn, before: State) -> record.NextLeg:
     return record.NextLeg(
         task_id=leg.task.id,
         claim_no=leg.task.claim_no,
         attempt=leg.attempt,
         before=before,
         begun_ago=leg.begun_ago,
-        state=leg.state,
-        data=leg.data,
-        **leg.next_leg,
+        state=end.state,
+        task_type=end.next.task_type,
+        queue=end.next.queue,
+        priority=end.next.priority,
+        retries=end.next.retries,
+        delay=end.next.delay,
+        run_at=end.next.run_at,
+        args=end.next.args,
+        parameters=end.next.parameters,
+        celery=end.next.celery,
+        data=end.data,
     )

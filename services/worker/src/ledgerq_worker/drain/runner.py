@@ -15,7 +15,7 @@ from celery import Celery
 from celery.exceptions import Reject, Retry
 
 from ledgerq_shared.statements.claim import ClaimedTask
-from ledgerq_shared.states import FINAL, State
+from ledgerq_shared.states import State
 from ledgerq_shared.tracing import tracer
 from ledgerq_worker.catalogue.wrappers import has_own_call
 from ledgerq_worker.celery.messages import request_of
@@ -26,6 +26,7 @@ from ledgerq_worker.drain.spans import span_of
 from ledgerq_worker.slot import forks, legs
 from ledgerq_worker.slot.composure import Composure
 from ledgerq_worker.slot.encoding import decode, describe_error, original_of, to_json
+from ledgerq_worker.slot.ends import Failed, GoesOn, Next, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg, TaskCancelled
 from ledgerq_worker.slot.limits import SoftLimit
 from ledgerq_worker.slot.table import SlotTable
@@ -70,7 +71,7 @@ class Runner:
         return task_type in self._app.tasks
 
     def run(self, task: ClaimedTask) -> Leg:
-        """Run ``task`` to its end, whatever that is. A leg without a state was not begun: its claim was superseded, or
+        """Run ``task`` to its end, whatever that is. A leg without an end was not begun: its claim was superseded, or
         the ledger does not take its start.
         """
         leg = Leg(task, self._slot, self._table, self._recorder, State(task.state))
@@ -154,82 +155,67 @@ class Runner:
 
 
 def _settle(leg: Leg, info: Any) -> None:
-    """The leg's end from what the tracer returned; SUCCESS and FAILURE are in the leg already."""
+    """The leg's end from what the tracer returned; where it is SUCCESS or FAILURE the leg has it already."""
     if info is None:
-        if leg.state is None:
+        if leg.end is None:
             raise RuntimeError("Celery's tracer reported a success that it did not hand to the result backend")
     elif info.state == "RETRY":
-        _retry(leg, info.retval)
+        leg.end = _retried(leg, info.retval)
     elif info.state == "IGNORED":
-        _ignore(leg)
+        leg.end = _ignored(leg)
     elif info.state == "REJECTED":
         _reject(leg, info.retval)
-    elif isinstance(leg.exception, TaskCancelled):
-        leg.state, leg.error, leg.data = State.REVOKED, None, to_json({"reason": "cancelled"})
-        leg.next_leg = None
-    if leg.next_leg is not None and leg.state in FINAL:
-        _go_on(leg)
+    elif isinstance(leg.end, Failed) and isinstance(leg.end.exception, TaskCancelled):
+        leg.end = Revoked(to_json({"reason": "cancelled"}), leg.end.request, leg.end.is_published)
+        return
+    if leg.next is not None and not isinstance(leg.end, GoesOn):
+        # `self.retry(throw=False)`: the body went on to an end after asking for another run. The last run decides.
+        leg.end_without_rest(GoesOn(State.RETRY, leg.next, to_json({"retries": leg.next.retries})))
 
 
-def _go_on(leg: Leg) -> None:
-    """``self.retry(throw=False)``: the body went on to an end after asking for another run. The last run decides."""
-    assert leg.next_leg is not None
-    leg.state, leg.result, leg.error, leg.exception, leg.request = State.RETRY, None, None, None, None
-    leg.data = to_json({"retries": leg.next_leg["retries"]})
-    leg.follow_ups.clear()
-    leg.messages.clear()
-
-
-def _retry(leg: Leg, retry: Retry) -> None:
+def _retried(leg: Leg, retry: Retry) -> GoesOn:
     """``self.retry`` has sent the next leg already; a bare ``raise Retry`` asks for the same again."""
-    leg.state = State.RETRY
-    if leg.next_leg is None:
-        leg.next_leg = _again(leg, retries=leg.task.retries + 1)
-        if isinstance(retry.when, (int, float)):
-            leg.next_leg["delay"] = float(retry.when)
-        elif retry.when is not None:
-            leg.next_leg["run_at"] = retry.when.isoformat()
+    following = leg.next or _again(leg, retries=leg.task.retries + 1, when=retry.when)
     reason = retry.exc if isinstance(retry.exc, BaseException) else retry
     if len(retry.args) > 1:  # what it was made with, of which `exc` is what pickle can hold
         reason = original_of(reason, retry.args[1])
     error = describe_error(reason, None)
-    leg.data = to_json(
-        {"error": {"type": error["type"], "message": error["message"]}, "retries": leg.next_leg["retries"]}
-    )
+    told = {"error": {"type": error["type"], "message": error["message"]}, "retries": following.retries}
+    return GoesOn(State.RETRY, following, to_json(told))
 
 
-def _ignore(leg: Leg) -> None:
+def _ignored(leg: Leg) -> Succeeded | GoesOn:
     """``self.replace`` raises Ignore after sending the next leg; any other Ignore ends the task without a result."""
-    if leg.next_leg is not None:
-        leg.state = State.PENDING
-        leg.data = to_json({"replaced_by": leg.next_leg["task_type"]})
-    else:
-        leg.state, leg.result, leg.data = State.SUCCESS, None, to_json({"ignored": True})
+    if leg.next is not None:
+        return GoesOn(State.PENDING, leg.next, to_json({"replaced_by": leg.next.task_type}))
+    return Succeeded(None, data=to_json({"ignored": True}))
 
 
 def _reject(leg: Leg, error: Reject) -> None:
     if error.requeue:
-        leg.state, leg.next_leg = State.RETRY, _again(leg, retries=leg.task.retries)
-        leg.data = to_json({"rejected": str(error.reason), "requeue": True})
+        told = {"rejected": str(error.reason), "requeue": True}
+        leg.end = GoesOn(State.RETRY, _again(leg, retries=leg.task.retries), to_json(told))
     else:
         leg.fail(error)
 
 
 def _not_begun(leg: Leg, reason: str) -> Leg:
-    leg.state, leg.data, leg.ended_at = State.REVOKED, to_json({"reason": reason}), time.monotonic()
+    leg.end, leg.ended_at = Revoked(to_json({"reason": reason})), time.monotonic()
     return leg
 
 
-def _again(leg: Leg, *, retries: int) -> dict[str, Any]:
+def _again(leg: Leg, *, retries: int, when: Any = None) -> Next:
+    """The same once more, ``when``: after so many seconds, or at that time."""
     task = leg.task
-    return {
-        "task_type": task.task_type,
-        "queue": task.queue,
-        "priority": task.priority,
-        "retries": retries,
-        "delay": None,
-        "run_at": None,
-        "args": task.args,
-        "parameters": task.parameters,
-        "celery": task.celery,
-    }
+    is_delay = isinstance(when, (int, float))
+    return Next(
+        task.task_type,
+        task.queue,
+        task.priority,
+        retries,
+        task.args,
+        task.parameters,
+        task.celery,
+        delay=float(when) if is_delay else None,
+        run_at=None if is_delay or when is None else when.isoformat(),
+    )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ledgerq_shared.states import State
 from ledgerq_shared.tracing import Origin, tracer
+from ledgerq_worker.slot.ends import Failed
 from ledgerq_worker.slot.legs import Leg
 
 
@@ -28,10 +28,9 @@ def span_of(leg: Leg) -> Iterator[None]:
     ) as span:
         yield
         span.set_attribute("ledgerq.state", str(leg.state))
-        if leg.state is State.FAILURE:
+        if isinstance(leg.end, Failed):
             span.set_status(trace.StatusCode.ERROR)
-            if leg.exception is not None:
-                span.record_exception(leg.exception)
+            span.record_exception(leg.end.exception)
 
 
 def _parent(text: str | None) -> Any:

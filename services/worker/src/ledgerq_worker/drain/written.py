@@ -12,8 +12,9 @@ from ledgerq_shared.events import EventKind
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.transactions import has_claim, has_event, has_log_line, has_progress, has_refusal
-from ledgerq_shared.states import FINAL, State
+from ledgerq_shared.states import State
 from ledgerq_worker.drain.pending import Pending
+from ledgerq_worker.slot.ends import GoesOn
 from ledgerq_worker.slot.legs import Leg
 
 _KINDS = {
@@ -62,10 +63,10 @@ class Written:
 
 
 def _kind(leg: Leg) -> EventKind:
-    assert leg.state is not None
-    return _KINDS.get(leg.state, EventKind.REPLACED)
+    assert leg.end is not None
+    return _KINDS.get(leg.end.state, EventKind.REPLACED)
 
 
 def ended_attempt(leg: Leg) -> int:
     """The number of the attempt that has ended; of a leg that never began, that of the one before."""
-    return leg.attempt if leg.begun_at or leg.state not in FINAL else leg.task.attempt
+    return leg.attempt if leg.begun_at or isinstance(leg.end, GoesOn) else leg.task.attempt

@@ -43,7 +43,7 @@ from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.apart import Apart
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.node.cancel_requests import CancelRequest, running
-from ledgerq_worker.node.ends import record_hard_limit, record_termination
+from ledgerq_worker.node.killed import record_hard_limit, record_termination
 from ledgerq_worker.node.killing import ENDED, is_stopped, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.lease import Former, Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line

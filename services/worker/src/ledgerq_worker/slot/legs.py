@@ -18,6 +18,7 @@ from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
 from ledgerq_shared.tracing import Origin
 from ledgerq_worker.slot.encoding import describe_error, encode_result, to_json
+from ledgerq_worker.slot.ends import End, Failed, Next, Succeeded
 from ledgerq_worker.slot.limits import SoftLimit, StruckWhileEncoding
 
 if TYPE_CHECKING:
@@ -55,26 +56,16 @@ class Leg:
     is_body_begun: bool = False
     #: Whether the task's own code has returned: what is sent afterwards belongs to its outcome.
     is_body_done: bool = False
-    #: The outcome; null while running.
-    state: State | None = None
-    result: str | None = None
-    error: str | None = None
-    data: str | None = None
-    #: The exception of a failure, for Celery's result backend.
-    exception: BaseException | None = None
-    #: Celery's request context of this execution; null if the tracer did not see the end (expired, ``SystemExit``).
-    request: Any = None
-    #: What ``AsyncResult`` is to see as the result of STARTED (``track_started``); null: nothing.
-    start: Any = None
-    #: Whether ``AsyncResult`` is to see the outcome (not for ``ignore_result``).
-    is_result_published: bool = False
-    raw_result: Any = None
+    #: How it ended; null while it runs.
+    end: End | None = None
+    #: What ``AsyncResult`` is to see of STARTED (``track_started``), with Celery's request; null: nothing.
+    start: tuple[Any, Any] | None = None
     #: Tasks to submit together with the end: chain steps, callbacks.
     follow_ups: list[NewTask] = field(default_factory=list)
     #: Celery messages for tasks that are not ours, to send after the end.
     messages: list[dict[str, Any]] = field(default_factory=list)
-    #: A retry or replacement under the same id; see ``record_next_leg``.
-    next_leg: dict[str, Any] | None = None
+    #: A retry or replacement that was asked for; it comes about if the leg does not fail.
+    next: Next | None = None
     #: ``on_worker_lost = fail``: the ledger has its start before the code begins, and it never begins again.
     runs_once: bool = False
     #: What this run has changed of its task's options (``celery.run_options``); null: nothing.
@@ -91,14 +82,18 @@ class Leg:
         """Number of this execution, from 1."""
         return self.task.attempt + 1
 
+    @property
+    def state(self) -> State | None:
+        """The state that its end leads to; null while it runs."""
+        return None if self.end is None else self.end.state
+
     def succeed(self, value: Any, request: Any, *, is_kept: bool) -> None:
         """The outcome is what the body returned; ``is_kept``: it is a result that somebody may ask for.
 
         Raises:
             EncodeError: JSON cannot hold it, or the soft limit was over meanwhile; then nothing has changed.
         """
-        self.result = self._encoded(value) if is_kept else None
-        self.state, self.request, self.raw_result, self.is_result_published = State.SUCCESS, request, value, is_kept
+        self.end = Succeeded(self._encoded(value) if is_kept else None, value, request, is_kept)
 
     def _encoded(self, value: Any) -> str:
         if self.soft_limit is None:
@@ -111,11 +106,12 @@ class Leg:
 
     def fail(self, error: BaseException) -> None:
         """The outcome is a failure of which Celery's tracer knows nothing, whatever was to come of the leg before."""
-        self.state, self.exception, self.next_leg, self.result = State.FAILURE, error, None, None
-        self.error = to_json(describe_error(error, None))
-        self.request, self.is_result_published = None, False
-        self.follow_ups.clear()
-        self.messages.clear()
+        self.next = None
+        self.end_without_rest(Failed(to_json(describe_error(error, None)), error))
+
+    def end_without_rest(self, end: End) -> None:
+        """So it ended; what was sent on for another end does not leave."""
+        self.end, self.follow_ups, self.messages = end, [], []
 
     @property
     def is_cancelled(self) -> bool:

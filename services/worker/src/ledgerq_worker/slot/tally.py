@@ -126,13 +126,13 @@ class SlotTally:
     def flushed(self, *, kept: Sequence[Leg], refused: int, claimed: Sequence[ClaimedTask], seconds: float) -> None:
         """A flush is committed: what it has recorded and claimed, and how long it took."""
         if kept:
-            runs: dict[tuple[str, str, State | None], list[float]] = {}
+            runs: dict[tuple[str, str, State], list[float]] = {}
             for leg in kept:
-                if leg.begun_at:
+                if leg.begun_at and leg.end is not None:
                     task = leg.task
-                    runs.setdefault((task.task_type, task.queue, leg.state), []).append(leg.ended_at - leg.begun_at)
+                    runs.setdefault((task.task_type, task.queue, leg.end.state), []).append(leg.ended_at - leg.begun_at)
             for (task_type, queue, state), times in runs.items():
-                self.add(RUN, (task_type, queue, _OUTCOMES.get(state or State.PENDING, "other")), times)
+                self.add(RUN, (task_type, queue, _OUTCOMES.get(state, "other")), times)
             self.add(FLUSH_TASKS, (), (len(kept),))
         if claimed:
             self._claimed(claimed)

@@ -14,6 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from ledgerq_shared.states import State
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.encoding import describe_error, original_of, to_json
+from ledgerq_worker.slot.ends import Failed
 from ledgerq_worker.slot.limits import StruckWhileEncoding
 
 
@@ -50,12 +51,9 @@ class _KeepsOutcomes(Backend):
         raised = original_of(exc, sys.exc_info()[1])
         if isinstance(exc, StruckWhileEncoding):
             raised = exc = SoftTimeLimitExceeded(*exc.args)
-        leg.state, leg.request, leg.exception = State.FAILURE, request, exc
-        leg.result, leg.error = None, to_json(describe_error(raised, str(traceback or "") if raised is exc else None))
-        leg.is_result_published = store_result
+        error = to_json(describe_error(raised, str(traceback or "") if raised is exc else None))
         # What the tracer sent for a success that then could not be stored is not to leave.
-        leg.follow_ups.clear()
-        leg.messages.clear()
+        leg.end_without_rest(Failed(error, exc, request, store_result))
 
     def mark_as_retry(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
         if _own_leg(task_id) is None:
@@ -75,7 +73,7 @@ class _KeepsOutcomes(Backend):
         if leg is None or state != State.STARTED:
             return super().store_result(task_id, result, state, traceback, request, **kwargs)
         # `track_started`: leaves with the ledger's own STARTED, for Redis may be away and the claim superseded.
-        leg.request, leg.start = request, result
+        leg.start = result, request
         return result
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
