@@ -40,7 +40,8 @@ def test_a_task_that_takes_long_is_shown_and_keeps_nothing_of_its_claim_waiting(
     leg = None if seconds is None else SimpleNamespace(begun_ago=seconds)
     reports, handed_back = _Reports(), []
     runner: Any = SimpleNamespace(running=leg)
-    watcher = Watcher(runner, reports, lambda: handed_back.append(1), progress_interval=1.0)  # type: ignore[arg-type]
+    hand: Any = SimpleNamespace(hand_back=lambda: handed_back.append(1))
+    watcher = Watcher(runner, reports, hand, progress_interval=1.0)  # type: ignore[arg-type]
     watcher._look()
     assert (reports.seen == [leg], reports.flushes) == (is_shown, is_shown)
     assert (handed_back == []) is keeps_waiting

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
 from collections.abc import Callable
 
 import structlog
@@ -14,11 +13,11 @@ import structlog
 from ledgerq_shared import outages
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.cancel import revoke_waiting
-from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
+from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, has_ready
 from ledgerq_shared.statements.recover import read_suspicion
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.drain.claim_size import ClaimSize
+from ledgerq_worker.drain.hand import Hand
 from ledgerq_worker.drain.low_water import LowWater
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
@@ -40,8 +39,8 @@ class Drain:
     """The drain of one slot.
 
     Args:
-        worker: the node's name, for the event log.
-        watcher: makes the slot's watcher, given how to hand back what has not begun.
+        hand: what the slot has claimed and not begun.
+        watcher: the slot's.
         seconds: how long it may go on before the ticket is passed on.
         solitude: keeps suspects apart.
         solitude_of: what a suspect needs, by its deaths and whether a whole node was lost with it.
@@ -54,11 +53,11 @@ class Drain:
         waker: Waker,
         table: SlotTable,
         slot: int,
-        worker: str,
         runner: Runner,
         recorder: Recorder,
         claim_size: ClaimSize,
-        watcher: Callable[[Callable[[], None]], Watcher],
+        hand: Hand,
+        watcher: Watcher,
         seconds: float,
         solitude: Solitude,
         solitude_of: Callable[[int, bool], Kind],
@@ -67,7 +66,6 @@ class Drain:
         self._waker = waker
         self._table = table
         self._slot = slot
-        self._worker = worker
         self._runner = runner
         self._recorder = recorder
         self._claim_size = claim_size
@@ -77,10 +75,8 @@ class Drain:
         self._low_water = LowWater()
         #: Task types met that this process lacks: left to others from then on.
         self._unknown_types: set[str] = set()
-        self._waiting: deque[ClaimedTask] = deque()
-        #: The node's id under which they were claimed, as bytes.
-        self._claimed_under = b""
-        self._watcher = watcher(self._hand_back_waiting)
+        self._hand = hand
+        self._watcher = watcher
 
     @property
     def is_running(self) -> bool:
@@ -99,7 +95,7 @@ class Drain:
         looks = 0
         self._claim(queue)
         while True:
-            if self._waiting:
+            if self._hand:
                 self._run_claimed(queue)
             elif looks >= _LOCKED_LOOKS or not self._is_worth_a_look(queue):
                 return
@@ -125,7 +121,6 @@ class Drain:
             self._recorder.flush()
             return
         worker_id = self._table.worker_id
-        self._claimed_under = worker_id.bytes
         claimed = self._recorder.flush(
             claim_tasks(
                 worker_id=worker_id,
@@ -140,7 +135,7 @@ class Drain:
             )
         )
         self._low_water.claimed(queue, claimed)
-        self._waiting.extend(claimed)
+        self._hand.add(claimed, under=worker_id)
 
     def _wait_for_the_lease(self) -> None:
         """A node that is dead to the ledger, or may be, begins nothing. It takes no more tickets either, for they are meant
@@ -155,31 +150,30 @@ class Drain:
         strangers: list[ClaimedTask] = []
         while True:
             try:
-                # Taking from a deque is atomic: a task is either begun here or handed back by the watcher.
-                task = self._waiting.popleft()
+                task = self._hand.take()
             except IndexError:
                 break
             if not self._runner.knows(task.task_type):
                 strangers.append(task)
                 continue
-            if not self._table.holds(self._claimed_under):
+            if not self._table.holds(self._hand.claimed_under):
                 log.warning("worker.lease.lost", what="what it has claimed and not begun is left to others")
-                self._hand_back([task], reason=None)
-                self._hand_back_waiting()
+                self._hand.give_back([task])
+                self._hand.hand_back()
             elif task.is_alone:
                 self._run_suspect(task)
             elif self._solitude.is_closed():
-                self._hand_back([task], reason=None)
-                self._hand_back_waiting()
+                self._hand.give_back([task])
+                self._hand.hand_back()
             else:
                 count += 1
                 self._run(task)
             if self._table.is_stopping:
-                self._hand_back_waiting()
+                self._hand.hand_back()
         if strangers:
             self._unknown_types.update(task.task_type for task in strangers)
             log.warning("worker.task.unknown_type", task_types=sorted({task.task_type for task in strangers}))
-            self._hand_back(strangers, reason="no_worker")
+            self._hand.give_back(strangers, reason="no_worker")
         if count:
             self._claim_size.claim_ran(queue, count, time.monotonic() - began)
 
@@ -187,7 +181,7 @@ class Drain:
         leg = self._runner.run(task)
         if leg.end is None:  # its claim was superseded before it began
             if not leg.is_refused:
-                self._hand_back([task], reason=None)
+                self._hand.give_back([task])
             return
         if leg.begun_at:
             self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
@@ -203,7 +197,7 @@ class Drain:
         if is_barred or not self._solitude.enter(
             kind, is_over=lambda: self._table.is_listed_cancelled(task.claim_no, task.id)
         ):
-            self._hand_back([task], reason=None)
+            self._hand.give_back([task])
             return
         self._run(task)
         self._recorder.flush()
@@ -220,31 +214,6 @@ class Drain:
                 time.sleep(1)
             else:
                 return self._solitude_of(*rows[0]) if rows else Kind.NONE
-
-    def _hand_back_waiting(self) -> None:
-        """Return what has not begun: the task that runs takes long, or the node is stopping."""
-        waiting = []
-        while True:
-            try:
-                waiting.append(self._waiting.pop())
-            except IndexError:
-                break
-        if waiting:
-            self._hand_back(waiting, reason=None)
-
-    def _hand_back(self, tasks: list[ClaimedTask], *, reason: str | None) -> None:
-        while True:
-            self._table.sign(self._slot, STORE_WITHIN)
-            try:
-                with self._database.transaction() as cursor:
-                    rows = execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
-                    if cancelled := [task_id for task_id, _, is_cancelled in rows if is_cancelled]:
-                        execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
-                break
-            except Unavailable as error:  # doing it twice changes nothing
-                outages.note("worker.hand_back.ledger_unavailable", error, tasks=len(tasks))
-                time.sleep(1)
-        self._waker.wake(Counter(task.queue for task in tasks))
 
     def _is_worth_a_look(self, queue: str) -> bool:
         """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""

@@ -9,7 +9,6 @@ import itertools
 import os
 import threading
 import time
-from functools import partial
 
 import structlog
 from celery import Celery
@@ -23,6 +22,7 @@ from ledgerq_worker.celery.seams.prefork import process_index
 from ledgerq_worker.celery.task_events import TaskEvents
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.drain import Drain
+from ledgerq_worker.drain.hand import Hand
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Solitude, kind_of
@@ -181,16 +181,17 @@ class PoolProcess:
             hostname=settings.name,
             composure=Composure() if is_main else None,
         )
+        hand = Hand(self._database, self._waker, self._table, slot, worker=settings.name)
         return Drain(
             database=self._database,
             waker=self._waker,
             table=self._table,
             slot=slot,
-            worker=settings.name,
             runner=runner,
             recorder=recorder,
             claim_size=ClaimSize(budget=settings.claim_budget, limit=settings.claim_limit),
-            watcher=partial(Watcher, runner, recorder, progress_interval=settings.progress_interval),
+            hand=hand,
+            watcher=Watcher(runner, recorder, hand, progress_interval=settings.progress_interval),
             seconds=settings.drain_seconds,
             solitude=Solitude(self._table, slot),
             solitude_of=lambda deaths, is_of_a_node: kind_of(

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from ledgerq_worker.drain.hand import Hand
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 
@@ -31,16 +31,14 @@ class Watcher:
     Args:
         runner: says what the slot runs at the moment.
         recorder: the slot's.
-        hand_back: returns what the slot's claim holds and has not begun.
+        hand: what the slot has claimed and not begun.
         progress_interval: least time between two writes of progress, in seconds.
     """
 
-    def __init__(
-        self, runner: Runner, recorder: Recorder, hand_back: Callable[[], None], *, progress_interval: float
-    ) -> None:
+    def __init__(self, runner: Runner, recorder: Recorder, hand: Hand, *, progress_interval: float) -> None:
         self._runner = runner
         self._recorder = recorder
-        self._hand_back = hand_back
+        self._hand = hand
         self._progress_interval = progress_interval
         self._flushed_at = 0.0
         self._is_draining = threading.Event()
@@ -73,7 +71,7 @@ class Watcher:
             return  # quick tasks are recorded together, at the end of their claim
         self._recorder.begun(leg)
         if leg.begun_ago > _HAND_BACK_AFTER:
-            self._hand_back()
+            self._hand.hand_back()
         now = time.monotonic()
         is_due = now - self._flushed_at >= self._progress_interval
         if self._recorder.has_pending and (is_due or self._recorder.has_more_than_progress):

@@ -1,0 +1,76 @@
+"""What a slot holds and has not begun. Two threads take from it: the slot's own, which begins tasks, and its watcher, which
+hands them back while one takes long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from uuid import UUID
+
+from ledgerq_shared import outages
+from ledgerq_shared.database import Database, execute
+from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.statements.cancel import revoke_waiting
+from ledgerq_shared.statements.claim import ClaimedTask, hand_back
+from ledgerq_shared.waking import Waker
+from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
+
+
+class Hand:
+    """Claimed tasks of one slot, in their order.
+
+    Args:
+        worker: the node's name, for the event log.
+    """
+
+    def __init__(self, database: Database, waker: Waker, table: SlotTable, slot: int, *, worker: str) -> None:
+        self._database = database
+        self._waker = waker
+        self._table = table
+        self._slot = slot
+        self._actor = f"worker:{worker}"
+        self._tasks: deque[ClaimedTask] = deque()
+        #: The node's id under which they were claimed, as bytes.
+        self.claimed_under = b""
+        #: The next task to begin. Atomic, so that a task is either begun or handed back. Raises IndexError: there is none.
+        self.take = self._tasks.popleft
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def add(self, claimed: Sequence[ClaimedTask], *, under: UUID) -> None:
+        """These were claimed under that id of the node."""
+        self.claimed_under = under.bytes
+        self._tasks.extend(claimed)
+
+    def hand_back(self) -> None:
+        """Return all: the task that runs takes long, or the node is stopping."""
+        tasks: list[ClaimedTask] = []
+        while self._tasks:
+            try:
+                tasks.append(self._tasks.pop())
+            except IndexError:
+                break
+        if tasks:
+            self.give_back(tasks)
+
+    def give_back(self, tasks: Sequence[ClaimedTask], *, reason: str | None = None) -> None:
+        """Return tasks that were taken and not begun, uncharged. Goes on until it is done.
+
+        Args:
+            reason: why they are to be held; null: they are ready again.
+        """
+        while True:
+            self._table.sign(self._slot, STORE_WITHIN)
+            try:
+                with self._database.transaction() as cursor:
+                    rows = execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
+                    if cancelled := [task_id for task_id, _, is_cancelled in rows if is_cancelled]:
+                        execute(cursor, revoke_waiting(cancelled, actor=self._actor))
+                break
+            except Unavailable as error:  # doing it twice changes nothing
+                outages.note("worker.hand_back.ledger_unavailable", error, tasks=len(tasks))
+                time.sleep(1)
+        self._waker.wake(Counter(task.queue for task in tasks))
