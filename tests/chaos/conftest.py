@@ -51,10 +51,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(report.capstdout.rstrip())
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quiet() -> None:
-    """What the tests' own broker and database say by the way is no figure."""
+@pytest.fixture(scope="package", autouse=True)
+def quiet() -> Iterator[None]:
+    """What the tests' own broker and database say by the way is no figure. Other tests of this process hear it again."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -371,8 +371,17 @@ def test_another_cluster_or_database_is_refused_at_the_start_in_one_line(
             replica.check()
         assert replica.look(lambda _: "wrong", lambda: "right") == ("right", None)
         replica.close()
-    outages.REPLICA.forget()
     ledger.close()
+    # A standby that has all a replica needs, but of another cluster, which took that address while processes ran.
+    own = Database(database, application_name="test")
+    with Leader(pair.primary.url) as leader:
+        leader.next_beat()
+        pair.all_have_it()
+        replica = Replica(standby.url, own, application_name="test", size=1, max_lag=ANY_AGE, statement_timeout=5.0)
+        assert replica.look(lambda _: "wrong", lambda: "right") == ("right", None)
+        replica.close()
+    own.close()
+    outages.REPLICA.forget()
     code, text = doctor(pair.primary.url, DATABASE_REPLICA_URL=database)
     assert (code, "FAILS   replica" in text) == (1, True), text
 
