@@ -13,7 +13,7 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.waking import Waker
-from ledgerq_worker.drain import apart
+from ledgerq_worker import apart
 from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote
 from tests.support import databases, ledger_checks, refusals, wait

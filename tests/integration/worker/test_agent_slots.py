@@ -18,7 +18,7 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
-from ledgerq_worker.drain import apart
+from ledgerq_worker import apart
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.node.agent import Agent, NodeConfig
 from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock

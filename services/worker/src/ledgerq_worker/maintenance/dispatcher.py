@@ -20,7 +20,7 @@ from ledgerq_shared.statements.dispatch import (
     what_to_do,
 )
 from ledgerq_shared.waking import Waker
-from ledgerq_worker.drain.apart import Apart
+from ledgerq_worker.apart import Apart
 from ledgerq_worker.maintenance.loop import Duty, Round
 from ledgerq_worker.maintenance.metrics import DutyMetrics
 

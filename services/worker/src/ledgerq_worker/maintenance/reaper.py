@@ -15,7 +15,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.statements.recover import find_claimed, recover_claims
 from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
-from ledgerq_worker.drain.apart import Apart
+from ledgerq_worker.apart import Apart
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.metrics import DutyMetrics
 

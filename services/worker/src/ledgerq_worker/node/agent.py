@@ -40,7 +40,7 @@ from ledgerq_shared.statements.recover import find_claimed, find_claims, recover
 from ledgerq_shared.statements.workers import do_writes_wait, end_worker, is_known, register_worker
 from ledgerq_shared.timeline import Timeline, write_down
 from ledgerq_shared.waking import Waker
-from ledgerq_worker.drain.apart import Apart
+from ledgerq_worker.apart import Apart
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.node.cancel_requests import CancelRequest, running
 from ledgerq_worker.node.killed import record_hard_limit, record_termination
