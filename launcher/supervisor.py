@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from launcher.backoff import Backoff
 from launcher.errors import LauncherError, UsageError
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, kill_launch, new_token, write_record
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from launcher.signals import StopRequest
 
 CONFIGURATION_ERROR = 2
-_FIRST_DELAY = 0.5
-_LONGEST_DELAY = 30.0
-_STEADY_SECONDS = 60.0  # who ran this long starts again with the first delay
 _POLL_SECONDS = 0.05
 
 
@@ -37,9 +35,7 @@ class Service:
     stop_signal: signal.Signals = signal.SIGTERM
     popen: subprocess.Popen[bytes] | None = None
     identity: Process | None = None
-    delay: float = _FIRST_DELAY
-    started: float = 0.0
-    restart_at: float | None = field(default=None)
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 class Supervisor:
@@ -74,8 +70,7 @@ class Supervisor:
             stdout=subprocess.DEVNULL if service.quiet else None,
             start_new_session=True,
         )
-        service.started = time.monotonic()
-        service.restart_at = None
+        service.backoff.started()
         try:
             service.identity = Process.of(service.popen.pid, service.name)
         except ProcessLookupError:
@@ -89,11 +84,11 @@ class Supervisor:
         """Restart who has died; raises :class:`UsageError` when a service refuses its configuration."""
         now = time.monotonic()
         for service in self._services:
-            if service.restart_at is not None:
-                if now >= service.restart_at:
+            if service.backoff.start_at is not None:
+                if now >= service.backoff.start_at:
                     self.start(service)
             elif service.popen is not None and service.popen.poll() is not None:
-                self._note_death(service, service.popen.returncode, now)
+                self._note_death(service, service.popen.returncode)
 
     def stop(self) -> None:
         """Stop every service in order, then whatever they left behind."""
@@ -102,18 +97,12 @@ class Supervisor:
         kill_launch(self._token)
         self._record.unlink(missing_ok=True)
 
-    def _note_death(self, service: Service, code: int, now: float) -> None:
+    def _note_death(self, service: Service, code: int) -> None:
         if code == CONFIGURATION_ERROR:
             raise UsageError(f"the {service.name} refuses its configuration: the reason stands above")
-        if now - service.started > _STEADY_SECONDS:
-            service.delay = _FIRST_DELAY
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        print(
-            f"ledgerq: the {service.name} ended ({how}); it starts again in {service.delay:g} s",
-            file=sys.stderr,
-        )
-        service.restart_at = now + service.delay
-        service.delay = min(service.delay * 2, _LONGEST_DELAY)
+        delay = service.backoff.ended()
+        print(f"ledgerq: the {service.name} ended ({how}); it starts again in {delay:g} s", file=sys.stderr)
 
     def _stop_one(self, service: Service) -> None:
         if service.identity is None or service.popen is None:
