@@ -20,8 +20,6 @@ CODE = [
 CALLED_BY_OTHERS = {
     "check_xsrf_cookie", "ensure_connected", "filter", "initialize", "main_loop", "send_400_response", "writable",
 }  # fmt: skip
-#: What waits for code that will use it: lists that a replica may answer.
-COMING = {"time_of"}
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -65,6 +63,6 @@ def test_no_name_of_the_code_is_used_by_tests_alone():
         for path, module in modules.items()
         if "versions" not in path.parts  # Alembic calls them
         for name in defined(module)
-        if not uses[name] and not re.fullmatch(r"__\w+__", name) and name not in CALLED_BY_OTHERS | COMING
+        if not uses[name] and not re.fullmatch(r"__\w+__", name) and name not in CALLED_BY_OTHERS
     }
     assert not dead

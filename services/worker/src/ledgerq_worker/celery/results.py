@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -38,7 +38,7 @@ from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
 from ledgerq_worker.celery.messages import celery_request
 from ledgerq_worker.slot.encoding import decode, to_json
-from ledgerq_worker.slot.ends import End, Failed, GoesOn, Revoked, Succeeded
+from ledgerq_worker.slot.ends import Failed, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg
 
 log = structlog.get_logger()
@@ -91,12 +91,11 @@ class Publisher:
 
     def begun(self, legs: Sequence[Leg]) -> None:
         """The ledger has these legs' starts: show them to whom `track_started` promises it."""
-        self._publish_quietly([_News(leg, State.STARTED, *leg.start) for leg in legs if leg.start is not None])
+        self._publish_quietly(_News(leg, State.STARTED, *leg.start) for leg in legs if leg.start is not None)
 
     def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
         """The ledger has accepted these legs' ends: publish results, then do what the outbox says."""
-        if not self._is_silent:
-            self._publish_quietly([_news_of(leg) for leg in legs if _is_published(leg.end)])
+        self._publish_quietly(news for leg in legs if (news := _news_of(leg)) is not None)
         if outbox:
             self.empty_outbox(ids=outbox)
 
@@ -186,8 +185,9 @@ class Publisher:
             self._limit(0.0)
         return None
 
-    def _publish_quietly(self, news: Sequence[_News]) -> None:
-        if not news or self._is_silent:
+    def _publish_quietly(self, told: Iterable[_News]) -> None:
+        news = [] if self._is_silent else list(told)
+        if not news:
             return
         try:
             self._publish(news)
@@ -284,19 +284,16 @@ def _twice(news: Sequence[_News]) -> list[_News]:
     return [one for one in news for _ in range(2)]
 
 
-def _is_published(end: End | None) -> bool:
-    return end is not None and not isinstance(end, GoesOn) and end.is_published
-
-
-def _news_of(leg: Leg) -> _News:
+def _news_of(leg: Leg) -> _News | None:
+    """Null: nobody is to see its end, or it was not the last."""
     match leg.end:
-        case Succeeded(value=value, request=request):
+        case Succeeded(value=value, request=request, is_published=True):
             return _News(leg, State.SUCCESS, value, request)
-        case Failed(exception=exception, request=request):
+        case Failed(exception=exception, request=request, is_published=True):
             return _News(leg, State.FAILURE, exception, request)
-        case Revoked(request=request):
+        case Revoked(request=request, is_published=True):
             return _News(leg, State.REVOKED, TaskRevokedError("cancelled"), request)
-    raise AssertionError("a leg that goes on has no result")
+    return None
 
 
 def _traceback_of(news: _News) -> str | None:

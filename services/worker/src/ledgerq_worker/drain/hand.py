@@ -4,6 +4,7 @@ hands them back while one takes long.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -48,11 +49,9 @@ class Hand:
     def hand_back(self) -> None:
         """Return all: the task that runs takes long, or the node is stopping."""
         tasks: list[ClaimedTask] = []
-        while self._tasks:
-            try:
+        with contextlib.suppress(IndexError):
+            while True:
                 tasks.append(self._tasks.pop())
-            except IndexError:
-                break
         if tasks:
             self.give_back(tasks)
 
