@@ -27,7 +27,7 @@ from ledgerq_shared.doubts import Doubts
 from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.prepared import Session, run
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.sqlstates import fault_of, is_full, refuses_writes
 from ledgerq_shared.upkeep import Looks, at_work, cancel, look_after
 
@@ -184,8 +184,8 @@ class Database:
         self._has_worked(writes=False)
 
     def fetch(
-        self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
-    ) -> list[tuple[Any, ...]]:
+        self, statement: Statement[Row], timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
+    ) -> list[Row]:
         """The rows of one statement that does no harm when it is run twice: a transaction by itself, in one round trip.
 
         Args:
@@ -432,10 +432,13 @@ class Database:
             self._free.append(connection)
 
 
-def execute(cursor: Cursor, statement: Statement) -> list[tuple[Any, ...]]:
+def execute(cursor: Cursor, statement: Statement[Row]) -> list[Row]:
     """Run a statement; its rows, or none where it returns none."""
     run(cursor, statement)
-    return cursor.fetchall() if cursor.description is not None else []
+    if cursor.description is None:
+        return []
+    rows: list[Any] = cursor.fetchall()
+    return rows if statement.row is None else [*map(statement.row, rows)]
 
 
 def confirm(cursor: Cursor) -> None:

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg2
 import psycopg2.extensions
@@ -118,7 +118,7 @@ class _Prepared(NamedTuple):
     run: str
 
 
-def run(cursor: psycopg2.extensions.cursor, statement: Statement) -> None:
+def run(cursor: psycopg2.extensions.cursor, statement: Statement[Any]) -> None:
     """Run it, prepared where it has a name and the session can keep it."""
     kept = cursor.connection.kept if isinstance(cursor.connection, Session) else None
     if statement.name is None or kept is None:
