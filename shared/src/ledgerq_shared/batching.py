@@ -1,8 +1,9 @@
-"""Natural batching: one flush runs at a time, and what arrives meanwhile forms the next one.
+"""Natural batching: one flush runs at a time, and the items that arrive meanwhile form the next one.
 
-There is no timer. An idle system flushes the first item at once; a busy one makes large batches by itself, because a
-flush takes as long as it takes. The same primitive serves submits, status reads, adoption and wake-ups; a worker's recorder
-batches by itself. It has two faces, for callers in threads and for callers in an event loop, around one way to run a flush.
+There is no timer. An idle system flushes the first item at once; a busy system makes large batches by itself, because
+items gather while a flush runs. Submits, status reads, adoption and wake-ups use this module; a worker's recorder has
+its own batches. There are two classes, one for callers in threads and one for callers in an event loop, around one
+function that runs a flush.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ Flush = Callable[[list[Item]], Sequence[Outcome | BaseException]]
 
 
 def run_flush(flush: Flush[Item, Outcome], items: list[Item]) -> list[Outcome | BaseException]:
-    """Flush ``items``; when that fails, find the poisonous item by halving, so that it fails alone.
+    """Flush ``items``; if that fails, find the item at fault by halving, so that it fails alone.
 
-    An outage (:class:`~ledgerq_shared.errors.Unavailable`) is nobody's fault: it is given to every item at once.
+    An outage (:class:`~ledgerq_shared.errors.Unavailable`) is no item's fault: every item gets it at once.
     """
     try:
         outcomes = list(flush(items))
@@ -38,7 +39,7 @@ def run_flush(flush: Flush[Item, Outcome], items: list[Item]) -> list[Outcome | 
         if len(items) == 1:
             return [error]
     else:
-        # A flush that answers for more or fewer items has a bug; callers must hear of it, not wait for ever.
+        # A flush that answers for more or fewer items has a bug; callers must get an error and not wait for ever.
         is_complete = len(outcomes) == len(items)
         return (
             outcomes if is_complete else [RuntimeError(f"{len(outcomes)} outcomes for {len(items)} items")] * len(items)
@@ -135,7 +136,7 @@ class AsyncBatcher(Generic[Item, Outcome]):
                 outcomes: list[Outcome | BaseException]
                 try:
                     outcomes = await loop.run_in_executor(self._executor, partial(run_flush, self._flush, items))
-                except Exception as error:  # the executor has ended: tell those who wait
+                except Exception as error:  # the executor has ended: tell the callers that wait
                     outcomes = [error] * len(items)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():

@@ -1,12 +1,11 @@
 """Tickets: tiny Celery messages that say "this queue has work".
 
-A ticket carries no task, so losing one, doubling one or holding one back can do no harm; the dispatcher's sweep of the
-ledger replaces what was lost within a second. There are never more tickets in Redis than there are worker slots,
-however long the backlog is.
+A ticket carries no task, so a lost, doubled or late ticket does no harm; the dispatcher's sweep of the ledger replaces
+lost tickets within a second. However long the backlog is, there are never more tickets in Redis than worker slots.
 
-The tickets of a queue lie in a list of their own, whose name nobody else has. The list that is called as the queue itself
-is plain Celery's: other people's messages, another application's data, or nothing; there tickets go only for nodes of
-releases before ticket lists.
+The tickets of a queue are in a list of their own, whose name nobody else uses. The list with the queue's own name
+belongs to plain Celery: it holds other applications' messages, their data, or nothing. Tickets go there only for nodes
+of releases before ticket lists.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ DRAIN_TASK = "ledgerq.drain"
 #: How the names of all lists of tickets begin.
 TICKETS = "ledgerq.tickets:"
 
-#: After a failure Redis is left alone for this long: the sweep will send what is missing.
+#: Seconds for which Redis is left alone after a failure: the sweep will send the tickets that are missing.
 _QUIET_AFTER_FAILURE = 1.0
 #: Queues that are looked at in one round trip.
 _AT_ONCE = 500
-#: The length of a list that cannot be looked at: more than anybody could want.
+#: Stands for the length of a list that cannot be read: more tickets than any queue wants.
 _UNKNOWN = 2**31
-#: Names of refused lists that are remembered.
+#: How many names of refused lists are remembered.
 _MOST_REFUSED = 1000
 
 log = structlog.get_logger()
@@ -49,7 +48,7 @@ def ticket_list(queue: str) -> str:
 
 
 def queue_of(name: str) -> str:
-    """The queue whose tickets lie in the list ``name``; any other name as it is."""
+    """The queue whose tickets are in the list ``name``; any other name is returned as it is."""
     if not name.startswith(TICKETS):
         return name
     return name.removeprefix(TICKETS).replace("%06", "\x06").replace("%16", "\x16").replace("%25", "%")
@@ -84,13 +83,13 @@ class Broker:
         self._client: Any = None
         self._lock = threading.Lock()
         self._quiet_until = 0.0
-        #: Lists of which Redis has refused something.
+        #: Lists for which Redis has refused a command.
         self._refused: set[str] = set()
 
     def wake(self, *demands: Demand) -> bool:
-        """Make sure that each queue has up to ``min(ready, slots)`` tickets, and none more than ``slots``.
+        """Make sure that each queue has up to ``min(ready, slots)`` tickets, and no queue more than ``slots``.
 
-        An error that concerns one queue's list concerns that queue alone.
+        An error about one queue's list affects only that queue.
 
         Returns:
             False if Redis is away.
@@ -130,7 +129,7 @@ class Broker:
                 pushes.lpush(name, *(ticket(demand.queue) for _ in range(missing)))
                 log.debug("broker.tickets", queue=demand.queue, tickets=missing)
                 queues.append(demand.queue)
-            if missing > 0 or length > most:  # somebody else may have pushed meanwhile; slots may be gone
+            if missing > 0 or length > most:  # another process may have pushed meanwhile; slots may be gone
                 pushes.ltrim(name, 0, most - 1)
                 queues.append(demand.queue)
         old = [demand for demand in demands if demand.old_slots > 0]
@@ -145,7 +144,7 @@ class Broker:
         return True
 
     def _lengths(self, names: Sequence[str]) -> list[int]:
-        """How many elements these lists have; `_UNKNOWN` of one that cannot be looked at."""
+        """How many elements these lists have; `_UNKNOWN` for a list that cannot be read."""
         pipeline = self._connected().pipeline(transaction=False)
         for name in names:
             pipeline.llen(name)
@@ -154,13 +153,13 @@ class Broker:
         return [_UNKNOWN if isinstance(answer, Exception) else answer for answer in answers]
 
     def _check(self, answers: Sequence[Any], names: Sequence[str]) -> None:
-        """Note what was refused of one item; raise what concerns all of them."""
+        """Note errors that concern one list; raise an error that concerns all of them."""
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Exception):
                 if fault_of(answer) in (Fault.REPEAT, Fault.RECONNECT):
                     raise answer
                 if name not in self._refused and len(self._refused) < _MOST_REFUSED:
-                    self._refused.add(name)  # said once: the sweep comes by twice a second
+                    self._refused.add(name)  # logged once: the sweep runs twice a second
                     log.warning("broker.refused", name=name, error=redis_access.describe(answer))
 
     def _try(self, work: Any, *arguments: Any, even_if_quiet: bool = False) -> Any:
@@ -195,12 +194,12 @@ class Broker:
 
 
 def ticket(queue: str, destination: str | None = None) -> str:
-    """A ticket for ``queue`` as kombu's Redis transport and Celery's protocol 2 spell a message.
+    """A ticket for ``queue`` in the form of a message of kombu's Redis transport and Celery's protocol 2.
 
-    Built by hand because kombu needs 400 µs for it. A contract test compares it with what Celery itself sends.
+    It is built by hand because kombu needs 400 µs for it. A contract test compares it with what Celery itself sends.
 
     Args:
-        destination: the list that it is pushed to, where Celery also returns it; the queue's ticket list unless given.
+        destination: the list that it is pushed to, to which Celery also returns it; by default the queue's ticket list.
     """
     destination = ticket_list(queue) if destination is None else destination
     return _TEMPLATE % {
@@ -209,9 +208,10 @@ def ticket(queue: str, destination: str | None = None) -> str:
 
 
 def is_ticket(raw: bytes, queue: str) -> bool:
-    """Whether what lies in the queue's list of tickets is one, perhaps returned by Celery, and nothing else.
+    """Whether an element of the queue's list of tickets is a ticket, perhaps one that Celery returned, and nothing
+    else.
 
-    Whoever changes what :func:`ticket` makes has to let both pass, for nodes of both releases are side by side.
+    If you change what :func:`ticket` makes, let both forms pass: nodes of both releases run side by side.
     """
     try:
         found = json.loads(raw)
@@ -224,7 +224,7 @@ def is_ticket(raw: bytes, queue: str) -> bool:
         wanted["headers"] |= {"id": own_id, "root_id": own_id}
         wanted["properties"] |= {"correlation_id": own_id, "delivery_tag": tag}
         return bool(found == wanted)
-    except Exception:  # a stranger's
+    except Exception:  # not ours
         return False
 
 

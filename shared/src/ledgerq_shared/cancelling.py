@@ -9,15 +9,16 @@ from ledgerq_shared.errors import LedgerUnavailable, TaskIsFinal, TaskNotFound
 from ledgerq_shared.statements.cancel import read_end, request_cancel, revoke_waiting
 from ledgerq_shared.states import State
 
-#: Each further look means that the task went from one place to another between two statements.
+#: How often to look for the task. Each further look means that it went from one place to another between two
+#: statements.
 _LOOKS = 50
 
 
 class Cancelled(NamedTuple):
-    """What a cancel has come to."""
+    """The outcome of a cancel."""
 
-    #: REVOKED: it will never run. STARTED: it runs, and was asked to end. Null: a worker has claimed it and is asked not to
-    #: begin it; whether it has begun is not known yet (:func:`~ledgerq_shared.statements.cancel.read_told`).
+    #: REVOKED: it will never run. STARTED: it runs, and was asked to end. None: a worker has claimed it and is asked
+    #: not to begin it; it is not known yet whether it has begun (:func:`~ledgerq_shared.statements.cancel.read_told`).
     state: State | None
     terminate: bool
 
@@ -31,7 +32,8 @@ def cancel(
     terminate: bool = False,
     is_repeated: bool = False,
 ) -> Cancelled:
-    """Cancel in the caller's transaction, at PostgreSQL's usual isolation: each look has to see what has been committed.
+    """Cancel in the caller's transaction, at PostgreSQL's default isolation level, because each look has to see what
+    others have committed.
 
     Args:
         is_repeated: the outcome of an earlier try is unknown, so finding the task cancelled is a success.

@@ -1,8 +1,9 @@
-"""The ledger's clock, as this process knows it: the time within ids is its time, whatever the machine's own clock says.
+"""The ledger's clock, as this process knows it: the time within ids is the ledger's, whatever the machine's own clock
+says.
 
-Lists by time walk ids. An API whose clock is fifteen minutes off would make ids that they do not find. So each new
-connection asks PostgreSQL for its time, in a round trip that there is anyway; where the machine's clock is off, ids take
-their time from the ledger's, counted on by the monotonic clock.
+Lists by time walk ids. An API whose clock is fifteen minutes off would make ids that such lists do not find. So each
+new connection asks PostgreSQL for its time, in a round trip that it needs anyway. If the machine's clock is off, ids
+use the ledger's time, which the monotonic clock continues.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ import structlog
 
 log = structlog.get_logger()
 
-#: So much is no matter, in nanoseconds: lists have no finer sense of time than who asks for them.
+#: A difference up to this, in nanoseconds, does not matter: callers do not ask for lists with a finer time.
 _TOLERABLE = 1_000_000_000
 
-#: The ledger's time minus the monotonic clock's, in nanoseconds; null: the machine's own clock will do.
+#: The ledger's time minus the monotonic clock's, in nanoseconds; None: the machine's own clock is right.
 beyond_monotonic: int | None = None
-#: How often the machine's clock was found to be off, or otherwise off than before.
+#: How often the machine's clock was found to be off, or to be off by another amount than before.
 corrections = 0
 
 
 def note(ledger_seconds: float, asked_at: float) -> None:
-    """PostgreSQL has just said what time it is.
+    """Take note of the time that PostgreSQL has just told.
 
     Args:
         ledger_seconds: its answer, in seconds since 1970.
-        asked_at: when it was asked, by the monotonic clock: the answer was right at some moment since.
+        asked_at: when it was asked, by the monotonic clock; the answer was right at some moment between then and now.
     """
     global beyond_monotonic, corrections  # noqa: PLW0603 - a process has one ledger
     answered = time.monotonic_ns()

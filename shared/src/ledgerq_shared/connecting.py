@@ -1,8 +1,8 @@
-"""The one way to connect to PostgreSQL, whose URL may name several servers: the one that can be written to is meant;
-of a replica's URL one that follows it.
+"""The only way to connect to PostgreSQL. A URL may name several servers: then the connection is made to the one that
+accepts writes, or, for a replica's URL, to one that follows it.
 
-Which that is changes (a failover, a switch-over), so each connection is made to whoever is the primary now. libpq asks the
-servers in turn; the one that was it last is asked first.
+The primary may change (a failover, a switch-over), so each connection is made to the server that is the primary now.
+libpq asks the servers in turn; the last known primary is asked first.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import psycopg2
 from psycopg2.extensions import connection as plain_connection
 from psycopg2.extensions import libpq_version, parse_dsn
 
-#: A server of several that says nothing is left for the next one after so many seconds. libpq takes no less.
+#: If the URL names several servers, one that does not answer is given up after this many seconds. libpq accepts no
+#: smaller value.
 _SILENT_AFTER = 2
-#: ``primary`` also takes a server that an operator has set read-only by default, as every transaction of ours says what it
-#: needs. An old libpq does not know the word.
+#: ``primary`` also accepts a server that an operator has set read-only by default, which is right because every
+#: transaction of ours sets what it needs. An old libpq does not know the word.
 _PRIMARY = "primary" if libpq_version() >= 140000 else "read-write"
 _STANDBY = "standby" if libpq_version() >= 140000 else "any"
 _FOR_WRITING = ("any", "read-write", "primary")
 _FOR_READING = ("read-only", "standby", "prefer-standby")
 
-#: By URL and what was looked for, the server that it was last: its place in the URL's list.
+#: By URL and kind of server: the server that was found last, as its place in the URL's list.
 _last: dict[tuple[str, str], int] = {}
 
 
@@ -36,18 +37,18 @@ def connect(
     is_replica: bool = False,
     **options: Any,
 ) -> plain_connection:
-    """A new connection to the server of ``url``, or to that of its servers which is the primary.
+    """A new connection to the server of ``url``, or, if it names several, to the one that is the primary.
 
     Args:
         url: libpq's URL, as :func:`check` takes it.
         application_name: shown in ``pg_stat_activity``.
         connect_timeout: seconds; of several servers each has two at most.
-        factory: the connection's class; null: psycopg2's own.
-        is_replica: of several servers one that is a standby is meant instead.
+        factory: the connection's class; None: psycopg2's own.
+        is_replica: connect to a standby instead of the primary, if there are several servers.
         options: libpq's parameters, before those of the URL.
 
     Raises:
-        psycopg2.OperationalError: nobody answers, or nobody of several is what is meant.
+        psycopg2.OperationalError: no server answers, or none of several is of the wanted kind.
     """
     places, meant = _places(url), _STANDBY if is_replica else _PRIMARY
     if len(places) > 1:
@@ -64,17 +65,17 @@ def connect(
 
 
 def describe(error: psycopg2.Error) -> str:
-    """What the driver says, in one line: of several servers what each of them did. It may quote parts of a wrong URL."""
+    """The driver's error in one line; for several servers, what each of them did. It may quote parts of a wrong URL."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     servers = [line for line in lines if line.startswith("connection to server")]
     return "; ".join(servers) or (lines[0] if lines else type(error).__name__)
 
 
 def check(url: str, *, is_replica: bool = False) -> None:
-    """Whether ``url`` can be that of a ledger, or of its replica, without asking anybody.
+    """Check that ``url`` can be that of a ledger, or of its replica, without connecting.
 
     Raises:
-        ValueError: it cannot; the text repeats nothing of the URL, which may hold a password.
+        ValueError: it cannot be; the text repeats nothing of the URL, which may hold a password.
     """
     try:
         parts = parse_dsn(url)

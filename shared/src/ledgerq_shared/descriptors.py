@@ -1,7 +1,7 @@
 """Which file or socket a descriptor stands for.
 
-A task may close descriptors that are not its own (`os.closerange`, a library that makes a daemon), or put something else in
-their place. The number then is somebody else's: nothing of ours may be written to it, and it is not ours to close.
+A task may close descriptors that are not its own (`os.closerange`, a library that makes a daemon), or put something
+else in their place. The number then belongs to another file: we must neither write to it nor close it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Identity = tuple[int, int]
 
 
 def identity(handle: int) -> Identity | None:
-    """What a descriptor stands for; null: nothing, it is closed. No two that are open have the same."""
+    """What a descriptor stands for; None: it is closed. No two open files have the same identity."""
     try:
         status = os.fstat(handle)
     except OSError:

@@ -1,4 +1,6 @@
-"""How many standbys have a commit when PostgreSQL says that it is done: as many as the operator demands?"""
+"""How many standbys have a commit when PostgreSQL confirms it, and whether these are as many as the operator
+demands.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +15,40 @@ from ledgerq_shared.figures import Figures
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.statements.read_replication import REPLICATION_FIGURES, read_replication
 
-#: Levels of ``synchronous_commit`` at which a standby has the commit on its disk before anybody is told.
+#: Levels of ``synchronous_commit`` at which a standby has the commit on its disk before the client is told.
 _WAITING = ("on", "remote_apply")
 _COUNTED = re.compile(r"\s*(?:(?:FIRST|ANY)\s+)?(\d+)\s*\(", re.IGNORECASE)
 
 
 class Standby(NamedTuple):
-    """One that follows the primary."""
+    """A server that follows the primary."""
 
     name: str
     is_streaming: bool
     #: PostgreSQL's word: ``sync``, ``quorum``, ``potential`` or ``async``.
     sync_state: str
-    #: What it has not replayed yet, in bytes; null: the server does not tell.
+    #: How much it has not replayed yet, in bytes; None: the server does not tell.
     lag_bytes: float | None
-    #: For how long it has not, in seconds.
+    #: For how long it has been behind, in seconds.
     lag_seconds: float
 
 
 @dataclass(frozen=True)
 class Durability:
-    """What the server promises at this moment, to sessions of this role."""
+    """What the server promises now to sessions of this role."""
 
     #: The value of ``synchronous_commit``.
     level: str
     #: The value of ``synchronous_standby_names``.
     names: str
-    #: Rises by one with each failover; null on a standby.
+    #: Rises by one with each failover; None on a standby.
     timeline: int | None
-    #: Null: this role may not see them.
+    #: None: this role may not see them.
     standbys: list[Standby] | None
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Any, ...]]) -> Durability:
-        """From the rows of :func:`read_replication`."""
+        """Made from the rows of :func:`read_replication`."""
         rows = list(rows)
         level, names, timeline, is_told = rows[0][:4]
         found = [row[4:] for row in rows if row[4] is not None]
@@ -67,14 +69,16 @@ class Durability:
 
     @property
     def confirming(self) -> int:
-        """How many standbys are sure to have what is committed now; while they are fewer than demanded, commits wait."""
+        """How many standbys certainly have a commit that is made now; while these are fewer than demanded, commits
+        wait.
+        """
         if self.standbys is None:
             return self.demanded
         there = sum(one.is_streaming and one.sync_state in ("sync", "quorum") for one in self.standbys)
         return min(self.demanded, there)
 
     def lacks(self, required: int) -> str | None:
-        """What is to be said where that is fewer than ``required``; null: it is enough."""
+        """The message if that is fewer than ``required``; None: it is enough."""
         if required == 0 or self.confirming >= required:
             return None
         begin = f"LEDGERQ_REQUIRE_SYNC={required}: "
@@ -120,6 +124,6 @@ def check_durability(database: Database, required: int) -> None:
     try:
         found = look(database)
     except Unavailable:
-        return  # it is waited for, as by whoever starts before PostgreSQL; the monitor goes on comparing
+        return  # the service waits for it, as it does when it starts before PostgreSQL; the monitor goes on comparing
     if lacks := found.lacks(required):
         raise SettingsError(lacks)

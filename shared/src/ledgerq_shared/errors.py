@@ -1,24 +1,11 @@
-"""What the API answers where it cannot do what was asked, as one tree; :mod:`ledgerq_api.errors` continues it.
+"""The errors that the API answers with when it cannot do what was asked, as one tree; :mod:`ledgerq_api.errors`
+continues it.
 
-    LedgerQError
-    ├── InvalidRequest              422  the client must change what it sends
-    │   ├── UnknownTaskType         422
-    │   ├── InvalidParameters       422
-    │   └── IdempotencyKeyReused    422
-    ├── TaskNotFound                404
-    ├── TaskTypeNotFound            404
-    ├── QueueNotFound               404
-    ├── ScopeMissing                403
-    ├── HostNotAllowed              403
-    ├── OriginNotAllowed            403
-    ├── TaskIsFinal                 409
-    ├── TaskIsNotFinal              409
-    ├── DuplicateTask               409
-    ├── NotHttp                     400  refused before anybody looked at it
-    ├── RequestTimedOut             408
-    ├── TargetTooLong               414
-    ├── HeadTooLarge                431
-    └── Unavailable                 503  try again later
+    LedgerQError ├── InvalidRequest 422 the client must change what it sends │ ├── UnknownTaskType 422 │ ├──
+    InvalidParameters 422 │ └── IdempotencyKeyReused 422 ├── TaskNotFound 404 ├── TaskTypeNotFound 404 ├── QueueNotFound
+    404 ├── ScopeMissing 403 ├── HostNotAllowed 403 ├── OriginNotAllowed 403 ├── TaskIsFinal 409 ├── TaskIsNotFinal 409
+    ├── DuplicateTask 409 ├── NotHttp 400 refused before the request was looked at ├── RequestTimedOut 408 ├──
+    TargetTooLong 414 ├── HeadTooLarge 431 └── Unavailable 503 try again later
         ├── LedgerUnavailable       503
         │   └── LedgerFull          503
         ├── OutcomeUnknown          503
@@ -28,8 +15,8 @@
 The class says the code, the HTTP status and whether a retry can help; the instance says what was wrong, where, and
 what to do. Rendering as ``application/problem+json`` happens in one place, in the API.
 
-Errors of which no answer is made stand beside the code that raises them. Each ends a command by one line for a person, or
-ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says what those mean):
+Errors that never become an answer are defined beside the code that raises them. Each ends a command with one line for a
+person, or ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says what those mean):
 
     SettingsError           settings: a variable is missing or wrong
     EmbeddedError           embedded: a server cannot run
@@ -170,9 +157,10 @@ class LedgerUnavailable(Unavailable):
 
     def __init__(self, detail: str | None = None, *, is_busy: bool = False, **extra: Any) -> None:
         super().__init__(detail, **extra)
-        #: PostgreSQL answers, and has refused this just now: for a lock that somebody holds, say. Other work may go on.
+        #: PostgreSQL answers, but has refused this work just now, for example because of a lock that somebody holds.
+        #: Other work may go on.
         self.is_busy = is_busy
-        #: It is the reason, or part, of an outage that the log tells of (:mod:`ledgerq_shared.outages`).
+        #: It is the reason for, or part of, an outage that the log reports (:mod:`ledgerq_shared.outages`).
         self.is_told = False
 
 

@@ -1,8 +1,8 @@
 """Reading the event log: one stored row may stand for up to three steps of a task's history.
 
-A task that takes less than a flush is claimed, begun and ended before the ledger hears of any of it. Its three steps
-are then one row, `succeeded` with ``claimed_at`` and ``started_at``: a third of the writing, nothing lost. This module
-is the only one that knows; readers see a gapless sequence of single steps.
+A task that takes less time than a flush is claimed, begun and ended before the ledger hears of any of these steps. The
+three steps are then one row, `succeeded` with ``claimed_at`` and ``started_at``: this is a third of the writing, and
+nothing is lost. Only this module knows about it; readers see a gapless sequence of single steps.
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ class EventKind(StrEnum):
         "`what` (`outcome`: errbacks, the chord, the chain; `message`: a task of somebody else's), `attempts`, `error`",
     )
 
-    #: A sentence for people; the reference is made of it.
+    #: A sentence for people; the reference is made from it.
     meaning: str
-    #: What the event's ``data`` has, for people.
+    #: What the event's ``data`` contains, for people.
     data: str
 
     def __new__(cls, word: str, meaning: str = "", data: str = "") -> Self:
-        """A member: its word on the wire, what it means, and what its ``data`` says. (Defaults: for look-ups by a word.)"""
+        """A member: its word on the wire, what it means, and what its ``data`` says. (The defaults are for look-ups by
+        the word alone.)
+        """
         member = str.__new__(cls, word)
         member._value_ = word
         member.meaning = meaning
@@ -69,9 +71,9 @@ class Event(NamedTuple):
     #: Counts from 1 within the task, without gaps; also the id of its server-sent event.
     seq: int
     at: datetime
-    #: One of :class:`EventKind`; as it was stored, for an older reader may meet a newer kind.
+    #: One of :class:`EventKind`, as text, because an older reader may meet a newer kind.
     kind: str
-    #: Number of the execution it belongs to; 0 before the first.
+    #: Number of the attempt it belongs to; 0 before the first.
     attempt: int
     #: Who did it: ``api``, ``key:<id>``, ``client``, ``worker:<name>``, ``maintenance``.
     actor: str

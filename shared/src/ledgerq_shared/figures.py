@@ -1,5 +1,5 @@
-"""Figures that PostgreSQL's own functions and views give. What is PostgreSQL in name only (Aurora) may refuse some, and so
-may an operator who has taken rights away: that costs these figures, and no other.
+"""Figures that PostgreSQL's own functions and views give. A database that is PostgreSQL in name only (Aurora) may
+refuse some, and so may a server on which an operator has taken rights away. Only the refused figures are then missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ledgerq_shared.sqlstates import is_not_to_be_had
 
 log = structlog.get_logger()
 
-#: What was refused is asked for again after so many seconds: rights may have been granted, another server may answer.
+#: A refused figure is asked for again after this many seconds: rights may have been granted, or another server may
+#: answer.
 _AGAIN_AFTER = 600.0
 
 
@@ -25,21 +26,21 @@ class Figures:
     """Reads one statement of several figures.
 
     Args:
-        read: the statement without some figures, by their names; in their places are nulls.
-        names: of the figures that may be refused.
+        read: builds the statement without the figures that it is given by name; in their places are nulls.
+        names: names of the figures that may be refused.
     """
 
     def __init__(self, read: Callable[[Collection[str]], Statement], names: Collection[str]) -> None:
         self._read = read
         self._names = frozenset(names)
-        #: Why not, of those that were refused when they were asked for last.
+        #: The reason, for each figure that was refused when it was asked for last.
         self.refused: dict[str, str] = {}
         self._found_at = 0.0
-        #: Of these it was said.
+        #: The figures for which the refusal was logged.
         self._told: set[str] = set()
 
     def fetch(self, cursor: Cursor) -> list[tuple[Any, ...]]:
-        """The rows, within a transaction. Says once of each figure that it is refused.
+        """The rows, within a transaction. Logs once for each figure that it is refused.
 
         Raises:
             psycopg2.Error: something else is wrong.
@@ -59,7 +60,7 @@ class Figures:
         return _try(cursor, self._read(self.refused))
 
     def _refusal(self, cursor: Cursor, name: str) -> str | None:
-        """Why PostgreSQL does not give this figure; null: it does."""
+        """Why PostgreSQL does not give this figure; None: it does."""
         try:
             _try(cursor, self._read(self._names - {name}))
         except psycopg2.Error as error:

@@ -1,10 +1,12 @@
-"""What a connection may cost a server: bytes of a head, time for each part of a request, memory of all together.
+"""What a connection may cost a server: the bytes of a head, the time for each part of a request, the memory of all
+together.
 
-uvicorn parses HTTP; this stands between it and the socket. A client without a key may open connections, send a head that
-never ends, stall in a body, or read no answer: each of that has a bound here, and an answer that says which one it was.
+uvicorn parses HTTP; this module stands between uvicorn and the socket. A client without a key may open connections,
+send a head that never ends, stall in a body, or not read its answer. Each of these has a bound here, and an answer that
+names the bound.
 
-``Guarded`` is mixed into uvicorn's protocol class, one object a connection; ``Guard`` is what the connections of one
-process share. Nothing here knows the web framework, so API and monitor use the same.
+``Guarded`` is mixed into uvicorn's protocol class, with one object per connection; ``Guard`` is what the connections of
+one process share. The module does not depend on the web framework, so the API and the monitor both use it.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ from ledgerq_shared.errors import (
 #: Seconds after which a client that was refused for want of room may try again.
 _RETRY_AFTER = 2
 _CHUNKED = b"transfer-encoding: chunked\r\n"
-#: Between two sweeps so many seconds lie only if this process stood still: what its clients sent meanwhile is not read yet.
+#: If this many seconds lie between two sweeps, this process stood still, and has not yet read what its clients sent
+#: meanwhile.
 _STANDSTILL = 5.0
-#: Below so many bytes of a body nobody has to give way: all connections together cannot fill the memory with so little.
+#: A connection with fewer bytes of a body than this never has to give way: all connections together cannot fill the
+#: memory with so little.
 _SMALL_BODY = 4096
 
 
@@ -40,9 +44,9 @@ _SMALL_BODY = 4096
 class Limits:
     """What connections may cost. Times are seconds, sizes bytes."""
 
-    #: Open connections of the process; one more is answered 503.
+    #: Open connections of the process; a further connection is answered with 503.
     connections: int = 10_000
-    #: Bodies that are being read or worked on, and answers that nobody has read yet, of all connections together.
+    #: Bytes of all connections together: bodies that are being read or worked on, and answers that nobody has read yet.
     held_bytes: int = 64 * 1024 * 1024
     #: Request line and headers.
     head_bytes: int = 64 * 1024
@@ -50,9 +54,9 @@ class Limits:
     target_bytes: int = 16 * 1024
     head_seconds: float = 10.0
     body_seconds: float = 60.0
-    #: How long an answer may lie there without its client reading any of it.
+    #: How long an answer may wait while its client reads none of it.
     write_seconds: float = 30.0
-    #: How long a client may go on sending what nobody wants, so that it comes to reading why.
+    #: How long a client may go on sending a body that was refused, so that it gets to read the reason.
     linger_seconds: float = 5.0
 
 
@@ -61,12 +65,12 @@ class _Part(Enum):
 
     HEAD = auto()
     BODY = auto()
-    #: The rest of a body that was answered without it.
+    #: The rest of a body whose request was answered before all of it had arrived.
     REST = auto()
     NOTHING = auto()
 
 
-#: Looked up once: these are asked for several times a request.
+#: Looked up once, because they are used several times per request.
 _HEAD, _BODY, _REST, _NOTHING = _Part.HEAD, _Part.BODY, _Part.REST, _Part.NOTHING
 
 
@@ -83,18 +87,19 @@ class Guard:
         self.note = note
         #: Bytes of bodies whose requests are not answered yet.
         self.bodies = 0
-        #: Connections whose clients do not read as fast as they are answered.
+        #: Connections whose clients read more slowly than they are answered.
         self.unread: set[Guarded] = set()
         #: Connections that have sent some of a body, more than a small one, and not all of it.
         self.unfinished: set[Guarded] = set()
-        #: The monotonic clock, as often as somebody sweeps: exact enough for deadlines, and costs a request nothing.
+        #: The monotonic clock at the last sweep: this is exact enough for deadlines and costs a request nothing.
         self.now = time.monotonic()
 
     def has_room(self, asker: Guarded) -> bool:
         """Whether the asker's request, or more of it, may be taken in.
 
-        Who holds the most because of its own slowness gives way, so that nobody is kept out by those who stall: a body that
-        does not end is refused, and who does not read its answer loses its connection. ``False``: that is the asker itself.
+        The client that holds the most because of its own slowness gives way, so that clients that stall keep nobody
+        out: a body that does not end is refused, and a client that does not read its answer loses its connection.
+        ``False``: that client is the asker itself.
         """
         if not self.unread and self.bodies <= self.limits.held_bytes:
             return True
@@ -106,7 +111,9 @@ class Guard:
         return True
 
     def sweep(self, connections: Iterable[Guarded]) -> None:
-        """End what is over its time. To be called about once a second, in the event loop's thread."""
+        """End the connections that have used up their time. To be called about once a second, in the event loop's
+        thread.
+        """
         before, self.now = self.now, time.monotonic()
         stood_still = self.now - before > _STANDSTILL
         for connection in list(connections):
@@ -119,7 +126,7 @@ class Guard:
 if TYPE_CHECKING:
 
     class _Protocol(asyncio.Protocol):
-        """What uvicorn's protocol has, as far as it is used here."""
+        """The part of uvicorn's protocol class that is used here."""
 
         transport: asyncio.Transport
         connections: set[Any]
@@ -149,15 +156,15 @@ class Guarded(_Protocol):
     _part = _HEAD
     #: When this request began, or when the client was first waited for, by the guard's clock.
     _since = 0.0
-    #: Bytes in which the head has arrived, with what came in the same piece.
+    #: Bytes in which the head has arrived, including what came in the same piece.
     _head_bytes = 0
     #: Bytes of this request's body that the guard counts.
     _held = 0
-    #: The headers of the last request that has arrived wholly.
+    #: The headers of the last request that has arrived completely.
     _complete: object = None
-    #: Why a callback ended the parsing; ``None``: the parser did.
+    #: Why a callback ended the parsing; ``None``: the parser ended it.
     _refused_by_us: LedgerQError | None = None
-    #: The request that is being answered, while others stand behind it.
+    #: The request that is being answered while others wait behind it.
     _answering: Any = None
     _is_refused = False
     _is_closing = False
@@ -165,23 +172,23 @@ class Guarded(_Protocol):
     _unread_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has come."""
+        """Called when a client has connected."""
         super().connection_made(transport)
         self._since = self.guard.now
         if len(self.connections) > self.guard.limits.connections:
             self._refuse(ServerBusy("Too many connections are open; try again."))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It has gone."""
+        """Called when the client has gone."""
         self._release()
         self.guard.unread.discard(self)
-        if self._answering is not None:  # uvicorn tells the last one only
+        if self._answering is not None:  # uvicorn tells only the last request
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some of a request, or of several."""
+        """Called with some bytes of a request, or of several."""
         if self._is_refused:
             return
         if self._part is _NOTHING:
@@ -198,7 +205,7 @@ class Guarded(_Protocol):
             self._refuse(HeadTooLarge() if self.headers else TargetTooLong())
 
     def on_headers_complete(self) -> None:
-        """The whole head is there."""
+        """Called when the whole head has arrived."""
         if self._head_bytes > self.guard.limits.target_bytes:
             self._check_head()
         if not self.guard.has_room(self):
@@ -213,7 +220,7 @@ class Guarded(_Protocol):
             self.cycle.transport = _Unchunked(self) if is_old else _Lingering(self)
 
     def on_body(self, body: bytes) -> None:
-        """Some of a body."""
+        """Called with some bytes of a body."""
         if self._part is _BODY:
             self._held += len(body)
             self.guard.bodies += len(body)
@@ -224,7 +231,7 @@ class Guarded(_Protocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The whole request is there."""
+        """Called when the whole request has arrived."""
         self._part = _NOTHING
         self._complete = self.headers
         if self._held > _SMALL_BODY:
@@ -234,7 +241,7 @@ class Guarded(_Protocol):
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """The answer is written, perhaps before all of the request was read."""
+        """Called when the answer is written, perhaps before all of the request was read."""
         if self._held:
             self._release()
         if self._part is _BODY:
@@ -244,33 +251,33 @@ class Guarded(_Protocol):
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """The client reads slower than it is answered."""
+        """Called when the client reads more slowly than it is answered."""
         self.guard.unread.add(self)
         self._unread_at_last = -1
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """Called when the client has read."""
         self.guard.unread.discard(self)
         super().resume_writing()
 
     def send_400_response(self, _msg: str) -> None:
-        """What uvicorn says when it cannot parse, or when one of the callbacks above has refused."""
+        """Called by uvicorn when it cannot parse, or when one of the callbacks above has refused."""
         self._refuse(self._refused_by_us or NotHttp())
 
     @property
     def unread_bytes(self) -> int:
-        """Bytes of answers that lie here until the client reads."""
+        """Bytes of answers that wait here until the client reads."""
         return 0 if self.transport.is_closing() else int(self.transport.get_write_buffer_size())
 
     @property
     def slow_bytes(self) -> int:
-        """Bytes that lie here because the client does not read, or does not send the rest."""
+        """Bytes that are held here because the client does not read, or does not send the rest."""
         return self.unread_bytes + (self._held if self in self.guard.unfinished else 0)
 
     def give_way(self) -> None:
         """Make room for others."""
-        if self.transport.is_closing():  # it has gone, and is about to be told so
+        if self.transport.is_closing():  # it has gone; connection_lost is about to be called
             self._release()
         elif self in self.guard.unfinished:
             self._refuse(ServerBusy())
@@ -292,7 +299,7 @@ class Guarded(_Protocol):
                 else:
                     self.transport.close()
         elif self._part is _BODY:
-            if self.flow.read_paused:  # it is us who do not read
+            if self.flow.read_paused:  # we are the ones who do not read
                 self._since = now
             elif waited > limits.body_seconds:
                 self._refuse(RequestTimedOut(f"The request's body did not arrive within {limits.body_seconds:g} s."))
@@ -300,9 +307,10 @@ class Guarded(_Protocol):
             self.transport.abort()
 
     def linger(self) -> None:
-        """Close as soon as the client has sent what it wants to send, or after a while.
+        """Close when the client has sent all that it wants to send, or after a while.
 
-        To close at once would reset the connection while the client sends, and it would never read its answer.
+        An immediate close would reset the connection while the client sends, and the client would never read its
+        answer.
         """
         if self._part is _NOTHING:
             self.transport.close()
@@ -313,7 +321,7 @@ class Guarded(_Protocol):
             self.transport.write_eof()
 
     def give_time(self, now: float) -> None:
-        """Begin to wait anew."""
+        """Start the time limit anew."""
         self._since = self._unread_since = now
 
     def _check_head(self) -> None:
@@ -346,7 +354,7 @@ class Guarded(_Protocol):
             self.guard.unfinished.discard(self)
 
     def _refuse(self, error: LedgerQError) -> None:
-        """Answer in the place of the application, and close."""
+        """Answer instead of the application, and close."""
         self._is_refused = True
         self._release()
         cycle = self.cycle
@@ -354,7 +362,7 @@ class Guarded(_Protocol):
             self.transport.abort()
             return
         if cycle is not None and not cycle.response_complete:
-            if cycle.response_started:  # in the middle of an answer there is no place for another
+            if cycle.response_started:  # another answer cannot begin in the middle of one
                 self.transport.abort()
                 return
             cycle.disconnected = True
@@ -378,19 +386,19 @@ class _Lingering:
         self._connection.transport.write(data)
 
     def close(self) -> None:
-        """Not before the client has had the chance to read."""
+        """Close, but not before the client has had the chance to read."""
         self._connection.linger()
 
 
 class _Unchunked(_Lingering):
-    """For HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
+    """For HTTP/1.0, which has no chunks: an answer of unknown length ends when its connection is closed."""
 
     def __init__(self, connection: Guarded) -> None:
         super().__init__(connection)
         self._is_head_sent = self._is_chunked = False
 
     def write(self, data: bytes) -> None:
-        """Send some of the answer, without the lengths of chunks."""
+        """Send some of the answer, without chunk lengths."""
         if not self._is_head_sent:
             self._is_head_sent = True
             head = data.replace(_CHUNKED, b"", 1)

@@ -1,8 +1,9 @@
-"""Whom a browser may be speaking for: names that lead to us, and pages that may change something.
+"""Protection against other sites' pages in a browser: which host names this server answers to, and which pages may
+change something.
 
-A page of somebody else's can make a browser call us. It cannot send a key, but where no key is needed it may have its own
-name lead to our address (DNS rebinding), and read our answers. So while no key is needed, the host that a request names must
-be one that no stranger can have chosen; and with or without keys, only our own pages change anything.
+Another site's page can make a browser call us. It cannot send a key. But while no key is needed, it may let its own
+host name resolve to our address (DNS rebinding) and read our answers. So while no key is needed, a request must name a
+host that no stranger can have chosen. With or without keys, only our own pages may change anything.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from functools import lru_cache
 from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Longer ones are no names, and a cache must not keep them.
+#: Longer texts are not host names, and a cache must not keep them.
 _LONGEST = 300
 
 
 class Hosts:
-    """Knows the names under which this server may be called.
+    """Knows the host names under which this server may be called.
 
     Args:
-        allowed: beside loopback names and addresses; ``.example.org`` means every name below it, ``*`` any name.
-        needless: what nobody needs here, for the message.
-        remedy: what would make all names welcome, for the message.
+        allowed: names in addition to loopback names and addresses; ``.example.org`` means every name below it, ``*``
+            any name.
+        needless: what callers do not need here (such as a key), for the message.
+        remedy: how to allow all names, for the message.
     """
 
     def __init__(self, allowed: Iterable[str], *, needless: str = "API key", remedy: str = "make an API key") -> None:
@@ -37,8 +39,8 @@ class Hosts:
         self._is_ours = lru_cache(maxsize=64)(self._look_up)
 
     def check(self, method: str, headers: Iterable[tuple[bytes, bytes]], *, needs_key: bool) -> None:
-        """Refuse a change that a page of another site asks for; and, where no key is needed, a request that names a host
-        which strangers may have chosen.
+        """Refuse a change that another site's page asks for; and, if no key is needed, refuse a request for a host name
+        that a stranger may have chosen.
 
         Raises:
             HostNotAllowed, OriginNotAllowed
@@ -76,14 +78,14 @@ class Hosts:
         if name == "localhost" or name.endswith(".localhost") or self._is_listed(host):
             return True
         try:
-            ipaddress.ip_address(name)  # an address cannot be made to lead elsewhere
+            ipaddress.ip_address(name)  # a stranger cannot let an address resolve to something else
         except ValueError:
             return False
         return True
 
 
 def _name_of(host: bytes) -> str:
-    """Without the port, and without the brackets of an IPv6 address."""
+    """The host without the port, and without the brackets of an IPv6 address."""
     text = host.decode("latin-1").strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]

@@ -1,6 +1,7 @@
 """Task ids: UUID version 7, so that primary-key order is submission order and inserts stay at the index's end.
 
-Of their 62 bits without a meaning of the standard's, the first ten say which ledger made them, its *cell*; 52 are random.
+The standard gives 62 of their bits no meaning. The first ten of these say which ledger made the id, its *cell*; the
+other 52 are random.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ledgerq_shared import clock
 
 _VARIANT = 2 << 62
 _RANDOM_BITS = 52
-#: How many ledgers ids can name; 0 is the cell of whoever has only one.
+#: How many ledgers ids can name; an installation with only one ledger uses cell 0.
 CELLS = 1024
 _pack = struct.Struct(">QQ").pack
 
@@ -26,19 +27,21 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _lock = threading.Lock()
 _last = 0
-#: How often the clock had been found to be wrong when the last id was made.
+#: The clock's number of corrections when the last id was made.
 _corrections = 0
 #: Variant and cell, in place.
 _cell = _VARIANT
 
-#: Random bytes still to be used. Asking the kernel for eight at a time is most of an id's cost, and gives up the
-#: interpreter's lock each time.
+#: Random bytes that are still unused. To ask the kernel for eight at a time would be most of an id's cost, and would
+#: release the interpreter's lock each time.
 _random = bytearray()
 _RANDOM_BYTES = 4096
 
 
 def _after_fork() -> None:
-    """A child must not make the ids that its parent is about to make, nor wait for a thread that it does not have."""
+    """A forked child must not make the ids that its parent is about to make, nor wait for a lock whose thread it does
+    not have.
+    """
     global _lock  # noqa: PLW0603 - see _last
     _random.clear()
     _lock = threading.Lock()
@@ -48,7 +51,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def use_cell(number: int) -> None:
-    """Ids that this process makes name this cell from now on. To be called where settings are read, before any is made."""
+    """From now on, the ids that this process makes name this cell. To be called where settings are read, before any id
+    is made.
+    """
     global _cell  # noqa: PLW0603 - a process makes ids for one ledger
     if not 0 <= number < CELLS:
         raise ValueError(f"a cell is a number from 0 to {CELLS - 1}, not {number}")
@@ -56,14 +61,16 @@ def use_cell(number: int) -> None:
 
 
 def is_of_this_cell(task_id: UUID) -> bool:
-    """Whether an id could be of this process's ledger. Cell 0 takes any UUIDv7: before ids had cells, their bits were
+    """Whether an id could be of this process's ledger. Cell 0 accepts any UUIDv7: before ids had cells these bits were
     random, and nobody can tell such an id from another cell's.
     """
     return task_id.version == 7 and (_cell == _VARIANT or cell_of(task_id) == _cell >> _RANDOM_BITS & CELLS - 1)
 
 
 def cell_of(task_id: UUID) -> int:
-    """The cell that a UUIDv7 names. Where the id is older than cells are, it means nothing: ask that cell, then cell 0."""
+    """The cell that a UUIDv7 names. In an id that is older than cells, it means nothing: ask that cell first, then cell
+    0.
+    """
     return task_id.int >> _RANDOM_BITS & CELLS - 1
 
 
@@ -73,7 +80,7 @@ def new_task_id() -> UUID:
 
 
 def new_task_ids(count: int) -> list[UUID]:
-    """So many new ids, in order, as :func:`new_task_id` makes them; ten times as cheap each."""
+    """``count`` new ids, in order, as :func:`new_task_id` makes them; each costs a tenth."""
     global _last, _corrections  # noqa: PLW0603 - one counter per process is the point
     # 48 bits of milliseconds followed by 12 bits of the millisecond's fraction: about 0.25 µs of resolution.
     beyond = clock.beyond_monotonic
@@ -81,7 +88,7 @@ def new_task_ids(count: int) -> list[UUID]:
     stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
     size = 8 * count
     with _lock:
-        if _corrections != clock.corrections:  # ids from before may be of a time that is still to come
+        if _corrections != clock.corrections:  # earlier ids may have a time that is still to come
             _corrections, _last = clock.corrections, 0
         first = max(stamp, _last + 1)
         _last = first + count - 1
@@ -91,7 +98,7 @@ def new_task_ids(count: int) -> list[UUID]:
         del _random[len(_random) - size :]
     cell = _cell
     halves = zip(range(first, first + count), struct.unpack(f">{count}Q", random), strict=True)
-    # Through their bytes: UUID's own constructor takes longer than all the rest.
+    # Made from bytes, because UUID's own constructor takes longer than all the rest.
     return convert([_pack(_high(stamp), cell | low >> 64 - _RANDOM_BITS) for stamp, low in halves], list[UUID])
 
 
@@ -104,10 +111,10 @@ def time_of(task_id: UUID) -> datetime | None:
     """When a UUIDv7 was made (UTC, whole milliseconds), by its maker's clock; ``None`` for any other id."""
     if task_id.version != 7:
         return None
-    # Whole numbers: a float of seconds loses milliseconds.
+    # Integers, because a float of seconds loses milliseconds.
     return _EPOCH + timedelta(milliseconds=task_id.int >> 80)
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """The smallest UUIDv7 of that moment: turns a time range into a range of the primary key."""
+    """The smallest UUIDv7 of that moment: it turns a time range into a range of the primary key."""
     return UUID(int=(moment - _EPOCH) // timedelta(milliseconds=1) << 80 | 7 << 76 | 2 << 62)

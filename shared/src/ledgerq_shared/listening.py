@@ -15,10 +15,10 @@ def listen(host: str, port: int, *, prefix: str) -> socket.socket:
 
     Args:
         host: an address or a name; ``::`` for all addresses, IPv4 and IPv6.
-        prefix: of the settings that say so, such as ``API``, for the error.
+        prefix: of the settings that name this address, such as ``API``, for the error.
 
     Raises:
-        SettingsError: nobody can listen there.
+        SettingsError: it is not possible to listen there.
     """
     host = host.strip("[]")
     try:

@@ -1,7 +1,7 @@
 """Structured logs: structlog in front, console lines for people or JSON for collectors behind.
 
-To log never raises: a line that cannot be made or written is lost (:mod:`ledgerq_shared.output`), and the next one that
-can be written says how many were.
+Logging never raises: a line that cannot be made or written is lost (:mod:`ledgerq_shared.output`), and the next line
+that can be written says how many were lost.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def configure(
 
     Args:
         settings: level and format.
-        service: ``api``, ``worker``, ``maintenance`` or ``monitor``; stands in every line.
-        context: asked for each line, for what is being done: a request's id, a task's.
+        service: ``api``, ``worker``, ``maintenance`` or ``monitor``; it is in every line.
+        context: called for each line; it returns what is being done: a request's id, a task's id.
     """
     output.guard()
     level = stdlib_logging.getLevelNamesMapping()[("debug" if settings.debug else settings.log_level).upper()]
@@ -47,7 +47,7 @@ def configure(
         logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
-    stdlib_logging.raiseExceptions = False  # it would print what went wrong, and fail at that
+    stdlib_logging.raiseExceptions = False  # it would print what went wrong, and fail at printing
     handler = stdlib_logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -65,7 +65,9 @@ def configure(
 
 
 def _unfailing(logger: type[Any]) -> type[Any]:
-    """The same kind of logger, which loses a line rather than raise, and says so with the next one it can write."""
+    """The same kind of logger, which loses a line instead of raising, and says so in the next line that it can
+    write.
+    """
 
     class Unfailing(logger):  # type: ignore[misc]
         told = 0
@@ -82,7 +84,7 @@ def _unfailing(logger: type[Any]) -> type[Any]:
 
 
 class _Lines:
-    """Writes each line at once. Without a lock, which a fork or a signal's handler could find taken."""
+    """Writes each line at once, without a lock, because a fork or a signal handler could find the lock taken."""
 
     def __init__(self, *_: Any) -> None:
         self._write = sys.stderr.write
@@ -94,7 +96,7 @@ class _Lines:
 
 
 class _Service:
-    """Says in every line which service wrote it."""
+    """Adds to every line which service wrote it."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -105,7 +107,7 @@ class _Service:
 
 
 class _Context:
-    """Adds what the line's own fields do not say."""
+    """Adds the context's fields, except those that the line itself has."""
 
     def __init__(self, context: Callable[[], Mapping[str, object]]) -> None:
         self._context = context

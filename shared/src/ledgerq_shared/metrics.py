@@ -1,8 +1,8 @@
-"""Metrics: how one is declared, so that it is documented, exported and tested from one place; and a small server.
+"""Metrics: one declaration from which each is documented, exported and tested; and a small server.
 
-Each service declares its metrics as :class:`Metric` in a tuple ``METRICS``; ``docs/reference/metrics.md`` is made of them.
-What is counted while it happens uses prometheus_client's own classes (:meth:`Metric.instrument`); what is read from
-somewhere else at each scrape is written as a family (:meth:`Metric.family`).
+Each service declares its metrics as :class:`Metric` in a tuple ``METRICS``; ``docs/reference/metrics.md`` is made from
+them. Metrics that are counted while things happen use prometheus_client's own classes (:meth:`Metric.instrument`);
+metrics that are read from somewhere else at each scrape are written as a family (:meth:`Metric.family`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from prometheus_client.registry import Collector
 
 from ledgerq_shared.settings import MetricsSettings, SettingsError
 
-#: From the fastest statement to a task of an hour, in seconds.
+#: Buckets in seconds, from the fastest statement to a task of an hour.
 SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 BATCH_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
 
 
 class Tally(NamedTuple):
-    """A histogram as it stands: how many fell into each bucket (the last is beyond all bounds), and their sum."""
+    """The state of a histogram: how many values fell into each bucket (the last one is beyond all bounds), and their
+    sum.
+    """
 
     counts: Sequence[float]
     total: float
@@ -49,7 +51,7 @@ class Metric(NamedTuple):
     buckets: tuple[float, ...] = ()
 
     def family(self, samples: Mapping[Any, float | Tally]) -> Family:
-        """The metric with its samples, by tuples of the values of its labels."""
+        """The metric with its samples; the keys of ``samples`` are tuples of label values."""
         if self.kind == "gauge":
             gauge = GaugeMetricFamily(self.name, self.help, labels=self.labels)
             for labels, value in samples.items():
@@ -68,7 +70,7 @@ class Metric(NamedTuple):
 
     def instrument(self, registry: CollectorRegistry) -> Any:
         """prometheus_client's object for it, registered."""
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that nobody asks for
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each metric, which nobody asks for
         if self.kind == "gauge":
             return Gauge(self.name, self.help, self.labels, registry=registry)
         if self.kind == "counter":
@@ -90,19 +92,20 @@ class FromFunction(Collector):
         self._function = function
 
     def collect(self) -> Iterable[Family]:
-        """What the function says now."""
+        """The families that the function returns now."""
         return self._function()
 
     def describe(self) -> Iterable[Family]:
-        """Nothing: asking needs what is not there yet when this is registered."""
+        """Returns nothing, because the function needs objects that do not exist yet when this is registered."""
         return ()
 
 
 def serve(registry: CollectorRegistry, settings: MetricsSettings) -> None:
-    """Answer scrapes where ``settings`` say, if they do, from a thread of this process alone, not of those it forks.
+    """Answer scrapes at the address that ``settings`` name, if they name one, from a thread of this process; processes
+    that it forks have no such thread.
 
     Raises:
-        SettingsError: somebody else listens there.
+        SettingsError: another process listens there.
     """
     if not settings.port:
         return

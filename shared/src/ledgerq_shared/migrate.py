@@ -1,8 +1,9 @@
 """``ledgerq-migrate upgrade | check | wait | doctor``: bring the ledger's tables to this release's revision.
 
-Safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to do. Safe
-beside everybody's work: each migration is a transaction (or several, :mod:`ledgerq_shared.migrations.online`) that waits for
-a lock only for a moment, because everybody else waits behind it; then it gives way and is tried again.
+This is safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to
+do. It is safe while other processes work: each migration is a transaction (or several,
+:mod:`ledgerq_shared.migrations.online`) that waits for a lock only for a moment, because everybody else waits behind
+it; then it gives way and is tried again.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from ledgerq_shared.migrations.ground import check_ground
 from ledgerq_shared.replica import open_replica
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 
-#: Arbitrary, but the same for every process that migrates: several starting at once wait for one another.
+#: An arbitrary number, but the same for every process that migrates, so that several processes that start at once wait
+#: for one another.
 _MIGRATION_LOCK = 7_233_519_004
 _LOOK_EVERY, _SAY_EVERY = 0.3, 10.0
-#: SQLSTATEs of a lock that was not to be had, a deadlock, and a statement that would have held one for too long.
+#: SQLSTATEs of a lock that was not available, a deadlock, and a statement that would have held a lock for too long.
 _CANCELED = "57014"
 _AGAIN = ("55P03", "40P01", _CANCELED)
-#: So often a statement may be slow because the machine is busy.
+#: How often a statement may take too long because the machine is busy.
 _TOO_LONG = 20
 
 app = typer.Typer(
@@ -48,10 +50,10 @@ app = typer.Typer(
 
 
 def upgrade(database_url: str, say: Callable[[str], None] = lambda _: None) -> tuple[str | None, str]:
-    """Run what is missing; returns the revision before (null: empty database) and after.
+    """Run the missing migrations; returns the revision before (None: an empty database) and after.
 
     Args:
-        say: told, now and then, what a migration waits for.
+        say: called now and then with what a migration waits for.
     """
     engine = _engine(database_url)
     with _alone(engine):
@@ -66,8 +68,8 @@ def upgrade(database_url: str, say: Callable[[str], None] = lambda _: None) -> t
 
 @contextlib.contextmanager
 def _alone(engine: sqlalchemy.Engine) -> Iterator[None]:
-    """Nobody else migrates meanwhile: a transaction of its own holds the lock. Who waits for it asks again and again, as a
-    statement that waits would be waited for by an index that is built concurrently.
+    """Let nobody else migrate meanwhile: a separate transaction holds the lock. A process that waits for the lock asks
+    again and again, because an index that is built concurrently would wait for a statement that waits.
     """
     with engine.connect() as connection:
         while not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})").scalar():
@@ -86,7 +88,7 @@ def _missing(before: str | None) -> list[str]:
 
 
 def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, say: Callable[[str], None]) -> None:
-    """One migration, until it has got its locks."""
+    """Try one migration again and again, until it gets its locks."""
     began, said, too_long = time.monotonic(), time.monotonic(), 0
     while True:
         config = _config()
@@ -110,7 +112,7 @@ def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, 
 
 
 def current(database_url: str) -> str | None:
-    """The database's revision; null if it has never been migrated."""
+    """The database's revision; None if it has never been migrated."""
     engine = _engine(database_url)
     try:
         with engine.connect() as connection:
@@ -149,7 +151,7 @@ def check_command() -> None:
 def wait_command(
     timeout: Annotated[float, typer.Option(help="Seconds to wait before giving up.")] = 300.0,
 ) -> None:
-    """Wait until the ledger is at this release's revision, as somebody else brings it there."""
+    """Wait until another process has brought the ledger to this release's revision."""
     deadline = time.monotonic() + timeout
     database_url = _or_exit(lambda: load(StoreSettings)).database_url
     while not _reached_quietly(database_url):
@@ -164,12 +166,14 @@ def wait_command(
 def doctor_command(
     url: Annotated[str | None, typer.Argument(help="Another PostgreSQL than that of DATABASE_URL.")] = None,
 ) -> None:
-    """Say what of a PostgreSQL fails or should be changed. Changes nothing. Exit 0: nothing fails, 1: something does."""
+    """Say what in a PostgreSQL fails or should be changed. Changes nothing. Exit 0: nothing fails, 1: something
+    does.
+    """
     if url is not None:
         os.environ["DATABASE_URL"] = url
-        os.environ.setdefault("REDIS_URL", "redis://localhost")  # nobody asks it
+        os.environ.setdefault("REDIS_URL", "redis://localhost")  # it is not used
     stores = _or_exit(lambda: load(StoreSettings))
-    configure(LogSettings(log_level="error"), service="doctor")  # an outage is told below, in one line
+    configure(LogSettings(log_level="error"), service="doctor")  # an outage is reported below, in one line
     database = Database(
         stores.database_url, application_name="ledgerq-doctor", size=1, keeps_statements=True, is_brief=True
     )
@@ -187,7 +191,7 @@ def doctor_command(
 
 
 def _is_reached(revision: str | None) -> bool:
-    """A later revision than ours is fine too: migrations only expand, so old code runs on the new schema."""
+    """A later revision than ours is fine, too: migrations only expand, so old code runs on the new schema."""
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     return revision == head() or (revision is not None and revision not in known)
 
@@ -203,7 +207,9 @@ Outcome = TypeVar("Outcome")
 
 
 def _or_exit(action: Callable[[], Outcome]) -> Outcome:
-    """Errors are for people: one line and exit 2 for a bad setting, a server that is away, or whatever it refuses."""
+    """Errors are for people: one line and exit 2 for a bad setting, a server that is away, or anything that the server
+    refuses.
+    """
     try:
         return action()
     except SettingsError as error:
@@ -212,7 +218,7 @@ def _or_exit(action: Callable[[], Outcome]) -> Outcome:
         reason = f"PostgreSQL cannot be reached: {_first_line(error)}"
     except sqlalchemy.exc.DBAPIError as error:
         reason = f"PostgreSQL does not take this: {_first_line(error)} (SQLSTATE {getattr(error.orig, 'pgcode', None)})"
-    except CommandError as error:  # Alembic's own: a table of versions that it cannot read
+    except CommandError as error:  # Alembic's own error: a table of versions that it cannot read
         reason = f"the table alembic_version is not LedgerQ's: {error}"
     typer.echo(f"ledgerq-migrate: {reason}", err=True)
     raise typer.Exit(2)
@@ -234,7 +240,7 @@ def _current(connection: sqlalchemy.Connection) -> str | None:
 
 
 def _engine(database_url: str) -> sqlalchemy.Engine:
-    # SQLAlchemy reads no list of hosts, so it is not shown the URL.
+    # SQLAlchemy cannot read a list of hosts, so it does not get the URL.
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg2://",
         poolclass=sqlalchemy.NullPool,
@@ -245,7 +251,7 @@ def _engine(database_url: str) -> sqlalchemy.Engine:
 
 
 def _wait_briefly(connection: sqlalchemy.Connection) -> None:
-    """Of every transaction: it gives way to whoever has a lock."""
+    """Applies to every transaction: it gives way to anybody who has a lock."""
     if not connection.connection.autocommit:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0")
 

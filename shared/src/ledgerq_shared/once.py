@@ -1,4 +1,4 @@
-"""What every process makes for itself, on first use: threads and connections do not survive a fork."""
+"""Objects that every process makes for itself, on first use, because threads and connections do not survive a fork."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class OncePerProcess(Generic[T]):
-    """Gives each process its own.
+    """Gives each process an object of its own.
 
     Args:
         make: called once in each process that asks.
@@ -24,7 +24,7 @@ class OncePerProcess(Generic[T]):
         self._made: T | None = None
 
     def __call__(self) -> T:
-        """This process's own."""
+        """This process's object."""
         if self._pid != os.getpid():
             with self._lock:
                 if self._pid != os.getpid():
@@ -34,9 +34,9 @@ class OncePerProcess(Generic[T]):
 
     @property
     def is_made(self) -> bool:
-        """Whether this process has asked."""
+        """Whether this process has made its object."""
         return self._pid == os.getpid()
 
     def forget(self) -> None:
-        """Make another one the next time."""
+        """Make another object the next time."""
         self._pid = 0

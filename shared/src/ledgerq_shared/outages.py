@@ -1,7 +1,9 @@
-"""When a store is away, or takes no writes: said once when it begins, once a minute while it lasts, once when it is over.
+"""Logs when a store is away or takes no writes: a line when it begins, one a minute while it lasts, one when it is
+over.
 
-One object for each thing that may fail, one set for each process. Who meets a failure notes it here, and writes no line of
-its own about it; who succeeds says so, which costs next to nothing while all is well.
+There is one object for each thing that may fail, and one set of them in each process. Code that meets a failure notes
+it here, and logs no line of its own about it. Code that succeeds notes that, too, which costs next to nothing while all
+is well.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ import structlog
 
 log = structlog.get_logger()
 
-#: Seconds between two lines while it lasts; and within them at most so many outages are told of one by one.
+#: Seconds between two lines while an outage lasts; and how many outages may have lines of their own within that time.
 _EVERY, _MOST = 60.0, 3
 
-#: What is said of each kind: when it begins or lasts, and when it is over.
+#: The log events of each kind: while an outage begins or lasts, and when it is over.
 _EVENTS = {
     "answers": ("store.away", "store.is_back"),
     "writes": ("store.refuses_writes", "store.takes_writes"),
@@ -31,7 +33,7 @@ _EVENTS = {
 
 @dataclass(frozen=True)
 class Seen:
-    """An outage as it stands.
+    """The present state of an outage.
 
     Attributes:
         reason: the latest failure, in one line.
@@ -46,8 +48,9 @@ class Outage:
 
     Args:
         store: ``PostgreSQL`` or ``Redis``.
-        what: ``answers``, or ``writes`` of whatever kind; ``replica``: the use of it.
-        settles: seconds without a failure after which a success counts that need not be of the kind that failed.
+        what: ``answers``, ``writes`` (of any kind), or ``replica`` (whether it can be used).
+        settles: seconds without a failure after which any success ends the outage, even if it is not of the kind that
+            failed.
     """
 
     def __init__(
@@ -61,14 +64,14 @@ class Outage:
         self.store, self.what = store, what
         self._settles = settles
         self._clock = clock
-        #: Another process of the same node is sure to meet it, too, and tells: here a line is for who debugs.
+        #: Another process of the same node certainly meets it, too, and logs it; here a line is only for debugging.
         self.is_told_elsewhere = False
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: nothing has failed."""
-        self._lock = threading.Lock()  # another one: in a child, a thread that it has not got may have this
-        #: Whether it fails. Read without a lock by whoever succeeds.
+        """Start anew, as if nothing had failed."""
+        self._lock = threading.Lock()  # a new lock: in a child, a thread that does not exist there may hold the old one
+        #: Whether it fails now. Code that succeeds reads this without a lock.
         self.is_on = False
         self.failures = 0
         self._reason = ""
@@ -79,14 +82,14 @@ class Outage:
 
     @property
     def seen(self) -> Seen | None:
-        """The outage; null: there is none that this process knows of."""
+        """The outage; None: this process knows of none."""
         if not self.is_on:
             return None
         since = datetime.fromtimestamp(time.time() - (self._clock() - self._began), UTC)
         return Seen(since, self._reason)
 
     def failed(self, reason: str) -> None:
-        """It has failed somebody.
+        """Note a failure.
 
         Args:
             reason: one line, without a password.
@@ -106,7 +109,7 @@ class Outage:
             self._write(event, store=self.store, seconds=self._lasts(now), failures=self._in_this, error=reason)
 
     def worked(self, *, is_same_kind: bool = True) -> None:
-        """It has served somebody. To be called while :attr:`is_on`.
+        """Note a success. To be called while :attr:`is_on`.
 
         Args:
             is_same_kind: whether it was work of the kind that failed.
@@ -126,7 +129,8 @@ class Outage:
         self.is_on = True
         self._began, self._in_this, self._is_told = now, 0, False
         self._begins = [begun for begun in self._begins if now - begun < _EVERY]
-        # One that comes and goes all the time would fill the log by its begins and ends; one that stays is told of later.
+        # An outage that comes and goes all the time would fill the log with its begins and ends; one that stays is
+        # logged later.
         is_news = len(self._begins) < _MOST
         self._say_at = now if is_news else now + _EVERY
         if is_news:
@@ -136,25 +140,25 @@ class Outage:
         return round(now - self._began, 1)
 
 
-#: A read or a connection that succeeds after one that failed is enough: where one succeeds, the server answers.
+#: After a failed read or connection, any successful one is enough: it shows that the server answers.
 POSTGRESQL = Outage("PostgreSQL", "answers", settles=1.0)
-#: A read that succeeds says nothing of a full disk; nor does an update in place.
+#: A successful read says nothing about a full disk; nor does an update in place.
 POSTGRESQL_WRITES = Outage("PostgreSQL", "writes", settles=30.0)
 REDIS = Outage("Redis", "answers", settles=1.0)
 REDIS_WRITES = Outage("Redis", "writes", settles=10.0)
 ALL = (POSTGRESQL, POSTGRESQL_WRITES, REDIS, REDIS_WRITES)
-#: A replica fails nobody: what it cannot answer the primary does.
+#: No caller fails because of a replica: the primary answers what the replica cannot.
 REPLICA = Outage("PostgreSQL", "replica", settles=0.0)
 
 
 def leave_to_node() -> None:
-    """This is one of many processes of a pool: that a store does not answer, the node's agent and parent tell."""
+    """This process is one of many in a pool: the node's agent and parent log that a store does not answer."""
     for outage in (POSTGRESQL, REDIS):
         outage.is_told_elsewhere = True
 
 
 def _after_fork() -> None:
-    """A child has its own connections, and a lock that nobody else has taken."""
+    """A child has connections of its own, and needs a lock that nobody has taken."""
     for outage in (*ALL, REPLICA):
         outage.forget()
 
@@ -163,11 +167,11 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def note(event: str, error: BaseException, **fields: Any) -> None:
-    """A line about what could not be done, unless an outage was told of that is the reason.
+    """Log what could not be done, unless the log already reports an outage that is the reason.
 
     Args:
         event: such as ``agent.ledger_unavailable``.
-        error: an error of a store's; ``is_told`` where the outage tells of it.
+        error: an error of a store; its ``is_told`` is set if the outage reports it.
     """
     write = log.debug if getattr(error, "is_told", False) else log.warning
     write(event, error=" ".join(str(error).split()), **fields)

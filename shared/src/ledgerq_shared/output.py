@@ -1,7 +1,8 @@
-"""Standard output and error of a service, for lines that may get lost: writing one never raises, and never waits for long.
+"""Standard output and error of a service, for lines that may get lost: a write never raises and never waits for long.
 
-A log is the least of what a service does. Its reader may have died (EPIPE), its disk may be full (ENOSPC), somebody may
-have closed it, or read nothing any more: then lines are lost, and everything else goes on.
+Everything else that a service does is more important than its log. The log's reader may have died (EPIPE), its disk may
+be full (ENOSPC), somebody may have closed it, or may no longer read it: then lines are lost, and everything else goes
+on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, TextIO
 
 from ledgerq_shared.descriptors import identity
 
-#: So long one write may wait for whoever reads the log, in seconds. Who does not read is not waited for again.
+#: How long one write may wait for the reader of the log, in seconds. There is no further wait for a reader that does
+#: not read.
 _PATIENCE = 1.0
 #: A pipe that has room at all has room for this many bytes.
 _PIECE = select.PIPE_BUF
@@ -25,13 +27,13 @@ class Output(io.RawIOBase):
     """A file descriptor to which writing always succeeds.
 
     Args:
-        handle: the descriptor. Whatever it stands for now is written to, and nothing else: a task may close it behind our
-            back, and the next connection to PostgreSQL gets its number.
+        handle: the descriptor. Only the file that it stands for now is written to: a task may close the descriptor
+            behind our back, and the next connection to PostgreSQL gets its number.
     """
 
     def __init__(self, handle: int) -> None:
         super().__init__()
-        #: Writes that were lost so far.
+        #: How many writes were lost so far.
         self.lost = 0
         self._handle = handle
         self._file = identity(handle)
@@ -76,7 +78,9 @@ class Output(io.RawIOBase):
 
 
 def guard() -> None:
-    """Let nothing fail in this process because its output cannot be written, not even a task that prints."""
+    """Make sure that nothing in this process fails because its output cannot be written, not even a task that
+    prints.
+    """
     for handle in (0, 1, 2):
         _make_sure_it_is_open(handle)
     sys.stdout = sys.__stdout__ = _guarded(sys.stdout, 1)  # type: ignore[assignment,misc]
@@ -90,7 +94,7 @@ def lost_writes() -> int:
 
 
 def _guarded(stream: TextIO | None, handle: int) -> TextIO:
-    """``stream`` itself where it is none of the process's own (a test's), or guarded already."""
+    """``stream`` itself if it is not the process's own (but a test's, for example), or if it is guarded already."""
     if stream is not None:
         try:
             is_own = stream.fileno() == handle
@@ -105,6 +109,6 @@ def _guarded(stream: TextIO | None, handle: int) -> TextIO:
 
 
 def _make_sure_it_is_open(handle: int) -> None:
-    """Else the next file or connection that is opened gets the number, and with it what is printed."""
+    """Otherwise the next file or connection that is opened gets the number, and with it everything that is printed."""
     if identity(handle) is None and os.open(os.devnull, os.O_RDWR) == handle:
         os.set_inheritable(handle, True)

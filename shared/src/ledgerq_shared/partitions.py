@@ -1,4 +1,4 @@
-"""Keeps the event log's partitions ahead of the events. No step waits for a strong lock for longer than a moment, or holds
+"""Keeps the event log's partitions ahead of the events. No step waits longer than a moment for a strong lock, or holds
 one while it reads.
 """
 
@@ -23,7 +23,8 @@ log = structlog.get_logger()
 
 
 def make_next_partition(database: Database, *, days_ahead: int) -> bool:
-    """One step towards a partition for each day of so many from today on; returns whether there may be another.
+    """Take one step towards a partition for each of ``days_ahead`` days from today on; returns whether another step may
+    be needed.
 
     Raises:
         LedgerUnavailable: PostgreSQL is away; or (``is_busy``) somebody reads the event log: try again later.

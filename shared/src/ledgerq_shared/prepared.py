@@ -1,8 +1,8 @@
-"""What a session that is ours alone keeps: settings, said once, and statements, planned once.
+"""What a session keeps if only we use it: settings, which are set once, and statements, which are planned once.
 
-Planning a claim costs PostgreSQL as much as claiming fifty tasks. Only a session that is ours alone can keep anything:
-behind PgBouncer in transaction mode the next transaction may be another server process's. So it is asked, not assumed; where
-the answer is no, the same statements run unprepared.
+To plan a claim costs PostgreSQL as much as to claim fifty tasks. Only a session that nobody else uses can keep
+anything: behind PgBouncer in transaction mode, another server process may run the next transaction. So the server is
+asked; if the answer is no, the same statements run unprepared.
 """
 
 from __future__ import annotations
@@ -27,41 +27,46 @@ log = structlog.get_logger()
 
 _PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
 
-#: SQLSTATEs of a session that is not what it was: no such prepared statement; one of that name is there already.
+#: SQLSTATEs that show that a session is not the same as before: a prepared statement does not exist; one of that name
+#: exists already.
 _LOST = ("26000", "42P05")
 
-#: A plan is made once and meets every size of every table. The claim's table is empty between two rushes: planned then, a
-#: sequential scan would be "cheapest", and stay so for a million rows. All kept statements find their rows by an index.
-#: (A forbidden scan that is needed all the same is estimated as endless, hence no just-in-time compilation.)
+#: A plan is made once and is used for every size of every table. The table of claims is empty between two rushes; if a
+#: statement were planned then, a sequential scan would seem cheapest, and would be kept for a million rows. So
+#: sequential scans are off; all kept statements find their rows by an index. (A scan that is needed nevertheless is
+#: estimated as endless, so just-in-time compilation is off, too.)
 _KEEP = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off"
 
-#: Whatever an operator has set: a limit of time, for the first statement of a session takes longer than others; a
-#: read-only serializable deferrable transaction, which waits for strangers' transactions.
+#: These settings hold whatever an operator has set: a time limit, because the first statement of a session takes longer
+#: than others; a read-only serializable deferrable transaction, which waits for other clients' transactions.
 _AS_EVER = "SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; "
 
 
-#: Connections whose socket's number somebody else has. libpq would close it, so they are not even forgotten.
+#: Connections whose socket number now belongs to another file. libpq would close that file, so these connections are
+#: kept here for ever.
 _abandoned: list[psycopg2.extensions.connection] = []
 
 
 class Session(psycopg2.extensions.connection):
-    """A connection that knows what it keeps prepared, and its socket."""
+    """A connection that knows which statements it keeps prepared, and which socket it has."""
 
-    #: By the statement's name, how to run it; null: this session can keep none.
+    #: By the statement's name: how to run it. None: this session can keep none.
     kept: dict[str, str] | None = None
-    #: The socket's number, and what it stood for when it was connected; null: nobody looks.
+    #: The socket's number, and what it stood for when it was connected; None: this is not checked.
     _socket: tuple[int, Identity | None] | None = None
     _is_abandoned = False
-    #: Another number in each use, and while it is unused (:mod:`ledgerq_shared.upkeep`).
+    #: A number that changes with each use, and when the use ends (:mod:`ledgerq_shared.upkeep`).
     uses = 0
 
     def remember_socket(self) -> None:
-        """To be called once it is connected."""
+        """To be called when the connection is open."""
         self._socket = (self.fileno(), identity(self.fileno()))
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is open, over its own socket. One whose number has become somebody else's is never used again."""
+        """Whether the connection is open, over its own socket. If its number now belongs to another file, the
+        connection is never used again.
+        """
         if self._is_abandoned or self.closed:
             return False
         if self._socket is None or identity(self._socket[0]) == self._socket[1]:
@@ -74,7 +79,7 @@ class Session(psycopg2.extensions.connection):
         return False
 
     def hang_up(self) -> None:
-        """Shut its socket down, from any thread: whoever waits for an answer meets an error."""
+        """Shut the socket down, from any thread: a thread that waits for an answer gets an error."""
         if not self.is_usable:
             return
         log.warning("database.hung_up", what="PostgreSQL does not answer over this connection")
@@ -82,7 +87,7 @@ class Session(psycopg2.extensions.connection):
             same.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection, but no descriptor that has become somebody else's."""
+        """Close the connection, but not a descriptor that now belongs to another file."""
         if self.is_usable:
             super().close()
 
@@ -92,9 +97,10 @@ class Session(psycopg2.extensions.connection):
         return self.kept is not None
 
     def make_ours_if_possible(self, settings: str) -> None:
-        """Ask whether the server process that answers is the one that this connection was made to; if so, set it up.
+        """Ask whether the server process that answers is the one to which this connection was made; if so, set the
+        session up.
 
-        PgBouncer makes up the number that it tells its clients.
+        PgBouncer invents the process number that it tells its clients.
 
         Args:
             settings: statements, to be run once.
@@ -109,7 +115,7 @@ class Session(psycopg2.extensions.connection):
                 self.kept = {}
 
     def has_lost_statements(self, error: psycopg2.Error) -> bool:
-        """Whether ``error`` says that what this session kept is not there any more."""
+        """Whether ``error`` says that the session has lost what it kept."""
         return bool(self.kept) and error.pgcode in _LOST
 
 
@@ -119,7 +125,7 @@ class _Prepared(NamedTuple):
 
 
 def run(cursor: psycopg2.extensions.cursor, statement: Statement[Any]) -> None:
-    """Run it, prepared where it has a name and the session can keep it."""
+    """Run the statement; it runs prepared if it has a name and the session can keep it."""
     kept = cursor.connection.kept if isinstance(cursor.connection, Session) else None
     if statement.name is None or kept is None:
         cursor.execute(statement.sql, statement.params)

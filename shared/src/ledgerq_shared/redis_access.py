@@ -1,7 +1,7 @@
-"""How Redis is reached: the only place that makes a client of a Redis URL, or tells Celery what the URL means.
+"""How Redis is reached. Only this module makes a client from a Redis URL, or tells Celery what the URL means.
 
 Celery spells Sentinel as ``sentinel://host:26379;sentinel://other:26379/0`` and takes the rest from options beside the
-URL. Ours has everything in itself, so that one setting, one Secret or one file is enough::
+URL. Our URL contains everything, so that one setting, one Secret or one file is enough::
 
     sentinel://:password@host:26379;sentinel://other:26379/0?master_name=mymaster&sentinel_password=secret
 """
@@ -24,7 +24,7 @@ from ledgerq_shared.redis_faults import fault_of, refuses_writes
 SENTINEL = "sentinel://"
 
 _SENTINEL_PORT = 26379
-#: How long one sentinel may take for anything, in seconds; then the next is asked.
+#: How long one sentinel may take for an answer, in seconds; then the next one is asked.
 _SENTINEL_SECONDS = 1.0
 _PARAMETERS = ("master_name", "sentinel_username", "sentinel_password")
 
@@ -33,19 +33,19 @@ _UNKNOWN = "all sentinels answer, and know no such master that is up"
 
 #: What may follow a `rediss://` URL.
 _TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
-#: What redis-py takes, which may be named in an error: a person has written it on purpose.
+#: Parameters that redis-py accepts. An error may name them, because a person has written them on purpose.
 _OF_CLIENTS = frozenset(
     "socket_timeout socket_connect_timeout socket_keepalive health_check_interval max_connections retry_on_timeout "  # noqa: SIM905
     "decode_responses encoding client_name lib_name lib_version username virtual_host fanout_prefix timeout".split()
 )
 
-#: What a client may raise when Redis does not answer.
+#: Errors that a client may raise when Redis does not answer.
 REDIS_ERRORS = (RedisError, OperationalError, OSError)
 
 
 @dataclass(frozen=True)
 class Access:
-    """A Redis URL as Celery and kombu take it. Both parts may hold passwords.
+    """A Redis URL in the form that Celery and kombu accept. Both parts may hold passwords.
 
     Attributes:
         options: for ``broker_transport_options`` and ``result_backend_transport_options``; empty without Sentinel.
@@ -56,7 +56,7 @@ class Access:
 
 
 def access(url: str) -> Access:
-    """What Celery and kombu are to be told.
+    """What to tell Celery and kombu.
 
     Raises:
         ValueError: a ``sentinel://`` URL is malformed. The text says what is wrong, and repeats nothing of the URL.
@@ -67,7 +67,7 @@ def access(url: str) -> Access:
 def connection(url: str, *, client_name: str, timeout: float) -> Any:
     """A kombu connection, not yet opened: ``default_channel.client`` is redis-py's client of the present master.
 
-    Release it and make another after an error. Without Sentinel the master is the server that the URL names.
+    After an error, release it and make another one. Without Sentinel, the master is the server that the URL names.
 
     Args:
         client_name: shown in ``CLIENT LIST``: which process holds a connection.
@@ -77,7 +77,7 @@ def connection(url: str, *, client_name: str, timeout: float) -> Any:
     options = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        "client_name": client_name.replace(" ", "-"),  # Redis takes no spaces
+        "client_name": client_name.replace(" ", "-"),  # Redis accepts no spaces
         "max_retries": 0,  # kombu's default blocks for six seconds when Redis refuses connections
         **place.options,
     }
@@ -98,7 +98,7 @@ def celery_result_backend(url: str) -> dict[str, Any]:
 
 
 def describe(error: BaseException) -> str:
-    """Why Redis does not answer, in one line. redis-py's own words for a missing master run over several clients."""
+    """Why Redis does not answer, in one line. redis-py's own message for a missing master lists several clients."""
     cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(cause, MasterNotFoundError):
@@ -108,10 +108,11 @@ def describe(error: BaseException) -> str:
 
 
 def plain(url: str) -> str:
-    """The URL of one server as everybody understands it: Celery, kombu and redis-py each take other parameters.
+    """The URL of one server in a form that Celery, kombu and redis-py all understand: each of them accepts other
+    parameters.
 
     Raises:
-        ValueError: it has a parameter that cannot be kept. No value is repeated: it may be part of a password.
+        ValueError: it has a parameter that cannot be kept. The text repeats no value, which may be part of a password.
     """
     address, _, query = url.partition("?")
     given = parse_qsl(query, keep_blank_values=True)
@@ -146,7 +147,7 @@ def _check_options(options: dict[str, str], *, is_socket: bool, is_tls: bool) ->
 
 
 def _with_database(address: str, database: str | None) -> str:
-    """The address with the number of the database where everybody looks for it: behind the last slash."""
+    """The address with the number of the database behind the last slash, where all of them look for it."""
     scheme, _, rest = address.partition("://")
     server, slash, path = rest.partition("/")
     path = path.strip("/")
@@ -159,7 +160,9 @@ def _with_database(address: str, database: str | None) -> str:
 
 
 def note_failure(error: BaseException) -> bool:
-    """Note an error that means that Redis is away, or takes no writes; whether it was one. Then the log tells of it."""
+    """Note an error that means that Redis is away or takes no writes, so that the log reports it. Returns whether it
+    was such an error.
+    """
     if fault_of(error) not in (Fault.REPEAT, Fault.RECONNECT):
         return False
     outage = outages.REDIS_WRITES if refuses_writes(error) else outages.REDIS
@@ -168,7 +171,7 @@ def note_failure(error: BaseException) -> bool:
 
 
 def note_success(*, writes: bool) -> None:
-    """Redis has answered; ``writes``: and has taken something that it refuses when it is full."""
+    """Note that Redis has answered; with ``writes``, that it has accepted a command that it refuses when it is full."""
     if outages.REDIS.is_on:
         outages.REDIS.worked()
     if outages.REDIS_WRITES.is_on:
@@ -192,7 +195,7 @@ def _by_sentinel(url: str) -> Access:
     if not (database.isascii() and database.isdigit()):
         raise ValueError("has something after its last '/' that is not the number of a database")
     user = f"{credential}@" if credential else ""
-    # To each of them, for Celery looks at the first, and kombu at the one that it has turned to.
+    # Written into each of them, because Celery looks at the first, and kombu at the one that it uses.
     return Access(";".join(f"{SENTINEL}{user}{host}/{database}" for host in hosts), options)
 
 
@@ -228,7 +231,7 @@ def _options(query: str) -> dict[str, Any]:
         raise ValueError(f"has something else after '?' than {', '.join(_PARAMETERS)}, which stand once, at the end")
     if not given.get("master_name"):
         raise ValueError("does not name the master that the sentinels watch; add '?master_name=NAME'")
-    # redis-py's own patience with a sentinel that is away is several seconds, and Celery's is without end.
+    # By default, redis-py waits several seconds for a sentinel that is away, and Celery waits without end.
     sentinel: dict[str, Any] = {
         "socket_timeout": _SENTINEL_SECONDS,
         "socket_connect_timeout": _SENTINEL_SECONDS,

@@ -1,6 +1,6 @@
-"""Redis' errors: what each asks its caller to do, and why. The only place that decides it.
+"""Redis' errors: what each asks its caller to do, and why. Only this module decides it.
 
-Redis begins an error with a word in capitals. ``ERR`` is what it says of everything else; there the beginning of the text
+Redis begins an error with a word in capitals. ``ERR`` stands for everything else; there the beginning of the text
 counts. redis-py has classes for some of the words and then leaves the word out of the text.
 """
 
@@ -13,8 +13,8 @@ from ledgerq_shared.faults import Fault, Row
 
 REPEAT, RECONNECT, REFUSE, MISTAKE = Fault.REPEAT, Fault.RECONNECT, Fault.REFUSE, Fault.MISTAKE
 
-#: Codes are how errors begin; the longest beginning counts.
-#: A word that is in no row is taken for a passing state of the server's.
+#: A code is the beginning of an error; the longest one that matches counts. A word that is in no row is taken for a
+#: passing state of the server.
 TABLE = (
     Row("LOADING", REPEAT, "the server has just been started and reads its data"),
     Row("BUSY", REPEAT, "a script runs for long"),
@@ -50,7 +50,7 @@ TABLE = (
 
 _FAULTS = {row.code: row.fault for row in TABLE}
 
-#: The words that redis-py leaves out, most special class first. (Newer versions keep the word beside the text.)
+#: The words that redis-py leaves out, the most specific class first. (Newer versions keep the word beside the text.)
 _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (exceptions.OutOfMemoryError, "OOM"),
     (exceptions.ReadOnlyError, "READONLY"),
@@ -65,16 +65,16 @@ _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (exceptions.TryAgainError, "TRYAGAIN"),
     (exceptions.AskError, "ASK"),
 )
-#: redis-py's words before an error that came in a pipeline end so.
+#: How redis-py's text before an error from a pipeline ends.
 _IN_PIPELINE = "caused error: "
 
 
-#: A server that answers and takes no writes from anybody.
+#: Errors of a server that answers but takes no writes from anybody.
 _NO_WRITES = ("MISCONF", "OOM", "NOREPLICAS", "READONLY")
 
 
 def fault_of(error: BaseException) -> Fault:
-    """What ``error``, which came out of work on Redis, asks its caller to do."""
+    """What ``error``, which work on Redis raised, asks its caller to do."""
     error = _cause_of(error)
     for kind, word in _CLASSES:
         if isinstance(error, kind):
@@ -86,7 +86,7 @@ def fault_of(error: BaseException) -> Fault:
     if isinstance(error, (exceptions.WatchError, exceptions.LockError)):
         return REPEAT
     if isinstance(error, (exceptions.RedisError, OperationalError, OSError)):
-        return RECONNECT  # not the server's word but the driver's: it got no sensible answer
+        return RECONNECT  # this comes from the driver and not from the server: it got no sensible answer
     return MISTAKE
 
 
@@ -103,7 +103,7 @@ def _cause_of(error: BaseException) -> BaseException:
 
 def _text_of(error: BaseException) -> str:
     text = str(error).rpartition(_IN_PIPELINE)[2]
-    taken = getattr(error, "status_code", None)  # redis-py has taken the word from the text
+    taken = getattr(error, "status_code", None)  # redis-py has removed the word from the text
     return f"{taken} {text}" if taken else text
 
 

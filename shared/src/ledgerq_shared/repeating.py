@@ -1,4 +1,4 @@
-"""One way to do a transaction again: until it is known what became of it, or for long enough."""
+"""The only way to repeat a transaction: until its outcome is known, or until enough time has passed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ _LONGEST_PAUSE = 0.2
 
 
 def until_known(work: Callable[[bool], T], *, seconds: float) -> T:
-    """What ``work`` returns, once it was committed.
+    """What ``work`` returns, after it was committed.
 
-    A connection that died while it was idle costs a second try at once; where the second finds PostgreSQL away, it is away.
-    A refusal that passes (a deadlock, a lock that somebody holds) and a commit of which nobody knows are tried again
-    for ``seconds``; the latter once at least, however long it took until that was known.
+    If a connection died while it was idle, the work is tried again at once; if the second try also finds PostgreSQL
+    away, it is away. After a refusal that passes (a deadlock, a lock that somebody holds) or a commit of unknown
+    outcome, the work is tried again for ``seconds``; after an unknown outcome at least once, however long the first try
+    took.
 
     Args:
-        work: one transaction, which may be run again; it is told whether an earlier run may have been committed.
+        work: one transaction, which may be run again; its argument says whether an earlier run may have been committed.
 
     Raises:
         LedgerUnavailable: nothing was recorded.
-        OutcomeUnknown: nobody knows whether it was.
+        OutcomeUnknown: nobody knows whether it was recorded.
     """
     give_up_at = time.monotonic() + seconds
     is_unknown = False
