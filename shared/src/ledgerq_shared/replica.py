@@ -1,11 +1,14 @@
-"""Reads that may be a little old, from a standby of the ledger's PostgreSQL: for as long as its age is known and small.
+"""Reads from a standby of the ledger's PostgreSQL, whose data may be a little old, for as long as their age is known
+and small.
 
-How old it is, nothing of the standby's own tells: on an idle primary the last replayed transaction is old although nothing
-is missing, and a replay that was paused looks like one. So it is asked for a row that the primary's leader of maintenance
-writes every second or so (``leader.beat_at``): the log is replayed in its order, so all that was committed before that
-moment is there, too. It is asked in the transaction that then reads: another connection may lead to another standby.
+The standby itself cannot tell its age: behind an idle primary, the last replayed transaction is old although nothing is
+missing, and a paused replay looks the same. So each look reads a row that the leader of maintenance writes on the
+primary every second or so (``leader.beat_at``). The log is replayed in its order, so everything that was committed
+before that moment is there, too. The transaction that reads also reads this row, because another connection may lead to
+another standby.
 
-Whatever is wrong with it, the primary is asked instead, once; it is counted, and tried again a few seconds later.
+Whatever is wrong with the replica, the primary answers that read instead; this is counted, and the replica is tried
+again a few seconds later.
 """
 
 from __future__ import annotations
@@ -37,15 +40,17 @@ from ledgerq_shared.statements.read_replica import read_age, read_identity
 
 T = TypeVar("T")
 
-#: Seconds that one that failed is left alone, all but the one look that then tries it: others must not wait with that.
+#: Seconds for which a replica that failed is left alone. After that a single look tries it, so that other looks need
+#: not wait.
 _REST = 3.0
-#: Seconds that the first, small question may take; libpq knows no shorter time to connect in.
+#: Seconds that the first, small query may take, and that connecting may take; libpq accepts no shorter time to connect.
 _ANSWERS_WITHIN, _CONNECTS_WITHIN = 2.0, 2
-#: What the answer to a look may take beyond its statements, in seconds.
+#: How much longer a look may take than its statements, in seconds.
 _MARGIN = 1.0
-#: Seconds after which the primary is asked again which ledger it is and what time it has.
+#: Seconds after which the primary is asked again which ledger it has and what time it is there.
 _ASK_EVERY = 60.0
-#: A beat may be ahead of what is taken for the primary's time by so much, in seconds; beyond it nobody knows the age.
+#: By how many seconds a beat may be ahead of what is taken for the primary's time; if it is further ahead, the age is
+#: unknown.
 _AHEAD = 1.0
 
 _READS = Metric(
@@ -76,7 +81,7 @@ class Reason(StrEnum):
 
 
 class _Counts:
-    """Of this process, which has one replica or none."""
+    """The counts of this process, which has one replica or none."""
 
     def __init__(self) -> None:
         self.is_shown = False
@@ -93,7 +98,7 @@ class _Counts:
             self.fallbacks[reason] += 1
 
     def families(self) -> Iterable[Family]:
-        """None where no replica is configured."""
+        """The metrics; none if no replica is configured."""
         if self.is_shown:
             yield _READS.family({(): self.reads})
             yield _FALLBACKS.family({(reason.value,): count for reason, count in self.fallbacks.items()})
@@ -108,10 +113,11 @@ def collector() -> FromFunction:
 
 
 class Seen(NamedTuple, Generic[T]):
-    """What a look gave.
+    """What a look returned.
 
     Attributes:
-        as_of: all that was committed before is in it; null: the primary was asked, so it is as the ledger was.
+        as_of: everything that was committed before this time is in the answer; None: the primary answered, so the
+            answer is not old.
     """
 
     value: T
@@ -119,7 +125,7 @@ class Seen(NamedTuple, Generic[T]):
 
 
 class _NotUsed(Exception):
-    """The replica does not do for a look, and why. ``stays``: nor for the next one."""
+    """The replica cannot be used for a look, and why. ``stays``: it cannot be used for the next look, either."""
 
     def __init__(self, reason: Reason, text: str, *, stays: bool = True) -> None:
         super().__init__(text)
@@ -129,22 +135,22 @@ class _NotUsed(Exception):
 @dataclass(frozen=True)
 class _Primary:
     identity: str
-    #: That is read, by its number.
+    #: The table that is read, by its number (OID).
     table: int
-    #: Its time minus the monotonic clock's; and when it was asked, by the latter. In seconds.
+    #: The primary's time minus the monotonic clock; and when the primary was asked, by that clock. In seconds.
     ahead: float
     asked_at: float
 
 
 class Replica:
-    """A standby of ``ledger``. Nothing is connected before the first look.
+    """A standby of ``ledger``. It does not connect before the first look.
 
     Args:
         url: as :func:`ledgerq_shared.connecting.check` takes a replica's.
         ledger: the primary.
         application_name: shown in ``pg_stat_activity``.
-        size: most looks at the same time.
-        max_lag: seconds that what it shows may be old.
+        size: how many looks may run at the same time.
+        max_lag: how old its data may be, in seconds.
         statement_timeout: seconds that a statement of a look may take.
     """
 
@@ -168,7 +174,8 @@ class Replica:
             connect_timeout=_CONNECTS_WITHIN,
             debug=debug,
             is_replica=True,
-            # The host of a server that stands still goes on acknowledging: nobody waits longer than for a slow one.
+            # The host of a server that stands still goes on acknowledging; a caller waits no longer than it would for a
+            # slow server.
             checks_socket=True,
             answers_within=statement_timeout + _MARGIN,
         )
@@ -188,14 +195,14 @@ class Replica:
         timeout: float = 30.0,
         not_before: datetime | None = None,
     ) -> Seen[T]:
-        """What ``work`` returns, which only reads; or ``otherwise``, where the replica does not do.
+        """What ``work`` returns, which only reads; or what ``otherwise`` returns, if the replica cannot be used.
 
         Args:
             timeout: seconds to wait for a free connection.
-            not_before: what is older than this is too old, too: for whoever must not see time run backwards.
+            not_before: data older than this are too old, too, for callers that must not see time run backwards.
 
         Raises:
-            Whatever ``otherwise`` does, and ``work``, but for what is the replica's fault.
+            Whatever ``otherwise`` raises, and what ``work`` raises unless it is the replica's fault.
         """
         if not self._is_tried():
             _counts.fell_back(self._why)
@@ -210,14 +217,15 @@ class Replica:
         return seen
 
     def now(self) -> datetime:
-        """What time it is in the ledger: nothing that this process has seen so far is from later."""
+        """The time in the ledger: nothing that this process has seen so far is later."""
         try:
             return datetime.fromtimestamp(self._primary().ahead + time.monotonic(), UTC)
         except _NotUsed:
             return datetime.now(UTC)
 
     def check(self) -> None:
-        """Refuse to work with a server that shows another ledger. One that is away, or no standby, will not be used.
+        """Refuse to work with a server that shows another ledger. A server that is away, or is not a standby, is just
+        not used.
 
         Raises:
             SettingsError
@@ -227,8 +235,8 @@ class Replica:
                 [(identity, table, _)] = execute(cursor, read_identity())
             primary = self._primary()
         except (Unavailable, _NotUsed, psycopg2.Error):
-            return  # the first look tells
-        # A table that is not there yet may still come.
+            return  # the first look will show it
+        # A table that does not exist there yet may still be replicated.
         if identity != primary.identity or table not in (None, primary.table):
             raise SettingsError(
                 "DATABASE_REPLICA_URL: this server's database is no copy of that of DATABASE_URL (another cluster, or "
@@ -236,7 +244,7 @@ class Replica:
             )
 
     def would_be_used(self) -> tuple[bool, str]:
-        """Whether a look would use it now; and how old it is, or why not, in one line."""
+        """Whether a look would use it now; and, in one line, how old it is or why it would not be used."""
         try:
             as_of = self._tried(lambda _: None, 30.0, None).as_of
         except _NotUsed as error:
@@ -259,11 +267,11 @@ class Replica:
             raise _NotUsed(reason, error.detail, stays=not is_conflict) from error
         except psycopg2.Error as error:
             if fault_of(error) is Fault.REFUSE:
-                raise  # what was asked for cannot be, wherever it is asked
+                raise  # the error would be the same on the primary
             raise _NotUsed(Reason.UNKNOWN, f"it does not take the read: {describe(error)}") from error
 
     def _as_of(self, cursor: Cursor, not_before: datetime | None) -> datetime:
-        """As of when the server shows the ledger that is meant, unless it does not do."""
+        """Up to what time the server shows the right ledger; raises if it cannot be used."""
         connection = cursor.connection
         assert isinstance(connection, Session)
         with if_longer_than(_ANSWERS_WITHIN, connection.hang_up):
@@ -281,7 +289,9 @@ class Replica:
         return as_of
 
     def _primary(self) -> _Primary:
-        """What is known of the primary. Where it is away, what was known before holds: the age grows all the same."""
+        """What is known of the primary. While the primary is away, the earlier knowledge still holds, because the age
+        grows all the same.
+        """
         known, asked_at = self._known, time.monotonic()
         if known is not None and asked_at - known.asked_at < _ASK_EVERY:
             return known
@@ -295,7 +305,7 @@ class Replica:
         return known
 
     def _is_tried(self) -> bool:
-        """Whether this look is for the replica; while it fails, now and then one is."""
+        """Whether this look tries the replica; while the replica fails, a look does so now and then."""
         if not outages.REPLICA.is_on:
             return True
         with self._lock:
@@ -312,7 +322,7 @@ class Replica:
             return
         with self._lock:
             self._tried_at, self._why = time.monotonic(), error.reason
-            self._known = None  # perhaps it is the primary that has changed
+            self._known = None  # perhaps the primary has changed
         outages.REPLICA.failed(str(error))
 
 
@@ -330,7 +340,9 @@ def open_replica(
     statement_timeout: float,
     debug: bool = False,
 ) -> Replica | None:
-    """The replica of ``ledger`` that the settings name, or null; not connected yet. See :class:`Replica`."""
+    """The replica of ``ledger`` that the settings name, not connected yet; None if they name none. See
+    :class:`Replica`.
+    """
     if stores.database_replica_url is None:
         return None
     return Replica(

@@ -1,4 +1,6 @@
-"""Are the ledger's tables as new as this code? Asked by every service on starting, without what migrating needs."""
+"""Checks that the ledger's tables are as new as this code. Every service does so when it starts, without the packages
+that migrations need.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ _VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 def needed() -> str:
-    """The revision that this code was written for: revisions are numbered in one line."""
+    """The revision that this code was written for; revisions are numbered in one sequence."""
     return max(path.name[:4] for path in _VERSIONS.glob("[0-9]*.py"))
 
 
@@ -32,7 +34,7 @@ def check_revision(database: Database) -> None:
                 raise SettingsError("the ledger has no tables yet: run `ledgerq-migrate upgrade` first")
             cursor.execute("SELECT version_num FROM alembic_version")
             found = cursor.fetchone()
-    except pg.InsufficientPrivilege:  # then whoever granted the rest has migrated, too
+    except pg.InsufficientPrivilege:  # then the person who granted the other rights has migrated, too
         return
     if found is not None and found[0] < needed():
         raise SettingsError(
@@ -42,7 +44,7 @@ def check_revision(database: Database) -> None:
 
 
 def check_revision_if_reachable(database: Database) -> None:
-    """The same for a service that starts without PostgreSQL and waits for it by itself."""
+    """The same check for a service that starts without PostgreSQL and waits for it by itself."""
     try:
         check_revision(database)
     except Unavailable:

@@ -1,4 +1,4 @@
-"""Log lines about what strangers do: often enough to be seen, never so often that they fill a disk."""
+"""Log lines about what strangers do: they come often enough to be seen, but never so often that they fill a disk."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class SampledLog:
     def __init__(self, *, every: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._every = every
         self._clock = clock
-        #: By kind: when the next line may be written, and how many events had none since the last.
+        #: By kind: when the next line may be written, and how many events had no line since the last one.
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def note(self, event: str, kind: str, **fields: Any) -> None:
-        """Something happened.
+        """Note an event.
 
         Args:
             event: what the line says, such as ``api.refused``.
-            kind: what is counted together; one of few words, never a caller's.
-            fields: the line's further fields, those of the event that it is written at.
+            kind: what is counted together; one of a few fixed words, never text from a caller.
+            fields: further fields of the line; they are those of the event that causes the line.
         """
         now = self._clock()
         silent_until, unsaid = self._kinds.get(kind, (0.0, 0))

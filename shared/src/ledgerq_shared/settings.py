@@ -20,7 +20,7 @@ from ledgerq_shared import connecting, ids, redis_access
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 _BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_access.SENTINEL)
-#: What other clients of Redis take and Celery or LedgerQ does not, and what to do.
+#: Schemes that other clients of Redis accept and Celery or LedgerQ does not, and what to write instead.
 _OTHER_SCHEMES = {
     "unix": "write a Unix socket as 'redis+socket:///path/to/socket?virtual_host=0'",
     "redis+sentinel": "write 'sentinel://host:26379;sentinel://other:26379/0?master_name=NAME'",
@@ -30,7 +30,7 @@ _OTHER_SCHEMES = {
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the text is one line that says which and what to do."""
+    """A setting is missing or wrong; the text is one line that says which one, and what to do."""
 
 
 class StoreSettings(BaseSettings):
@@ -104,7 +104,7 @@ class StoreSettings(BaseSettings):
         for spelling, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
             if url.startswith(spelling):
                 url = known + url.removeprefix(spelling)
-        redis_access.access(url)  # says what is wrong with Sentinel's
+        redis_access.access(url)  # raises if a Sentinel URL is wrong
         _check_port(url)
         return _verified(url if url.startswith(redis_access.SENTINEL) else redis_access.plain(url))
 
@@ -145,7 +145,7 @@ class LogSettings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, level: object) -> object:
-        """Celery spells its levels in capitals; both are fine."""
+        """Accept levels in capitals, too, as Celery spells them."""
         return (
             {"critical": "error", "fatal": "error"}.get(level.lower(), level.lower())
             if isinstance(level, str)
@@ -177,10 +177,10 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def load(settings_class: type[Settings]) -> Settings:
-    """Build a settings object from the environment, and from the files of the folder that LEDGERQ_SECRETS_DIR names.
+    """Build a settings object from the environment and from the files in the folder that LEDGERQ_SECRETS_DIR names.
 
     Raises:
-        SettingsError: a variable is missing or wrong. Values are not repeated: they may hold a password.
+        SettingsError: a variable is missing or wrong. The text does not repeat values, which may contain a password.
     """
     folder = os.environ.get("LEDGERQ_SECRETS_DIR") or None
     if folder is not None and not Path(folder).is_dir():
@@ -216,13 +216,13 @@ def _explain(settings_class: type[BaseSettings], loc: tuple[int | str, ...], kin
 
 
 def _beginning(url: str) -> str:
-    """How a URL begins, if it has a scheme: without one the beginning may be a password."""
+    """The beginning of a URL, if it has a scheme; without a scheme the beginning may be a password."""
     found = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30})://", url)
     return f"it begins with '{found[1]}', " if found else ""
 
 
 def _plain_postgres(url: str, *, is_replica: bool) -> str:
-    """Any SQLAlchemy spelling of the driver becomes libpq's plain form: the driver is psycopg2."""
+    """Turn any SQLAlchemy spelling of the driver into libpq's plain form, because the driver is always psycopg2."""
     scheme, separator, rest = url.strip().partition("://")
     plain = f"{scheme.split('+')[0].lower()}{separator}{rest}"
     if not plain.startswith(_POSTGRES_SCHEMES):
@@ -233,7 +233,9 @@ def _plain_postgres(url: str, *, is_replica: bool) -> str:
 
 
 def _verified(url: str) -> str:
-    """With TLS the server's certificate is verified unless the URL says otherwise: kombu would not, Celery would refuse."""
+    """With TLS, verify the server's certificate unless the URL says otherwise: kombu would not verify it, and Celery
+    would refuse the URL.
+    """
     if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
         return url
     return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"

@@ -1,7 +1,8 @@
-"""What signals do in a service that nothing but SIGTERM and SIGINT is meant for.
+"""What signals do in a service that has handlers for SIGTERM and SIGINT only.
 
-Supervisors differ in what they send (SIGTERM, SIGHUP, SIGQUIT), and some send it to a whole group of processes. Whatever
-ends a service ends it in order, as SIGTERM does; what is meant for other programs does not kill it.
+Supervisors send different signals (SIGTERM, SIGHUP, SIGQUIT), and some send them to a whole group of processes. Each
+signal that ends a service ends it in order, as SIGTERM does; signals that mean something to other programs do not kill
+it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 def treat_as_sigterm() -> None:
     """SIGHUP and SIGQUIT do what SIGTERM does at that moment; SIGUSR1 and SIGUSR2 do nothing.
 
-    To be called in the main thread. A signal that whoever started the process had it ignore (``nohup``) stays ignored.
+    To be called in the main thread. A signal that was ignored when the process started (``nohup``) stays ignored.
     """
     for number in (signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) != signal.SIG_IGN:

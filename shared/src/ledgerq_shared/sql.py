@@ -17,13 +17,14 @@ class Statement(NamedTuple, Generic[Row]):
     """SQL, its parameters (psycopg2's named style), and what a row of its answer is.
 
     The type of a row is what its builder says in its signature. ``Statement[tuple[str, int]]`` costs nothing: it is
-    psycopg2's own tuple. A row with names is made by ``row``, once for each.
+    psycopg2's own tuple. ``row`` makes a row with names, and is called once for each row.
     """
 
     sql: str
     params: dict[str, Any]
-    #: Under which a session that can keeps it prepared (:mod:`ledgerq_shared.prepared`): always the same SQL under the same
-    #: name, every parameter with its type, every row found by an index. None: planned each time.
+    #: The name under which a session keeps the statement prepared, if it can (:mod:`ledgerq_shared.prepared`). The same
+    #: name always has the same SQL, every parameter has a type, and every row is found by an index. None: it is planned
+    #: each time.
     name: str | None = None
-    #: Makes a row of psycopg2's tuple (``ClaimedTask._make``). None: that tuple is the row.
+    #: Makes a row from psycopg2's tuple (``ClaimedTask._make``). None: that tuple is the row.
     row: Callable[[tuple[Any, ...]], Row] | None = None

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors: what each SQLSTATE asks its caller to do, and why. The only place that decides it."""
+"""PostgreSQL's errors: what each SQLSTATE asks its caller to do, and why. Only this module decides it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ledgerq_shared.faults import Fault, Row
 
 REPEAT, RECONNECT, REFUSE, MISTAKE = Fault.REPEAT, Fault.RECONNECT, Fault.REFUSE, Fault.MISTAKE
 
-#: Codes are SQLSTATEs of five characters, or classes of two.
-#: A single SQLSTATE counts before its class. A code that is in neither is a mistake of ours.
+#: A code is an SQLSTATE of five characters, or a class of two. A single SQLSTATE takes precedence over its class. A
+#: code that is not in the table, and whose class is not, is a mistake of ours.
 TABLE = (
     Row("08", RECONNECT, "the connection is broken, or never was one"),
     Row("0A", RECONNECT, "a standby that is to be written to; or a kept plan whose columns have changed since"),
@@ -46,27 +46,28 @@ _FAULTS = {row.code: row.fault for row in TABLE}
 
 
 def fault_of(error: BaseException) -> Fault:
-    """What ``error``, which came out of work on PostgreSQL, asks its caller to do."""
+    """What ``error``, which work on PostgreSQL raised, asks its caller to do."""
     if not isinstance(error, psycopg2.Error):
-        # Raised before anything was sent: a text that is no UTF-8, a value that no JSON can hold, a person's own code.
+        # Raised before anything was sent: a text that is not UTF-8, a value that JSON cannot hold, a user's own code.
         return REPEAT if isinstance(error, (MemoryError, OSError)) else REFUSE
     code = error.pgcode
     if code is None:
-        # Not the server's word but the driver's. These it has for its caller; all else means that it got no sensible answer.
+        # These errors come from the driver and not from the server. These classes mean that its caller misused it;
+        # every other one means that it got no sensible answer.
         misused = (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError)
         return MISTAKE if isinstance(error, misused) else RECONNECT
     return _FAULTS.get(code) or _FAULTS.get(code[:2]) or MISTAKE
 
 
 def is_missing_right(error: BaseException) -> bool:
-    """Whether the role lacks a right: no item's fault, an operator must put it right. (What has the same SQLSTATE but
-    concerns one row, such as a policy that forbids it, does not say that it comes from there.)
+    """Whether the role lacks a right: this is no item's fault, and an operator must correct it. (An error with the same
+    SQLSTATE may concern one row, such as a policy that forbids it, but it has another source in the server.)
     """
     source = error.diag.source_function if isinstance(error, psycopg2.Error) else None
     return bool(source and source.startswith("aclcheck_error"))
 
 
-#: A server that answers and takes no writes from anybody: a full disk, no memory, an I/O error, a standby.
+#: SQLSTATEs of a server that answers but takes no writes from anybody: a full disk, no memory, an I/O error, a standby.
 _NO_WRITES = ("53100", "53200", "58030", "25006")
 
 
@@ -80,12 +81,13 @@ def is_full(error: psycopg2.Error) -> bool:
     return bool(error.pgcode == "53100")
 
 
-#: A function, view or column that server or role have not: not supported, no right, needs another setting, not there.
+#: SQLSTATEs for a function, view or column that the server or the role does not have: it is not supported, the right is
+#: missing, it needs another setting, or it does not exist.
 _NOT_TO_BE_HAD = ("0A000", "42501", "42703", "42883", "42P01", "55000")
 
 
 def is_not_to_be_had(error: psycopg2.Error) -> bool:
-    """Whether a question about the server itself is refused, and will be again: by what is PostgreSQL in name only, or for
-    a right that the role lacks.
+    """Whether a question about the server itself is refused, and will be refused again: by a database that is
+    PostgreSQL in name only, or because the role lacks a right.
     """
     return error.pgcode in _NOT_TO_BE_HAD

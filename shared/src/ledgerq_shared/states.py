@@ -1,7 +1,8 @@
 """The six states of a task (Celery's own words) and every transition that is legal.
 
-The table is data: the documentation draws it, and tests hold the histories of the ledgers that they make against it. The
-statements name their states themselves: each changes only tasks that it finds in a state from which its step may begin.
+The table is data: the documentation draws it, and tests compare the histories of their ledgers with it. The statements
+do not use it; each names its states itself, and changes only tasks that it finds in a state from which its step may
+begin.
 
     PENDING ──begin──▶ STARTED ──succeed──▶ SUCCESS
        ▲ │                │ │ └──fail─────▶ FAILURE ──retry by a person──▶ PENDING
@@ -29,7 +30,7 @@ class State(StrEnum):
     FAILURE = "FAILURE", "Its code raised, or must not run again; `error` says why."
     REVOKED = "REVOKED", "It was cancelled, or not begun before it expired."
 
-    #: A sentence for people; the reference is made of it.
+    #: A sentence for people; the reference is made from it.
     meaning: str
 
     def __new__(cls, word: str, meaning: str = "") -> Self:
@@ -40,14 +41,14 @@ class State(StrEnum):
         return member
 
 
-#: States in which nothing happens by itself any more; exactly these have ``completed_at``.
+#: States in which nothing more happens by itself; exactly these have ``completed_at``.
 FINAL = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
 
 #: States from which a run may begin: the first attempt, or the one after a retry's delay.
 STARTABLE = frozenset({State.PENDING, State.RETRY})
 
-#: ``(from, to)`` -> the kinds of event that record the step, by what led to it. A quick task's SUCCESS is written in one
-#: statement, but its history still shows the steps through STARTED (see :mod:`ledgerq_shared.events`).
+#: ``(from, to)`` -> the kinds of event that record the step; there is one for each cause. A quick task's SUCCESS is
+#: written in one statement, but its history still shows the steps through STARTED (see :mod:`ledgerq_shared.events`).
 TRANSITIONS: dict[tuple[State, State], tuple[EventKind, ...]] = {
     (State.PENDING, State.STARTED): (EventKind.STARTED,),
     (State.RETRY, State.STARTED): (EventKind.STARTED,),

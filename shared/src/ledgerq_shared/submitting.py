@@ -1,7 +1,9 @@
-"""Submit tasks in the caller's transaction: one statement for all, and what unique keys need beyond it.
+"""Submit tasks in the caller's transaction: one statement for all tasks, and the further statements that unique keys
+need.
 
-Tasks that share a key are taken in their order, as if each had come alone. Only ``replace`` where the key is taken needs
-further statements, as many for a thousand as for one; who merely finds the key taken is answered by the first.
+Tasks that share a key are taken in their order, as if each had come alone. Only ``replace`` with a taken key needs
+further statements, as many for a thousand tasks as for one; a task that only finds its key taken is answered by the
+first statement.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ from ledgerq_shared.statements.unique import (
 )
 from ledgerq_shared.states import FINAL, State
 
-#: What a submit may ask for where its unique key is taken; the first is what happens unless it says.
+#: What a submit may ask for if its unique key is taken; the first is the default.
 POLICIES = ("return_existing", "reject", "replace")
 
-#: Most characters of a unique key, and the longest time for which one is held, in seconds: ten years.
+#: The greatest length of a unique key in characters, and the longest time for which a key is held, in seconds (ten
+#: years).
 LONGEST_KEY = 255
 LONGEST_TTL = 315_360_000
 
@@ -41,15 +44,15 @@ class Existing(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """What became of tasks."""
+    """The outcome of a submit."""
 
-    #: By queue: how many that are new in the ledger may run now.
+    #: By queue: how many tasks that are new in the ledger may run now.
     ready: Counter[str]
-    #: By id: those that were not accepted, because another task holds their unique key.
+    #: By id: the tasks that were not accepted, because another task holds their unique key.
     others: dict[UUID, Existing | DuplicateTask | ScopeMissing]
 
     def accepted(self, tasks: Sequence[NewTask]) -> Sequence[NewTask]:
-        """Those of ``tasks``, all that were submitted, that are in the ledger."""
+        """Those of ``tasks`` (which are all tasks of the submit) that are in the ledger."""
         return [task for task in tasks if task.id not in self.others] if self.others else tasks
 
 
@@ -59,11 +62,11 @@ def submit(
     """Accept ``tasks``. Sending the same ids again changes nothing.
 
     Args:
-        tasks: all of one actor, if one of them may end only its actor's own (``ends_own``).
+        tasks: all of one actor, if one of them may end only its own actor's tasks (``ends_own``).
         are_new: this is the first time that these ids are sent, as in
             :func:`~ledgerq_shared.statements.submit.submit_tasks`.
-        lost: ids of those that had been accepted before the ledger went back in time. They replace nothing that is newer
-            than themselves; who does not get its key any more is there again all the same, ended as replaced.
+        lost: ids of those that had been accepted before the ledger went back in time. They replace no task that is
+            newer than themselves; a task that no longer gets its key is put back nevertheless, ended as replaced.
     """
     if are_plain(tasks) or all(task.options is None or task.options.unique_key is None for task in tasks):
         return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks, are_new=are_new)))), {})
@@ -92,7 +95,7 @@ def _is_bound(task: NewTask) -> bool:
 
 
 def _hide(cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]) -> None:
-    """Who may not see or end others' tasks is told no more of the one that holds the key."""
+    """Hide the task that holds the key from callers who may not see or end others' tasks."""
     ids = {holders[task.id].id for task in tasks}
     actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
     for task in tasks:
@@ -112,17 +115,17 @@ def _hide(cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holder
 
 
 class _Order(NamedTuple):
-    """How tasks that share keys are submitted, so that each gets what it would have got alone, in a bounded number of
-    statements, however many there are.
+    """The order in which tasks that share keys are submitted, so that each gets the same outcome as alone, in a bounded
+    number of statements, however many tasks there are.
     """
 
-    #: No two with the same key.
+    #: No two of these have the same key.
     first: list[NewTask]
-    #: To be submitted when those are: of each key the last that replaces, where the key's first does not.
+    #: To be submitted after those: for each key, the last task that replaces, unless the key's first task does.
     then: list[NewTask]
-    #: With the task that is to take its key in the end: all others that replace. Each is replaced at once.
+    #: All other tasks that replace, each with the task that takes its key in the end. Each is replaced at once.
     replaced: list[tuple[NewTask, NewTask]]
-    #: With the task whose answer it gets: all others.
+    #: All remaining tasks, each with the task whose answer it gets.
     followers: list[tuple[NewTask, NewTask]]
 
 
@@ -168,7 +171,7 @@ def _submit_round(
     ]
     if contested:
         execute(cursor, take_over(contested))
-        # Those that have their keys now are accepted; of all others it is told how their holders are now.
+        # Tasks that have their keys now are accepted; for all others, the answer says what state the holder has now.
         for task in contested:
             del lost[task.id]
         accepted |= _submit_once(cursor, contested, submitted, lost)
@@ -184,7 +187,7 @@ def _submit_round(
 def _submit_once(
     cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, lost: dict[UUID, SubmitRow]
 ) -> set[UUID]:
-    """Submit; returns the ids of what was accepted, and puts what was not into ``lost``."""
+    """Submit; returns the ids of the accepted tasks, and puts those that were not accepted into ``lost``."""
     accepted: set[UUID] = set()
     for row in map(SubmitRow._make, execute(cursor, submit_unique_tasks(tasks))):
         if row.holder is None:
@@ -201,7 +204,9 @@ def _submit_replaced(
     submitted: Submitted,
     holders: dict[UUID, Existing],
 ) -> None:
-    """Accept and end at once what another task of the same submit replaces; or refuse it, where that one was refused."""
+    """Accept and at once end the tasks that another task of the same submit replaces; or refuse them, if that task was
+    refused.
+    """
     by: dict[UUID, NewTask] = {}
     for task, last in replaced:
         if holder := holders.get(last.id):
@@ -218,7 +223,9 @@ def _submit_replaced(
 def _bring_back_ended(
     cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]
 ) -> None:
-    """Accept what had been accepted before and end it at once: the task that holds the key now has replaced it."""
+    """Accept tasks that had been accepted before, and end them at once: the task that holds the key now has replaced
+    them.
+    """
     ids = {holders[task.id].id for task in tasks}
     actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
     new = {UUID(str(task_id)) for (task_id,) in execute(cursor, submit_replaced(tasks))}
@@ -233,7 +240,7 @@ def _bring_back_ended(
 
 
 def _is_newer(holder: str | None, task_id: UUID) -> bool:
-    """Ids are in the order of time."""
+    """Compares ids, which are in the order of time."""
     return holder is not None and UUID(holder) > task_id
 
 

@@ -1,4 +1,4 @@
-"""With which errors a task can end that are not its own code's: the ``type`` of ``task.error``."""
+"""Errors with which a task can end although its own code did not raise them: the ``type`` of ``task.error``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class TaskError(StrEnum):
-    """A type of error that LedgerQ writes. All others are names of exceptions that the task raised."""
+    """A type of error that LedgerQ writes. All other types are names of exceptions that the task raised."""
 
     OUTCOME_NOT_RECORDABLE = (
         "OutcomeNotRecordable",
@@ -33,7 +33,7 @@ class TaskError(StrEnum):
         "`self.replace` was given a chain, group or chord; a task can be replaced by another task only.",
     )
 
-    #: A sentence for people; the reference is made of it.
+    #: A sentence for people; the reference is made from it.
     meaning: str
 
     def __new__(cls, word: str, meaning: str = "") -> Self:

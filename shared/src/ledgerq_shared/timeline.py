@@ -1,5 +1,5 @@
-"""PostgreSQL's timeline, another one after each failover and each restore to an earlier moment; and what is written down
-where the ledger is found to be behind what it once had.
+"""PostgreSQL's timeline, which changes with each failover and each restore to an earlier moment; and the record that is
+written when the ledger has lost something that it once had.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ log = structlog.get_logger()
 
 
 class Timeline:
-    """Asks for the timeline, until it is told once that it is not to be had."""
+    """Asks for the timeline, until the server says once that it does not give it."""
 
     def __init__(self) -> None:
         self._is_told = True
 
     def read(self, cursor: Cursor) -> str | None:
-        """The timeline of a server that takes writes, as the last statement of a transaction; null: it does not tell."""
+        """The timeline of a server that takes writes, read by the last statement of a transaction; None: the server
+        does not tell.
+        """
         if not self._is_told:
             return None
         try:
@@ -40,20 +42,20 @@ class Timeline:
         Raises:
             Unavailable: PostgreSQL is away.
         """
-        with database.transaction(lasts=False) as cursor:  # writes: a standby knows less
+        with database.transaction(lasts=False) as cursor:  # it writes, so that no standby answers
             return self.read(cursor)
 
 
 def write_down(database: Database, *, timeline: str | None, before: str | None, lost_for: float, by: str) -> None:
-    """The ledger went back in time, says a periodic writer that misses what it wrote itself.
+    """Record that the ledger went back in time, as a periodic writer found that misses what it wrote itself.
 
     Args:
-        timeline, before: the one that is found, and the one that was known.
-        lost_for: for how many seconds what was written has been missing.
+        timeline, before: the timeline that is there now, and the one that was known.
+        lost_for: how many seconds of writes are missing.
         by: the service that noticed.
 
     Raises:
-        Unavailable: PostgreSQL is away, so it stands in the log only.
+        Unavailable: PostgreSQL is away, so only the log says it.
     """
     log.error("ledger.went_back", timeline=timeline, before=before, seconds=round(lost_for, 1))
     with database.transaction() as cursor:

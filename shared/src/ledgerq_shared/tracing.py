@@ -1,8 +1,9 @@
-"""Where a task comes from: the request's id and its W3C trace context, which go with the task into the ledger.
+"""Where a task comes from: the request's id and its W3C trace context, which are kept with the task in the ledger.
 
-Both are one text in the column ``task.trace``: the request's id and, after a blank, the ``traceparent``. They are kept, and
-stand in the worker's log lines, whether anybody collects spans or not. Spans need OpenTelemetry (the extra ``otel``) and
-``LEDGERQ_TRACING``; then FastAPI makes one for each request, the worker one for each attempt, joined by the ledger.
+Both are one text in the column ``task.trace``: the request's id and, after a space, the ``traceparent``. They are kept,
+and are in the worker's log lines, whether anybody collects spans or not. Spans need OpenTelemetry (the extra ``otel``)
+and ``LEDGERQ_TRACING``; then FastAPI makes one for each request, and the worker one for each attempt; the trace context
+in the ledger joins them.
 """
 
 from __future__ import annotations
@@ -13,39 +14,39 @@ from typing import Any, NamedTuple
 
 from ledgerq_shared.settings import SettingsError, TracingSettings
 
-#: W3C Trace Context, version 00; later versions may only add to it. Ids of zeros mean "none".
+#: W3C Trace Context, version 00; later versions may only add to it. An id of zeros means "none".
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.ASCII
 )
 #: A traceparent of a later version may be longer; what we keep of it is this long.
 _LENGTH = 55
 
-#: Spans are sent at least so often, in milliseconds.
+#: Spans are sent at least once in this many milliseconds.
 _SEND_EVERY = 500
 
 
 class Origin(NamedTuple):
-    """What a task keeps of where it comes from."""
+    """What a task keeps about where it comes from."""
 
     request_id: str | None = None
     traceparent: str | None = None
 
     @classmethod
     def parse(cls, text: str | None) -> Origin:
-        """From the column; nothing for null."""
+        """Read from the column; an empty origin for null."""
         if not text:
             return cls()
         request_id, _, traceparent = text.partition(" ")
         return cls(request_id if request_id != "-" else None, traceparent or None)
 
     def text(self) -> str | None:
-        """For the column; null if nothing is known."""
+        """For the column; None if nothing is known."""
         if self.traceparent is None:
             return self.request_id
         return f"{self.request_id or '-'} {self.traceparent}"
 
     def log_fields(self) -> dict[str, str]:
-        """As they stand in log lines."""
+        """The fields as log lines have them."""
         fields = {} if self.request_id is None else {"request_id": self.request_id}
         if self.traceparent is not None:
             fields["trace_id"] = self.traceparent[3:35]
@@ -53,14 +54,14 @@ class Origin(NamedTuple):
 
 
 def checked_traceparent(text: str | None) -> str | None:
-    """The ``traceparent`` if it is one, else null: a wrong one is to be ignored, says the standard."""
+    """The ``traceparent`` if it is valid, else None: the standard says that a wrong one is to be ignored."""
     if text is None or not _TRACEPARENT.fullmatch(text):
         return None
     return text[:_LENGTH]
 
 
 def start_tracing(settings: TracingSettings, *, service: str) -> None:
-    """Collect spans in this process and its forks, if the settings say so.
+    """Collect spans in this process and its forks, if the settings ask for it.
 
     Raises:
         SettingsError: OpenTelemetry's SDK is not installed.
@@ -82,12 +83,12 @@ def start_tracing(settings: TracingSettings, *, service: str) -> None:
 
 
 def tracer() -> Any:
-    """OpenTelemetry's tracer; null while nobody collects spans."""
+    """OpenTelemetry's tracer; None while nobody collects spans."""
     return _Active.tracer
 
 
 def current_traceparent() -> str | None:
-    """The span that this code runs in; null while nobody collects spans."""
+    """The span that this code runs in, as a ``traceparent``; None while nobody collects spans."""
     if _Active.tracer is None:
         return None
     from opentelemetry import trace
@@ -99,7 +100,7 @@ def current_traceparent() -> str | None:
 
 
 def flush_spans() -> None:
-    """Send what has not been sent: the process is about to end."""
+    """Send the spans that have not been sent: the process is about to end."""
     if _Active.provider is not None:
         _Active.provider.force_flush()
 
@@ -122,8 +123,8 @@ def _provider(kind: str, service: str) -> Any:
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        exporter = OTLPSpanExporter()  # where to: OpenTelemetry's own variables
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
+        exporter = OTLPSpanExporter()  # OpenTelemetry's own variables say where to
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
     provider = TracerProvider(resource=Resource.create({"service.name": f"ledgerq-{service}"}))
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_SEND_EVERY))
     return provider

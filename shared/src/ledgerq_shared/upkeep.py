@@ -1,8 +1,10 @@
-"""Looks after the connections of a pool, once a second: how long each has been in one use, or unused, and who is at work.
+"""Looks after the connections of a pool, once a second: how long each has been in one use, or unused, and whether a
+server process works on it.
 
-A leader that was replaced may still answer TCP: its machine is frozen, or something in between goes on to acknowledge
-what is sent. Whoever waits for it would wait until a watchdog ends it. So the pool asks over another connection: a
-server that says that it is at it may take as long as it likes; a wait that no server knows of is hung up.
+A leader that was replaced may still answer TCP: its machine is frozen, or a device in between goes on to acknowledge
+what is sent. A process that waits for it would wait until a watchdog ends the leader. So the pool asks over another
+connection. If the server says that it is working on the statement, it may take as long as it likes; if no server knows
+the statement, the connection is closed.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from ledgerq_shared.prepared import Session
 
 log = structlog.get_logger()
 
-#: Between two looks, in seconds. Looks are counted, not seconds: a process that was frozen itself blames nobody.
+#: Between two looks, in seconds. Looks are counted and not seconds, so that a process that was frozen itself does not
+#: blame a server.
 LOOK_EVERY = 1.0
-#: Server processes that are at it: they run a statement, or were told something a moment ago. (Who tells nobody of its
-#: sessions is believed.) Where a pooler stands between, none of these numbers is known: the answer is null.
+#: Server processes that are at work: they run a statement, or received something a moment ago. (A server that shows its
+#: sessions to nobody is believed to work.) Behind a pooler, the server knows none of these numbers, and the answer is
+#: null.
 _AT_WORK = """
 SELECT CASE WHEN pg_backend_pid() = %(own)s THEN ARRAY(
   SELECT pid FROM pg_stat_activity
@@ -38,13 +42,15 @@ WHERE pid = %(pid)s AND application_name = current_setting('application_name')
 
 
 class Looks:
-    """For how many looks in a row each connection has been in the same use, or unused."""
+    """Counts for how many looks in a row each connection has been in the same use, or unused."""
 
     def __init__(self) -> None:
         self._seen: dict[Session, tuple[int, int]] = {}
 
     def count(self, connections: Iterable[Session]) -> dict[Session, int]:
-        """Look at all there are; by connection, how many looks have found it like this. 1: it is the first."""
+        """Look at all connections; returns, by connection, how many looks in a row have found it in this use. 1: this
+        is the first.
+        """
         before = self._seen
         self._seen = {}
         for connection in connections:
@@ -54,10 +60,10 @@ class Looks:
 
 
 def at_work(asking: psycopg2.extensions.connection, silent: Iterable[Session]) -> set[Session]:
-    """Those of ``silent`` whose server is at it; all, where it cannot be told.
+    """Those of ``silent`` whose server process is at work; all of them, if that cannot be told.
 
     Args:
-        asking: a new connection to whoever is the primary now.
+        asking: a new connection to the server that is the primary now.
 
     Raises:
         psycopg2.Error: it does not answer.
@@ -71,10 +77,11 @@ def at_work(asking: psycopg2.extensions.connection, silent: Iterable[Session]) -
 
 
 def cancel(asking: psycopg2.extensions.connection, waiting: Session) -> None:
-    """End what the server process of ``waiting`` does; behind a pooler, whose numbers mean nothing to a server, nothing.
+    """End what the server process of ``waiting`` does. This does nothing behind a pooler, whose process numbers mean
+    nothing to the server.
 
     Raises:
-        psycopg2.Error: nobody answers.
+        psycopg2.Error: no server answers.
     """
     with asking.cursor() as cursor:
         cursor.execute(_CANCEL, {"pid": waiting.info.backend_pid})
@@ -85,7 +92,7 @@ class _Pool(Protocol):
 
 
 def look_after(pool: _Pool) -> None:
-    """Let ``pool`` look once a second, in a thread that ends when nobody has the pool any more."""
+    """Let ``pool`` look once a second, in a thread that ends when nothing refers to the pool any more."""
     threading.Thread(target=_keep_looking, args=[weakref.ref(pool)], name="upkeep", daemon=True).start()
 
 

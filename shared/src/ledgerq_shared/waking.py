@@ -1,4 +1,6 @@
-"""The one way to wake workers: whoever made tasks ready says how many and where, and knows nothing of slots."""
+"""The only way to wake workers: the code that made tasks ready says how many and in which queues, and need not know
+about slots.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,15 @@ from ledgerq_shared import outages
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import Broker, Demand
 
-#: Seconds for which the number of worker slots is believed; only who has something to send asks for it.
+#: Seconds for which the known number of worker slots is used; it is asked for only when there is something to send.
 _SLOTS_ARE_FRESH = 2.0
 
 
 class Waker:
-    """Sends tickets by a thread of its own: nobody waits for Redis. A failure is harmless: the sweep finds the tasks.
+    """Sends tickets in a thread of its own, so that no caller waits for Redis. A failure is harmless, because the sweep
+    finds the tasks.
 
-    Belongs to one process: after a fork make another.
+    It belongs to one process: after a fork, make another one.
 
     Args:
         look_up: the rows of :func:`~ledgerq_shared.statements.dispatch.slots_by_queue`; called in that thread.
@@ -32,7 +35,9 @@ class Waker:
         self._batcher: Batcher[Mapping[str, int], None] = Batcher(self._send, max_items=10_000, name="waker")
 
     def wake(self, ready: Mapping[str, int]) -> None:
-        """So many tasks have become ready, by queue. Returns at once; may be called from any thread."""
+        """Wake workers for tasks that have become ready: their number, by queue. Returns at once; may be called from
+        any thread.
+        """
         if ready:
             self._batcher.submit(ready)
 
