@@ -1,4 +1,4 @@
-"""Answers that may be a little old, for a replica gave them: they say of what time they are."""
+"""Answers that may be a little old because a replica gave them: they say of what time they are."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ AsOf = Annotated[
 
 
 def shown(as_of: datetime | None) -> datetime | UnsetType:
-    """The value of such a field; null: the primary has answered."""
+    """The value of such a field; None: the primary has answered."""
     return UNSET if as_of is None else as_of

@@ -1,4 +1,4 @@
-"""Puts the API together. Nothing is connected and no thread started before the first request needs it."""
+"""Puts the API together. It opens no connection and starts no thread before the first request needs it."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.waking import Waker
 
-#: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, health, three
-#: readers, four that read lists, and one that looks whether the ledger went back in time.
+#: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, health,
+#: three readers, four that read lists, and one that checks whether the ledger went back in time.
 _CONNECTIONS = 16
-#: Seconds: a request waits a few times as long, and those that share its commit wait with it.
+#: In seconds. A request may wait a few times as long, and the requests that share its commit wait with it.
 _LOCK_TIMEOUT = 1.0
 
 _WIRE_TYPES = [
@@ -78,7 +78,7 @@ _WIRE_TYPES = [
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What answers the calls; all of one process share one connection pool."""
+    """The services that answer the calls; all services of one process share one connection pool."""
 
     database: Database
     broker: Broker
@@ -97,12 +97,12 @@ class Services:
     workers: WorkerService
 
     def stop_waiting(self) -> None:
-        """Answer the clients that wait for news, and end the streams."""
+        """Answer the clients that long-poll, and end the streams."""
         self.tasks.stop_waiting()
         self.streams.feed.stop()
 
     async def close(self) -> None:
-        """Let what has begun end, then disconnect."""
+        """Let work that has begun end, then disconnect."""
         await self.streams.feed.close()
         await self.submitting.close()
         await self.tasks.close()
@@ -155,7 +155,7 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
 
 
 def replica_of(stores: StoreSettings, ledger: Database, *, debug: bool = False) -> Replica | None:
-    """The replica of ``ledger``; null if none is configured. Not connected yet."""
+    """The replica of ``ledger``, not connected yet; None if none is configured."""
     return open_replica(
         stores, ledger, application_name="ledgerq-api", size=LOOKS, statement_timeout=LIST_SECONDS, debug=debug
     )
@@ -173,12 +173,12 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         title="LedgerQ",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's page runs a script from a server of others
+        docs_url=None,  # FastAPI's page runs a script from another server
         redoc_url=None,
-        # Starlette would make an absolute address of the caller's `Host`, and of http: a key might travel in clear.
+        # Starlette would build an absolute http address from the caller's `Host`: a key might then be sent unencrypted.
         redirect_slashes=False,
         dependencies=[Depends(query.check)],
-        # Asked for on every request; our metrics are Prometheus's, our logs structlog's.
+        # It would run on every request; our metrics are Prometheus's and our logs are structlog's.
         telemetry={"metrics": False, "logs": False},
     )
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
@@ -202,7 +202,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         ),
         *ledgerq_api.stream.endpoints.lean_routes(services.streams, services.keyring),
     ]
-    app.add_middleware(LeanPaths, routes=lean_routes)  # whoever is added later stands before it
+    app.add_middleware(LeanPaths, routes=lean_routes)  # middleware that is added later comes before it
     app.add_middleware(
         Gate,
         keyring=services.keyring,
@@ -210,7 +210,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         rate=settings.key_rate,
         burst=settings.key_burst,
     )
-    app.add_middleware(RequestEdge)  # outside of the gate: a refusal has a request id, too
+    app.add_middleware(RequestEdge)  # outside of the gate, so that a refusal has a request id, too
     if settings.root_path or settings.proxies:
         app.add_middleware(Proxied, prefix=settings.root_path, proxies=settings.proxies)
     metrics.streams.set_function(lambda: services.streams.feed.streams)

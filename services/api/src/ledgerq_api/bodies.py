@@ -1,4 +1,6 @@
-"""Bodies of requests: read where one may be left out, and decoded, or what to tell the client instead."""
+"""Bodies of requests: reads them, also where the body may be left out, and decodes them, or says what to tell the
+client.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,20 @@ from ledgerq_api.lean import read_json_body
 from ledgerq_api.problems import from_msgspec
 from ledgerq_shared.errors import InvalidRequest
 
-#: Levels of lists and objects, one in the other.
+#: The greatest nesting of lists and objects.
 MAX_DEPTH = 64
 
-#: What msgspec refuses and Python's own decoder lets pass.
+#: Text that msgspec refuses and Python's own decoder accepts.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Body = TypeVar("Body")
 
 
 async def read_optional(request: Request, *, limit: int) -> bytes:
-    """The body, or that of somebody who has nothing to say.
+    """The body; an empty one stands for a body that was left out.
 
-    An empty body needs no `Content-Type`, except from a web page (which sends `Origin`): no page of another site may
-    pause a queue with a plain form.
+    An empty body needs no `Content-Type`, except from a web page (which sends `Origin`): another site's page must not
+    be able to pause a queue with a plain form.
     """
     headers = request.headers
     is_empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
@@ -40,10 +42,10 @@ async def read_optional(request: Request, *, limit: int) -> bytes:
 
 
 def decoded(body: bytes, decode: Callable[[bytes], Body], again: Callable[[bytes], Body] | None = None) -> Body:
-    """The body as ``decode`` reads it.
+    """The body, decoded by ``decode``.
 
     Args:
-        again: reads a body whose integers are written as floats.
+        again: decodes a body whose integers are written as floats.
 
     Raises:
         InvalidRequest, MalformedJson
@@ -52,7 +54,7 @@ def decoded(body: bytes, decode: Callable[[bytes], Body], again: Callable[[bytes
         return decode(body)
     except (ValueError, RecursionError) as error:  # msgspec's and UnicodeDecodeError are ValueErrors
         if again is not None and is_about_floats(error):
-            with suppress(ValueError):  # it has a fraction, or something else is wrong, too
+            with suppress(ValueError):  # a number has a fraction, or something else is wrong, too
                 return again(body)
         raise decode_problem(error, body) from None
 

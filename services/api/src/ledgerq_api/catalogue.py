@@ -1,4 +1,4 @@
-"""The task types as the API knows them: read from the ledger, with validators compiled once."""
+"""The task types that the API knows: they are read from the ledger, and their validators are compiled once."""
 
 from __future__ import annotations
 
@@ -28,23 +28,25 @@ class TaskType:
     options: dict[str, Any]
     registered_at: datetime
     updated_at: datetime
-    #: Checks keyword arguments; null if the stored schema itself is broken, then nothing is checked.
+    #: Checks keyword arguments; None if the stored schema itself is broken, and then nothing is checked.
     validator: jsonschema_rs.Draft202012Validator | None
 
     @property
     def priority(self) -> int:
-        """Priority of its tasks unless the submit says otherwise."""
+        """The priority of its tasks unless the submit gives another."""
         value = self.options.get("priority")
         return DEFAULT_PRIORITY if value is None else int(value)
 
     def max_attempts(self, max_retries: int | None) -> int | None:
-        """Executions allowed for a task with its own ``max_retries`` (null: the type's); null: no limit."""
+        """How many attempts a task with its own ``max_retries`` may have (None: the type's value is used); returns None
+        for no limit.
+        """
         retries = self.options.get("max_retries") if max_retries is None else max_retries
         return None if retries is None else int(retries) + 1
 
 
 class Catalogue:
-    """All task types at one moment. Immutable; a newer one takes its place."""
+    """All task types at one moment. A catalogue is immutable; a newer one replaces it."""
 
     def __init__(self, types: Mapping[str, TaskType]) -> None:
         self.types = types
@@ -54,7 +56,7 @@ class Catalogue:
 
         Raises:
             NoTaskTypes: the catalogue is empty.
-            UnknownTaskType: with the names that are nearest.
+            UnknownTaskType: it suggests the nearest names.
         """
         found = self.types.get(name)
         if found is not None:
@@ -70,14 +72,14 @@ class Catalogue:
         )
 
     def show(self, name: str) -> TaskType:
-        """The type that a path names."""
+        """The type that a request's path names."""
         found = self.types.get(name)
         if found is None:
             raise TaskTypeNotFound(f"No task type {name[:255]!r} is registered.", suggestions=self.near(name))
         return found
 
     def near(self, name: str) -> list[str]:
-        """Registered names that somebody who wrote ``name`` may have meant, best first."""
+        """Registered names that a client who wrote ``name`` may have meant, the best first."""
         last = name.rpartition(".")[2]
         same_last = [known for known in self.types if known.rpartition(".")[2] == last]
         by_name = difflib.get_close_matches(name, self.types, n=3, cutoff=0.6)
@@ -87,7 +89,7 @@ class Catalogue:
 
 
 def build(rows: list[tuple[Any, ...]], before: Catalogue | None) -> Catalogue:
-    """A catalogue from the rows of ``read_catalogue``; what has not changed is taken over as it is."""
+    """A catalogue from the rows of ``read_catalogue``; types that have not changed are taken over from ``before``."""
     types: dict[str, TaskType] = {}
     for name, doc, schema, queue, options, registered_at, updated_at in rows:
         old = None if before is None else before.types.get(name)

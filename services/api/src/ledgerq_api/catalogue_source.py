@@ -1,4 +1,4 @@
-"""Keeps the catalogue as fresh as the ledger without asking it for every request."""
+"""Keeps the catalogue fresh without asking the ledger for every request."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.catalogue import catalogue_version, read_catalogue
 
-#: Seconds after which a request starts a look at the ledger, without waiting for it. An idle API asks
-#: nothing.
+#: Seconds after which a request starts a look at the ledger, without waiting for it. An idle API does not look.
 _FRESH = 2.0
 
 
 class CatalogueSource:
-    """The catalogue, read when somebody needs it."""
+    """The catalogue, which is read when it is needed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -28,21 +27,21 @@ class CatalogueSource:
         self._refreshing: asyncio.Task[Catalogue] | None = None
 
     def known(self) -> Catalogue | None:
-        """The catalogue as last read, at most about two seconds old while requests come; null: never read."""
+        """The catalogue as last read, at most about two seconds old while requests come in; None: it was never read."""
         if self._catalogue is not None and time.monotonic() - self._checked_at > _FRESH:
             self._refresh().add_done_callback(_forget_outage)
         return self._catalogue
 
     async def current(self) -> Catalogue:
-        """The catalogue as last read; reads it if it never was.
+        """The catalogue as last read; it is read now if it was never read.
 
         Raises:
-            LedgerUnavailable: it never was, and cannot be read now.
+            LedgerUnavailable: it was never read, and cannot be read now.
         """
         return self.known() or await self.latest()
 
     async def latest(self) -> Catalogue:
-        """The catalogue as it is now: for a name that :meth:`current` does not have."""
+        """The catalogue as it is now, for a name that :meth:`current` does not have."""
         return await asyncio.shield(self._refresh())
 
     def _refresh(self) -> asyncio.Task[Catalogue]:

@@ -1,4 +1,4 @@
-"""One change of what is in the ledger, made for a caller who waits for it."""
+"""One change of the ledger, for a caller that waits for it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ledgerq_shared.repeating import until_known
 
 T = TypeVar("T")
 
-#: Seconds for which a change is tried again while PostgreSQL refuses it, or nobody knows whether it was committed.
+#: Seconds for which a change is tried again while PostgreSQL refuses it, or while its outcome is unknown.
 _REPEAT_FOR = 4.0
 
 
 async def change(ledger: Ledger, work: Callable[[Cursor, bool], T]) -> T:
-    """What ``work`` returns, committed. It is told whether it may have been done before.
+    """What ``work`` returns, after the commit. Its argument says whether the work may have been done before.
 
     Raises:
-        OutcomeUnknown: PostgreSQL did not answer in time, or nobody knows what became of the commit.
+        OutcomeUnknown: PostgreSQL did not answer in time, or the commit's outcome is unknown.
         LedgerUnavailable
     """
     made = asyncio.ensure_future(ledger.in_thread(_until_known, ledger, work))
@@ -35,7 +35,7 @@ async def change(ledger: Ledger, work: Callable[[Cursor, bool], T]) -> T:
 def _until_known(ledger: Ledger, work: Callable[[Cursor, bool], T]) -> T:
     def once(is_repeated: bool) -> T:
         with ledger.database.transaction(timeout=ledger.timeout) as cursor:
-            confirm(cursor)  # what is asked for may have been done already, and perhaps no standby has it
+            confirm(cursor)  # the change may have been made already, and perhaps no standby has it
             return work(cursor, is_repeated)
 
     return until_known(once, seconds=_REPEAT_FOR)

@@ -96,7 +96,7 @@ def list_all(as_json: AsJson = False) -> None:
         moments = (row.created_at, row.expires_at, row.last_used_at)
         times = ["–" if moment is None else f"{moment:%Y-%m-%d %H:%M}" for moment in moments]
         table.add_row(row.id, row.name, " ".join(row.scopes), row.state, *times)
-    # In a pipe nothing may be cut off.
+    # Output into a pipe must not be cut off.
     Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
 
 
@@ -114,7 +114,7 @@ def revoke(
 
 
 def _write_or_revoke(store: KeyStore, made: MadeKey, file: Path, mode: int) -> None:
-    """A key that nobody ever gets to see must not stay usable."""
+    """Write the key into the file, or revoke it: a key that nobody ever sees must not stay usable."""
     assert made.key is not None
     try:
         write_key_file(file, made.key, mode=mode)
@@ -151,7 +151,7 @@ def _store() -> Iterator[KeyStore]:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """One line for people: exit 2 for what was given wrong, 1 for what went wrong."""
+    """Turn errors into one line for people: exit 2 for wrong input, 1 for a failure."""
     try:
         yield
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""``/openapi.json``: FastAPI's own, completed by the lean calls, the wire types and the errors."""
+"""``/openapi.json``: FastAPI's document, completed with the lean calls, the wire types and the errors."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ _ERRORS = {
 }
 
 
-#: Two ways to send one and the same key.
+#: Two ways to send the same key.
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer lq_…`."},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key: `X-API-Key: lq_…`."},
 }
 
-#: Groups of calls, in the order in which somebody comes to need them.
+#: Groups of calls, in the order in which a reader needs them.
 _GROUPS = ("tasks", "task types", "queues", "workers", "health")
 
 
@@ -94,7 +94,7 @@ def answers(
     errors: Iterable[int] = (),
     headers: dict[str, Any] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an operation: what it answers when all is well, and its errors."""
+    """The ``responses`` of an operation: what it answers on success, and its errors."""
     good: dict[str, Any] = {
         "description": description,
         "content": _content("application/json", schema, example),
@@ -111,7 +111,7 @@ def json_body(schema: str, example: object, *, required: bool = True) -> dict[st
 
 
 def header_parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """A request header that may be left out, as one of an operation's ``parameters``."""
+    """An optional request header, as one of an operation's ``parameters``."""
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
@@ -131,7 +131,7 @@ def install(app: FastAPI, *, paths: dict[str, Any], wire_types: list[Any]) -> No
     """Complete the app's OpenAPI.
 
     Args:
-        paths: of the lean calls, as OpenAPI spells them.
+        paths: the paths of the lean calls, as OpenAPI describes them.
         wire_types: msgspec types that answers and bodies refer to by name.
     """
     app.openapi = _maker(app, paths, wire_types)  # type: ignore[method-assign]
@@ -157,7 +157,7 @@ def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callab
 
 
 def _add_security(document: dict[str, Any]) -> None:
-    """Say at every call which scope it needs, and how it is refused without."""
+    """Say for every call which scope it needs, and how it is refused without that scope."""
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -169,7 +169,7 @@ def _add_security(document: dict[str, Any]) -> None:
 
 
 def _drop_fastapis_errors(document: dict[str, Any]) -> None:
-    """FastAPI documents a 422 of its own for every call with a parameter; ours are rendered otherwise."""
+    """FastAPI documents a 422 of its own for every call with a parameter; ours have another form."""
     for operations in document["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):
@@ -203,7 +203,7 @@ def _content(media_type: str, schema: str, example: object) -> dict[str, Any]:
     return {media_type: {"schema": {"$ref": _REFERENCE.format(name=schema)}, "example": _without_nulls(example)}}
 
 
-#: Stands for null in examples on their way through FastAPI, which drops whatever is None.
+#: Stands for null in examples while they pass through FastAPI, which drops every None.
 _NULL = "\0"
 
 

@@ -1,18 +1,9 @@
 """Errors that only HTTP knows; they continue the tree of :mod:`ledgerq_shared.errors`.
 
-LedgerQError
-├── MalformedJson          400  not JSON at all
-├── ApiKeyMissing          401
-├── ApiKeyInvalid          401  unknown, revoked or expired
-├── RouteNotFound          404
-├── TooManyQueues          422  an InvalidRequest
-├── MethodNotAllowed       405
-├── BodyTooLarge           413
-├── UnsupportedMediaType   415
-├── RateLimited            429
-├── QueryTooSlow           503
-├── KeyTrouble             –    of the command line for keys (auth.administration), never an answer
-└── InternalError          500  a fault of ours
+LedgerQError ├── MalformedJson 400 not JSON at all ├── ApiKeyMissing 401 ├── ApiKeyInvalid 401 unknown, revoked or
+expired ├── RouteNotFound 404 ├── TooManyQueues 422 an InvalidRequest ├── MethodNotAllowed 405 ├── BodyTooLarge 413 ├──
+UnsupportedMediaType 415 ├── RateLimited 429 ├── QueryTooSlow 503 ├── KeyTrouble – raised by the command line for keys
+(auth.administration), never an answer └── InternalError 500 a fault of ours
 """
 
 from __future__ import annotations

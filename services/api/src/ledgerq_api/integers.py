@@ -1,7 +1,7 @@
-"""JSON has one kind of number: `6.0` is the integer 6, as JSON Schema and many clients' languages see it.
+"""JSON has one kind of number: for JSON Schema and many clients' languages, `6.0` is the integer 6.
 
-msgspec tells the two apart, which makes its decoders quick. So a body is decoded as usual, and once more only if a number
-was refused for having a fraction.
+msgspec distinguishes integers and floats, which makes its decoders fast. So a body is decoded as usual, and is decoded
+once more only if a number was refused because it is a float.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from msgspec import Meta, Struct
 
 Body = TypeVar("Body", bound=Struct)
 
-#: Part of what msgspec says of a number that it did not expect.
+#: A part of msgspec's message about a float that it did not expect.
 _REFUSED = "got `float`"
 
 
 def is_about_floats(error: Exception) -> bool:
-    """Whether a body was refused for a number with a fraction where an integer is expected."""
+    """Whether a body was refused because of a float where an integer is expected."""
     return isinstance(error, msgspec.ValidationError) and _REFUSED in str(error)
 
 
 def lenient(kind: type[Body]) -> type[Body]:
-    """The same body, but its integers are floats without a fraction; see :func:`exact`."""
+    """The same type, but integers may be floats without a fraction; see :func:`exact`."""
     hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     changed = [
@@ -37,7 +37,7 @@ def lenient(kind: type[Body]) -> type[Body]:
 
 
 def exact(kind: type[Body], body: Body) -> Body:
-    """What came as :func:`lenient` has it, as ``kind`` has it."""
+    """Turns a body of the type that :func:`lenient` returns into one of ``kind``."""
     names = _integers_of(kind)
     values: dict[str, Any] = {name: getattr(body, name) for name in kind.__struct_fields__}
     return kind(**{name: int(each) if name in names and type(each) is float else each for name, each in values.items()})
@@ -50,13 +50,13 @@ def _integers_of(kind: type[Struct]) -> frozenset[str]:
 
 
 def decoder_of(kind: type[Body]) -> Callable[[bytes], Body]:
-    """Decodes what the usual decoder of ``kind`` has refused for its floats."""
+    """A decoder for bodies that the usual decoder of ``kind`` has refused because of floats."""
     decode = msgspec.json.Decoder(lenient(kind)).decode
     return lambda body: exact(kind, decode(body))
 
 
 def _as_float(hint: Any) -> Any:
-    """The hint itself, where there is no integer in it."""
+    """The hint with floats for integers; the hint itself if it has no integer."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in {Union, types.UnionType}:
         others = tuple(_as_float(part) for part in parts)

@@ -14,7 +14,7 @@ EXISTS: dict[Locale, str] = {
 }
 
 
-#: Browsers send some dozens of bytes. What is longer is not read to its end, and never kept.
+#: Browsers send some dozens of bytes. A longer header is not read to its end, and is never kept.
 _LONGEST = 256
 
 

@@ -1,7 +1,8 @@
-"""The lean way through a request: plain ASGI, for the calls whose speed is promised.
+"""The lean way through a request: plain ASGI, for the calls whose speed matters.
 
-FastAPI's way from a request to arguments and a model costs more than all the rest of a submit. So these calls are answered
-before it sees them, with helpers that read a body with a limit and send prepared bytes; everything else is FastAPI as usual.
+FastAPI's way from a request to arguments and a model costs more than all the rest of a submit. So these calls are
+answered before FastAPI sees them, with helpers that read a body with a limit and send prepared bytes. All other calls
+go through FastAPI as usual.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ encode = msgspec.json.Encoder().encode
 
 
 class LeanRoute:
-    """A path that is answered by a plain ASGI application, for one method (and HEAD, if that is GET).
+    """A path that a plain ASGI application answers, for one method (and for HEAD, if the method is GET).
 
     Args:
-        path: may have one parameter, before its last segment: ``/tasks/{task_id}/status``. It stands for one segment.
+        path: may have one parameter, before its last segment: ``/tasks/{task_id}/status``. The parameter stands for one
+            segment.
     """
 
     def __init__(self, path: str, handler: Handler, *, method: str) -> None:
         self.path = path
-        #: The methods that it does not answer 405.
+        #: The methods that it answers; any other gets 405.
         self.answered = frozenset({method, "HEAD"} if method == "GET" else {method})
         self.before, _, rest = path.partition("{")
         self.parameter, _, self.after = rest.partition("}")
@@ -100,7 +102,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 def text_of(scope: Scope, name: bytes) -> str | None:
-    """A header's value as text; null if it is not there."""
+    """A header's value as text; None if it is missing."""
     value = header(scope, name)
     return None if value is None else value.decode("latin-1")
 
@@ -150,10 +152,10 @@ async def _read_on(receive: Receive, body: bytearray, limit: int) -> bytes:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns, unless the client goes away before that.
+    """What ``work`` returns, unless the client disconnects before that.
 
     Raises:
-        ClientDisconnect: nobody is there any more; the work was cancelled.
+        ClientDisconnect: the client has gone; the work was cancelled.
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_until_gone(receive))
@@ -180,7 +182,7 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
 
 
 def _check_media_type(value: bytes) -> None:
-    """Only JSON, also to keep a page in somebody's browser from submitting with a plain form."""
+    """Only JSON is accepted, also so that a page in somebody's browser cannot submit with a plain form."""
     media_type = value.split(b";")[0].strip().lower()
     if media_type == b"application/json" or (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
         return

@@ -1,4 +1,4 @@
-"""The ledger as the event loop sees it: synchronous work in threads, with a deadline on every wait."""
+"""The ledger for code in the event loop: synchronous work runs in threads, with a deadline on every wait."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from ledgerq_shared.sql import Statement
 
 T = TypeVar("T")
 
-#: Reads at the same time; more wait for a thread. Small, because they share the machine with PostgreSQL.
+#: How many reads run at the same time; more wait for a thread. The number is small because the API may share the
+#: machine with PostgreSQL.
 _READERS = 3
-#: Reads at the same time that may be a little old, and so may ask a replica.
+#: How many reads that may be a little old, and so may ask a replica, run at the same time.
 LOOKS = _READERS + 4
-#: Lists at the same time: a filter that no index serves well may take seconds, and must not keep others waiting.
+#: How many lists run at the same time: a filter that no index serves well may take seconds, and must not keep others
+#: waiting.
 _LISTS = 4
-#: Of these, lists that one key asks for.
+#: How many of these one key may have.
 _LISTS_A_KEY = 3
 _TOO_MANY_LISTS = f"{_LISTS_A_KEY} lists of yours are being read, and take long; try again."
-#: Seconds that a statement of a list may take: a filter that no index serves well must not hold a connection for minutes.
+#: Seconds that a statement of a list may take: a filter that no index serves well must not hold a connection for
+#: minutes.
 LIST_SECONDS = 8.0
 #: Seconds for which a read that PostgreSQL refuses for a while is tried again.
 _REPEAT_FOR = 1.0
@@ -37,8 +40,8 @@ class Ledger:
     """Runs work on the database in a small pool of threads.
 
     Args:
-        timeout: seconds after which a caller is told that the ledger is away, whatever its thread does.
-        replica: asked first by who may see what is a little old; null: there is none.
+        timeout: seconds after which a caller gets the error that the ledger is away, whatever its thread does.
+        replica: asked first by reads that may be a little old; None: there is none.
     """
 
     def __init__(self, database: Database, *, timeout: float, replica: Replica | None = None) -> None:
@@ -49,18 +52,19 @@ class Ledger:
         self._lists = Turns(_LISTS, each=_LISTS_A_KEY, name="lists")
 
     async def run_list(self, work: Callable[[Cursor], T], *, actor: str, may_be_old: bool) -> Seen[T]:
-        """As :meth:`look`, for a read that may take long. Each ``actor`` has few at a time, and waits for its own.
+        """As :meth:`look`, for a read that may take long. Each ``actor`` has a few at a time; further ones wait for its
+        own.
 
         Args:
-            may_be_old: false: the primary is asked.
+            may_be_old: False: the primary is asked.
 
         Raises:
-            ServerBusy: the actor's earlier lists took all the time there is.
+            ServerBusy: the actor's earlier lists used up the time.
         """
         reading = self._lists.submit(actor, partial(self._look, work, seconds=LIST_SECONDS, may_be_old=may_be_old))
         waiting = asyncio.wrap_future(reading)
         try:
-            # Not wait_for: a thread that has begun goes on, and keeps the actor's turn.
+            # wait_for would not do: a thread that has begun goes on, and keeps the actor's turn.
             await asyncio.wait((waiting,), timeout=self.timeout)
             if not waiting.done():
                 raise no_answer(self.timeout) if reading.running() else ServerBusy(_TOO_MANY_LISTS)
@@ -69,12 +73,14 @@ class Ledger:
             waiting.cancel()
 
     async def look(self, work: Callable[[Cursor], T]) -> Seen[T]:
-        """As :meth:`run`, for a read that may be a little old: the replica answers it, where there is one that does."""
+        """As :meth:`run`, for a read that may be a little old: the replica answers it if there is one that can be
+        used.
+        """
         return await self._in_time(self._look, work)
 
     async def run(self, work: Callable[[Cursor], T], *, writes: bool = False) -> T:
-        """What ``work`` returns, which only reads, each statement by itself; or ``writes``, in one transaction, what may be
-        written twice.
+        """What ``work`` returns. It only reads, each statement by itself; or, with ``writes``, it writes in one
+        transaction what may be written twice.
         """
         return await self._in_time(lambda: self.repeatable(work, writes=writes))
 
@@ -83,14 +89,14 @@ class Ledger:
         return await self._in_time(self.rows, statement)
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
-        """What ``work`` returns; for computing that would hold up the event loop."""
+        """What ``work`` returns; for computation that would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
     def repeatable(self, work: Callable[[Cursor], T], *, writes: bool = False, seconds: float = 0.0) -> T:
         """As :meth:`run`, in the calling thread.
 
         Args:
-            writes: written once more if its outcome is not known; it waits for no standby.
+            writes: the work writes: it is done once more if its outcome is unknown, and it waits for no standby.
             seconds: how long a statement that only reads may take; 0: any time.
         """
 
@@ -114,7 +120,7 @@ class Ledger:
         return until_known(lambda _: self.database.fetch(statement, self.timeout), seconds=_REPEAT_FOR)
 
     def close(self) -> None:
-        """Let the threads end when they are done."""
+        """Let the threads end when their work is done."""
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._lists.close()
         if self.replica is not None:
@@ -128,16 +134,17 @@ class Ledger:
 
 
 def no_answer(timeout: float) -> LedgerUnavailable:
-    """The error of a wait that took too long."""
+    """The error for a wait that took too long."""
     return LedgerUnavailable(f"PostgreSQL did not answer within {timeout:g} seconds.")
 
 
 class Deadline:
-    """Ends the wait for futures that take too long; one timer for all of them, next to nothing for each.
+    """Ends the wait for futures that take too long, with one timer for all of them, so that each costs next to nothing.
 
     Args:
-        seconds: from :meth:`watch`.
-        error: called with the future's item once it is late; what it returns is raised to whoever waits.
+        seconds: how long a future may take, from :meth:`watch`.
+        error: called with the future's item once the future is late; what it returns is raised to the caller that
+            waits.
     """
 
     def __init__(self, seconds: float, error: Callable[[Any], Exception]) -> None:
@@ -147,7 +154,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, future: asyncio.Future[T], item: Any = None) -> asyncio.Future[T]:
-        """The same future, which now ends in time."""
+        """The same future, which now ends within the time limit."""
         waiting = self._waiting
         while waiting and waiting[0][1].done():
             waiting.popleft()

@@ -40,14 +40,14 @@ from ledgerq_shared.tracing import flush_spans, start_tracing
 
 #: Seconds that open requests get after SIGTERM.
 _GRACE = 10
-#: How often the time that answers carry is renewed, in seconds; their header `date` has whole seconds.
+#: Seconds between two renewals of the time in the answers' header `date`, which has whole seconds.
 _DATE_EVERY = 1.0
 
 log = structlog.get_logger()
 
 
 def main() -> None:
-    """Run until SIGTERM or Ctrl-C. Whatever prevents that is one line and a non-zero exit."""
+    """Run until SIGTERM or Ctrl-C. An error that prevents this is one line and a non-zero exit code."""
     output.guard()
     try:
         settings = load(ApiSettings)
@@ -66,7 +66,7 @@ def main() -> None:
     if not has_keys and not is_loopback(settings.api_host):
         log.warning("api.anonymous", hint="anybody who can reach this address can submit tasks")
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn stops cleanly and then raises the signal again: that is a good end, not a failure.
+        # uvicorn stops cleanly and then raises the signal again, which is a good end and not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
     treat_as_sigterm()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -93,7 +93,9 @@ def reloaded_app() -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """Answers those who wait for news before it waits for them to go. Sleeps while nothing happens."""
+    """uvicorn's server; it answers clients that long-poll before it waits for them to go, and sleeps while nothing
+    happens.
+    """
 
     def __init__(self, config: uvicorn.Config, services: Services, guard: Guard) -> None:
         super().__init__(config)
@@ -102,7 +104,9 @@ class _Server(uvicorn.Server):
         self._wake: Callable[[], object] | None = None
 
     async def main_loop(self) -> None:
-        """Until a signal asks for the end. Uvicorn looks for one ten times a second; here the signal tells."""
+        """Run until a signal asks for the end. Uvicorn checks for one ten times a second; here the signal wakes the
+        loop.
+        """
         asked = asyncio.Event()
         self._wake = partial(asyncio.get_running_loop().call_soon_threadsafe, asked.set)
         while not await self.on_tick(0):  # also renews the header `date`
@@ -112,7 +116,7 @@ class _Server(uvicorn.Server):
                     await asked.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: note it, and do not wait for the next tick."""
+        """Note a signal, and do not wait for the next tick."""
         super().handle_exit(sig, frame)
         if self._wake is not None:
             self._wake()
@@ -124,7 +128,9 @@ class _Server(uvicorn.Server):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not what has a line of our own already: problems.py's with the request's id, the front door's for many refusals."""
+    """Leaves out records for which we have a line of our own: problems.py writes one with the request's id, and the
+    front door one for many refusals.
+    """
     text = record.getMessage()
     return not ("Exception in ASGI" in text or text.startswith(("Invalid HTTP request", "Unsupported upgrade")))
 
@@ -157,7 +163,7 @@ def _serve_with_reload(listener: socket.socket, settings: ApiSettings) -> None:
 
 
 def _watched() -> list[Path]:
-    """Folders whose Python files matter: our own packages, and where the users' task modules are."""
+    """Folders whose Python files matter: our own packages, and the folders of the users' task modules."""
     import ledgerq_api
     import ledgerq_shared
 
@@ -168,15 +174,15 @@ def _watched() -> list[Path]:
 def _allow_many_connections() -> None:
     """Each stream is an open file, and many systems allow a process 1,024 of them unless it asks for more."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited" and means less
+    with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited" but allows less
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
-    """Whether an API key was ever made. PostgreSQL must be there and migrated, and an address that others can reach
-    needs a key. Redis may come later: tasks are accepted without it.
+    """Whether an API key was ever created. PostgreSQL must be there and migrated, and an address that others can reach
+    needs a key. Redis may come later, because tasks are accepted without it.
     """
-    # Its connection also tells what time it is in the ledger, before the first id is made.
+    # Its connection also asks for the ledger's time, before the first id is made.
     database = Database(
         stores.database_url, application_name="ledgerq-api", size=1, keeps_statements=True, is_brief=True
     )

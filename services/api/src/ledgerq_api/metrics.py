@@ -1,4 +1,4 @@
-"""What an API process counts of itself, for `GET /metrics`."""
+"""What an API process counts about itself, for `GET /metrics`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _flushes = {kind: (_flush_seconds.labels(kind), _flush_tasks.labels(kind)) for k
 
 
 class RequestMetrics:
-    """Counts requests. The labels are looked up once for each route: this is on every request's way."""
+    """Counts requests. The labels are looked up once for each route, because every request comes through here."""
 
     def __init__(self) -> None:
         self.in_progress = 0
@@ -77,7 +77,7 @@ class RequestMetrics:
 
         Args:
             scope: the request as it was routed.
-            method: the one that came, which may be another.
+            method: the method that the client sent, which may differ from the routed one.
         """
         route = scope.get("route")
         key = (
@@ -94,7 +94,7 @@ class RequestMetrics:
 
 @contextmanager
 def flush(kind: str, tasks: int) -> Iterator[None]:
-    """Measure a flush of ``tasks``; one that fails is none."""
+    """Measure a flush of ``tasks``; a flush that fails is not counted."""
     seconds, sizes = _flushes[kind]
     begun = time.perf_counter()
     yield

@@ -1,4 +1,6 @@
-"""What every request passes: a request id, a few security headers and a stopwatch, in one small ASGI layer."""
+"""One small ASGI layer that every request passes: it adds a request id and a few security headers, and measures the
+time.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 
 _SECURITY_HEADERS = [(b"x-content-type-options", b"nosniff")]
 
-#: For what a browser shows; on every answer of the API they would be cost without use.
+#: Headers for pages that a browser shows; on every other answer of the API they would cost bytes without use.
 _PAGE_HEADERS = [*_SECURITY_HEADERS, (b"x-frame-options", b"DENY"), (b"referrer-policy", b"no-referrer")]
 _PAGES = frozenset({"/", "/docs"})
 
 
 class RequestEdge:
-    """Gives each request an id, or keeps the client's own ``X-Request-ID``, and says it in the answer."""
+    """Gives each request an id, or keeps the client's own ``X-Request-ID``, and sends it in the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,7 +46,7 @@ class RequestEdge:
         headers = [(b"x-request-id", request_id), *(_PAGE_HEADERS if scope["path"] in _PAGES else _SECURITY_HEADERS)]
 
         metrics, begun, has_begun = self._metrics, time.perf_counter(), False
-        # What GET answers is right for HEAD; the server, which has the scope as it came, leaves the body out.
+        # The answer to GET is right for HEAD, too; the server has the original scope and leaves the body out.
         asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" and _has_an_end(scope) else scope
 
         async def send_with_headers(message: Message) -> None:
@@ -58,7 +60,7 @@ class RequestEdge:
         metrics.in_progress += 1
         try:
             await self._app(asked, receive, send_with_headers)
-        except Exception:  # the server answers 500 in our place
+        except Exception:  # the server answers 500 instead of us
             if not has_begun:
                 metrics.answered(asked, scope["method"], 500, time.perf_counter() - begun)
             raise
@@ -73,5 +75,5 @@ class RequestEdge:
 
 
 def _has_an_end(scope: Scope) -> bool:
-    """A stream goes on; its route knows what to do with HEAD."""
+    """Whether the answer ends by itself. A stream goes on; its route knows what to do with HEAD."""
     return not scope["path"].endswith("/stream")

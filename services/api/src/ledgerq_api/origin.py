@@ -11,7 +11,7 @@ from ledgerq_shared.tracing import Origin, checked_traceparent, current_tracepar
 _NOBODY = Origin()
 _request: ContextVar[Scope | None] = ContextVar("request", default=None)
 
-#: Say which request this asyncio task answers. Nothing is read from it before somebody asks.
+#: Note which request this asyncio task answers. Nothing is read from the request before it is needed.
 note_request = _request.set
 
 
@@ -24,7 +24,7 @@ def origin() -> Origin:
 
 
 def log_fields() -> dict[str, str]:
-    """What log lines say of the request."""
+    """The request's fields for log lines."""
     return origin().log_fields()
 
 

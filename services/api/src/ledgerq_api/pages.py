@@ -1,5 +1,5 @@
-"""Pages have a bound in bytes beside that in rows: tags and log lines of a thousand rows would be many megabytes, which lie
-in memory until the client has read them.
+"""Pages have a bound in bytes besides the one in rows: the tags and log lines of a thousand rows could be many
+megabytes, which stay in memory until the client has read them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from msgspec import Struct
 
 from ledgerq_api.lean import encode
 
-#: Bytes of the rows of one page, about. One row is always there, however large it is.
+#: About how many bytes the rows of one page may have. A page always has one row, however large it is.
 MOST_BYTES = 4 * 1024 * 1024
 
 
 def fitting(rows: Sequence[Struct]) -> int:
-    """How many of the first rows make a page."""
+    """How many of the first rows fit into a page."""
     if len(encode(rows)) <= MOST_BYTES:
         return len(rows)
     size = 0

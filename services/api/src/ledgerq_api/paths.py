@@ -1,7 +1,7 @@
-"""Task ids in addresses. A Celery producer may have given its task any id, also one with slashes.
+"""Task ids in addresses. A Celery producer may have given its task any id, even one with slashes.
 
-A slash within an id comes as ``%2F``, which the server's `path` no longer tells from one between segments. So it is kept
-as a character that no text has, until the id is taken out of the path.
+A slash within an id arrives as ``%2F``; in the server's `path` it looks like a slash between segments. So it is
+replaced by a character that no text has, until the id is taken out of the path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.types import Scope
 
-#: A code point that Unicode keeps out of every text.
+#: A code point that Unicode reserves, so that no text contains it.
 SLASH = "\ufdd0"
 
 
@@ -29,12 +29,12 @@ register_url_convertor("task_id", _TaskIdConvertor())
 
 
 def shown(path: str) -> str:
-    """A path for people: slashes of an id as they came."""
+    """A path for people: slashes of an id appear as they were sent."""
     return path.replace(SLASH, "%2F")
 
 
 def keep_slashes(scope: Scope) -> None:
-    """Let the path say which slashes are part of a task's id. To be called where its raw form has a ``%2``."""
+    """Mark in the path the slashes that are part of a task's id. To be called if the raw path has a ``%2``."""
     path: str = scope["path"]
     if path.startswith("/tasks/"):
         raw = scope["raw_path"].decode("latin-1").replace("%2F", SLASH).replace("%2f", SLASH)

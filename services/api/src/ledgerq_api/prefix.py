@@ -1,7 +1,7 @@
-"""The path below which a proxy shows the API: `https://example.org/queue/tasks/…` for `/queue`.
+"""The path below which a proxy serves the API: `https://example.org/queue/tasks/…` for `/queue`.
 
-Proxies that take the prefix away and proxies that pass it on are both served: a path that begins with it is shortened.
-What leaves (`Location`, links) begins with it.
+This works with proxies that strip the prefix and with proxies that pass it on: a path that begins with the prefix is
+shortened. Addresses in answers (`Location`, links) begin with it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Proxied:
-    """Understands what the proxies in front say. To be left out where there are none.
+    """Understands the headers of the proxies in front. To be left out if there are none.
 
     Args:
-        prefix: the setting ``LEDGERQ_ROOT_PATH``, such as ``/queue``; empty: none, unless a proxy says one.
+        prefix: the setting ``LEDGERQ_ROOT_PATH``, such as ``/queue``; empty: there is none, unless a proxy names one.
         proxies: networks whose ``X-Forwarded-For`` and ``X-Forwarded-Prefix`` are believed.
     """
 
@@ -48,14 +48,16 @@ class Proxied:
         await self._app(scope, receive, send)
 
     def _believe(self, scope: Scope) -> str:
-        """Take the client's address from the proxy; its prefix, if it is one."""
-        # Whoever adds a line of its own, and whoever adds to the last one, is right of what came with the request.
+        """Take the client's address from the proxy, and its prefix if that is valid."""
+        # A proxy adds a header line of its own or adds to the last one; in both cases its entry is to the right of what
+        # came with the request.
         lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         for text in reversed([one for one in ",".join(lines).split(",") if one.strip()]):
             address = _address_in(text.strip())
             if address is None:
                 break
-            # The first from the right that is no proxy of ours: what stands left of it anybody may have written.
+            # The first address from the right that is not one of our proxies; everything to the left of it may have
+            # been written by anybody.
             scope["client"] = (str(address), 0)
             if not self._is_among(address):
                 break
@@ -71,8 +73,8 @@ class Proxied:
 
 
 def _address_in(text: str) -> _Address | None:
-    """The address of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`; an IPv4 one also where it came by an
-    IPv6 socket.
+    """The address of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`; also of an IPv4 address that
+    came over an IPv6 socket.
     """
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -86,10 +88,10 @@ def _address_in(text: str) -> _Address | None:
 
 
 def prefix_of(scope: Scope) -> str:
-    """What an address that leaves begins with; empty where nothing is in front."""
+    """The prefix of addresses in answers; empty if no proxy is in front."""
     return str(scope.get(_KEY, ""))
 
 
 def is_prefix(text: str) -> bool:
-    """Whether it can be one: segments of plain characters, each after a slash."""
+    """Whether a text can be a prefix: segments of plain characters, each after a slash."""
     return _PREFIX.match(text.rstrip("/")) is not None

@@ -1,4 +1,4 @@
-"""Every error answer: ``application/problem+json`` (RFC 9457) with a stable ``code``, rendered here alone."""
+"""Every error answer: ``application/problem+json`` (RFC 9457) with a stable ``code``, rendered only here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ledgerq_shared.errors import InvalidRequest, LedgerQError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 
-#: Seconds after which a client may try again when something is away.
+#: Seconds after which a client may try again if a store is away.
 RETRY_AFTER = 2
 
 log = structlog.get_logger()
@@ -57,11 +57,13 @@ def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = N
 
 
 def answer_to(error: Exception, path: str) -> Response | None:
-    """The answer to an error that is no surprise: ours, the framework's, a client that hung up. ``None``: it is another."""
+    """The answer to an expected error: one of ours, one of the framework's, a client that hung up. ``None``: it is
+    another error.
+    """
     if isinstance(error, LedgerQError):
         return render(error, path)
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # nobody will read it
     if isinstance(error, RequestValidationError):
         return render(_from_validation(error.errors()), path)
     if isinstance(error, HTTPException):
@@ -73,7 +75,7 @@ def answer_to(error: Exception, path: str) -> Response | None:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that leaves an endpoint, or is made by the framework, be rendered here."""
+    """Make sure that every error from an endpoint or from the framework is rendered here."""
 
     async def expected(request: Request, error: Exception) -> Response:
         answer = answer_to(error, request.url.path)
@@ -92,7 +94,7 @@ def install(app: FastAPI) -> None:
 
 
 def from_msgspec(error: msgspec.ValidationError, prefix: str = "#") -> InvalidRequest:
-    """What msgspec found wrong in a body, with the place as a JSON pointer."""
+    """The error that msgspec found in a body, with its place as a JSON pointer."""
     message, _, place = str(error).partition(" - at `")
     pointer = prefix + _pointer(place.rstrip("`"))
     return InvalidRequest(
@@ -108,7 +110,7 @@ def _pointer(place: str) -> str:
 
 
 def _from_validation(errors: Sequence[Any]) -> InvalidRequest:
-    """What FastAPI found wrong in the query string."""
+    """The errors that FastAPI found in the query string."""
     entries = [
         {"detail": str(error["msg"]).removeprefix("Value error, "), "parameter": str(error["loc"][-1])}
         for error in errors
@@ -118,5 +120,5 @@ def _from_validation(errors: Sequence[Any]) -> InvalidRequest:
 
 
 def _printable(text: str) -> str:
-    """Lone surrogates, which a path may smuggle in, have no UTF-8 form."""
+    """Replace lone surrogates, which a path may contain: they have no UTF-8 form."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,6 @@
-"""Query parameters that no call knows, or that stand there twice, are refused: a typing error must not change an answer."""
+"""Refuses query parameters that the call does not know, or that are given twice: a typing error must not change an
+answer.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from fastapi import Request
 
 from ledgerq_shared.errors import InvalidRequest
 
-#: Where a route keeps what it knows, once it was looked up.
+#: The attribute in which a route keeps its known parameters after they were looked up.
 _KEPT = "ledgerq_query"
 
 
 async def check(request: Request) -> None:
-    """For every call that FastAPI routes. What a call knows is what its documentation says.
+    """Check every call that FastAPI routes. A call knows the parameters that its documentation lists.
 
-    (FastAPI would run a plain function in a thread, which costs as much as a small answer.)
+    (It is asynchronous because FastAPI would run a plain function in a thread, which costs as much as a small answer.)
 
     Raises:
         InvalidRequest: it names the parameter.
@@ -32,10 +34,10 @@ async def check(request: Request) -> None:
 
 
 def check_names(encoded: bytes, known: dict[str, bool]) -> None:
-    """Look at a query string.
+    """Check a query string.
 
     Args:
-        known: parameters, and whether each may stand there several times.
+        known: the known parameters, and whether each may be given several times.
 
     Raises:
         InvalidRequest: it names the parameter.
@@ -56,7 +58,7 @@ def _refuse(name: str, reason: str) -> None:
 
 
 def _documented(request: Request) -> dict[str, bool] | None:
-    """What the documentation knows of the call; ``None`` where the call is not documented."""
+    """The parameters in the call's documentation; ``None`` if the call is not documented."""
     path = getattr(request.scope["route"], "path_format", "")
     operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower().replace("head", "get"))
     if operation is None:

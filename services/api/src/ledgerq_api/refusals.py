@@ -1,4 +1,4 @@
-"""Who was turned away, and why: a metric, and a line now and then that names an address."""
+"""Requests that were turned away, and why: a metric, and now and then a log line that names an address."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def note_refusal(error: LedgerQError, address: str, **fields: object) -> None:
     """Count a refusal, and log it unless the same kind was logged just now.
 
     Args:
-        error: what the client is told.
-        address: the client's; empty where it is not known.
-        fields: for the line, such as the id of the key. Never a key.
+        error: the error that the client gets.
+        address: the client's address; empty if it is not known.
+        fields: fields for the line, such as the id of the key, but never a key.
     """
     metrics.refused.labels(error.code).inc()
     _sampled.note("api.refused", error.code, address=address, **fields)

@@ -1,4 +1,4 @@
-"""What only the API reads from the environment."""
+"""Settings that only the API reads from the environment."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class ApiSettings(BaseSettings):
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody needs a key as long as none was ever made."""
+        """Whether callers need no key as long as none was ever created."""
         return self.allow_anonymous or is_loopback(self.api_host)
 
 
@@ -123,6 +123,6 @@ def networks_of(text: str) -> list[IPv4Network | IPv6Network]:
     """Networks of a comma separated list.
 
     Raises:
-        ValueError: it names what is neither an address nor a network.
+        ValueError: an entry is neither an address nor a network.
     """
     return [ip_network(one.strip(), strict=False) for one in text.split(",") if one.strip()]

@@ -1,4 +1,4 @@
-"""Threads that many share: nobody has more than a few of them at a time, and all take turns."""
+"""Threads that many callers share: no caller has more than a few of them at a time, and all take turns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Turns:
     Args:
         threads: how many there are.
         each: how many of them one owner may have at a time.
-        name: what its threads are called.
+        name: the names of its threads begin so.
     """
 
     def __init__(self, threads: int, *, each: int, name: str) -> None:
@@ -28,7 +28,9 @@ class Turns:
         self._owners: dict[str, _Owner] = {}
 
     def submit(self, owner: str, work: Callable[[], T]) -> Future[T]:
-        """What ``work`` will have returned. Cancel it, and it is not begun; what has begun goes on, and keeps its thread."""
+        """A future for what ``work`` returns. If you cancel it, the work does not begin; work that has begun goes on,
+        and keeps its thread.
+        """
         future: Future[T] = Future()
         with self._lock:
             found = self._owners.get(owner)
@@ -44,7 +46,7 @@ class Turns:
         return future
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin no more work."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _take_turn(self, name: str, owner: _Owner) -> None:
@@ -64,15 +66,15 @@ class Turns:
                 owner.running -= 1
                 if not owner.running:
                     del self._owners[name]
-        if goes_on:  # behind all others that wait for a thread
+        if goes_on:  # queued behind all others that wait for a thread
             with contextlib.suppress(RuntimeError):  # closed
                 self._pool.submit(self._take_turn, name, owner)
 
 
 class _Owner:
     def __init__(self) -> None:
-        #: Turns: each does one piece of work and then, if there is more, becomes another.
+        #: How many turns the owner has: each does one piece of work and then, if there is more, queues again.
         self.running = 0
-        #: Of these, those that have not taken their work yet.
+        #: How many of these have not taken their work yet.
         self.unserved = 0
         self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()

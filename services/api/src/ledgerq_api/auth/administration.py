@@ -1,4 +1,4 @@
-"""What people do with keys: make, list, revoke. Synchronous; for the command line."""
+"""What people do with keys: create, list and revoke them. It is synchronous, for the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ledgerq_shared.statements.api_keys import ApiKeyRow, add_key, find_key, lis
 
 
 class KeyTrouble(LedgerQError):
-    """Something is wrong with a key or with the file that it stands in."""
+    """Something is wrong with a key or with the file that contains it."""
 
     code = "key_trouble"
     status = 500
@@ -26,10 +26,10 @@ class KeyTrouble(LedgerQError):
 
 @dataclass(frozen=True, slots=True)
 class MadeKey:
-    """A key that is in the ledger now."""
+    """A key that is now in the ledger."""
 
     row: ApiKeyRow
-    #: The key itself; null: it was there already.
+    #: The key itself; None: it was there already.
     key: str | None
 
 
@@ -45,8 +45,8 @@ class KeyStore:
         """Put a key into the ledger.
 
         Args:
-            expires_in: seconds; null: it does not expire.
-            key: one that somebody has brought along; null: a new one. If the ledger knows it already, nothing changes.
+            expires_in: seconds; None: it does not expire.
+            key: a key that a person supplies; None: a new one. If the ledger knows it already, nothing changes.
         """
         text = key or new_key()
         digest = digest_of(text.encode())
@@ -66,7 +66,7 @@ class KeyStore:
             return [ApiKeyRow(*row) for row in execute(cursor, list_keys())]
 
     def revoke(self, key_id: str) -> bool:
-        """Revoke a key for good; false: it was revoked already.
+        """Revoke a key for good; returns False if it was revoked already.
 
         Raises:
             KeyTrouble: there is no such key.
@@ -84,7 +84,7 @@ def _found(cursor: Cursor, digest: bytes) -> ApiKeyRow:
 
 
 def read_key_file(path: Path) -> str | None:
-    """The key that stands in a file; null: there is no such file, or it is empty.
+    """The key in a file; None: there is no such file, or it is empty.
 
     Raises:
         KeyTrouble: it holds something else, or cannot be read.
@@ -104,7 +104,7 @@ def read_key_file(path: Path) -> str | None:
 
 
 def write_key_file(path: Path, key: str, *, mode: int) -> None:
-    """Write a key into a file, whole or not at all.
+    """Write a key into a file, completely or not at all.
 
     Args:
         mode: the file's permissions.
@@ -128,7 +128,7 @@ def write_key_file(path: Path, key: str, *, mode: int) -> None:
 
 
 def described(row: ApiKeyRow) -> dict[str, object]:
-    """A key for machines."""
+    """A key in a form for programs."""
     times = {"created_at": row.created_at, "expires_at": row.expires_at, "last_used_at": row.last_used_at}
     return {
         "id": row.id,

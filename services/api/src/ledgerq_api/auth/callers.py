@@ -1,10 +1,10 @@
-"""Who sends a request, as far as it matters behind the gate."""
+"""Who sends a request, as far as the code behind the gate needs to know."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-#: What stands in the event log for somebody who needs no key.
+#: The actor in the event log for callers that need no key.
 ANYBODY = "api"
 
 
@@ -13,10 +13,11 @@ class Caller(NamedTuple):
 
     #: For the event log: ``key:<id>``, or :data:`ANYBODY`.
     actor: str = ANYBODY
-    #: Whether tasks of others may be shown (``tasks:read`` or ``tasks:control``), and ended (``tasks:control``).
+    #: Whether the caller may see others' tasks (``tasks:read`` or ``tasks:control``), and whether it may end them
+    #: (``tasks:control``).
     sees_all: bool = True
     ends_all: bool = True
 
 
-#: Where nobody needs a key.
+#: The caller while nobody needs a key.
 NOBODY_IN_PARTICULAR = Caller()

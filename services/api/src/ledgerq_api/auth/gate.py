@@ -1,4 +1,4 @@
-"""The gate: before anything reads a request, who sends it must be known and allowed to."""
+"""The gate: before anything reads a request, its sender must be known and must be allowed to send it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _CHALLENGE = 'Bearer realm="ledgerq"'
 
 
 class Gate:
-    """Lets requests through that bring a key with the scope their call needs; refuses the others.
+    """Lets a request through if it has a key with the scope that its call needs; refuses the others.
 
     Args:
         rate: requests a second that each key may make to this process; 0: any number.
         burst: requests that a key may make at once.
-        hosts: the names under which the server may be called.
+        hosts: the host names under which the server may be called.
     """
 
     def __init__(self, app: ASGIApp, keyring: Keyring, *, hosts: Hosts, rate: float = 0.0, burst: float = 0.0) -> None:
@@ -83,19 +83,19 @@ class Gate:
 
 
 def actor_of(scope: Scope) -> str:
-    """Who sends the request, for the event log: ``key:<id>``, or ``api`` where nobody needs a key."""
+    """Who sends the request, for the event log: ``key:<id>``, or ``api`` while nobody needs a key."""
     key: ApiKey | None = scope.get(_KEY)
     return ANYBODY if key is None else key.actor
 
 
 def caller_of(scope: Scope) -> Caller:
-    """Who sends the request, and what of others' tasks it may touch."""
+    """Who sends the request, and what the sender may do to others' tasks."""
     key: ApiKey | None = scope.get(_KEY)
     return NOBODY_IN_PARTICULAR if key is None else key.caller
 
 
 async def check_again(scope: Scope, keyring: Keyring) -> None:
-    """For a request that has waited long: is its key still usable?
+    """Check that the key of a request that has waited long is still usable.
 
     Raises:
         ApiKeyInvalid
@@ -117,7 +117,7 @@ def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _need_of_unknown(scope: Scope) -> KeyScope | None:
-    """What is in no table needs admin, unless it leads nowhere: that is for the router to say."""
+    """A call that is in no table needs admin, unless its path does not exist, which the router answers."""
     for route in scope["app"].router.routes:
         if route.matches(scope)[0] is Match.FULL:
             return KeyScope.ADMIN

@@ -1,7 +1,8 @@
 """The keys that are usable, as this process last saw them in the ledger.
 
-All usable keys are held in memory and read anew while requests come in, so a request costs no look-up, whatever key it
-brings: a flood of bad keys cannot reach PostgreSQL. Nothing is read while nobody asks.
+All usable keys are held in memory and are read again and again while requests come in. So no request costs a look-up in
+the ledger, whatever key it has: a flood of bad keys cannot reach PostgreSQL. While no requests come in, nothing is
+read.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.statements.api_keys import UsableKey, note_use, read_usable_keys
 
-#: Seconds after which the keys are read anew beside the requests, and after which requests wait for that: the latter is
-#: how long a revoked key works at most. Between two reads at least the pause lies.
+#: Times in seconds. After the first, the keys are read again while requests go on; after the second, requests wait for
+#: the keys to be read, so a revoked key works no longer than that. The pause is the shortest time between two reads.
 _REFRESH_AFTER = 1.0
 _STALE_AFTER = 2.0
 _PAUSE = 0.5
-#: Seconds that a request waits for PostgreSQL; then what was known last decides.
+#: Seconds that a request waits for PostgreSQL; after that, the keys that were read last decide.
 _PATIENCE = 3.0
 
 
@@ -38,7 +39,7 @@ class ApiKey:
     id: str
     sha256: bytes
     scopes: frozenset[str]
-    #: On the monotonic clock.
+    #: A time of the monotonic clock.
     expires_at: float
     is_use_news: bool
     caller: Caller = field(init=False)
@@ -49,11 +50,11 @@ class ApiKey:
 
     @property
     def actor(self) -> str:
-        """Who it is in the event log."""
+        """The key as an actor in the event log."""
         return self.caller.actor
 
     def may(self, scope: KeyScope) -> bool:
-        """Whether it allows what needs ``scope``."""
+        """Whether the key allows calls that need ``scope``."""
         return scope in self.scopes or KeyScope.ADMIN in self.scopes
 
 
@@ -61,33 +62,34 @@ class Keyring:
     """Knows which keys are usable.
 
     Args:
-        is_open: whether nobody has to have a key as long as none was ever made.
+        is_open: whether callers need no key as long as none was ever created.
         clock: seconds, monotonic.
     """
 
     def __init__(self, ledger: Ledger, *, is_open: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
         self._clock = clock
-        #: Once true it stays so: a ledger that loses its keys does not become open.
+        #: Once this is true it stays true: a ledger that loses its keys does not become open.
         self.is_required = not is_open
         self._by_digest: dict[bytes, ApiKey] = {}
         self._by_id: dict[str, ApiKey] = {}
-        #: When the last look began that succeeded, and when the last one of any outcome ended; monotonic.
+        #: When the last successful look began, and when the last look of any outcome ended; by the monotonic clock.
         self._seen_at = -math.inf
         self._looked_at = -math.inf
         self._look: asyncio.Task[None] | None = None
-        #: Why the last look failed; null: it did not.
+        #: Why the last look failed; None: it did not.
         self._failed: Unavailable | None = None
         self._used: set[str] = set()
         self._noting: asyncio.TimerHandle | None = None
-        # A thread of its own: who is busy with long reads must not keep everybody waiting at the gate.
+        # The keyring has a thread of its own: threads that are busy with long reads must not keep everybody waiting at
+        # the gate.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keys")
 
     async def refreshed(self) -> None:
-        """Done when what is known is at most some seconds old, or PostgreSQL does not answer.
+        """Returns when the known keys are at most some seconds old, or when PostgreSQL does not answer.
 
         Raises:
-            LedgerUnavailable: no answer, and nothing was ever known.
+            LedgerUnavailable: there is no answer, and no keys were ever read.
         """
         age = self._clock() - self._looked_at
         if age > _STALE_AFTER:
@@ -101,10 +103,11 @@ class Keyring:
         return self._seen_at > -math.inf and now - self._looked_at <= _REFRESH_AFTER
 
     def find(self, key: bytes) -> ApiKey | None:
-        """The usable key; null: as far as is known there is none."""
+        """The usable key; None: none is known."""
         digest = digest_of(key)
         found = self._by_digest.get(digest)
-        # Only digests are compared, so time could tell about these alone; compared in constant time all the same.
+        # Only digests are compared, so the time could reveal only these; they are compared in constant time
+        # nevertheless.
         if found is None or not hmac.compare_digest(found.sha256, digest) or found.expires_at <= self._clock():
             return None
         if found.is_use_news:
@@ -114,7 +117,7 @@ class Keyring:
     async def find_surely(self, key: bytes) -> ApiKey | None:
         """As :meth:`find`, after a look at the ledger that began after this call: the key may be new.
 
-        All who ask share the look, and there are two looks a second at most.
+        All callers share one look, and there are at most two looks a second.
 
         Raises:
             LedgerUnavailable: nobody can tell.
@@ -129,13 +132,13 @@ class Keyring:
         return self.find(key)
 
     async def still(self, key: ApiKey) -> ApiKey | None:
-        """The key as it is by now, for those that have waited long; null: it is no longer usable."""
+        """The key as it is now, for requests that have waited long; None: it is no longer usable."""
         await self.refreshed()
         found = self._by_id.get(key.id)
         return None if found is None or found.expires_at <= self._clock() else found
 
     def close(self) -> None:
-        """Let a look that has begun end."""
+        """Wait for a look that has begun."""
         if self._noting is not None:
             self._noting.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -148,7 +151,7 @@ class Keyring:
         self._check_known()
 
     def _check_known(self) -> None:
-        """Whoever comes right after a look that failed must not pass as if there were no keys."""
+        """A request that comes right after a failed look must not pass as if there were no keys."""
         if self._seen_at == -math.inf:
             raise LedgerUnavailable(None if self._failed is None else self._failed.detail)
 
@@ -198,7 +201,7 @@ class Keyring:
         self._seen_at = seen_at
 
     def _note_use(self, key: ApiKey) -> None:
-        """Write it down with the next look, and see to it that there is one."""
+        """Record the key's use with the next look, and make sure that there is a next look."""
         key.is_use_news = False
         self._used.add(key.id)
         self._noting = asyncio.get_running_loop().call_later(_PAUSE, self._begin_look)

@@ -1,4 +1,4 @@
-"""What an API key looks like: `lq_` and 256 random bits. Only its SHA-256 is ever kept."""
+"""The form of an API key: `lq_` and 256 random bits. Only its SHA-256 is ever kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 
 _PREFIX = "lq_"
 _BYTES = 32
-#: A key that people bring along must be as long as one of ours: 43 characters of this alphabet have 256 bits.
+#: A key that a person supplies must be as long as one of ours: 43 characters of this alphabet have 256 bits.
 _BROUGHT = re.compile(r"[A-Za-z0-9_-]{43,200}")
 
 
@@ -23,10 +23,12 @@ def new_key_id() -> str:
 
 
 def is_key(text: str) -> bool:
-    """Whether a text that somebody brings along can be a key."""
+    """Whether a text that a person supplies can be a key."""
     return _BROUGHT.fullmatch(text) is not None
 
 
 def digest_of(key: bytes) -> bytes:
-    """What is kept of a key. No salt, no stretching: nobody can guess 256 random bits."""
+    """The digest that is kept of a key. It needs neither salt nor stretching, because nobody can guess 256 random
+    bits.
+    """
     return hashlib.sha256(key).digest()

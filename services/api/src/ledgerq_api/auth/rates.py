@@ -19,7 +19,7 @@ class Bucket:
         self._at = now
 
     def take(self, now: float) -> float:
-        """Take a token: 0, or the seconds until there is one."""
+        """Take a token; returns 0, or the seconds until there is one."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         if self._tokens < 1:

@@ -1,4 +1,4 @@
-"""What a key may be allowed to do, and what each call needs. A call that stands in no table needs ``admin``."""
+"""What a key may be allowed to do, and what each call needs. A call that is in no table needs ``admin``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class KeyScope(StrEnum):
     ADMIN = "admin"
 
 
-#: Anybody may call these. They tell nothing about tasks, and orchestrators and people without a key need them.
+#: Anybody may call these. They say nothing about tasks, and orchestrators and people without a key need them.
 OPEN = frozenset({"/", "/livez", "/readyz", "/docs", *(f"/docs/{name}" for name in docs_page.FILES), "/openapi.json"})
 
 #: Call → scope. HEAD needs what GET needs.
@@ -48,19 +48,20 @@ NEEDS: dict[tuple[str, str], KeyScope] = {
 
 
 def needed_for(method: str, path: str) -> KeyScope | None:
-    """The scope that a call of ``path`` needs; null: none. An unknown call needs :attr:`KeyScope.ADMIN`."""
+    """The scope that a call of ``path`` needs; None: it needs none. An unknown call needs :attr:`KeyScope.ADMIN`."""
     if path in OPEN:
         return None
     return known_need(method, path) or KeyScope.ADMIN
 
 
 def known_need(method: str, path: str) -> KeyScope | None:
-    """The scope that stands in the table for a call of ``path``; null: no such call does."""
+    """The scope that the table has for a call of ``path``; None: the table has no such call."""
     if method == "HEAD":
         method = "GET"
     found = NEEDS.get((method, path))
     if found is None:
-        # All templates have one parameter, in the second place. Names of queues and task types may have slashes in them.
+        # All templates have one parameter, as their second segment. Names of queues and task types may have slashes in
+        # them.
         _, first, *rest = path.split("/", 2 if path.startswith(_WITH_SLASHES) else 3)
         if rest and first in _NAMES:
             name, _, last = rest[0].rpartition("/")

@@ -1,7 +1,8 @@
-"""`/docs`: Swagger UI from files that come with the package, so that it needs no internet and runs no stranger's script.
+"""`/docs`: Swagger UI from files that come with the package, so that it needs no internet and runs no script from
+elsewhere.
 
 The files are those of `swagger-ui-dist` 5.35.0 (Apache-2.0, see `swagger-ui.LICENSE`), kept compressed, and three small
-ones of ours.
+files of ours.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent
 
-#: What the page loads, beside ``/docs`` itself.
+#: The files that the page loads, in addition to ``/docs`` itself.
 FILES = ("page.css", "page.js", "swagger-ui-bundle.js", "swagger-ui.css")
 
-#: The page may run its own scripts, show its own pictures and call its own server; nothing else.
+#: The page may run its own scripts, show its own images and call its own server, and nothing else.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

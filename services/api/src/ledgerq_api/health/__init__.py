@@ -1,1 +1,1 @@
-"""Is it alive, is it ready, how is it."""
+"""Whether the API is alive and ready, and the health of everything."""

@@ -1,4 +1,4 @@
-"""Looks at what the API depends on, in parallel and with a deadline."""
+"""Checks what the API depends on, in parallel and with a deadline."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.statements.read_queues import count_workers, read_clock
 
-#: Seconds for any check: orchestrators give up soon after.
+#: Seconds for each check: orchestrators give up soon after that.
 _PATIENCE = 3.0
 
 
-#: Whoever reads is served, so this process is to stay where requests are sent.
+#: Reads are served, so requests should still be sent to this process.
 _WRITES_WAIT = "PostgreSQL answers reads; writes wait for a synchronous standby that does not confirm them."
 _AWAY = "PostgreSQL cannot serve us at the moment; the log says why."
 
@@ -39,13 +39,13 @@ class HealthService:
         self._ledger = ledger
         self._broker = broker
         self._begun_at = time.monotonic()
-        # Threads of their own: who is busy with long reads must not make this process look as if it could not serve.
+        # The checks have threads of their own: long reads must not make this process look as if it could not serve.
         self._pings = ThreadPoolExecutor(1, thread_name_prefix="ping")
         self._looks = ThreadPoolExecutor(1, thread_name_prefix="health")
         self._look: asyncio.Future[list[tuple[Any, ...]]] | None = None
 
     async def ready(self) -> Ready:
-        """Ready, perhaps degraded.
+        """The process is ready, perhaps degraded.
 
         Raises:
             LedgerUnavailable: PostgreSQL is away, so nothing can be served.
@@ -53,8 +53,9 @@ class HealthService:
         (ledger, _), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
         checks = {"ledger": ledger, "broker": broker}
         if ledger.status == "unavailable":
-            # Anybody may ask this; which server it is, and what it says, is for those who may ask for `/health`.
-            if not outages.POSTGRESQL.is_on:  # else the log tells of it
+            # Anybody may call this. Which server it is, and what it says, is only for callers that may ask for
+            # `/health`.
+            if not outages.POSTGRESQL.is_on:  # otherwise the log reports it already
                 _sampled.note("api.not_ready", "ledger", reason=ledger.detail)
             checks["ledger"] = Check(status="unavailable", detail=_AWAY)
             raise LedgerUnavailable(_AWAY, checks=checks)
@@ -64,7 +65,7 @@ class HealthService:
         return Ready(status="ready" if is_well else "degraded", checks=checks)
 
     async def health(self) -> Health:
-        """Everything, whatever is away."""
+        """The state of everything, even if something is away."""
         (ledger, counts), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
         task_types, workers, slots, went_back_at = counts or (None, None, None, None)
         return Health(
@@ -79,7 +80,7 @@ class HealthService:
         )
 
     async def failing(self) -> dict[FailingStore, datetime]:
-        """What fails of the stores that keeps tasks from running, and since when; by a look at the broker."""
+        """Which failures of the stores keep tasks from running, and since when; it looks at the broker."""
         broker = await self._look_at_broker()
         found: dict[FailingStore, datetime] = {}
         if ledger := outages.POSTGRESQL_WRITES.seen:
@@ -107,19 +108,19 @@ class HealthService:
         return Check(status="ok", latency_ms=latency), counts
 
     def _shared_look(self) -> asyncio.Future[list[tuple[Any, ...]]]:
-        """All who ask at the same time share one look at the ledger."""
+        """Callers that ask at the same time share one look at the ledger."""
         if self._look is None or self._look.done():
             self._look = asyncio.get_running_loop().run_in_executor(self._looks, self._count_workers)
             self._look.add_done_callback(lambda done: done.cancelled() or done.exception())
         return self._look
 
     def close(self) -> None:
-        """Let a look that has begun end."""
+        """Wait for a look that has begun."""
         self._pings.shutdown(wait=False, cancel_futures=True)
         self._looks.shutdown(wait=False, cancel_futures=True)
 
     def _count_workers(self) -> list[tuple[Any, ...]]:
-        """Asked as who would write: a server that was demoted answers reads, and is of no use."""
+        """Counts over a connection that may write: a demoted server answers reads, but is of no use."""
         return self._ledger.repeatable(_count_and_ask_the_time, writes=True)
 
     async def _look_at_broker(self) -> Check:

@@ -1,4 +1,6 @@
-"""New queues: a name is all it takes to make one, and each costs something for good, so nobody names any number of them."""
+"""New queues: a name is enough to create one, and each costs something for good, so the number that a key may name is
+bounded.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,25 @@ from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.statements.queues import name_queues
 from ledgerq_shared.statements.submit import NewTask
 
-#: Names that are remembered to exist; when there are more, they are looked up anew.
+#: How many names of existing queues are remembered; when there are more, all are looked up anew.
 _MOST_KNOWN = 20_000
 
 
 class QueueNames:
-    """Lets queues be named that exist, and a bounded number of new ones.
+    """Allows the names of queues that exist, and a bounded number of new ones.
 
     Args:
-        most: new ones that each key may name, by whatever it calls; 0: any number.
+        most: how many new queues each key may name, by all calls together; 0: any number.
     """
 
     def __init__(self, ledger: Ledger, *, most: int) -> None:
         self._ledger = ledger
         self._most = most or None
-        #: Queues that exist: whoever submits to one of them needs nothing of this class.
+        #: Queues that exist: a submit to one of them needs nothing else from this class.
         self.known: set[str] = set()
 
     async def admit_tasks(self, tasks: Sequence[NewTask]) -> None:
-        """Let these tasks, all of one actor, go to their queues.
+        """Allow these tasks, all of one actor, to go to their queues.
 
         Raises:
             TooManyQueues: it names the first task whose queue may be new.
@@ -41,7 +43,7 @@ class QueueNames:
             raise refused.error(pointer="#/queue" if len(tasks) == 1 else f"#/tasks/{index}/queue")
 
     async def admit(self, name: str, *, actor: str) -> None:
-        """Let the queue exist that a path names.
+        """Allow the queue that a path names to exist.
 
         Raises:
             TooManyQueues
@@ -64,16 +66,16 @@ class QueueNames:
 
 
 class _Refused(NamedTuple):
-    """Names that are new, and too many."""
+    """The names are new, and they are too many."""
 
     names: frozenset[str]
-    #: How many there are of the same actor.
+    #: How many names the same actor has used.
     named: int
     most: int
     actor: str
 
     def error(self, **where: str) -> TooManyQueues:
-        """What to tell them."""
+        """The error for the client."""
         who = "callers without a key" if self.actor == ANYBODY else f"the key {self.actor.removeprefix('key:')}"
         would = "a new queue" if len(self.names) == 1 else f"{len(self.names):,} new queues"
         reason = (

@@ -1,4 +1,4 @@
-"""Pausing a queue: nothing is begun from it until it is resumed."""
+"""Pauses queues: no task of a paused queue begins until the queue is resumed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ledgerq_shared.waking import Waker
 
 log = structlog.get_logger()
 
-#: Ready tasks of a resumed queue are counted up to here: more than any number of slots needs.
+#: The ready tasks of a resumed queue are counted up to this number, which is more than any number of slots needs.
 _MOST_READY = 1000
 
 
 class QueuePauses:
-    """Pauses and resumes queues. ``actor`` is who asks for it, for the log."""
+    """Pauses and resumes queues. ``actor`` is the caller, for the log."""
 
     def __init__(self, ledger: Ledger, waker: Waker, names: QueueNames) -> None:
         self._ledger = ledger
@@ -28,7 +28,7 @@ class QueuePauses:
         self._queues = names
 
     async def pause(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
-        """Begin nothing from the queue. What runs goes on.
+        """Begin no more tasks of the queue. Running tasks go on.
 
         Raises:
             QueueNotFound: it was never used; with ``make`` it is made.
@@ -40,7 +40,7 @@ class QueuePauses:
         return schemas.QueueState(name=queue, paused=True)
 
     async def resume(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
-        """Begin tasks from the queue again, at once.
+        """Begin tasks of the queue again, at once.
 
         Raises:
             QueueNotFound: it was never used; with ``make`` it is made.

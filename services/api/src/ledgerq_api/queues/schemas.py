@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct
 from ledgerq_api.ages import AsOf
 from ledgerq_shared.states import State
 
-#: Not `.` and `..`: in an address these lead elsewhere.
+#: Excludes `.` and `..`, which have another meaning in an address.
 QUEUE_PATTERN = r"^(\.{0,2}[A-Za-z0-9_:@-]|\.{3})[A-Za-z0-9_.:@-]*$"
 
 LONGEST_QUEUE_NAME = 128
@@ -62,7 +62,7 @@ class QueueState(Struct, kw_only=True, frozen=True):
 
 
 WIRE_TYPES: list[Any] = [QueueList]
-#: Those of the calls that change a queue: beside those of actions on tasks in the document.
+#: The types of the calls that change a queue; the document lists them beside those of actions on tasks.
 CHANGE_TYPES: list[Any] = [QueueBody, QueueState]
 
 decode_nothing = msgspec.json.Decoder(NoBody).decode

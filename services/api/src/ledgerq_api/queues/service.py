@@ -21,7 +21,7 @@ class QueueService:
         self._ledger = ledger
 
     async def list_page(self, *, after: str, limit: int) -> QueueList:
-        """The first queues after that name."""
+        """The first queues whose names come after ``after``."""
         page, as_of = await self._ledger.look(lambda cursor: _read(cursor, after, limit))
         return structs.replace(page, as_of=shown(as_of))
 

@@ -13,13 +13,13 @@ from ledgerq_shared.statements.read_scaling import QueueLoad, read_load
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the workers are to achieve."""
+    """What the workers should achieve."""
 
     #: Seconds within which a backlog should be drained.
     drain_seconds: float
-    #: Run time of a task in seconds where none has run yet.
+    #: The run time of a task in seconds, if none has run yet.
     run_seconds: float
-    #: Slots of a worker; null: as the latest one of the queue has, or one.
+    #: Slots of a worker; None: as many as the queue's latest worker has, or one.
     slots_per_worker: int | None = None
 
 
@@ -40,7 +40,8 @@ def demand(loads: Sequence[QueueLoad], target: Target) -> Scaling:
     slots = math.ceil(sum(_slots_needed(load, target) for load in loads))
     each = target.slots_per_worker or max((load.slots_per_worker or 1 for load in loads), default=1)
     work = sum(load.backlog * _run_seconds(load, target) for load in loads)
-    # Workers that serve several of the queues are in each one's sum: the largest is nearest to the truth.
+    # A worker that serves several of the queues is in the sum of each of them, so the largest sum is nearest to the
+    # truth.
     live = max((load.live_slots for load in loads), default=0)
     return Scaling(
         backlog=sum(load.backlog for load in loads),
@@ -52,7 +53,7 @@ def demand(loads: Sequence[QueueLoad], target: Target) -> Scaling:
 
 
 def _slots_needed(load: QueueLoad, target: Target) -> float:
-    """Slots that drain the backlog in time, beside what busy ones will go on working for; never fewer than are busy.
+    """Slots that drain the backlog in time, plus busy slots that will stay busy; never fewer than the busy slots.
 
     A backlog of five tasks needs five slots at most, however long they take.
     """

@@ -18,8 +18,8 @@ from ledgerq_api.tasks.service import event_entry
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.events import Event
 
-#: Seconds without anything to say after which the caller's key is looked at again, and the number of such looks after
-#: which a comment is sent, so that no proxy takes the stream for dead.
+#: Seconds without an event after which the caller's key is checked again; and the number of such checks after which a
+#: comment is sent, so that no proxy takes the stream for dead.
 _CHECK_KEY_EVERY = 3.0
 _COMMENT_AFTER = 5
 
@@ -31,13 +31,14 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),  # nginx would collect events until its buffer is full
 ]
 
-#: Said at once, so that clients and proxies see that the stream is open: come back after a second if it breaks.
+#: Sent at once, so that clients and proxies see that the stream is open; it tells the client to come back after a
+#: second if the stream breaks.
 _GREETING = b"retry: 1000\n\n"
 _COMMENT = b": still here\n\n"
 
 
 def lean_routes(service: StreamService, keyring: Keyring) -> list[LeanRoute]:
-    """The call; it answers for as long as the task runs, and the caller's key is usable."""
+    """The call; its answer lasts for as long as the task runs and the caller's key is usable."""
     return [LeanRoute("/tasks/{task_id}/stream", _Stream(service, keyring), method="GET")]
 
 
@@ -50,7 +51,7 @@ class _Stream:
         seen = _last_event_id(header(scope, b"last-event-id"))
         subscription = await self._service.open(scope["path_params"]["task_id"], seen)
         if subscription is None:
-            # A browser opens a stream again when it ends; this tells it that there is nothing more to come.
+            # A browser opens a stream again when it ends; this status tells it that nothing more will come.
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
             return
@@ -72,7 +73,7 @@ class _Stream:
             try:
                 await check_again(scope, self._keyring)
             except ApiKeyInvalid:
-                return  # whoever comes back is told why
+                return  # a client that comes back is told why
             if not is_woken:
                 quiet += 1
                 if quiet % _COMMENT_AFTER == 0:
@@ -87,7 +88,7 @@ class _Stream:
 
 
 async def _is_woken(subscription: Subscription) -> bool:
-    """Whether there is news; false after a while without."""
+    """Whether there is news; False after a while without news."""
     try:
         async with asyncio.timeout(_CHECK_KEY_EVERY):
             await subscription.wake.wait()

@@ -1,8 +1,9 @@
 """One reader of the ledger for all streams of this process.
 
-A stream subscribes and then gets everything after the number that it has seen, history and news alike: nothing can fall
-between them. Every twentieth of a second one statement asks for the news of all subscribers that wait for some. One whose
-client reads slowly is not asked for: the ledger is its buffer. Without subscribers nothing runs.
+A stream subscribes and then gets every event after the number that it has seen. History and news come in the same way,
+so nothing can be lost between them. Every twentieth of a second, one statement asks for the news of all subscribers
+that wait for some. It does not ask for a subscriber whose client reads slowly: the ledger is that client's buffer.
+Without subscribers nothing runs.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from ledgerq_shared.statements.read_stream import read_news
 
 log = structlog.get_logger()
 
-#: Seconds between two looks: an event is seen after half of that on average.
+#: Seconds between two looks: on average, an event is seen after half of that.
 _READ_EVERY = 0.05
 #: Seconds until the next try while PostgreSQL is away.
 _TRY_AGAIN_AFTER = 1.0
-#: Stored events taken for one subscriber at a time.
+#: How many stored events are read for one subscriber at a time.
 _MOST_EVENTS = 200
-#: Characters of events taken by one look, about; each of many subscribers has its share of them.
+#: About how many characters of events one look reads; the subscribers share them.
 _MOST_CHARACTERS = 8 * 1024 * 1024
 
 
@@ -40,13 +41,14 @@ class Subscription:
 
     def __init__(self, task_id: str, seen: int) -> None:
         self.task_id = task_id
-        #: Number of the last event that was put into ``events``.
+        #: The number of the last event that was put into ``events``.
         self.seen = seen
-        #: To be sent.
+        #: Events that are to be sent.
         self.events: list[Event] = []
-        #: There are further events in the ledger already.
+        #: Whether the ledger already has further events.
         self.has_more = False
-        #: Nothing comes after ``events``: the task is final, the client has gone, or the process is about to end.
+        #: Whether nothing comes after ``events``: the task is final, the client has gone, or the process is about to
+        #: end.
         self.is_over = False
         #: Set when any of this has changed.
         self.wake = asyncio.Event()
@@ -64,14 +66,14 @@ class Feed:
         self._ledger = ledger
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
         self._all: set[Subscription] = set()
-        #: Those whom the next look does not wait for: new ones, and those in the middle of a long history.
+        #: Subscribers for which the next look comes at once: new ones, and those in the middle of a long history.
         self._hasty: list[Subscription] = []
         self._hurry = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     def subscribe(self, task_id: str, seen: int) -> Subscription:
-        """Follow a task from the event after ``seen`` on. To be given back to :meth:`unsubscribe`."""
+        """Follow a task from the event after ``seen`` on. Give the subscription back to :meth:`unsubscribe`."""
         subscription = Subscription(task_id, seen)
         if self._is_stopping:
             subscription.end()
@@ -83,7 +85,7 @@ class Feed:
         return subscription
 
     def take(self, subscription: Subscription) -> list[Event]:
-        """What is to be sent now; the subscriber is asked for again."""
+        """The events to be sent now; after that, looks ask for the subscriber's news again."""
         subscription.wake.clear()
         events, subscription.events = subscription.events, []
         if subscription.has_more:
@@ -92,13 +94,13 @@ class Feed:
         return events
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """The stream has ended."""
+        """Note that the stream has ended."""
         self._all.discard(subscription)
         subscription.is_over = True
 
     @property
     def streams(self) -> int:
-        """How many there are."""
+        """How many streams there are."""
         return len(self._all)
 
     def stop(self) -> None:
@@ -110,7 +112,7 @@ class Feed:
         self._hurry.set()
 
     async def close(self) -> None:
-        """Let what has begun end."""
+        """Wait for a look that has begun."""
         self.stop()
         if self._reader is not None:
             await self._reader
@@ -132,7 +134,7 @@ class Feed:
                 self._hurry.clear()
                 pause = await self._look([one for one in asked if not one.events and not one.is_over])
                 if is_due or pause > _READ_EVERY:
-                    # A look that takes long leaves as much time to everybody else.
+                    # After a look that takes long, the same time is left to everybody else.
                     due_at = max(begun_at + pause, 2 * loop.time() - begun_at)
         finally:
             self._reader = None
@@ -146,7 +148,7 @@ class Feed:
                 return
 
     async def _look(self, waiting: Sequence[Subscription]) -> float:
-        """Ask once; returns the seconds until it is worth asking again."""
+        """Look once; returns the seconds until the next look is worth while."""
         if not waiting:
             return _READ_EVERY
         most = _MOST_CHARACTERS // len(waiting)
@@ -160,7 +162,7 @@ class Feed:
         try:
             rows = await loop.run_in_executor(self._thread, self._ledger.rows, statement)
         except Unavailable:
-            return _TRY_AGAIN_AFTER  # the streams stay: what happens meanwhile is in the ledger afterwards
+            return _TRY_AGAIN_AFTER  # the streams stay open: what happens meanwhile will be in the ledger
         except Exception:
             log.exception("api.stream.failed", streams=len(waiting))
             return _TRY_AGAIN_AFTER

@@ -11,7 +11,7 @@ class StreamService:
     """Lets clients follow tasks.
 
     Args:
-        reader: finds tasks, by the ids of Celery producers as well.
+        reader: finds tasks, also by the ids of Celery producers.
     """
 
     def __init__(self, reader: TaskReader, feed: Feed) -> None:
@@ -19,7 +19,7 @@ class StreamService:
         self.feed = feed
 
     async def open(self, task_id: str, seen: int) -> Subscription | None:
-        """Follow a task from the event after ``seen`` on; null: there is none and never will be.
+        """Follow a task from the event after ``seen`` on; None: there is no such event and never will be.
 
         Raises:
             TaskNotFound, LedgerUnavailable

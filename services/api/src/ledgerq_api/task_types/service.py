@@ -19,7 +19,7 @@ class TaskTypeService:
         self._catalogue = catalogue
 
     async def list_all(self) -> TaskTypeList:
-        """All types; none is a fine answer, too."""
+        """All types; the list may be empty."""
         catalogue = await self._catalogue.latest()
         workers = await self._live_workers()
         entries = [_entry(task_type, workers) for task_type in catalogue.types.values()]

@@ -88,7 +88,7 @@ class Explanation(Struct, kw_only=True, frozen=True):
 
 
 def _rerun_fields() -> list[tuple[str, Any, Any]]:
-    """Those of a submit but the task's type; each may be left out."""
+    """The fields of a submit except the task's type; each may be left out."""
     hints = get_type_hints(SubmitBody, include_extras=True)
     return [(name, Union[hint, UnsetType], UNSET) for name, hint in hints.items() if name != "task_type"]  # noqa: UP007
 

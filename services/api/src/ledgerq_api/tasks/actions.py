@@ -1,4 +1,4 @@
-"""What becomes of a task that is there: it is cancelled, runs again, or says why it does not run."""
+"""Actions on a task that exists: cancel it, run it again, or explain why it does not run."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ from ledgerq_shared.waking import Waker
 
 #: How long a cancel waits for the worker that has claimed the task, in seconds: its node renews its lease every second.
 TOLD_WITHIN = 2.0
-#: How long it waits between two looks, and for what may have begun just before its node has heard, in seconds.
+#: How long it waits before its second look, and how long for a task that may have begun just before its node heard of
+#: the cancel; in seconds.
 _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.1
 _BEGUN_WITHIN = 0.1
 
 
 class TaskActions:
-    """Cancels, repeats and explains tasks. ``actor`` is who asks for it, for the event log.
+    """Cancels, repeats and explains tasks. ``actor`` is the caller, for the event log.
 
     Args:
-        failing: what fails of the stores that keeps tasks from running, and since when.
+        failing: returns which failures of the stores keep tasks from running, and since when.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class TaskActions:
     async def _told(self, task_id: str) -> State:
         """The state of a cancelled task that a worker had claimed, once it is known whether it has begun.
 
-        What a claim holds is begun, or handed back and so revoked, within about a tenth of a second. A worker that begins
-        it later has heard of the cancel by then, with its lease. PENDING or RETRY: it has heard, and has not begun it; or
-        it has not been heard of for so long that nobody can tell.
+        Within about a tenth of a second, a claimed task begins, or is handed back and so revoked. If it would begin
+        later, its worker has by then heard of the cancel, when it renewed its lease. PENDING or RETRY means that the
+        worker has heard of the cancel and has not begun the task, or that it was silent for so long that nobody can
+        tell.
 
         Raises:
             TaskIsFinal: it ended by itself meanwhile.
@@ -100,7 +102,7 @@ class TaskActions:
             if state not in STARTABLE or has_heard or time.monotonic() > deadline:
                 return State(state)
             since, has_heard = since or clock, hears
-            # Who has heard just now may have begun it just before, and tell of that a moment later.
+            # A worker that has just heard of it may have begun the task just before, and reports that a moment later.
             await asyncio.sleep(_BEGUN_WITHIN if has_heard else pause)
             pause = min(2 * pause, _LAST_LOOK)
 
@@ -146,12 +148,12 @@ class TaskActions:
             raise not_found(task_id)
         make = partial(rerun_of, task_id, RepeatableTask(*rows[0]), body, caller=caller)
         outcome = await self._submitting.submit(make, key=key, encoded=f"rerun {task_id} ".encode() + encoded)
-        if isinstance(outcome, Existing):  # a unique key in the edits, and another task has it
+        if isinstance(outcome, Existing):  # the edits have a unique key, and another task holds it
             return schemas.RerunAnswer(task_id=str(outcome.id), status=outcome.state, rerun_of=task_id)
         return schemas.RerunAnswer(task_id=str(outcome), status=State.PENDING, rerun_of=task_id)
 
     async def explain(self, task_id: str, language: Locale) -> schemas.Explanation:
-        """Why the task is not running, or that it is.
+        """Why the task is not running, or the fact that it runs.
 
         Raises:
             TaskNotFound
@@ -165,7 +167,7 @@ class TaskActions:
         return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language, failing))
 
     async def _own_id(self, task_id: str) -> str:
-        """The task's own id; a Celery producer's is known, too.
+        """The task's own id; ``task_id`` may also be a Celery producer's id.
 
         Raises:
             TaskNotFound
@@ -174,7 +176,7 @@ class TaskActions:
 
 
 def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bool) -> None:
-    """Say why a task was not resubmitted, unless an earlier try has done it."""
+    """Raise the reason why a task was not resubmitted, unless an earlier try has resubmitted it."""
     if not rows:
         raise not_found(task_id)
     state, is_final, _ = rows[0]

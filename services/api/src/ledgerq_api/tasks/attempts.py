@@ -1,4 +1,4 @@
-"""A task's attempts, as its history tells them."""
+"""A task's attempts, made from its history."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _WORKER = "worker:"
 
 
 def attempts_of(events: Iterable[Event], *, is_whole: bool = True) -> list[Attempt]:
-    """One entry per `started` event, ended by the first step after it that ends an attempt.
+    """There is one entry per `started` event; the first later step that ends an attempt ends it.
 
     Args:
-        is_whole: whether these are all events; else the end of the last attempt may be missing, and so the attempt is.
+        is_whole: whether these are all events; otherwise the end of the last attempt may be missing, and that attempt
+            is left out.
     """
     begun: Event | None = None
     attempts: list[Attempt] = []

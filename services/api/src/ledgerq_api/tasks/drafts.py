@@ -1,4 +1,4 @@
-"""From a decoded submit body to a task that the ledger can take, or the reason why not."""
+"""Turns a decoded submit body into a task that the ledger can take, or says why that is not possible."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 MAX_PARAMETERS = 1024 * 1024
 MAX_METADATA = 64 * 1024
 
-#: Moments outside of these years are typing errors, and databases and languages disagree about them.
+#: Times outside of these years are typing errors, and databases and languages disagree about them.
 _YEARS = range(1970, 9000)
 
-#: Reasons named in one answer; a list of ten thousand wrong items has as many.
+#: How many reasons one answer names; a list of ten thousand wrong items would have ten thousand.
 _MOST_REASONS = 20
 
 _decode = msgspec.json.Decoder().decode
@@ -43,8 +43,8 @@ def draft(
     Args:
         caller: who submits it.
         place: JSON pointer of the body within the request, for error messages.
-        task_id: its id, made just now; null: one is made.
-        trace: which request it comes with.
+        task_id: its id, if one was made just now; None: a new one is made.
+        trace: the request that submits it.
 
     Raises:
         UnknownTaskType, NoTaskTypes, InvalidParameters, InvalidRequest
@@ -87,7 +87,7 @@ def _escaped(part: object) -> str:
 
 
 def _object(raw: msgspec.Raw, place: str, limit: int) -> tuple[str, dict[str, Any]]:
-    """A JSON object as text and decoded, checked for what no ledger and no worker could hold."""
+    """A JSON object, as text and decoded, after a check for values that no ledger or no worker could hold."""
     size = len(memoryview(raw))
     if size > limit:
         raise _wrong(place, f"is {size:,} bytes long; at most {limit:,} are allowed")
@@ -102,7 +102,7 @@ def _object(raw: msgspec.Raw, place: str, limit: int) -> tuple[str, dict[str, An
         raise _wrong(place, "holds text that is not Unicode (a lone surrogate, or bytes that are not UTF-8)") from None
     if type(value) is not dict:
         raise _wrong(place, "must be a JSON object")
-    # Counting brackets is cheap and settles it for all but strange bodies.
+    # Counting brackets is cheap and settles the question for all but strange bodies.
     if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
         raise _wrong(place, f"is nested more than {MAX_DEPTH} levels deep")
     return encoded.decode(), value
@@ -123,7 +123,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
 
 
 def _options(body: SubmitBody, place: str, caller: Caller) -> NewTaskOptions | None:
-    """What most submits leave out; None if this one did."""
+    """The fields that most submits leave out; None if this one left them out."""
     if body.is_plain:
         return None
     metadata = None

@@ -1,4 +1,4 @@
-"""The calls under ``/tasks``: parse what came, answer with what the service says."""
+"""The calls under ``/tasks``: they parse the request and answer with what the service returns."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TaskId = Annotated[str, Path(description="The task's id, or the id that its Cele
 
 
 def lean_routes(submitting: Submitting, service: TaskService, keyring: Keyring, *, locale: Locale) -> list[LeanRoute]:
-    """The calls whose speed is promised."""
+    """The calls whose speed matters."""
     calls = _LeanCalls(submitting, service, keyring, locale)
     return [
         LeanRoute("/tasks/submit", calls.submit, method="POST"),
@@ -81,7 +81,7 @@ class _LeanCalls:
         known_tag = header(scope, b"if-none-match")
         wait = wait_of(header(scope, b"prefer"))
         if wait:
-            scope["waits"] = True  # its time says nothing about ours
+            scope["waits"] = True  # its duration says nothing about our speed
             check = partial(check_again, scope, self._keyring)
             row = await unless_gone(receive, self._service.news(task_id, known_tag, seconds=wait, check=check))
         else:

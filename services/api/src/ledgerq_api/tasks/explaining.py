@@ -1,4 +1,4 @@
-"""Why a task is not running: from what the ledger shows to findings, what matters most first.
+"""Why a task is not running: turns what the ledger shows into findings, the most important first.
 
 =====================  ===============================================================================================
 code                   what it says
@@ -39,7 +39,7 @@ from ledgerq_api.tasks.action_schemas import Finding
 from ledgerq_shared.statements.read_explain import AHEAD_UP_TO, Circumstances
 from ledgerq_shared.states import State
 
-#: What may fail of the stores, as the finding that says so.
+#: Failures of the stores, by the code of the finding that reports them.
 FailingStore = Literal["redis_away", "redis_refuses", "ledger_refuses"]
 
 TEXTS: dict[str, dict[Locale, str]] = {
@@ -112,7 +112,7 @@ def explain(
     """The findings, in order; at least one.
 
     Args:
-        failing: what fails of the stores, and since when, as this process knows it.
+        failing: which failures of the stores this process knows of, and since when.
     """
     return [_said(code, values, seen, language) for code, values in _findings(seen, failing)]
 
@@ -165,7 +165,7 @@ def _failing(failing: Mapping[FailingStore, datetime]) -> Iterator[Found]:
 
 
 def _obstacles(seen: Circumstances) -> Iterator[Found]:
-    """What would keep it from running even if its moment had come."""
+    """What would keep the task from running even if its time had come."""
     if seen.is_paused:
         yield "queue_paused", {}
     if not seen.workers:

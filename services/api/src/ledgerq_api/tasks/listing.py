@@ -1,4 +1,4 @@
-"""Lists of tasks: which filters, which page, how many in all."""
+"""Lists of tasks: the filters, the page, and how many tasks there are in all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from ledgerq_shared.ids import new_task_id, time_of
 from ledgerq_shared.statements.read_list import SummaryRow, TaskFilter, count_tasks, list_tasks, sum_counts
 from ledgerq_shared.states import State
 
-#: Rows that pages by number may reach, and how far filters without counters are counted.
+#: The last row that pages by number may reach, and how far tasks are counted for filters without counters.
 REACH = 10_000
 
-#: An id is made before its commit, by another machine's clock: so much later the task is there, or never will be.
+#: An id is made before its commit, by another machine's clock. After this time the task is in the ledger, or never will
+#: be.
 _COMMITTED_WITHIN = timedelta(seconds=60)
 
 _EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
@@ -55,7 +56,7 @@ class ListQuery(BaseModel):
     @field_validator("submitted_after", "submitted_before")
     @classmethod
     def _within_reason(cls, moment: datetime | None) -> datetime | None:
-        # In UTC: PostgreSQL knows no offset beyond 15:59.
+        # Converted to UTC, because PostgreSQL knows no offset beyond 15:59.
         return None if moment is None else min(max(moment, _EPOCH), _LAST).astimezone(UTC)
 
     @model_validator(mode="after")
@@ -65,20 +66,22 @@ class ListQuery(BaseModel):
         return self
 
     def check_reach(self) -> None:
-        """Refuse pages that would make PostgreSQL skip more rows than is good for anybody."""
+        """Refuse pages for which PostgreSQL would have to skip too many rows."""
         if self.cursor is None and self.page * self.page_size > REACH:
             reason = f"pages reach to row {REACH:,}; use cursor (next_cursor of the page before) to go further"
             raise InvalidRequest(f"page: {reason}.", errors=[{"detail": reason, "parameter": "page"}])
 
 
 def may_be_old(query: ListQuery, *, max_lag: float) -> bool:
-    """Whether a replica may answer: whoever goes on from a page must not find less than where that page came from.
+    """Whether a replica may answer: a client that goes on from a page must not find less than the server that gave that
+    page.
 
-    The page before may be the primary's. Behind a cursor of some age everything has long been committed and replayed;
-    what a page's number means shifts with each new task, so from the second page on the primary counts.
+    The primary may have answered the page before. Everything behind a cursor of some age has long been committed and
+    replayed. What a page number means shifts with each new task, so from the second page on the primary answers pages
+    by number.
 
     Args:
-        max_lag: seconds that what the replica shows may be old.
+        max_lag: how old the replica's data may be, in seconds.
     """
     if query.cursor is None:
         return query.page == 1
@@ -87,7 +90,7 @@ def may_be_old(query: ListQuery, *, max_lag: float) -> bool:
 
 
 class ListedPage:
-    """What a look at the ledger gave."""
+    """What a look at the ledger returned."""
 
     def __init__(self, rows: list[SummaryRow], total: int, *, is_minimum: bool, has_more: bool) -> None:
         self.rows = rows
@@ -100,7 +103,7 @@ def read_page(cursor: Cursor, query: ListQuery) -> ListedPage:
     """Count and read. The caller has bounded how long a statement may take.
 
     Raises:
-        QueryTooSlow: it took longer than anybody's list may.
+        QueryTooSlow: it took longer than a list may take.
     """
     try:
         return _read(cursor, query)
@@ -133,9 +136,11 @@ def _read(cursor: Cursor, query: ListQuery) -> ListedPage:
 
 
 def _is_shorter_along_successes(cursor: Cursor, query: ListQuery, counts: list[tuple[Any, ...]]) -> bool:
-    """For SUCCESS of a type or queue: whether all successes have fewer others to pass over than all of that type or queue.
+    """For a list of SUCCESS of a type or queue: whether it is shorter to walk along all successes than along all tasks
+    of that type or queue, because there are fewer other tasks to pass over.
 
-    The latter's others may be one long row of waiting tasks, the newest of all; the former's are taken for evenly spread.
+    Among the tasks of a type or queue, the others may be one long row of waiting tasks, which are the newest of all.
+    Among the successes, the others are assumed to be spread evenly.
     """
     if query.status is not State.SUCCESS or (query.task_type, query.queue) == (None, None):
         return True

@@ -1,7 +1,7 @@
 """Hold a status answer until there is news (``Prefer: wait=30``).
 
-Asks the ledger through the status batcher, so a thousand waiting clients cost one query at a time. A push
-channel can take the place of :meth:`LongPoll.until` without anybody noticing.
+It asks the ledger through the status batcher, so a thousand waiting clients cost one query at a time. A push channel
+could replace :meth:`LongPoll.until` without a change for its callers.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Awaitable, Callable
 
 from ledgerq_shared.statements.read_task import StatusRow
 
-#: Longest wait that is granted, in seconds: below what proxies commonly allow.
+#: The longest wait that is granted, in seconds: it is below what proxies commonly allow.
 LONGEST_WAIT = 60.0
 
-#: A task that was waited for so long is looked at again after a tenth of that time, within bounds: quick
-#: tasks are seen within milliseconds, slow ones cost four looks a second.
+#: The next look comes after a tenth of the time that the client has waited so far, within bounds: so the end of a quick
+#: task is seen within milliseconds, and slow tasks cost four looks a second.
 _SHARE = 0.1
 _SHORTEST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.25
 
-#: Seconds after which it is asked again whether the client may wait: its key may have been revoked.
+#: Seconds after which it is checked again that the client may wait, because its key may have been revoked.
 _CHECK_EVERY = 3.0
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})")
@@ -40,7 +40,7 @@ class LongPoll:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Answer everybody who waits: the process is about to end."""
+        """Answer every client that waits: the process is about to end."""
         self._stopping.set()
 
     async def until(
@@ -51,7 +51,7 @@ class LongPoll:
         seconds: float,
         check: Callable[[], Awaitable[None]],
     ) -> StatusRow:
-        """The row once ``is_news``, or as it is after ``seconds``. ``check`` ends the wait by raising."""
+        """The row, once ``is_news`` accepts it, or as it is after ``seconds``. ``check`` ends the wait by raising."""
         loop = asyncio.get_running_loop()
         begun_at = checked_at = loop.time()
         while True:

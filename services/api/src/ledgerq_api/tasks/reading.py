@@ -1,7 +1,7 @@
-"""Read tasks one by one: statuses in batches, everything, history.
+"""Reads single tasks: their status (in batches), everything about them, their history.
 
-A task is found by its own id or, if it was adopted from a Celery producer, by the id that Celery knows it by, which may be
-any text. Only what is not found by the one is looked for by the other.
+A task is found by its own id or, if it was adopted from a Celery producer, by the id that Celery knows it by, which may
+be any text. The second id is tried only if nothing is found by the first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ledgerq_shared.statements.read_task import (
 )
 
 _MOST_STATUSES = 500
-#: Stored events of which a task's attempts are told.
+#: How many stored events are read for a task's attempts.
 _MOST_ATTEMPTS = 1000
 _STATUS_FIELDS = len(StatusRow._fields)
 
@@ -43,12 +43,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: Longer than any id that the ledger keeps.
 _LONGEST_ID = 2000
-#: As much of it is repeated to who asked.
+#: How many characters of an unknown id an answer repeats.
 _SHOWN = 512
 
 
 class TaskReader:
-    """Reads single tasks. Status reads that arrive during one query share the next."""
+    """Reads single tasks. Status reads that arrive during one query share the next one."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -67,7 +67,9 @@ class TaskReader:
         return self._deadline.watch(self._statuses.submit(task_id))
 
     async def everything(self, task_id: str) -> tuple[StatusRow, DetailRow, list[Event], bool]:
-        """The task's rows, and the first events that begin or end its attempts, without ``data``; whether these are all."""
+        """The task's rows; the first events that begin or end its attempts, without ``data``; and whether these are
+        all.
+        """
 
         def work(cursor: Cursor) -> tuple[StatusRow, DetailRow, list[Event], bool]:
             rows = execute(cursor, read_task(task_id)) if _UUID.fullmatch(task_id) else []
@@ -94,8 +96,8 @@ class TaskReader:
         return await self._ledger.run(work)
 
     async def events(self, task_id: str, *, after: int, limit: int) -> tuple[str, list[Event]]:
-        """The task's own id, and the first ``limit`` events whose ``seq`` is above ``after``: fewer where they are larger
-        than a page, and then at least one more than fits into it.
+        """The task's own id, and the first ``limit`` events whose ``seq`` is above ``after``: fewer if they are larger
+        than a page, but then at least one more than fits into a page.
         """
 
         def work(cursor: Cursor) -> tuple[str, list[Event]]:
@@ -104,13 +106,13 @@ class TaskReader:
                 status.id, submitted_at=status.submitted_at, after=after, limit=limit, most_bytes=MOST_BYTES
             )
             steps = expand(StoredEvent(*event) for event in execute(cursor, statement))
-            # A stored row may stand for steps that an earlier page has shown.
+            # A stored row may also stand for steps that an earlier page has shown.
             return status.id, [event for event in steps if event.seq > after][:limit]
 
         return await self._ledger.run(work)
 
     async def close(self) -> None:
-        """Let what has begun end."""
+        """Wait for reads that have begun."""
         await self._statuses.close()
         self._thread.shutdown(wait=False)
 
@@ -121,7 +123,7 @@ class TaskReader:
 
 
 def _read(cursor: Cursor, task_id: str) -> StatusRow:
-    """As :func:`_find`, but it must be there."""
+    """As :func:`_find`, but the task must exist."""
     found = _find(partial(execute, cursor), [task_id]).get(task_id)
     if found is None:
         raise not_found(task_id)
@@ -129,7 +131,7 @@ def _read(cursor: Cursor, task_id: str) -> StatusRow:
 
 
 def _find(fetch: Callable[[Statement], list[tuple[Any, ...]]], ids: Collection[str]) -> dict[str, StatusRow]:
-    """Rows by the id that was asked for; ``fetch`` runs a statement."""
+    """Rows, by the id that the caller asked for; ``fetch`` runs a statement."""
     own = {task_id: task_id.lower() for task_id in ids if _UUID.fullmatch(task_id)}
     rows = {row[0]: StatusRow._make(row) for row in fetch(read_statuses(set(own.values())))} if own else {}
     found = {task_id: rows[own_id] for task_id, own_id in own.items() if own_id in rows}
@@ -152,7 +154,7 @@ def own_id(cursor: Cursor, task_id: str) -> str:
 
 
 def _may_be_celerys(task_id: str) -> bool:
-    """Whether PostgreSQL could hold it at all: no NUL, no lone surrogate."""
+    """Whether PostgreSQL could hold this id at all: it has no NUL and no lone surrogate."""
     return len(task_id) <= _LONGEST_ID and "\0" not in task_id and not _SURROGATE.search(task_id)
 
 
@@ -163,5 +165,5 @@ def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 
 def not_found(task_id: str) -> TaskNotFound:
-    """What to tell who asked for it."""
+    """The error for a client that asked for this id."""
     return TaskNotFound(f"No task has the id {task_id[:_SHOWN]}.")

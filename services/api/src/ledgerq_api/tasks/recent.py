@@ -1,9 +1,10 @@
-"""What this process has accepted lately, to be sent again should the ledger go back in time.
+"""Keeps what this process has accepted lately, so that it can be sent again if the ledger goes back in time.
 
-After an asynchronous failover, or a restore, the last commits are gone although they were answered. Here they are not:
-what was accepted in the last seconds is kept, as a few bytes a task, with the means to commit it once more under the
-same ids. Once a second, while there is something, a look asks for the timeline and for two of the kept ids. If the one is
-another or the others are missing, all that is missing is sent again. What is there is left as it is, ended or cancelled.
+After an asynchronous failover, or a restore, the last commits are gone although clients were told 202. So the tasks
+that were accepted in the last seconds are kept here, as a few bytes each, with the means to commit them once more under
+the same ids. Once a second, while anything is kept, a look asks for the timeline and for two of the kept ids. If the
+timeline has changed, or an id is missing, all missing tasks are sent again. Tasks that are there are not touched,
+whether they have ended or were cancelled.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from ledgerq_shared.timeline import Timeline
 log = structlog.get_logger()
 
 _ASK_EVERY = 1.0
-#: Most that is kept, in bytes: of such as have no parameters that is 450,000.
+#: How much is kept at most, in bytes: this is enough for 450,000 tasks without parameters.
 _MOST_BYTES = 32 * 1024 * 1024
-#: Ids of one question.
+#: How many ids one query asks for.
 _ASKED_AT_ONCE = 5000
 
 
-#: As bytes the tasks of a commit take a sixth of the room, and nothing walks through them before they are needed.
+#: Encoded, the tasks of a commit take a sixth of the memory, and garbage collection does not walk through them.
 _encode = msgspec.msgpack.Encoder(uuid_format="bytes").encode
 _decode = msgspec.msgpack.Decoder().decode
 
-#: Commits tasks once more, with their Idempotency-Keys, and the ids of those that had been accepted: what is there is left
-#: alone. Returns how many may run, by queue.
+#: Commits tasks once more, given their Idempotency-Keys and the ids of those that had been accepted; it does not touch
+#: tasks that are there. Returns how many may run, by queue.
 Again = Callable[[Sequence[NewTask], Sequence[KeyedSubmit], Collection[UUID]], Counter[str]]
 
 
@@ -50,9 +51,9 @@ class Kept(NamedTuple):
     at: float
     first: UUID
     last: UUID
-    #: All that was sent, encoded: tasks and Idempotency-Keys.
+    #: Everything that was sent, encoded: tasks and Idempotency-Keys.
     sent: bytes
-    #: Of it, what has become no task.
+    #: The ids that did not become tasks.
     refused: frozenset[UUID]
     again: Again
 
@@ -62,7 +63,7 @@ class Kept(NamedTuple):
         return [_task(*row) for row in tasks], [_key(**row) for row in keys]
 
     def ids(self) -> list[UUID]:
-        """Of all tasks that it has made."""
+        """The ids of all tasks that this commit created."""
         return [task_id for row in _decode(self.sent)[0] if (task_id := UUID(bytes=row[0])) not in self.refused]
 
 
@@ -83,8 +84,8 @@ class Recent:
     """Keeps what was accepted, and sends it again.
 
     Args:
-        wake: tells workers of what may run.
-        seconds: for so long it is kept, before the last look that found all well; 0: nothing is.
+        wake: wakes workers for tasks that may run.
+        seconds: for how many seconds before the last look that found all well tasks are kept; 0: none are kept.
     """
 
     def __init__(self, database: Database, wake: Callable[[Counter[str]], None], *, seconds: float) -> None:
@@ -96,7 +97,7 @@ class Recent:
         self._bytes = 0
         self._timeline: str | None = None
         self._timeline_of = Timeline()
-        #: The newest id when all was well last.
+        #: The newest id at the last look that found all well.
         self._known: UUID | None = None
         self._well_at: float | None = None
         self._thread: threading.Thread | None = None
@@ -106,12 +107,12 @@ class Recent:
     def keep(
         self, tasks: Sequence[NewTask], sent: Sequence[NewTask], keys: Sequence[KeyedSubmit], again: Again
     ) -> None:
-        """``tasks`` were committed.
+        """Note that ``tasks`` were committed.
 
         Args:
-            sent: all that the commit held, also those that have become no tasks.
+            sent: all tasks of the commit, also those that were not accepted.
             keys: the Idempotency-Keys in it.
-            again: does it once more, given ``sent`` and ``keys``.
+            again: commits once more, given ``sent`` and ``keys``.
         """
         if not tasks or not self._seconds:
             return
@@ -129,7 +130,7 @@ class Recent:
             self._has_some.set()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._is_over.set()
         self._has_some.set()
 
@@ -147,7 +148,7 @@ class Recent:
             try:
                 self.look()
             except Unavailable:
-                pass  # nothing is dropped before it answers again
+                pass  # nothing is dropped before PostgreSQL answers again
             except psycopg2.Error as error:  # such as a PostgreSQL that does not tell its timeline
                 log.warning("api.recent.not_possible", what="not watched any more", error=str(error).strip())
                 self._give_up()
@@ -155,7 +156,7 @@ class Recent:
             self._is_over.wait(_ASK_EVERY)
 
     def look(self) -> None:
-        """Compare what the ledger has with what it had.
+        """Compare what the ledger has with what is kept here.
 
         Raises:
             Unavailable: it does not answer.
@@ -169,7 +170,7 @@ class Recent:
         newest = kept[-1].last
         since = next((one.first for one in kept if self._well_at is None or one.at > self._well_at), newest)
         witnesses = {since, newest, self._known or newest}
-        with self._database.transaction(writes=True, lasts=False) as cursor:  # a standby knows less
+        with self._database.transaction(writes=True, lasts=False) as cursor:  # writes, so that no standby answers
             [(found,)] = execute(cursor, count_found(list(witnesses)))
             timeline = self._timeline_of.read(cursor)
         is_suspicious = found < len(witnesses) or (self._timeline is not None and timeline != self._timeline)

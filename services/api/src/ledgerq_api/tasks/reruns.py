@@ -1,4 +1,4 @@
-"""A new task that is like an earlier one, but for what the caller wants otherwise."""
+"""Makes a new task that is like an earlier one, except where the caller gives other values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rerun_of(task_id: str, earlier: RepeatableTask, edits: Any, catalogue: Catal
     options = (task.options or NewTaskOptions())._replace(
         rerun_of=UUID(task_id),
         args=earlier.args,
-        # Arguments in Celery's JSON are to be read as such; callbacks and chains are not run a second time.
+        # Arguments in Celery's JSON must be read as such; callbacks and chains are not run a second time.
         celery="{}" if earlier.is_from_celery else None,
     )
     return task._replace(options=options)
@@ -64,7 +64,7 @@ def _fields(earlier: RepeatableTask) -> dict[str, Any]:
 
 
 def _merged(parameters: str, edits: Raw) -> Raw:
-    """The old parameters with the given ones in their place, top level only."""
+    """The old parameters, replaced by the given ones at the top level."""
     try:
         given = msgspec.json.decode(edits)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -74,12 +74,15 @@ def _merged(parameters: str, edits: Raw) -> Raw:
             "task_parameters must be a JSON object.",
             errors=[{"detail": "must be a JSON object", "pointer": "#/task_parameters"}],
         )
-    # Python's own decoder: what Celery stored may hold what msgspec refuses (a lone surrogate).
+    # Uses Python's own decoder, because parameters from Celery may contain text that msgspec refuses (a lone
+    # surrogate).
     return Raw(json.dumps({**json.loads(parameters), **json.loads(bytes(edits))}).encode())
 
 
 def _lenient(catalogue: Catalogue, earlier: RepeatableTask) -> Catalogue:
-    """Positional arguments, and Celery's tagged JSON, are not what the schema of the parameters describes."""
+    """A catalogue without a check of the parameters if the earlier task needs that: the schema describes neither
+    positional arguments nor Celery's tagged JSON.
+    """
     known = catalogue.find(earlier.task_type, "#/task_type")
     if not earlier.is_from_celery and earlier.args is None:
         return catalogue

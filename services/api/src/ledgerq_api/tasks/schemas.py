@@ -1,4 +1,5 @@
-"""The wire form of tasks: what clients send and get. Names are given by the users and may only be added to.
+"""The wire form of tasks: what clients send and get. The users have chosen the names; names may be added but not
+changed.
 
 JSON that belongs to the users (parameters, results, metadata) is carried as :class:`msgspec.Raw`, byte for
 byte.
@@ -19,7 +20,7 @@ from ledgerq_api.queues.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
 
-#: Longest time that a task may wait or run: ten years, in seconds.
+#: The longest time that a task may wait or run: ten years, in seconds.
 LONGEST = 315_360_000
 
 _Object = Meta(extra_json_schema={"type": "object", "additionalProperties": True})
@@ -331,7 +332,7 @@ class EventPage(Struct, kw_only=True, frozen=True):
 
 
 def raw(text: str | None) -> Raw:
-    """JSON text of the ledger as it goes into an answer; SQL's NULL becomes ``null``."""
+    """JSON text from the ledger in the form for an answer; SQL's NULL becomes ``null``."""
     return _NULL if text is None else Raw(text.encode())
 
 

@@ -1,4 +1,6 @@
-"""What the API does with tasks: decide what a request means, have it done, say it in the wire's words."""
+"""What the API does with tasks: it decides what a request means, gets that done, and puts the outcome into its wire
+form.
+"""
 
 from __future__ import annotations
 
@@ -40,18 +42,18 @@ class TaskService:
         self._long_poll = LongPoll()
 
     async def status(self, task_id: str) -> StatusRow:
-        """How the task stands."""
+        """The task's status."""
         return await self._reader.status(task_id)
 
     async def news(
         self, task_id: str, known_tag: bytes | None, *, seconds: float, check: Callable[[], Awaitable[None]]
     ) -> StatusRow:
-        """How the task stands once it has ended, or there is news, or the time is over.
+        """The task's status, once the task has ended, there is news, or the time is over.
 
         Args:
             known_tag: the client's ``If-None-Match``; another tag is news.
-            seconds: most to wait.
-            check: asked now and then whether the client may still wait; it raises if not.
+            seconds: how long to wait at most.
+            check: called now and then; it raises if the client may no longer wait.
         """
 
         def is_news(row: StatusRow) -> bool:
@@ -60,14 +62,14 @@ class TaskService:
         return await self._long_poll.until(is_news, lambda: self._reader.status(task_id), seconds=seconds, check=check)
 
     async def status_answer(self, row: StatusRow) -> schemas.TaskStatus:
-        """A status row in the wire's words."""
+        """A status row in its wire form."""
         return schemas.TaskStatus(**_status_fields(row, await self._catalogue.current()))
 
     async def everything(self, task_id: str, *, prefix: str = "") -> schemas.TaskDetail:
-        """All there is to know about one task.
+        """Everything about one task.
 
         Args:
-            prefix: what its links begin with.
+            prefix: the prefix of its links.
         """
         status, detail, events, is_whole = await self._reader.everything(task_id)
         origin = Origin.parse(detail.trace).log_fields()
@@ -120,7 +122,7 @@ class TaskService:
         """A page of tasks.
 
         Args:
-            actor: who asks; nobody has more than a few lists at a time.
+            actor: the caller; nobody has more than a few lists at a time.
         """
         query.check_reach()
         replica = self._ledger.replica
@@ -142,21 +144,21 @@ class TaskService:
         )
 
     def stop_waiting(self) -> None:
-        """Answer the clients that wait for news."""
+        """Answer the clients that long-poll."""
         self._long_poll.stop()
 
     async def close(self) -> None:
-        """Let what has begun end."""
+        """Wait for work that has begun."""
         await self._reader.close()
 
 
 def tag_of(row: StatusRow) -> bytes:
-    """The ETag of a status: changes with every event of the task."""
+    """The ETag of a status; it changes with every event of the task."""
     return b'"%d"' % row.seq
 
 
 def matches(if_none_match: bytes, row: StatusRow) -> bool:
-    """Whether the client's ``If-None-Match`` names the row as it is."""
+    """Whether the client's ``If-None-Match`` names the present state of the row."""
     tag = tag_of(row)
     return any(candidate.strip().removeprefix(b"W/") in {tag, b"*"} for candidate in if_none_match.split(b","))
 
@@ -202,7 +204,7 @@ def _summary(row: SummaryRow) -> schemas.TaskSummary:
 
 
 def event_entry(event: Event) -> schemas.EventEntry:
-    """A step of a task's history, read with ``data`` as text, in the wire's words."""
+    """A step of a task's history in its wire form; its ``data`` was read as text."""
     return schemas.EventEntry(
         seq=event.seq,
         kind=event.kind,
@@ -214,7 +216,7 @@ def event_entry(event: Event) -> schemas.EventEntry:
 
 
 def _raw_data(data: object) -> Raw:
-    """The reader asks for ``data`` as text, so that it goes out as it was written."""
+    """``data`` as raw JSON: the reader asks for it as text, so that it is sent as it was written."""
     return schemas.raw(None if data is None else str(data))
 
 

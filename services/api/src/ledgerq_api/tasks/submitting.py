@@ -1,4 +1,4 @@
-"""From what a client asks for to a task that is accepted, or all of a batch."""
+"""From a client's request to an accepted task, or to all tasks of a batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
 class Submitting:
-    """The one way of a new task: a draft, by the latest catalogue where its type is new; its key; its queue; accepted."""
+    """The only way for a new task: it is drafted (by the latest catalogue if its type is new), gets its key, its queue
+    is admitted, and it is accepted.
+    """
 
     def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, queues: QueueNames) -> None:
         self._ledger = ledger
@@ -39,7 +41,7 @@ class Submitting:
         """Accept a task; returns its id once it is committed, or the task that holds its unique key.
 
         Args:
-            make: drafts it, or raises UnknownTaskType; called once more with the latest catalogue then.
+            make: drafts the task; if it raises UnknownTaskType, it is called once more with the latest catalogue.
             key: an Idempotency-Key; with the same ``encoded`` body the first answer is given again.
         """
         catalogue = self._catalogue.known() or await self._catalogue.latest()
@@ -64,7 +66,7 @@ class Submitting:
         if key is not None:
             _checked(key)
         catalogue = await self._catalogue.current()
-        # Looked at beforehand: ten thousand drafts are not made twice.
+        # Checked beforehand, so that ten thousand drafts are not made twice.
         if any(body.task_type not in catalogue.types for body in bodies):
             catalogue = await self._catalogue.latest()
         tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, caller, origin().text())
@@ -73,7 +75,7 @@ class Submitting:
         return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
 
     async def close(self) -> None:
-        """Let what has begun end."""
+        """Wait for submits that have begun."""
         await self._acceptance.close()
 
 
@@ -95,7 +97,7 @@ def _draft_all(
 
 
 def _keyed(key: str, request: bytes, task: NewTask) -> KeyedSubmit:
-    """The Idempotency-Key of a ``request`` that is to make ``task``. Nobody meets those of others.
+    """The Idempotency-Key of a ``request`` that should create ``task``. Each API key has Idempotency-Keys of its own.
 
     Raises:
         InvalidRequest
