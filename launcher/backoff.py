@@ -1,4 +1,4 @@
-"""How long to wait before something that has ended is started again: longer each time, until it has run for a while."""
+"""How long to wait before a process that has ended is started again: longer each time, until it has run for a while."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
-_STEADY_SECONDS = 60.0  # who ran this long starts again with the first delay
+_STEADY_SECONDS = 60.0  # a process that ran this long starts again with the first delay
 
 
 @dataclass
 class Backoff:
-    """Of one service or server. Times are by the monotonic clock."""
+    """The delays of one service or server. Times are those of the monotonic clock."""
 
     #: Seconds until the next start, after the next end.
     delay: float = _FIRST_DELAY
     started_at: float = 0.0
-    #: When it is to be started again; null: it runs, or somebody has stopped it.
+    #: When it is to be started again; None: it runs, or somebody has stopped it.
     start_at: float | None = None
 
     def started(self) -> None:
-        """It runs."""
+        """Note that it runs."""
         self.started_at, self.start_at = time.monotonic(), None
 
     def ended(self) -> float:
-        """It ran and has ended; returns how many seconds it waits."""
+        """Note that it ran and has ended; returns how many seconds it waits."""
         if time.monotonic() - self.started_at > _STEADY_SECONDS:
             self.delay = _FIRST_DELAY
         return self.put_off()
 
     def put_off(self) -> float:
-        """It is to wait; returns for how many seconds."""
+        """Make it wait; returns for how many seconds."""
         delay, self.delay = self.delay, min(2 * self.delay, _LONGEST_DELAY)
         self.start_at = time.monotonic() + delay
         return delay

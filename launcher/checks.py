@@ -1,4 +1,4 @@
-"""Can it work at all? Asked before anything is started, and answered in one line."""
+"""Checks before anything is started whether it can work at all; each error is one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONNECT_SECONDS = 5
 
 
 def port_is_free(host: str, port: int, *, change: str) -> None:
-    """Raise :class:`LauncherError` when somebody listens there; ``change`` names what to set instead."""
+    """Raise :class:`LauncherError` if another process listens there; ``change`` names the setting to change."""
     if not is_free(port, host):
         raise LauncherError(
             f"port {port} on {host} is in use: stop what listens there, or choose another with {change}"
@@ -32,7 +32,7 @@ def postgres_answers(url: str) -> None:
     try:
         connect(url, connect_timeout=_CONNECT_SECONDS, application_name="ledgerq-launcher").close()
     except psycopg2.ProgrammingError:
-        # libpq's text quotes the URL's parts, which can be those of a password
+        # libpq's text quotes parts of the URL, which can be parts of a password
         raise UsageError(
             "DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name"
         ) from None
@@ -67,7 +67,9 @@ def _ping(name: str, url: str) -> None:
 
 
 def _no_stray_characters(name: str, url: str) -> None:
-    """An unescaped '@', '/' or '#' in a password makes a host of its second half, which errors then quote."""
+    """Refuse an unescaped '@', '/' or '#' in a password: it turns the password's second half into a host, which errors
+    then quote.
+    """
     authority, _, query = url.partition("://")[2].partition("?")
     if (
         authority.count("@") > 1

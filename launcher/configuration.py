@@ -1,4 +1,4 @@
-"""Where the stores are, and what each service is told through its environment."""
+"""Where the stores are, and what each service gets in its environment."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Configuration:
     api_port: int
     monitor_port: int
     flower_port: int
-    #: The worker's metrics; maintenance has the next port. None: neither is scraped.
+    #: The port of the worker's metrics; maintenance has the next port. None: neither is scraped.
     metrics_port: int | None
     grace_seconds: float
 
 
 def read_environment(folder: Path) -> None:
-    """Add ``.env`` of ``folder`` to this process's environment; what is already set there wins."""
+    """Add ``.env`` of ``folder`` to this process's environment; variables that are already set take precedence."""
     path = folder / ".env"
     if path.is_file():
         for name, value in dotenv_values(path).items():
@@ -64,7 +64,7 @@ def configure(environment: Mapping[str, str], options: Options) -> Configuration
 def service_environment(
     environment: Mapping[str, str], options: Options, configuration: Configuration, stores: StoreSettings
 ) -> dict[str, str]:
-    """Return the environment of the services: everything of ours, and what flags and stores add."""
+    """Return the environment of the services: our own environment, and what flags and stores add."""
     told = {
         "DATABASE_URL": stores.database_url,
         "REDIS_URL": stores.redis_url or stores.broker_url,
@@ -94,7 +94,7 @@ def worker_environment(
 
 
 def maintenance_environment(workers: Mapping[str, str], configuration: Configuration) -> dict[str, str]:
-    """Return maintenance's environment: the worker's, with the next port for its metrics, if there are to be any."""
+    """Return maintenance's environment: the worker's, with the next port for its metrics, if metrics are wanted."""
     port = configuration.metrics_port
     return {**workers, "LEDGERQ_METRICS_PORT": str(0 if port is None else port + 1)}
 
@@ -123,7 +123,7 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _metrics_port(environment: Mapping[str, str], options: Options) -> int | None:
-    """Whoever starts the monitor wants to see the worker's figures, too."""
+    """The port of the worker's metrics: a person who starts the monitor wants to see the worker's figures, too."""
     if environment.get("LEDGERQ_METRICS_PORT") == "0":
         return None
     port = _port(environment, "LEDGERQ_METRICS_PORT", 8002)

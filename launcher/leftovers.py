@@ -1,4 +1,4 @@
-"""What a launcher that was killed could not stop: ended by the next start."""
+"""Ends the processes that a killed launcher could not stop, at the next start."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _check(options: Options, configuration: Configuration) -> None:
 
 def _start_embedded(servers: EmbeddedServers) -> StoreSettings:
     urls = servers.start()
-    # The settings class reads the environment where an argument is missing, so all four are given.
+    # The settings class reads the environment for a missing argument, so all four are given.
     return StoreSettings(
         database_url=urls.database_url,
         redis_url=urls.redis_url,
@@ -128,13 +128,13 @@ def _start_services(
 
 
 def _services(options: Options, configuration: Configuration, environment: dict[str, str]) -> Iterator[Service]:
-    """Yield the services in the order in which they are also stopped: no new work first."""
+    """Yield the services in the order in which they are also stopped: first the one that accepts new work."""
     if options.api:
         yield Service("API", ("-m", "ledgerq_api"), environment, _STOP_SECONDS)
     if options.worker:
         workers = worker_environment(environment, options, configuration)
         patience = configuration.grace_seconds + _STOP_SECONDS
-        # A supervisor of ours may have sent SIGTERM to everybody; a second one would be a request to hurry.
+        # Our own supervisor may have sent SIGTERM to all processes; a second one would be a request to hurry.
         yield Service("worker", ("-m", "ledgerq_worker", "run"), workers, patience, stop_signal=signal.SIGINT)
         maintenance = maintenance_environment(workers, configuration)
         yield Service("maintenance", ("-m", "ledgerq_worker", "maintenance"), maintenance, _STOP_SECONDS)

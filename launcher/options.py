@@ -13,7 +13,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 @dataclass(frozen=True)
 class Options:
-    """What the flags say; None means: as the environment says."""
+    """What the flags say; None means that the environment decides."""
 
     api: bool
     worker: bool

@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and a closed terminal: noted, and acted on between two steps.
+"""Ctrl-C, SIGTERM and a closed terminal: each is noted, and acted on between two steps.
 
-Nothing is raised in a handler, for a process started a moment ago must reach the record first.
+A handler raises nothing, because a process that was just started must first be written into the record.
 """
 
 from __future__ import annotations

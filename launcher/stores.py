@@ -1,4 +1,4 @@
-"""The embedded servers while everything runs: one that died is started again, where it was."""
+"""The embedded servers while everything runs: a server that died is started again, at the same place."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class _Watched:
 
 
 class Stores:
-    """Looks after both servers. To the services, which know their URLs, one that died is a store that is away."""
+    """Looks after both servers. For the services, which know their URLs, a server that died is a store that is away."""
 
     def __init__(self, servers: EmbeddedServers) -> None:
         self._watched = (_Watched("PostgreSQL", servers.postgres), _Watched("Valkey", servers.valkey))
 
     def look_after(self) -> None:
-        """Start again what has died, with longer and longer pauses, and a line each time."""
+        """Start again a server that has died, with longer and longer pauses, and with a line each time."""
         for one in self._watched:
             start_at = one.backoff.start_at
             if start_at is None:

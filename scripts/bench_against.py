@@ -1,9 +1,10 @@
-"""Measures this tree beside an older commit of it, in turns: what a change costs.
+"""Measures what a change costs: it runs this tree and an older commit in turns.
 
     scripts/bench_against.py COMMIT [drain] [http] [--rounds 5] [--number 60000] [--only NAME]
 
-The commit gets a worktree and an environment of its own under `.bench-against/`, kept for the next time. Each round runs
-both, the one that was first is second in the next; a row's ratio is that of two figures of the same round.
+The commit gets a worktree and an environment of its own under `.bench-against/`, kept for the next time. Each round
+runs both, and the one that was first is second in the next round; a row's ratio is that of two figures of the same
+round.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / ".bench-against"
-#: Our own rows, those that a gate looks at unless others are named.
+#: The rows of our own, which the gate looks at unless others are named.
 ROWS = {
     "drain": ("LedgerQ",),
     "http": ("single submit", "single submit, Idempotency-Key", "status", "list, first page", "batch submit of 1,000"),
 }
-#: A row that loses more than this has lost.
+#: A row fails the gate if it loses more than this share.
 MOST_LOST = 0.02
 
-#: Runs one benchmark of the tree it is started in, with exactly the wanted rows; older trees know no such option.
+#: Runs one benchmark of the tree in which it is started, with exactly the wanted rows; older trees have no option for
+#: that.
 _DRIVER = """
 import importlib, json, sys
 from benchmarks import options

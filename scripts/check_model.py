@@ -1,7 +1,8 @@
-"""Checks docs/model/ledger.pml with SPIN: exhaustively, and then with each protection taken out, which must be noticed.
+"""Checks docs/model/ledger.pml with SPIN: first exhaustively, and then with each protection taken out, which the check
+must notice.
 
-    scripts/check_model.py            everything (two minutes)
-    scripts/check_model.py NAME …     only these protections, each with the steps that lead to what goes wrong
+    scripts/check_model.py everything (two minutes) scripts/check_model.py NAME … only these protections, each with the
+    steps that lead to the fault
 
 Needs `spin` and a C compiler; without them it says SKIPPED and succeeds.
 """
@@ -20,16 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL = Path(__file__).parent.parent / "docs" / "model" / "ledger.pml"
-#: ``(tasks, disturbances)`` of the histories that are tried, all of them.
+#: ``(tasks, disturbances)``: all histories of these sizes are tried.
 SIZES = ((1, 2), (2, 1))
-#: What `pan` may use, in MiB, and the deepest history that it may look at, in steps.
+#: How much memory `pan` may use, in MiB, and the longest history that it may look at, in steps.
 MEMORY, DEPTH = 950, 1_000_000
 PROCESSES = 2
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of the model is looked at."""
+    """How much of the model is checked."""
 
     tasks: int
     disturbances: int
@@ -42,7 +43,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Found:
-    """What one run of the checker found. ``error``: its words; null: nothing wrong in any history."""
+    """What one run of the checker found. ``error``: its message; None: no history is wrong."""
 
     states: int
     depth: int
@@ -57,7 +58,9 @@ class Checker:
         self._folder = folder
 
     def build(self, size: Size, kind: str, name: str = "") -> Path:
-        """The folder of the program that looks for ``SAFETY`` (what must never be) or ``NP`` (what goes on for ever)."""
+        """The folder of the program that looks for violations of ``SAFETY`` (a state that must never be) or for ``NP``
+        (a history that goes on for ever without progress).
+        """
         folder = self._folder / f"{size.tasks}-{size.disturbances}-{kind}-{name}"
         if (folder / "pan").exists():
             return folder
@@ -83,7 +86,7 @@ class Checker:
 
     @staticmethod
     def steps(folder: Path) -> str:
-        """The history that was found wrong, a line for each step."""
+        """The history that was found to be wrong, with a line for each step."""
         source = MODEL.read_text("utf-8").splitlines()
         said = _run(["./pan", "-r", f"{MODEL.name}.trail"], folder)
         lines = []
@@ -103,7 +106,9 @@ def _run(command: list[str], folder: Path, variables: dict[str, str] | None = No
 
 
 def protections() -> dict[str, tuple[int, Size]]:
-    """What can be taken out of the model: its number there, and the least size that shows what it is good for."""
+    """The protections that can be taken out of the model: the number there, and the smallest size that shows what the
+    protection is good for.
+    """
     found = {}
     for name, number, hint in re.findall(
         r"^#define ([a-z_]+) (\d+)(?: /\* (.*) \*/)?$", MODEL.read_text("utf-8"), re.MULTILINE
@@ -131,7 +136,7 @@ def _check_without(checker: Checker, pool: ThreadPoolExecutor, names: list[str],
 
     def look(name: str) -> tuple[Found, str]:
         number, size = wanted[name]
-        if not with_steps:  # each leaves its trail in the folder, so they share one only where nobody reads it
+        if not with_steps:  # each leaves its trail in the folder, so they share a folder only if nobody reads the trail
             return checker.check(built[size], without=number), ""
         folder = checker.build(size, "SAFETY", name)
         return checker.check(folder, without=number), checker.steps(folder)
@@ -158,7 +163,7 @@ every accepted task ends: no standstill with a task unfinished, and nothing that
 
 
 def main() -> None:
-    """Check, and say what came of it."""
+    """Check, and print the result."""
     for program in ("spin", "cc"):
         if shutil.which(program) is None:
             print(f"SKIPPED: {program} is not on PATH (apt install spin gcc libc6-dev)")

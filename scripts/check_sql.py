@@ -1,7 +1,7 @@
-"""SQL stands in ``statements/`` alone, where each text has its contract: ``make lint`` says where else there is any.
+"""SQL belongs only in ``statements/``, where each text has its contract: ``make lint`` reports SQL anywhere else.
 
-Migrations make the tables. Beside them a few modules speak with the server about itself, not about the ledger: they are
-named here, each with its reason.
+Migrations make the tables. Apart from them, a few modules ask the server about itself and not about the ledger: they
+are named here, each with its reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _SHARED = "shared/src/ledgerq_shared"
-#: Whose SQL is not about the ledger.
+#: Modules whose SQL is not about the ledger.
 SPEAKS_WITH_THE_SERVER = {
     f"{_SHARED}/database.py": "what begins and confirms a transaction",
     f"{_SHARED}/upkeep.py": "what server processes do",
@@ -39,7 +39,7 @@ def found(text: str) -> Iterator[int]:
 
 
 def misplaced() -> Iterator[str]:
-    """Where there is SQL that should stand in ``statements/``; and which of the exceptions have none any more."""
+    """Places with SQL that should be in ``statements/``; and exceptions that no longer contain any SQL."""
     modules = {
         path.relative_to(ROOT).as_posix(): path
         for folder in ("shared/src", "services", "launcher")

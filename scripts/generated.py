@@ -1,4 +1,4 @@
-"""Files that are made from the code: written, or with `--check` compared."""
+"""Writes files that are made from the code, or compares them with `--check`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_or_check(made: Mapping[Path, str], *, target: str) -> int:
-    """The exit code: 1 if `--check` was asked for and a file is not current, which is said.
+    """Returns the exit code: 1 if `--check` was given and a file is not current; such a file is named.
 
     Args:
         made: what each file should say.

@@ -1,6 +1,6 @@
-"""Write Grafana's dashboards from what stands here; `--check` only says which are not current (exit code 1).
+"""Write Grafana's dashboards from the definitions below; `--check` only says which files are not current (exit code 1).
 
-They lie in the chart's folder, for a chart can read nothing outside of itself; Compose mounts the same files.
+The files are in the chart's folder, because a chart can read nothing outside of itself; Compose mounts the same files.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _HEIGHT = 8
 
 
 class Panel(NamedTuple):
-    """A panel: its queries with the legend of each. Three stand in a row of graphs, six in a row of figures."""
+    """A panel: its queries, each with its legend. A row has three graphs or six figures."""
 
     title: str
     queries: tuple[tuple[str, str], ...]
     unit: str = "short"
     #: `timeseries`, or `stat` for one large figure.
     kind: str = "timeseries"
-    #: Figures from here on are red.
+    #: Figures from this value on are red.
     alarm: float | None = None
 
 
@@ -41,7 +41,7 @@ class Dashboard(NamedTuple):
 
 
 def quantiles(metric: str, by: str = "", where: str = "") -> tuple[tuple[str, str], ...]:
-    """The middle and the 99th percentile of a histogram."""
+    """The median and the 99th percentile of a histogram."""
     labels = f"le, {by}" if by else "le"
     legend = f"{{{{{by}}}}} " if by else ""
     return tuple(
@@ -280,7 +280,7 @@ DASHBOARDS = (
 
 
 def as_json(dashboard: Dashboard) -> str:
-    """As Grafana reads it."""
+    """The dashboard in Grafana's JSON."""
     return json.dumps(_dashboard(dashboard), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,7 +1,9 @@
-"""Pin the images of others by digest: ``make pin-images``, where a registry answers; ``--check`` says which are not pinned.
+"""Pin other projects' images by digest: ``make pin-images``, if a registry answers; ``--check`` says which are not
+pinned.
 
-A tag may be moved to other content, a digest cannot. The tag stays in front of it, for people, as in
-``postgres:17-bookworm@sha256:…``. It is the digest of the index over all platforms, so every machine finds its own image.
+A tag may be moved to other content, a digest cannot. The tag stays in front of the digest, for people, as in
+``postgres:17-bookworm@sha256:…``. The digest is that of the index over all platforms, so every machine finds its own
+image.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Where images of others are named.
+#: Files that name other projects' images.
 FILES = (
     "services/Dockerfile",
     "tests/load/Dockerfile",
@@ -35,19 +37,19 @@ Resolve = Callable[[str], str]
 
 
 def pinned(text: str, digest_of: Resolve) -> str:
-    """The text with every image of others followed by its digest."""
+    """The text, in which every image of other projects is followed by its digest."""
     text = _IMAGE.sub(lambda found: f"{found[1]}@{digest_of(found[1])}", text)
     return _KEYS.sub(lambda found: f'{found[1]}"{digest_of(f"{found[2]}:{found[3]}")}"', text)
 
 
 def unpinned(text: str) -> list[str]:
-    """The images of others that have no digest."""
+    """Other projects' images that have no digest."""
     found = [one[1] for one in _IMAGE.finditer(text) if "@" not in one[0]]
     return found + [f"{one[2]}:{one[3]}" for one in _KEYS.finditer(text) if one[0].endswith('""')]
 
 
 def from_registry(image: str) -> str:
-    """The digest that the image's registry has for its tag now."""
+    """The digest that the image's registry now has for its tag."""
     command = ["docker", "buildx", "imagetools", "inspect", image, "--format", "{{.Manifest.Digest}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     digest = done.stdout.strip()
@@ -58,7 +60,7 @@ def from_registry(image: str) -> str:
 
 
 def main() -> None:
-    """Pin all, or none when one digest cannot be learned."""
+    """Pin all images, or none if one digest cannot be found out."""
     texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in FILES}
     if "--check" in sys.argv[1:]:
         left = sorted({image for text in texts.values() for image in unpinned(text)})

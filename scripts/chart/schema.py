@@ -24,7 +24,7 @@ _DEFINITIONS: dict[str, Any] = {
 def schema(keys: tuple[Key, ...], moved: dict[str, str]) -> str:
     """The text of the file. ``moved``: keys that a template refuses with a better message than the schema could."""
     by_name = {key.name: key for key in keys}
-    # What is not set in a component comes from podDefaults, so its keys have no default there.
+    # A value that is not set in a component comes from podDefaults, so its key has no default in the component.
     pod = {key.name: _without_default(_of(key)) for key in by_name["podDefaults"].children}
     worker = by_name["worker"]
     pool = _with_pod(_object(tuple(key for key in worker.children if key.name != "pools")), worker, pod)

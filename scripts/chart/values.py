@@ -21,11 +21,12 @@ class Key:
 
     path: tuple[str, ...]
     value: Any
-    #: One paragraph; empty: a key inside a map that is described as a whole.
+    #: One paragraph; empty for a key inside a map that is described as a whole.
     description: str
     #: What `# @schema` says.
     schema: dict[str, Any]
-    #: Keys of `podDefaults` that it has not, of those that `# @pod` gives it; null: it has none of them.
+    #: The keys of `podDefaults` that it does not have, although `# @pod` gives it the others; None: it has none of
+    #: them.
     pod_without: frozenset[str] | None
     children: tuple[Key, ...] = field(default=())
 
@@ -36,7 +37,7 @@ class Key:
 
     @property
     def is_open(self) -> bool:
-        """Whether its schema says itself what may stand in it."""
+        """Whether its schema itself says what it may contain."""
         return any(word in self.schema for word in ("$ref", "additionalProperties", "properties", "items"))
 
 

@@ -1,4 +1,4 @@
-"""events.md: every kind of event of a task's history. Each kind says itself what it means."""
+"""events.md: every kind of event in a task's history. The meaning of each kind comes from its own declaration."""
 
 from __future__ import annotations
 

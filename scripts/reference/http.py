@@ -20,7 +20,7 @@ Bodies are JSON (`Content-Type: application/json`), times are RFC 3339 in UTC, u
 `null` those that may be null.
 """
 
-#: Nothing connects: the document is made from the code alone.
+#: Nothing connects to this, because the document is made from the code alone.
 _NOWHERE = {"database_url": "postgresql://nobody@127.0.0.1:1/nothing"} | dict.fromkeys(
     ("redis_url", "celery_broker_url", "celery_result_backend"), "redis://127.0.0.1:1/0"
 )
@@ -136,5 +136,5 @@ def _sentence(text: str) -> str:
 
 
 def _anchor(method: str, path: str) -> str:
-    """As GitHub makes it from the heading."""
+    """The anchor that GitHub makes from the heading."""
     return re.sub(r"[^a-z0-9 _-]", "", f"{method} {path}".lower()).replace(" ", "-")

@@ -1,4 +1,4 @@
-"""Whether a name of the contract is already in use: what nothing uses yet is marked in the reference."""
+"""Whether a name of the contract is already in use: the reference marks names that nothing uses yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DECLARATIONS = ("errors.py", "states.py", "events.py", "task_errors.py")
 
 
 def is_mentioned(name: str) -> bool:
-    """Whether ``name`` stands in the services' or the shared code, the modules that declare names aside."""
+    """Whether ``name`` occurs in the services' or the shared code, apart from the modules that declare names."""
     return name in _code()
 
 

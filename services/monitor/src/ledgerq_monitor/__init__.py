@@ -1,1 +1,1 @@
-"""LedgerQ's monitor: reads the stores' health (and, later, metrics); writes nothing to the ledger."""
+"""LedgerQ's monitor: it reads the stores' health, exports metrics and runs Flower; it writes nothing to the ledger."""

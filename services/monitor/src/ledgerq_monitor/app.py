@@ -49,7 +49,7 @@ def build(stores: StoreSettings, settings: MonitorSettings) -> Starlette:
         return Response(await run_in_threadpool(encode, registry), headers={"content-type": content_type})
 
     async def livez(_: Request) -> JSONResponse:
-        """Asks nobody: a database that is away must not restart the monitor."""
+        """Asks no store: a database that is away must not restart the monitor."""
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> JSONResponse:
@@ -87,7 +87,9 @@ def build(stores: StoreSettings, settings: MonitorSettings) -> Starlette:
 
 
 class _NoStrangers:
-    """Refuses names that a page in somebody's browser may have made lead here, to read what only this machine may."""
+    """Refuses host names that a page in somebody's browser may have let resolve to this server, to read what only this
+    machine may read.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

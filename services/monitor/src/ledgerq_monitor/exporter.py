@@ -1,4 +1,6 @@
-"""Brings the collectors together: side by side, within a deadline, from a cache, and none takes another down."""
+"""Brings the collectors together: they run side by side, within a deadline and with a cache, and a collector that fails
+does not harm the others.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ _AGE = Metric("ledgerq_monitor_collector_age_seconds", "gauge", "Age of a collec
 _POSTGRESQL_UP = Metric("ledgerq_postgresql_up", "gauge", "Whether PostgreSQL answers a new connection (1) or not (0).")
 _REDIS_UP = Metric("ledgerq_redis_up", "gauge", "Whether Redis answers a new connection (1) or not (0).")
 
-#: Looks at the same time; each has a connection of its own.
+#: How many looks run at the same time; each has a connection of its own.
 _SIDE_BY_SIDE = 4
 
 #: Everything that the monitor exports, for the reference.
@@ -63,10 +65,10 @@ METRICS: tuple[Metric, ...] = (
 
 
 class StoreIsUp:
-    """Whether a store answers; a store that does not is an answer, too.
+    """Whether a store answers; that it does not answer is a result, too.
 
     Args:
-        ask: a question to the store over a new connection.
+        ask: asks the store over a new connection.
     """
 
     patience = 1
@@ -81,7 +83,7 @@ class StoreIsUp:
         return [self._family(is_up=self._ask().well)]
 
     def silence(self) -> Family:
-        """What it means that no answer came in time."""
+        """The figures if no answer came in time."""
         return self._family(is_up=False)
 
     def _family(self, *, is_up: bool) -> Family:
@@ -97,7 +99,7 @@ class _Kept:
     looked_at: float | None = None
     seconds: float = 0.0
     is_well: bool = False
-    #: The look that is under way; one that hangs is not joined by a second.
+    #: The look that is running; while it hangs, no second one is started.
     look: Future[None] | None = None
 
 
@@ -105,8 +107,8 @@ class Exporter:
     """Answers scrapes.
 
     Args:
-        cache_seconds: figures younger than this, times the collector's patience, are given again: how often anybody
-            scrapes changes nothing for the stores.
+        cache_seconds: figures younger than this (times the collector's patience) are given again, so frequent scrapes
+            cost the stores nothing.
         timeout: seconds after which a scrape goes on without the collectors that have not answered.
     """
 
@@ -115,7 +117,8 @@ class Exporter:
         self._cache_seconds = cache_seconds
         self._timeout = timeout
         self._lock = threading.Lock()
-        # As many threads as collectors: one that hangs takes no other's. Few of them use the database at once.
+        # There are as many threads as collectors, so that a collector that hangs takes no other's thread. Few of them
+        # use the database at once.
         self._threads = ThreadPoolExecutor(len(self._kept), thread_name_prefix="collector")
 
     def as_collector(self) -> FromFunction:
@@ -132,7 +135,7 @@ class Exporter:
             return self._families(time.monotonic())
 
     def close(self) -> None:
-        """Wait for nobody."""
+        """Close without waiting for looks."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _is_due(self, kept: _Kept, now: float) -> bool:
@@ -150,7 +153,7 @@ class Exporter:
         try:
             families, is_well = list(kept.collector.collect()), True
         except Exception as error:
-            # The kind only: the text of a connection error may quote an address.
+            # Logs only the kind of error: the text of a connection error may quote an address.
             if not (getattr(error, "is_told", False) or note_failure(error)):
                 log.warning("monitor.collector.failed", collector=kept.collector.name, error=type(error).__name__)
             families, is_well = [], False

@@ -1,8 +1,8 @@
-"""``ledgerq-flower``: Celery's Flower, configured for LedgerQ. The tasks on its pages are LedgerQ's, not the drains.
+"""``ledgerq-flower``: Celery's Flower, configured for LedgerQ. Its pages show LedgerQ's tasks and not the drains.
 
-Workers tell it by events of the tasks inside drains; the others it reads from the ledger (`flower_tasks`), which it needs
-SELECT for. Read only unless told otherwise; then what it orders goes through the workers, which cancel in the ledger and
-adopt what it sends.
+Workers send it events about the tasks inside drains; it reads the other tasks from the ledger (`flower_tasks`), for
+which it needs SELECT. It is read only unless the settings say otherwise; then its orders go through the workers, which
+cancel in the ledger and adopt the tasks that it sends.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _ABORT = "The ledger knows no abort: cancel the task (POST /tasks/{task_id}/canc
 
 
 class FlowerStores(StoreSettings):
-    """Where Redis is, and the ledger: without it Flower shows what workers tell, and no more."""
+    """Where Redis and the ledger are; without the ledger, Flower shows only what workers send."""
 
-    # pydantic-settings looks at defaults, too, and this one is no URL.
+    # pydantic-settings would validate the default, too, and this one is not a URL.
     database_url: str = Field("", validate_default=False)
 
 
 class EventSettings(BaseSettings):
-    """What Flower shares with the workers that tell it of tasks."""
+    """Settings that Flower shares with the workers that send it events."""
 
     model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
 
@@ -68,7 +68,7 @@ class EventSettings(BaseSettings):
 
 
 class HostSettings(BaseSettings):
-    """What Flower shares with the API."""
+    """Settings that Flower shares with the API."""
 
     model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
 
@@ -127,14 +127,14 @@ class FlowerSettings(BaseSettings):
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; what prevents it is one line and exit 2."""
+    """Serve until SIGTERM or SIGINT; an error that prevents this is one line and exit 2."""
     output.guard()
     try:
         settings, stores, logs = load(FlowerSettings), load(FlowerStores), load(LogSettings)
         rate = load(EventSettings).events_per_second
         configure(logs, service="flower")
         logging.getLogger("tornado.access").setLevel(logging.WARNING)
-        # It would open the API, also to the pages of other sites, to whoever reaches the port.
+        # This variable would open Flower's API to anybody who reaches the port, even to pages of other sites.
         os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
         flower = build(settings, stores)
         try:
@@ -192,7 +192,7 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
 
 
 def _set_options(options: Any, settings: FlowerSettings) -> None:
-    # Tornado takes `::` for IPv6 alone, and no address for all of both kinds.
+    # Tornado takes `::` for IPv6 only, and an empty address for all addresses of both kinds.
     host = settings.host.strip("[]")
     options.address, options.port = "" if host == BOTH else host, settings.port
     options.url_prefix = settings.url_prefix or None
@@ -214,7 +214,7 @@ def _celery(stores: StoreSettings) -> Celery:
         celery_broker(stores.broker_url) | celery_result_backend(stores.result_backend),
         accept_content=["json"],
         result_accept_content=["json"],
-        # What it sends goes where workers take it up; Celery's own default is a queue that nobody serves.
+        # Tasks that it sends go to a queue that workers serve; nobody serves Celery's own default queue.
         task_default_queue="default",
         broker_connection_retry_on_startup=True,
     )
@@ -222,7 +222,7 @@ def _celery(stores: StoreSettings) -> Celery:
 
 
 def _close_gaps(flower: Flower, url_prefix: str) -> None:
-    """Close what Flower leaves open to everybody (its metrics), and what would go around the ledger (abort)."""
+    """Close what Flower leaves open to everybody (its metrics), and orders that would bypass the ledger (abort)."""
     from flower.views import BaseHandler
     from flower.views.monitor import Metrics
     from tornado.web import HTTPError, authenticated
@@ -231,7 +231,7 @@ def _close_gaps(flower: Flower, url_prefix: str) -> None:
         BaseHandler.get_current_user = _logged_in
 
     class AuthenticatedMetrics(Metrics):  # type: ignore[misc]
-        """Worker and task names are for those who may look."""
+        """Flower's metrics for callers that may look, because they contain the names of workers and tasks."""
 
         @authenticated
         async def get(self) -> None:
@@ -239,7 +239,7 @@ def _close_gaps(flower: Flower, url_prefix: str) -> None:
             await super().get()
 
     class Refused(BaseHandler):  # type: ignore[misc]
-        """An order that the ledger would not hear of."""
+        """An order that would bypass the ledger."""
 
         @authenticated
         async def post(self, *_: str) -> None:
@@ -247,7 +247,7 @@ def _close_gaps(flower: Flower, url_prefix: str) -> None:
             raise HTTPError(403, _ABORT)
 
     prefix = f"/{url_prefix.strip('/')}" if url_prefix else ""
-    # A pattern of its own, so that these come before Flower's.
+    # These handlers have a pattern of their own, so that they come before Flower's.
     flower.add_handlers(
         r".+", [(f"{prefix}/metrics", AuthenticatedMetrics), (f"{prefix}/api/task/abort/(.+)", Refused)]
     )
@@ -269,7 +269,7 @@ def _logged_in(handler: Any) -> bool:
 
 
 def _serve_no_strangers(flower: Flower, allowed: str) -> None:
-    """While anybody may look, refuse names that strangers can have chosen, and orders from pages of other sites."""
+    """While anybody may look, refuse host names that a stranger can have chosen, and orders from other sites' pages."""
     from tornado.web import RequestHandler
 
     hosts = Hosts(allowed.split(","), needless="login", remedy="set LEDGERQ_FLOWER_BASIC_AUTH")
@@ -277,17 +277,17 @@ def _serve_no_strangers(flower: Flower, allowed: str) -> None:
     find = flower.find_handler
 
     class Refusal(RequestHandler):
-        """Says why."""
+        """Answers with the reason."""
 
         def initialize(self, why: str) -> None:
-            """Tornado hands over what the refusal is about."""
+            """Called by Tornado with the reason of the refusal."""
             self._why = why
 
         def check_xsrf_cookie(self) -> None:
-            """It is refused as it is."""
+            """Does nothing, because the request is refused anyway."""
 
         def prepare(self) -> None:
-            """Whatever the method."""
+            """Refuse, whatever the method is."""
             self.set_status(403)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish(self._why + "\n")

@@ -1,9 +1,9 @@
-"""The ledger's tasks on Flower's pages: those that wait, and ends that no pool process tells of.
+"""The ledger's tasks on Flower's pages: tasks that wait, and ends that no pool process reports.
 
-Workers tell of what happens inside a drain, and only of so much. Every two seconds the ledger is asked for what they do
-not tell: the newest tasks, and what has become of those that are shown. Where the two disagree the ledger is right, for
-workers tell only what it has accepted. Everything that touches Flower's state runs in its event loop; asking is done in
-one of its threads.
+Workers report what happens inside a drain, and only a limited number of events. Every two seconds the ledger is asked
+for what they do not report: the newest tasks, and the present state of the tasks that are shown. If the two disagree
+the ledger is right, because workers report only what it has accepted. Everything that touches Flower's state runs in
+its event loop; the queries run in one of its threads.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ log = structlog.get_logger()
 _READ_EVERY = 2.0
 #: An id is made before its commit, by the clock of another machine: a task is still found this long after its id's time.
 _GRACE = timedelta(seconds=60)
-#: Most ids that one look takes, and most shown tasks that it asks about; with more of them they take turns.
+#: How many ids one look takes at most, and how many of the shown tasks it asks about at most; if there are more, they
+#: take turns.
 _MOST_IDS = 10_000
 _MOST_ASKED = 2_000
-#: Workers' clocks and the ledger's agree within so many seconds.
+#: Workers' clocks and the ledger's agree within this many seconds.
 _CLOCKS_AGREE = 1.0
-#: Most characters of an error's text, and of its traceback.
+#: How many characters of an error's text, and of its traceback, are kept.
 _LONGEST = 1024
 _LONGEST_TRACEBACK = 4096
 
@@ -42,12 +43,12 @@ class _News(NamedTuple):
 
     changed: Sequence[FlowerRow]
     new: Sequence[FlowerRow]
-    #: All that was committed before is in it, in seconds since 1970; null: it is as the ledger is.
+    #: Everything that was committed before this time is in it, in seconds since 1970; None: it is not old.
     as_of: float | None
 
 
 class _Found(NamedTuple):
-    """What was read for it."""
+    """The rows that were read for it."""
 
     now: datetime
     #: The newest ids; of these, those that are new here, with their rows.
@@ -62,8 +63,8 @@ class LedgerTasks:
 
     Args:
         state: Flower's ``EventsState``.
-        rate: most new tasks taken from the ledger a second; more than that at once follow in the next minute, or are left
-            out until a worker tells of them. 0: none.
+        rate: how many new tasks a second are taken from the ledger at most; if more come at once, the others follow in
+            the next minute, or are left out until a worker reports them. 0: none.
     """
 
     def __init__(self, state: Any, ledger: Ledger, *, rate: float) -> None:
@@ -75,11 +76,11 @@ class LedgerTasks:
         self._since: datetime | None = None
         self._turn = 0
         self._is_away = False
-        #: Of what time the latest look was.
+        #: The time in the ledger of the latest look.
         self._seen_of = datetime.fromtimestamp(0, UTC)
 
     async def follow(self) -> None:
-        """Look again and again, until cancelled. While the ledger is away Flower goes on with what workers tell."""
+        """Look again and again, until cancelled. While the ledger is away, Flower goes on with what workers send."""
         loop = asyncio.get_running_loop()
         while True:
             asked = self._whom_to_ask_about()
@@ -96,8 +97,11 @@ class LedgerTasks:
             await asyncio.sleep(_READ_EVERY)
 
     def _whom_to_ask_about(self) -> dict[str, Shown]:
-        """What is shown and may still change: a task that has succeeded does not, one that failed may be retried."""
-        # ``data``: looking at a task is no use of it, by which the least recently used leave.
+        """Shown tasks that may still change: a task that has succeeded does not change, but one that failed may be
+        retried.
+        """
+        # Reads ``data`` directly: this look must not count as a use of the task, because the least recently used tasks
+        # are dropped.
         tasks = self._state.tasks.data.items()
         shown = [Shown(uuid, one.state, _number(one.retries)) for uuid, one in tasks if one.state != "SUCCESS"]
         start = self._turn if self._turn < len(shown) else 0
@@ -113,11 +117,13 @@ class LedgerTasks:
             changes.append(read_changed(by_id, by="id"))
         if by_celery_id:
             changes.append(read_changed(by_celery_id, by="celery_id"))
-        # At the start all that there is room for; later at most what the rate allows, the newest first.
+        # At the start, all for which there is room; later, at most as many as the rate allows, the newest first.
         allowed = limit if self._since is None and self._rate else int(self._rate * _READ_EVERY)
 
         def read(cursor: Cursor) -> _Found:
-            """All of it by one connection, which may lead to a replica: another one may not have the ids yet."""
+            """Read everything over one connection, which may lead to a replica: another server may not have the ids
+            yet.
+            """
             [(now, ids)] = execute(cursor, newest_ids(since=self._since, limit=limit))
             changed = [row for statement in changes for row in execute(cursor, statement)]
             new = [task_id for task_id in ids if task_id not in self._taken][:allowed]
@@ -126,7 +132,8 @@ class LedgerTasks:
         found, as_of = self._ledger.look(read)
         self._since = found.now - _GRACE
         self._taken = self._taken.intersection(found.ids).union(found.new)
-        # A replica after the primary, say, may take what is shown back to an earlier time: rather wait for the next look.
+        # If a replica answers after the primary, for example, the shown tasks would go back to an earlier time: wait
+        # for the next look instead.
         is_forward = as_of is None or as_of >= self._seen_of
         self._seen_of = max(as_of or self._ledger.now(), self._seen_of)
         return _News(
@@ -138,10 +145,10 @@ class LedgerTasks:
     def _show(self, news: _News, asked: dict[str, Shown]) -> None:
         tasks = self._state.tasks.data
         for row in news.changed:
-            # Whichever of its ids it is shown by.
+            # The task may be shown under either of its ids.
             before = asked.get(row.celery_id or row.id) or asked[row.id]
             task = tasks.get(before.uuid)
-            # What a worker has told since the look is newer; where a replica was looked at, since what that shows.
+            # What a worker has reported since the look is newer; with a replica, since the time that the replica shows.
             if task is None or (task.state, _number(task.retries)) != (before.state, before.retries):
                 continue
             if news.as_of is None or (task.timestamp or 0.0) < news.as_of - _CLOCKS_AGREE:
@@ -152,7 +159,9 @@ class LedgerTasks:
                 self._put(uuid, row)
 
     def _put(self, uuid: str, row: FlowerRow) -> None:
-        """As Flower does with an event; but events cannot take a task back, as recovery and retry do, and need a worker."""
+        """Do what Flower does with an event. An event itself would not do: it cannot take a task back, as recovery and
+        retry do, and it needs a worker.
+        """
         state = self._state
         evicted = state._eviction_candidate(uuid)  # noqa: SLF001 - Flower's own steps around an event; its version is pinned
         task, _ = state.get_or_create_task(uuid)
@@ -168,7 +177,8 @@ class LedgerTasks:
             "kwargs": row.parameters,
             "retries": row.retries,
             "sent": row.submitted_at,
-            # By this time the pages are sorted and filtered: for a task that waits it is when LedgerQ received it.
+            # The pages are sorted and filtered by this time: for a task that waits, it is the time at which LedgerQ
+            # received it.
             "received": row.submitted_at,
             "started": row.started_at,
             "timestamp": row.completed_at or row.started_at or row.submitted_at,
@@ -189,12 +199,12 @@ class LedgerTasks:
         if name is None:
             return None
         hostname = f"ledgerq@{name.replace(':', '-')}"
-        # One that has gone is named, and not among the workers.
+        # A worker that has gone is named, but is not among the workers.
         return self._state.workers.data.get(hostname) or self._state.Worker(hostname)
 
 
 def _is_own_id(uuid: str) -> bool:
-    """Whether it is an id of LedgerQ's making. Others were made by Celery, which makes no ids of version 7."""
+    """Whether LedgerQ made this id. Other ids were made by Celery, which makes no ids of version 7."""
     try:
         return UUID(uuid).version == 7
     except ValueError:
@@ -202,7 +212,7 @@ def _is_own_id(uuid: str) -> bool:
 
 
 def _number(retries: int | None) -> int:
-    """Unknown is no number of retries."""
+    """The number of retries; -1, which no task has, if it is unknown."""
     return -1 if retries is None else retries
 
 
@@ -212,5 +222,5 @@ def _error(text: str | None) -> dict[str, str | None]:
     error = json.loads(text)
     exception = f"{error.get('type')}({error.get('message')!r})"
     traceback = str(error.get("traceback") or "")[-_LONGEST_TRACEBACK:]
-    # A lone surrogate would break the page.
+    # Replaces lone surrogates, which would break the page.
     return {"exception": exception[:_LONGEST], "traceback": traceback.encode(errors="replace").decode()}

@@ -14,7 +14,7 @@ from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
 
-#: Nobody sends the monitor a body, and few ask it.
+#: Nobody sends a body to the monitor, and it has few clients.
 _LIMITS = Limits(connections=1000, held_bytes=4 * 1024 * 1024)
 
 
@@ -40,7 +40,7 @@ def main() -> None:
         ws="none",
         proxy_headers=False,
         log_config=None,
-        # Probes ask every few seconds: an access log of them would bury everything else.
+        # Probes ask every few seconds: their access log would bury everything else.
         access_log=False,
     )
     server = _Server(config, guard)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Keeps time for the connections."""
+    """uvicorn's server, which also ends connections that use up their time."""
 
     def __init__(self, config: uvicorn.Config, guard: Guard) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What the monitor reads from its environment."""
+"""Settings that the monitor reads from its environment."""
 
 from typing import Self
 

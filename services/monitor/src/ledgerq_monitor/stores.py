@@ -1,4 +1,4 @@
-"""One question to each store: do you answer? A fresh connection each time, so no pool can hide an outage."""
+"""Asks each store whether it answers, over a fresh connection each time, so that no pool can hide an outage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """What one store said. ``error``: the kind of failure, without addresses or passwords; null when well."""
+    """The answer of one store. ``error``: the kind of failure, without addresses or passwords; None if all is well."""
 
     well: bool
     milliseconds: float
@@ -37,7 +37,7 @@ def ask_redis(url: str) -> Answer:
 
 @contextlib.contextmanager
 def redis_client(url: str, *, timeout: float) -> Iterator[Any]:
-    """A client of Redis on a connection of its own, by any kind of URL that the settings take."""
+    """A client of Redis on a connection of its own, for every kind of URL that the settings accept."""
     with redis_access.connection(url, client_name="ledgerq-monitor", timeout=timeout) as opened:
         yield opened.default_channel.client
 

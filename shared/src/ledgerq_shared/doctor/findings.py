@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 
 class Verdict(StrEnum):
-    """How bad it is."""
+    """How bad a finding is."""
 
     OK = "ok"
-    #: It works; it should be changed all the same.
+    #: It works, but it should be changed.
     CHANGE = "change"
     #: It does not work, or a promise does not hold.
     FAILS = "FAILS"
@@ -22,12 +22,12 @@ class Finding(NamedTuple):
 
     verdict: Verdict
     subject: str
-    #: What was found, and, unless it is well, what to do.
+    #: What was found, and, unless all is well, what to do.
     text: str
 
 
 def table(findings: Iterable[Finding]) -> str:
-    """All of them, in columns."""
+    """All findings, in columns."""
     findings = list(findings)
     width = max(len(one.subject) for one in findings)
     return "\n".join(f"{one.verdict:6}  {one.subject:{width}}  {one.text}" for one in findings)

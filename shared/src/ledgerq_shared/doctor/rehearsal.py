@@ -1,4 +1,4 @@
-"""Every busy statement once, in the order of a task's life, in a transaction that is rolled back."""
+"""Runs every busy statement once, in the order of a task's life, in a transaction that is rolled back."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from ledgerq_shared.statements.api_keys import read_usable_keys
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
 from ledgerq_shared.states import State
 
-#: Of nobody else: what a rehearsal does to its queue and type, no worker could be interested in.
+#: The name of its queue and type, which nobody else uses, so that no worker is affected by a rehearsal.
 _NAME = "ledgerq.doctor"
 
 
 class _RollBack(Exception):
-    """The end of every rehearsal."""
+    """Raised at the end of every rehearsal."""
 
 
 class Rehearsal:
-    """Runs statements and keeps what PostgreSQL has against them; the next ones run all the same."""
+    """Runs statements and keeps PostgreSQL's errors; after a refused statement the next ones still run."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self.names: list[str] = []
-        #: By statement, why not.
+        #: By statement: why it was refused.
         self.refused: dict[str, str] = {}
 
     def run(self, name: str, statement: Statement) -> list[tuple[Any, ...]]:
@@ -64,14 +64,15 @@ class Rehearsal:
 
 
 def rehearse(database: Database) -> Rehearsal:
-    """Nothing of it is left, and others hardly notice: it waits for no lock for long, and holds few.
+    """Rehearse all statements. It leaves nothing behind, and others hardly notice it: it does not wait long for any
+    lock, and holds few.
 
     Raises:
         LedgerUnavailable: the connection was lost.
     """
     rehearsal: Rehearsal | None = None
     with contextlib.suppress(_RollBack), database.transaction() as cursor:
-        cursor.execute("SELECT")  # begins the transaction: a savepoint cannot
+        cursor.execute("SELECT")  # begins the transaction, which a savepoint cannot do
         rehearsal = Rehearsal(cursor)
         _live(rehearsal)
         raise _RollBack
@@ -141,7 +142,7 @@ def _look(on: Rehearsal, ids: list[str]) -> None:
 
 
 def _maintain(on: Rehearsal) -> None:
-    """Of what is really there as little as possible: others cannot have it until the end."""
+    """Touches as few real rows as possible, because others cannot use them until the end."""
     on.run("take_leadership", workers.take_leadership(name=_NAME, holder=uuid4(), lease=1.0))
     on.run("what_to_do", dispatch.what_to_do(ahead=0.0))
     on.run("slots_by_queue", dispatch.slots_by_queue())

@@ -1,4 +1,4 @@
-"""One look at everything around the statements, and the statements themselves."""
+"""Checks everything around the statements, and the statements themselves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from ledgerq_shared.statements.read_metrics import SERVER_FIGURES, TABLE_FIGURES
 OK, CHANGE, FAILS = Verdict
 
 _OLDEST_SERVER = 120000
-#: Ids and lists are in the order of their makers' clocks, so these should agree, within seconds.
+#: By how many seconds clocks may differ: ids and lists are in the order of the clocks that made the ids, so these
+#: should agree.
 _CLOCKS_AGREE = 1.0
-#: A worker needs a connection a slot and four, and there are API, maintenance and monitor.
+#: With fewer connections than this there may be too few: a worker needs one for each slot and four more, and the API,
+#: maintenance and the monitor need some.
 _FEW_CONNECTIONS = 30
-#: Extensions that run a statement of several writes on several servers, or take a partition for a table of theirs.
+#: Extensions that run a statement with several writes on several servers, or treat a partition as a table of their own.
 _SHARDING = ("citus", "pg_shard", "pgxl", "timescaledb")
 
 _SEEN = """
@@ -47,11 +49,11 @@ def _read_seen(without: Collection[str]) -> Statement:
 
 
 def examine(database: Database, *, require_sync: int, replica: Replica | None = None) -> Iterator[Finding]:
-    """What is well and what is not, in the order in which it should be mended.
+    """What is well and what is not, in the order in which it should be corrected.
 
     Args:
-        require_sync: standbys that the operator demands for each commit.
-        replica: the one for reads that may be old; null: there is none.
+        require_sync: how many standbys the operator demands for each commit.
+        replica: the replica for reads that may be old; None: there is none.
 
     Raises:
         LedgerUnavailable: PostgreSQL is away.

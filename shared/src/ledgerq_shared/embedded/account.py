@@ -1,7 +1,7 @@
 """The system user that runs PostgreSQL when we are root, and places it can reach.
 
-PostgreSQL refuses to run as root. An existing unprivileged user takes its place: no user is made and no mode
-of a folder outside ours is changed. What that user cannot reach (a clone under a private home) is put below
+PostgreSQL refuses to run as root. An existing unprivileged user runs it instead: no user is created, and no mode of a
+folder outside of ours is changed. Files that this user cannot reach (a clone under a private home) are put below
 ``/var/lib`` instead.
 """
 
@@ -24,7 +24,7 @@ _STATE = Path("/var/lib")
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs the server; ``uid`` None means whoever we are."""
+    """The user that runs the server; ``uid`` None means the present user."""
 
     name: str
     uid: int | None = None
@@ -74,7 +74,7 @@ class Account:
 
 
 def reachable_folder(folder: Path, account: Account, note: Path) -> Path:
-    """Return ``folder``, made, or a substitute below /var/lib where ``account`` cannot get to it.
+    """Create and return ``folder``, or a substitute below /var/lib if ``account`` cannot reach it.
 
     The substitute is written to ``note`` (inside ``.ledgerq``), which later starts follow, so that data do
     not move when modes change.

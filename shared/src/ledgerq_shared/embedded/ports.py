@@ -14,7 +14,7 @@ _ATTEMPTS = 200
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago; whoever binds it must be ready to try another."""
+    """Return a port that was free a moment ago; the caller that binds it must be ready to try another."""
     for _ in range(_ATTEMPTS):
         port = random.randrange(*_RANGE)
         if is_free(port):

@@ -24,9 +24,9 @@ _MAJOR = "18"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _PORT_ATTEMPTS = 5
-#: Characters at the end of a server's log in which its reason stands.
+#: How many characters at the end of a server's log are searched for the reason.
 _TAIL = 20_000
-#: What PostgreSQL's programs write before why they give up; afterwards they say what they clear away.
+#: What PostgreSQL's programs write before the reason why they give up; after it they say what they clean up.
 _WORDS = ("PANIC:", "FATAL:", "error:", "could not")
 
 
@@ -60,7 +60,7 @@ class EmbeddedPostgres:
         """Start the server, after ending one left by a killed launcher; return its URL once it answers.
 
         Args:
-            same_port: others know its URL: it listens where it did before, or not at all.
+            same_port: others know its URL, so it listens where it did before, or not at all.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.stop()
@@ -95,7 +95,7 @@ class EmbeddedPostgres:
         return home / "postgres"
 
     def has_died(self) -> bool:
-        """Whether it was started, and has ended without anybody having stopped it."""
+        """Whether it was started and has ended although nobody stopped it."""
         recorded, _ = read_record(self._record)
         return bool(recorded) and not any(process.alive() for process in recorded)
 
@@ -218,7 +218,7 @@ def _ensure_database(port: int, password: str) -> None:
 
 
 def _reason(said: str) -> str:
-    """The line that says why: the last of the most severe kind."""
+    """The line with the reason: the last line of the most severe kind."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     for word in _WORDS:
         for line in reversed(lines):

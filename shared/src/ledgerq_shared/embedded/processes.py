@@ -1,7 +1,7 @@
 """Processes recorded on disk, so that the next start can end what a killed one left behind.
 
-A process is known by its pid *and* its start time, never by its name: a pid that the system has given to
-somebody else since does not match.
+A process is known by its pid *and* its start time, never by its name: a pid that now belongs to another process does
+not match.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def let_go(popen: subprocess.Popen[bytes]) -> bool:
 
 
 def new_token() -> str:
-    """Return the token of a new launch; one started inside another (a test run) belongs to that one too."""
+    """Return the token of a new launch; a launch that is started inside another (a test run) belongs to that one,
+    too.
+    """
     inherited = os.environ.get(TOKEN_VARIABLE)
     fresh = secrets.token_hex(16)
     return f"{inherited}/{fresh}" if inherited else fresh

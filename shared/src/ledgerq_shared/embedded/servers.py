@@ -30,7 +30,7 @@ class Urls:
 class EmbeddedServers:
     """PostgreSQL and Valkey in one folder, which belongs to one launcher at a time.
 
-    The lock is the kernel's and goes with its holder, so a ``kill -9`` never leaves it behind.
+    The kernel holds the lock and releases it with its holder, so a ``kill -9`` never leaves it behind.
     ``durable=False`` turns fsync off.
     """
 
@@ -75,7 +75,7 @@ class EmbeddedServers:
         self.stop()
 
     def remove(self) -> None:
-        """Stop both and delete everything that they keep, wherever it is."""
+        """Stop both and delete all their data, wherever they are."""
         self._take_lock()
         self.stop()
         data = self.postgres.data_folder()

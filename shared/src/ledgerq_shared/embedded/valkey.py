@@ -41,7 +41,7 @@ class EmbeddedValkey:
         """Start the server, after ending one left by a killed launcher; return its URL once it answers.
 
         Args:
-            same_port: others know its URL: it listens where it did before, or not at all.
+            same_port: others know its URL, so it listens where it did before, or not at all.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self.stop()
@@ -68,7 +68,7 @@ class EmbeddedValkey:
         return self._folder / "valkey"
 
     def has_died(self) -> bool:
-        """Whether it was started, and has ended without anybody having stopped it."""
+        """Whether it was started and has ended although nobody stopped it."""
         recorded, _ = read_record(self._record)
         return bool(recorded) and not any(process.alive() for process in recorded)
 
@@ -95,7 +95,7 @@ class EmbeddedValkey:
         data = self.data_folder()
         data.mkdir(exist_ok=True)
         self._log_path().parent.mkdir(parents=True, exist_ok=True)
-        # The password stands in a private file: a command line can be read by every user of the machine.
+        # The password is in a private file, because every user of the machine can read a command line.
         configuration = self._folder / "valkey.conf"
         write_private(
             configuration,

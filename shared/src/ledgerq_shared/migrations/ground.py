@@ -1,4 +1,6 @@
-"""Is this a database that the ledger's tables can be made in? What operators give us is not always an empty one of UTF-8."""
+"""Checks that the ledger's tables can be created in this database: an operator's database is not always empty and
+encoded as UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ WHERE n.nspname = current_schema() AND c.relname = ANY (%(names)s) ORDER BY 1 LI
 
 
 def check_ground(connection: Connection, revision: str | None) -> None:
-    """Refuse what could not work, before anything is made.
+    """Refuse a database that could not work, before anything is created.
 
     Args:
-        revision: the database's; null: it is to be filled for the first time.
+        revision: the database's revision; None: it is to be filled for the first time.
 
     Raises:
         SettingsError: it says what is in the way, and what to do.
@@ -55,5 +57,5 @@ def check_ground(connection: Connection, revision: str | None) -> None:
 
 
 def _is_empty_table(connection: Connection) -> bool:
-    """Whether Alembic's table is there and says nothing: a first migration was interrupted or taken back."""
+    """Whether Alembic's table exists but is empty: a first migration was interrupted or taken back."""
     return connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar() == 0

@@ -1,4 +1,4 @@
-"""What a migration may need beside everybody's work: steps that hold no strong lock while they read or wait.
+"""Steps for a migration that runs while others work: they hold no strong lock while they read or wait.
 
 Each ends the migration's transaction and begins a new one. So a migration that uses them must be able to begin again from
 its first line: ``IF NOT EXISTS``, ``OR REPLACE``, ``ON CONFLICT DO NOTHING``.
@@ -15,27 +15,30 @@ _BATCH = 10_000
 
 
 def build_index(name: str, definition: str) -> None:
-    """An index of a table that may be large: writers go on. ``definition`` is what follows ``ON``."""
+    """Build an index of a table that may be large, while writers go on. ``definition`` is the text after ``ON``."""
     with op.get_context().autocommit_block():
         connection = op.get_bind()
         broken = "SELECT FROM pg_index WHERE indexrelid = to_regclass(%(name)s) AND NOT indisvalid"
-        if connection.exec_driver_sql(broken, {"name": name}).first() is not None:  # whoever built it was interrupted
+        if (
+            connection.exec_driver_sql(broken, {"name": name}).first() is not None
+        ):  # the process that built it was interrupted
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {name}")
         connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
 
 
 def drop_index(name: str) -> None:
-    """Readers and writers go on."""
+    """Drop an index while readers and writers go on."""
     with op.get_context().autocommit_block():
         op.get_bind().exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def fill(sql: str) -> None:
-    """Run a statement again and again, each time in a transaction of its own, for what comes after the key that it returned.
+    """Run a statement again and again, each time in a transaction of its own, for the rows after the key that it
+    returned.
 
     Args:
-        sql: does its work for at most ``%(limit)s`` rows behind the key ``%(after)s`` (null: from the first one); returns
-            one row with the last key, null or no row when nothing was left.
+        sql: does its work for at most ``%(limit)s`` rows after the key ``%(after)s`` (null: from the first row on);
+            returns one row with the last key, or null or no row if nothing was left.
     """
     with op.get_context().autocommit_block():
         connection: Connection = op.get_bind()

@@ -1,7 +1,7 @@
 """The ledger's tables: what each column means, its unit, and what null says.
 
-The migrations make them (partitions, triggers and storage settings are SQL); a test holds the two together.
-Statements are written in SQL and do not need the models, so a process that never imports them pays nothing.
+The migrations make them (partitions, triggers and storage settings are SQL); a test compares the two. Statements are
+written in SQL and do not need the models, so a process that never imports them pays nothing.
 """
 
 from ledgerq_shared.models.catalogue import Queue, TaskType

@@ -23,7 +23,7 @@ class TaskIds(ARRAY[UUID]):
 
 
 class Claim(LedgerTable, table=True):
-    """One batch of tasks in the hands of one slot. A write for a task that is not on the list is refused."""
+    """One batch of tasks that one slot holds. A write about a task that is not on the list is refused."""
 
     __tablename__: ClassVar[str] = "claim"
     __table_args__ = {"postgresql_with": {"fillfactor": 50}}  # noqa: RUF012 - as SQLAlchemy wants it

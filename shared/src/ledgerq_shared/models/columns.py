@@ -1,6 +1,6 @@
-"""What the tables' columns are made of, and the metadata that they stand in.
+"""The types of the tables' columns, and the metadata to which the tables belong.
 
-The metadata is our own: a task module may define SQLModel tables too, and a table of its own called ``task``.
+The metadata is our own: a task module may define SQLModel tables, too, even a table of its own with the name ``task``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
-#: One name per rule: what a violation means is read from the constraint's name.
+#: Each constraint has a fixed name, because the meaning of a violation is read from the constraint's name.
 _NAMES = {"ix": "ix_%(table_name)s_%(column_0_N_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s"}
 
 _metadata = MetaData(naming_convention=_NAMES)

@@ -6,7 +6,8 @@ from sqlalchemy import BigInteger, Column, Table
 
 from ledgerq_shared.models.columns import PlainText, tables
 
-#: Append-only deltas; the sum is exact. Maintenance folds them. A plain table, for its rows have no identity.
+#: Differences that are only added; their sum is exact, and maintenance folds them. It is a plain table, because its
+#: rows have no key.
 TASK_COUNT = Table(
     "task_count",
     tables(),

@@ -1,4 +1,6 @@
-"""``task_success`` and ``task_tag``: what lists are read from where an index of ``task`` would cost more or find less."""
+"""``task_success`` and ``task_tag``: lists are read from these tables where an index of ``task`` would cost more or
+find less.
+"""
 
 from __future__ import annotations
 

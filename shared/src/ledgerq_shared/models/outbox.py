@@ -12,7 +12,7 @@ from ledgerq_shared.models.columns import LedgerTable, Moment, PlainText, Stored
 
 
 class Outbox(LedgerTable, table=True):
-    """Something to do after a commit; deleted when done."""
+    """Something to do after a commit; the row is deleted when it is done."""
 
     __tablename__: ClassVar[str] = "outbox"
 

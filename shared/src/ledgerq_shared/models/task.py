@@ -13,7 +13,7 @@ from ledgerq_shared.models.columns import LedgerTable, Moment, PlainText, PlainT
 
 
 class Task(LedgerTable, table=True):
-    """One task. Its state is changed by :mod:`ledgerq_shared.statements` alone."""
+    """One task. Only :mod:`ledgerq_shared.statements` changes its state."""
 
     __tablename__: ClassVar[str] = "task"
     __table_args__ = (

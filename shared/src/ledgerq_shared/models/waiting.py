@@ -1,6 +1,6 @@
-"""``ready`` and ``held``: what waits.
+"""``ready`` and ``held``: tasks that wait.
 
-Every unfinished task stands in exactly one of ``ready``, ``held`` and a claim.
+Every unfinished task is in exactly one of ``ready``, ``held`` and a claim.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ready(LedgerTable, table=True):
 
 
 class Held(LedgerTable, table=True):
-    """A task that waits for something else than a worker."""
+    """A task that waits for something other than a worker."""
 
     __tablename__: ClassVar[str] = "held"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""``went_back``: each time that the ledger was found behind what it once had."""
+"""``went_back``: a row for each time that the ledger had lost something that it once had."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ledgerq_shared.models.columns import LedgerTable, Moment, PlainText
 
 
 class WentBack(LedgerTable, table=True):
-    """After an asynchronous failover, or a restore."""
+    """One such time, after an asynchronous failover or a restore."""
 
     __tablename__: ClassVar[str] = "went_back"
 

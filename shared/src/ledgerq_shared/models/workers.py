@@ -47,7 +47,7 @@ class Worker(LedgerTable, table=True):
 
 
 class Leader(LedgerTable, table=True):
-    """Who may do what only one process may do."""
+    """The process that may do what only one process may do."""
 
     __tablename__: ClassVar[str] = "leader"
 

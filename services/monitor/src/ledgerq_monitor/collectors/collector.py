@@ -19,28 +19,28 @@ from ledgerq_shared.sql import Statement
 
 T = TypeVar("T")
 
-#: What names beyond the bound are counted as.
+#: The name under which names beyond the bound are counted.
 OTHER = "other"
 
 
 class Collector(Protocol):
     """Reads one subject."""
 
-    #: Stands in the exporter's metrics about itself.
+    #: The label in the exporter's metrics about itself.
     name: str
     metrics: ClassVar[tuple[Metric, ...]]
-    #: How many times longer than usual its figures are kept: what grows slowly or costs more is read less often.
+    #: How many times longer than usual its figures are kept: figures that grow slowly or cost more are read less often.
     patience: int
 
     def collect(self) -> Iterable[Family]:
-        """Read; raises whatever went wrong."""
+        """Read the figures; raises any error."""
 
 
 class Ledger:
     """Reads the ledger, each statement within ``timeout`` seconds. SELECT is the only privilege it needs.
 
     Args:
-        replica: asked first by :meth:`look`; null: there is none.
+        replica: asked first by :meth:`look`; None: there is none.
     """
 
     def __init__(self, database: Database, *, timeout: float, replica: Replica | None = None) -> None:
@@ -53,25 +53,25 @@ class Ledger:
         return self._ask(partial(_rows, statements))
 
     def figures(self, figures: Figures) -> list[tuple[Any, ...]]:
-        """The rows of what PostgreSQL may refuse in part."""
+        """The rows of a statement of which PostgreSQL may refuse a part."""
         return self._ask(figures.fetch)
 
     def fetch_old(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
-        """As :meth:`fetch`, for what may be a little old: by the replica, where there is one that does."""
+        """As :meth:`fetch`, for rows that may be a little old: the replica answers if it can be used."""
         return self.look(partial(_rows, statements)).value
 
     def look(self, work: Callable[[Cursor], T], *, not_before: datetime | None = None) -> Seen[T]:
-        """What ``work`` returns, which only reads and may see what is a little old.
+        """What ``work`` returns, which only reads and may see data that are a little old.
 
         Args:
-            not_before: what is older than this is too old.
+            not_before: data older than this are too old.
         """
         if self._replica is None:
             return Seen(self._ask(work), None)
         return self._replica.look(work, lambda: self._ask(work), timeout=self._timeout, not_before=not_before)
 
     def now(self) -> datetime:
-        """No look so far has seen anything later than this."""
+        """The ledger's time now: no look so far has seen anything later."""
         return datetime.now(UTC) if self._replica is None else self._replica.now()
 
     def _ask(self, work: Callable[[Cursor], T]) -> T:
@@ -84,10 +84,10 @@ class Ledger:
 def open_ledger(
     stores: StoreSettings, *, application_name: str, size: int, timeout: float, connect_timeout: int = 5
 ) -> Ledger:
-    """The ledger, and its replica where one is configured; nothing is connected yet.
+    """The ledger, and its replica if one is configured; nothing is connected yet.
 
     Args:
-        size: most looks at the same time.
+        size: how many looks may run at the same time.
         timeout: seconds that a statement may take.
     """
     database = Database(

@@ -1,4 +1,4 @@
-"""What maintenance is behind with, and whether anybody leads."""
+"""How far maintenance is behind, and whether a process leads."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class Dispatch:
         self._ledger = ledger
 
     def collect(self) -> Iterable[Family]:
-        """One row."""
+        """Read one row."""
         [[row]] = self._ledger.fetch(read_dispatch())
         return [metric.family({(): value}) for metric, value in zip(self.metrics, row, strict=True)]

@@ -1,4 +1,4 @@
-"""PostgreSQL: whether it answers, how large it is, what grows, what hurts it."""
+"""PostgreSQL: whether it answers, how large it is, what grows, and what harms it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Server:
         self._figures = Figures(read_server, SERVER_FIGURES)
 
     def collect(self) -> Iterable[Family]:
-        """One row. A standby writes no log of its own; some figures may be refused."""
+        """Read one row. A standby writes no log of its own; some figures may be refused."""
         [row] = self._ledger.figures(self._figures)
         for metric, value in zip(_OF_SERVER, row, strict=True):
             if value is not None:
@@ -106,7 +106,7 @@ class Tables:
         self._figures = Figures(read_tables, TABLE_FIGURES)
 
     def collect(self) -> Iterable[Family]:
-        """The schema has as many as it has."""
+        """Read one row per table; the schema has a fixed number of them."""
         rows = self._ledger.figures(self._figures)
         for column, metric in enumerate(self.metrics, 1):
             if all(row[column] is not None for row in rows):
@@ -114,7 +114,7 @@ class Tables:
 
 
 class Replication:
-    """What the server's standbys have.
+    """How far the server's standbys are.
 
     Args:
         required: how many must have each commit, as the operator demands (`LEDGERQ_REQUIRE_SYNC`).
@@ -130,7 +130,9 @@ class Replication:
         self._figures = replication_figures()
 
     def collect(self) -> Iterable[Family]:
-        """Of standbys with one name the last one. What this role may not see is left out."""
+        """Read one row per standby; of standbys with the same name, the last one counts. Figures that this role may not
+        see are left out.
+        """
         found = Durability.of(self._ledger.figures(self._figures))
         yield _CONFIRMING.family({(): found.confirming})
         yield _REQUIRED.family({(): self._required})

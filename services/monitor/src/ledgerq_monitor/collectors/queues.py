@@ -49,7 +49,7 @@ class Queues:
         self.known: tuple[str, ...] = ()
 
     def collect(self) -> Iterable[Family]:
-        """One statement for all of them."""
+        """Read all queues with one statement."""
         [rows] = self._ledger.fetch_old(read_queue_gauges())
         self.known = tuple(sorted({row[0] for row in rows if self._names(row[0]) == row[0]}))
         by_queue: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
@@ -70,7 +70,7 @@ class Queues:
 
 
 class Held:
-    """What waits for something else than a worker."""
+    """Tasks that wait for something other than a worker."""
 
     name = "held"
     metrics: ClassVar[tuple[Metric, ...]] = (_HELD,)
@@ -81,7 +81,7 @@ class Held:
         self._names = Names(most_names)
 
     def collect(self) -> Iterable[Family]:
-        """Counted up to a limit."""
+        """Count them, up to a limit."""
         [rows] = self._ledger.fetch_old(count_held())
         held: Counter[tuple[str, ...]] = Counter()
         for queue, reason, count in rows:

@@ -47,7 +47,7 @@ class Redis:
         self._timeout = timeout
 
     def collect(self) -> Iterable[Family]:
-        """A connection of its own each time: few are needed, and none can go stale."""
+        """Read over a new connection each time: few are needed, and none can go stale."""
         queues = self._queues()
         with redis_client(self._url, timeout=self._timeout) as client:
             info = client.info()
@@ -62,7 +62,7 @@ class Redis:
 
 
 def _lengths(client: Any, queues: Sequence[str], name_of: Callable[[str], str]) -> dict[tuple[str, ...], float]:
-    """How long each queue's list is. Where a key is no list, it is somebody else's, and its queue is left out."""
+    """How long each queue's list is. A key that is not a list belongs to somebody else, and its queue is left out."""
     pipeline = client.pipeline(transaction=False)
     for queue in queues:
         pipeline.llen(name_of(queue))

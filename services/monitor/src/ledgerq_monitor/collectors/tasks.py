@@ -1,4 +1,4 @@
-"""Tasks by type and state, what they ended as, and those that need a person: stuck, charged with deaths, quarantined."""
+"""Tasks by type and state, how tasks ended, and tasks that need a person: stuck, charged with deaths, quarantined."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _STUCK_AFTER = 30.0
 
 
 class Tasks:
-    """The counters of the ledger, and what they gained.
+    """The counters of the ledger, and how much they gained.
 
     Args:
         most_names: of task types and of queues; further ones count as ``other``.
@@ -59,15 +59,17 @@ class Tasks:
         self._ledger = ledger
         self._type = Names(most_names)
         self._queue = Names(most_names)
-        #: Up to which count of a final state its tasks are in ``_ended``, or were there before the first look.
+        #: By type, queue and final state: up to which count tasks are in ``_ended``, or were there before the first
+        #: look.
         self._counted: dict[tuple[str, str, str], int] = {}
         self._is_first = True
-        #: What is older than the last look has lower counts, as if tasks had been deleted; later they would end again.
+        #: The time of the last look. Older data would have lower counts, as if tasks had been deleted, and these tasks
+        #: would later seem to end again.
         self._seen_at: datetime | None = None
         self._ended: Counter[tuple[str, str, str]] = Counter()
 
     def collect(self) -> Iterable[Family]:
-        """Read the counts. What a final state has gained since the last look has ended meanwhile."""
+        """Read the counts. If a final state has gained tasks since the last look, these have ended meanwhile."""
         rows, as_of = self._ledger.look(lambda cursor: execute(cursor, count_tasks()), not_before=self._seen_at)
         self._seen_at = as_of or self._ledger.now()
         exported = set(self._ended)
@@ -79,8 +81,8 @@ class Tasks:
                 self._ended.setdefault((*labels[:2], final), 0)
             if state in FINAL:
                 before = self._counted.get((task_type, queue, state), count if self._is_first else 0)
-                if labels in exported:  # a series begins at 0, or nobody sees that it has grown
-                    # Deleting old tasks takes counts back: that is no end.
+                if labels in exported:  # a series must begin at 0, or nobody sees that it has grown
+                    # When old tasks are deleted, counts shrink; that is not an end.
                     self._ended[labels] += max(count - before, 0)
                     before = count
                 self._counted[task_type, queue, state] = before
@@ -89,7 +91,7 @@ class Tasks:
 
 
 class Stuck:
-    """What recovery should have taken back."""
+    """Tasks that recovery should have taken back."""
 
     name = "stuck"
     metrics: ClassVar[tuple[Metric, ...]] = (_STUCK, _STUCK_SECONDS)
@@ -99,13 +101,13 @@ class Stuck:
         self._ledger = ledger
 
     def collect(self) -> Iterable[Family]:
-        """Look at the claims, of which there are as many as busy slots."""
+        """Read the claims; there are as many as busy slots."""
         [[(tasks, seconds)]] = self._ledger.fetch(count_stuck(after=_STUCK_AFTER))
         return [_STUCK.family({(): tasks}), _STUCK_SECONDS.family({(): seconds})]
 
 
 class Deaths:
-    """Tasks that workers died with."""
+    """Tasks that were running when workers died."""
 
     name = "deaths"
     metrics: ClassVar[tuple[Metric, ...]] = (_SUSPECTS, _QUARANTINED)
@@ -115,6 +117,6 @@ class Deaths:
         self._ledger = ledger
 
     def collect(self) -> Iterable[Family]:
-        """An index has the few of them."""
+        """Read the few such tasks; they have an index."""
         [[(suspects, quarantined)]] = self._ledger.fetch_old(count_worker_deaths())
         return [_SUSPECTS.family({(): suspects}), _QUARANTINED.family({(): quarantined})]

@@ -1,4 +1,4 @@
-"""Worker nodes: their slots, what is busy, when they were last heard of."""
+"""Worker nodes: their slots, how many are busy, when each was last heard of."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _ENDED = Metric(
     ("reason",),
 )
 
-#: Workers that have series of their own; all are counted.
+#: How many workers have series of their own; all are counted.
 _MOST = 500
 _MOST_COUNTED = 5000
 
 
 class Workers:
-    """Those that have not ended."""
+    """The workers that have not ended."""
 
     name = "workers"
     metrics: ClassVar[tuple[Metric, ...]] = (_WORKERS, _SLOTS, _BUSY, _HEARTBEAT)
@@ -46,7 +46,7 @@ class Workers:
         self._ledger = ledger
 
     def collect(self) -> Iterable[Family]:
-        """One statement."""
+        """Read them with one statement."""
         [rows] = self._ledger.fetch(read_worker_gauges(limit=_MOST_COUNTED))
         states = {("live",): 0, ("stopping",): 0, ("overdue",): 0}
         for _, _, _, _, lease, stopping in rows:
@@ -61,7 +61,7 @@ class Workers:
 
 
 class EndedWorkers:
-    """Those of the last day."""
+    """The workers that ended within the last day."""
 
     name = "ended_workers"
     metrics: ClassVar[tuple[Metric, ...]] = (_ENDED,)
@@ -71,7 +71,7 @@ class EndedWorkers:
         self._ledger = ledger
 
     def collect(self) -> Iterable[Family]:
-        """By how they ended."""
+        """Count them by how they ended."""
         [rows] = self._ledger.fetch(count_ended_workers())
         ended = {("stopped",): 0, ("lost",): 0}
         ended.update({(why,): count for why, count in rows})
