@@ -177,7 +177,7 @@ def test_a_refusal_that_is_no_outcomes_fault_ends_no_success_as_a_failure(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch):
     """It is found out at once whose fault a mistake is, and what was set aside is tried again at once."""
-    monkeypatch.setattr("ledgerq_worker.drain.recorder._MISTAKE_PATIENCE", 0.3)
+    monkeypatch.setattr("ledgerq_worker.drain.refusals._MISTAKE_PATIENCE", 0.3)
     monkeypatch.setattr("ledgerq_worker.drain.aside._AGAIN_EVERY", 0.05)
 
 

@@ -23,21 +23,29 @@ class Aside:
 
     Args:
         record: records one of them, or raises what forbids it; called in a thread of its own.
+        note: told before one is kept, and before each try, that there are some.
     """
 
-    def __init__(self, record: Callable[[Pending], object]) -> None:
+    def __init__(self, record: Callable[[Pending], object], note: Callable[[], object]) -> None:
         self._record = record
+        self._note = note
         self._kept: list[Pending] = []
         self._lock = threading.Lock()
         #: Whether an end has been recorded since the last one was put aside: only then another one is no sign that nothing
         #: can be recorded at all.
         self.others_pass = True
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more. If not, it may be everybody's trouble, so the slot is to wait."""
+        return self.others_pass and len(self._kept) < _MOST
+
     def take(self, pending: Pending) -> bool:
-        """Keep one leg's end; false: it may be everybody's trouble, so its slot is to wait."""
+        """Keep one leg's end; false: there is no room for it."""
         with self._lock:
-            if not self.others_pass or len(self._kept) >= _MOST:
+            if not self.has_room:
                 return False
+            self._note()  # before the slot goes on: its claim is not forgotten
             self.others_pass = False
             self._kept.append(pending)
             if len(self._kept) == 1:
@@ -53,6 +61,7 @@ class Aside:
         while True:
             time.sleep(_AGAIN_EVERY)
             for pending in list(self._kept):
+                self._note()
                 try:
                     self._record(pending)
                 except Exception as error:

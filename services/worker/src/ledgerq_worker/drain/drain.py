@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import structlog
 
-from ledgerq_shared import outages
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.repeating import until_done
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, has_ready
 from ledgerq_shared.statements.recover import read_suspicion
 from ledgerq_shared.waking import Waker
@@ -204,16 +204,13 @@ class Drain:
         self._solitude.leave()
 
     def _kind_of(self, task: ClaimedTask) -> Kind:
-        while True:
+        def once(_: bool) -> Kind:
             self._table.sign(self._slot, STORE_WITHIN)
-            try:
-                with self._database.transaction() as cursor:
-                    rows = execute(cursor, read_suspicion(task.id))
-            except Unavailable as error:
-                outages.note("worker.suspect.ledger_unavailable", error)
-                time.sleep(1)
-            else:
-                return self._solitude_of(*rows[0]) if rows else Kind.NONE
+            with self._database.transaction() as cursor:
+                rows = execute(cursor, read_suspicion(task.id))
+            return self._solitude_of(*rows[0]) if rows else Kind.NONE
+
+        return until_done(once, what="worker.suspect")
 
     def _is_worth_a_look(self, queue: str) -> bool:
         """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""

@@ -5,14 +5,12 @@ hands them back while one takes long.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from uuid import UUID
 
-from ledgerq_shared import outages
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.repeating import until_done
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.waking import Waker
@@ -61,15 +59,13 @@ class Hand:
         Args:
             reason: why they are to be held; null: they are ready again.
         """
-        while True:
+
+        def once(_: bool) -> None:  # doing it twice changes nothing
             self._table.sign(self._slot, STORE_WITHIN)
-            try:
-                with self._database.transaction() as cursor:
-                    rows = execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
-                    if cancelled := [task_id for task_id, _, is_cancelled in rows if is_cancelled]:
-                        execute(cursor, revoke_waiting(cancelled, actor=self._actor))
-                break
-            except Unavailable as error:  # doing it twice changes nothing
-                outages.note("worker.hand_back.ledger_unavailable", error, tasks=len(tasks))
-                time.sleep(1)
+            with self._database.transaction() as cursor:
+                rows = execute(cursor, hand_back({task.id: task.claim_no for task in tasks}, reason=reason))
+                if cancelled := [task_id for task_id, _, is_cancelled in rows if is_cancelled]:
+                    execute(cursor, revoke_waiting(cancelled, actor=self._actor))
+
+        until_done(once, what="worker.hand_back", tasks=len(tasks))
         self._waker.wake(Counter(task.queue for task in tasks))

@@ -71,6 +71,13 @@ class Pending:
         ended = (leg.task.id for leg in self.ended)
         return list(dict.fromkeys([*ended, *self.begun, *self.progress, *self.logs]))
 
+    @property
+    def claims(self) -> set[int]:
+        """The numbers of the claims under which they run."""
+        reports = (leg for leg, *_ in self.progress.values())
+        logs = (lines.leg for lines in self.logs.values())
+        return {leg.task.claim_no for leg in (*self.ended, *self.begun.values(), *reports, *logs)}
+
     def halves(self) -> list[Pending]:
         """The same in two parts, each leg's in one of them; in one part if it is all one leg's."""
         ids = self.task_ids

@@ -6,6 +6,7 @@ of this attempt by this worker, a line at its place, a claim of this slot.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from ledgerq_shared.events import EventKind
@@ -36,6 +37,8 @@ class Written:
     logged: dict[str, tuple[int, str]] = field(default_factory=dict)
     outbox: list[int] = field(default_factory=list)
     claimed: list[ClaimedTask] = field(default_factory=list)
+    #: By the performance counter, in seconds.
+    begun_at: float = field(default_factory=time.perf_counter)
 
     def witness(self, pending: Pending, *, worker: str, worker_id: str, slot: int) -> Statement | None:
         """Asks whether ``pending`` and this were committed. Null: nothing was to be written.
