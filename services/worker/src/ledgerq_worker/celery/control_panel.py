@@ -21,6 +21,7 @@ from ledgerq_shared.broker import DRAIN_TASK, queue_of
 from ledgerq_shared.cancelling import cancel
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
+from ledgerq_shared.once import OncePerProcess
 from ledgerq_shared.statements.read_running import RunningTask, read_running
 from ledgerq_shared.statements.read_task import find_task
 from ledgerq_worker.celery.seams.panel import replace_commands
@@ -40,7 +41,7 @@ class ControlPanel:
     """Answers for one node, in the parent process.
 
     Args:
-        database: made by the process that uses it, on first use.
+        connect: opens the database, in the process that uses it.
         actor: who cancels, for the event log.
     """
 
@@ -49,10 +50,9 @@ class ControlPanel:
     ) -> None:
         self._app = app
         self._table = table
-        self._connect = connect
+        self._database = OncePerProcess(connect)
         self._hostname = hostname
         self._actor = actor
-        self._database: Database | None = None
         self._originals: dict[str, Callable[..., Any]] = {}
 
     def install(self) -> None:
@@ -167,9 +167,7 @@ class ControlPanel:
         return {"ok": "shutting down"}
 
     def _in_ledger(self, work: Callable[[Cursor], Any]) -> Any:
-        if self._database is None:
-            self._database = self._connect()
-        with self._database.transaction() as cursor:
+        with self._database().transaction() as cursor:
             return work(cursor)
 
 

@@ -9,14 +9,17 @@ import itertools
 import os
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import structlog
 from celery import Celery
 
 from ledgerq_shared import outages
-from ledgerq_shared.database import execute
-from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.recover import recover_claims
+from ledgerq_shared.database import Database
+from ledgerq_shared.once import OncePerProcess
+from ledgerq_shared.repeating import until_done
+from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.seams.prefork import process_index
 from ledgerq_worker.celery.task_events import TaskEvents
@@ -27,6 +30,7 @@ from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Solitude, kind_of
 from ledgerq_worker.drain.watcher import Watcher
+from ledgerq_worker.recovering import Loss, Recovering, Rows
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slot import forks
 from ledgerq_worker.slot.composure import Composure, pool_signals
@@ -42,6 +46,19 @@ _CLEARED_WITHIN = 5.0
 _LOOK_AT_SLOT_EVERY = 0.005
 #: Most connections of a process whose slots are threads: more than these are not at their flushes at the same moment.
 _MOST_CONNECTIONS = 32
+
+
+class _Own(NamedTuple):
+    """What one process has."""
+
+    database: Database
+    waker: Waker
+    recovering: Recovering
+    #: By slot.
+    drains: dict[int, Drain]
+    #: Numbers the threads of a pool, in the order in which they first ask; each keeps its own.
+    threads: Iterator[int]
+    thread: threading.local
 
 
 class PoolProcess:
@@ -60,8 +77,7 @@ class PoolProcess:
         self._settings = settings
         self._table = table
         self._sheet = sheet
-        self._pid = 0
-        self._lock = threading.Lock()
+        self._own = OncePerProcess(self._make_own)
 
     def drain(self, queue: str) -> None:
         """Do what a ticket for ``queue`` asks for, in the slot of the calling process or thread."""
@@ -74,19 +90,18 @@ class PoolProcess:
 
     def _drain(self, queue: str) -> None:
         self._table.took_ticket()
-        self._this_process()
-        slot = self._slot()
-        if slot not in self._drains:
+        drains, slot = self._own().drains, self._slot()
+        if slot not in drains:
             if not self._is_cleared(slot):
                 return  # the ticket is lost, and the next sweep replaces it
             # A commit that the predecessor sent with its last breath may have become visible after the clearing.
             self._return_claims(slot)
-            self._drains[slot] = self._make(slot)
+            drains[slot] = self._make(slot)
         try:
-            self._drains[slot].run(queue)
+            drains[slot].run(queue)
         except BaseException:
             # Begin the next drain without memories of this one.
-            self._drains.pop(slot, None)
+            drains.pop(slot, None)
             self._return_claims(slot)
             self._table.rest(slot)
             raise
@@ -105,66 +120,59 @@ class PoolProcess:
 
     def _return_claims(self, slot: int) -> None:
         """Return what this slot holds in the ledger and nobody remembers; nothing is charged with a death."""
-        while self._table.worker_id.int:
-            try:
-                with self._database.transaction() as cursor:
-                    statement = recover_claims(
-                        worker_id=self._table.worker_id,
-                        slot=slot,
-                        suspects=[],
-                        charge=False,
-                        quarantine_after=self._settings.quarantine_after,
-                        why="the slot began anew",
-                        actor=f"worker:{self._settings.name}",
-                    )
-                    rows = execute(cursor, statement)
-            except Unavailable as error:
-                outages.note("worker.slot.ledger_unavailable", error, slot=slot)
-                time.sleep(1)
-            else:
-                if rows:
-                    log.warning("worker.slot.returned", slot=slot, tasks=[task_id for task_id, *_ in rows])
-                return
 
-    def _this_process(self) -> None:
-        with self._lock:
-            if self._pid != os.getpid():
-                self._drains: dict[int, Drain] = {}
-                # A slot's own thread and its watcher take turns: what both write stands in one flush, or is small.
-                self._database, self._waker = self._stores.connect(min(self._slots, _MOST_CONNECTIONS), self._spare)
-                self._threads = itertools.count()
-                self._thread = threading.local()
-                self._pid = os.getpid()
-                forks.watch()
-                if self._settings.worker_pool == "prefork":
-                    outages.leave_to_node()
+        def once(_: bool) -> Rows:
+            worker_id = self._table.worker_id
+            return (
+                self._own().recovering.take_back(Loss(worker_id, "the slot began anew", slot)) if worker_id.int else []
+            )
+
+        rows = until_done(once, what="worker.slot", slot=slot)
+        if rows:
+            log.warning("worker.slot.returned", slot=slot, tasks=[task_id for task_id, *_ in rows])
+
+    def _make_own(self) -> _Own:
+        forks.watch()
+        if self._settings.worker_pool == "prefork":
+            outages.leave_to_node()
+        drains: dict[int, Drain] = {}
+        # A slot's own thread and its watcher take turns: what both write stands in one flush, or is small.
+        database, waker = self._stores.connect(min(self._slots, _MOST_CONNECTIONS), lambda: self._spare(drains))
+        recovering = Recovering(
+            database,
+            waker.wake,
+            quarantine_after=self._settings.quarantine_after,
+            actor=f"worker:{self._settings.name}",
+        )
+        return _Own(database, waker, recovering, drains, itertools.count(), threading.local())
 
     @property
     def _slots(self) -> int:
         """How many slots this process has."""
         return self._settings.slots if self._settings.worker_pool == "threads" else 1
 
-    def _spare(self) -> int:
+    def _spare(self, drains: Mapping[int, Drain]) -> int:
         """A connection is kept ready for the next ticket or the next claim. While all slots run tasks, none is."""
-        drains = list(self._drains.values())
-        return int(len(drains) < self._slots or not all(drain.is_running for drain in drains))
+        found = list(drains.values())
+        return int(len(found) < self._slots or not all(drain.is_running for drain in found))
 
     def _slot(self) -> int:
         """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""
         if self._settings.worker_pool == "prefork":
             return (process_index() or 0) % self._table.count
-        if not hasattr(self._thread, "slot"):
-            self._thread.slot = next(self._threads) % self._table.count
-        return int(self._thread.slot)
+        own = self._own()
+        if not hasattr(own.thread, "slot"):
+            own.thread.slot = next(own.threads) % self._table.count
+        return int(own.thread.slot)
 
     def _make(self, slot: int) -> Drain:
-        settings = self._settings
-        publisher = Publisher(self._app, self._database, actor=f"worker:{settings.name}")
+        settings, database, waker = self._settings, self._own().database, self._own().waker
+        publisher = Publisher(self._app, database, actor=f"worker:{settings.name}")
         task_events = TaskEvents(
             self._app, self._table, hostname=settings.celery_name, rate=settings.events_per_second / settings.slots
         )
         recorder = Recorder(
-            self._database,
+            database,
             self._table,
             slot,
             worker=settings.name,
@@ -181,10 +189,10 @@ class PoolProcess:
             hostname=settings.name,
             composure=Composure() if is_main else None,
         )
-        hand = Hand(self._database, self._waker, self._table, slot, worker=settings.name)
+        hand = Hand(database, waker, self._table, slot, worker=settings.name)
         return Drain(
-            database=self._database,
-            waker=self._waker,
+            database=database,
+            waker=waker,
             table=self._table,
             slot=slot,
             runner=runner,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
-from typing import Any
 from uuid import UUID
 
 import psycopg2
@@ -13,11 +11,10 @@ import structlog
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable
-from ledgerq_shared.statements.recover import find_claimed, recover_claims
 from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
-from ledgerq_worker.apart import Apart
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.metrics import DutyMetrics
+from ledgerq_worker.recovering import Loss, Recovering
 
 log = structlog.get_logger()
 
@@ -31,7 +28,7 @@ class Reap:
         database: its own, so that it waits for no other duty.
         leadership: knows for how long PostgreSQL has answered. After an outage nobody is declared dead before one full
             lease has passed, for in the outage nobody could renew one.
-        taken_back: called when tasks wait again; their tickets are the sweep's.
+        taken_back: called when tasks are ready again; their tickets are the sweep's.
     """
 
     name = "reap"
@@ -49,9 +46,14 @@ class Reap:
         self._database = database
         self._leadership = leadership
         self._lease = lease
-        self._quarantine_after = quarantine_after
-        self._taken_back = taken_back
-        self._apart = Apart(self.name, DutyMetrics(self.name).set_apart)
+        self._recovering = Recovering(
+            database,
+            lambda ready: taken_back() if ready else None,
+            quarantine_after=quarantine_after,
+            actor="maintenance",
+            what=self.name,
+            told=DutyMetrics(self.name).set_apart,
+        )
         self.every = every
 
     def run_once(self) -> int:
@@ -63,10 +65,7 @@ class Reap:
         lost = self._database.fetch(find_lost_workers())
         if not lost or self._leadership.reachable_for() < self._lease:
             return 0
-        tasks = sum(self._take_back(*worker) for worker in lost)
-        if tasks:
-            self._taken_back()
-        return tasks
+        return sum(self._take_back(*worker) for worker in lost)
 
     def _take_back(self, worker_id: UUID, name: str, lease_until: datetime) -> int:
         try:
@@ -74,31 +73,17 @@ class Reap:
                 if not execute(cursor, declare_dead(worker_id=worker_id, lease_until=lease_until)):
                     return 0
             # A statement of its own after the commit: it sees every claim that the worker made before it was dead.
-            rows = self._apart.run(
-                lambda limit: self._database.fetch(find_claimed(worker_id=worker_id, limit=limit)),
-                partial(self._recover, worker_id),
+            rows = self._recovering.take_back(
+                Loss(worker_id, "lease expired", suspects=None, charge=True, is_whole_node=True)
             )
         except (psycopg2.Error, LedgerUnavailable) as error:
             if isinstance(error, LedgerUnavailable) and not error.is_busy:
                 raise
             log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
             return 0
-        if rows or not self._apart.ids:  # one whose tasks are set apart is met again and again
+        if rows or not self._recovering.are_some_apart:  # one whose tasks are set apart is met again and again
             log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
         return len(rows)
-
-    def _recover(self, worker_id: UUID, tasks: list[str] | None) -> list[tuple[Any, ...]]:
-        with self._database.transaction() as cursor:
-            recovery = recover_claims(
-                worker_id=worker_id,
-                tasks=tasks,
-                suspects=None,
-                is_whole_node=True,
-                quarantine_after=self._quarantine_after,
-                why="lease expired",
-                actor="maintenance",
-            )
-            return execute(cursor, recovery)
 
 
 class ForgetWorkers:

@@ -9,7 +9,6 @@ process. Threads cannot be killed, so they have no hard limit of their own.
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import threading
 import time
@@ -18,6 +17,8 @@ from typing import Self
 
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import EncodeError
+
+from ledgerq_shared.once import OncePerProcess
 
 #: Wakes the main thread when its limit is over. A real-time signal, for no library uses those; macOS has none.
 SIGNAL: int = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR1
@@ -53,14 +54,14 @@ class SoftLimit:
         if self.strike == self._strike_main_thread:
             _of_main_thread = self
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})  # a task before this one may have blocked everything
-        _clock.add(self)
+        _clock().add(self)
 
     def stop(self) -> None:
         """No strike any more."""
         global _of_main_thread  # noqa: PLW0603
         if _of_main_thread is self:
             _of_main_thread = None
-        _clock.discard(self)
+        _clock().discard(self)
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -107,13 +108,10 @@ class _Clock:
         self._changed = threading.Condition()
         self._limits: set[SoftLimit] = set()
         self._wakes_at = float("inf")
-        self._pid = 0
+        threading.Thread(target=self._run, name="soft-limits", daemon=True).start()
 
     def add(self, limit: SoftLimit) -> None:
         with self._changed:
-            if self._pid != os.getpid():
-                self._pid, self._limits = os.getpid(), set()
-                threading.Thread(target=self._run, name="soft-limits", daemon=True).start()
             self._limits.add(limit)
             if limit.deadline < self._wakes_at:  # else it wakes early enough by itself
                 self._changed.notify()
@@ -133,17 +131,14 @@ class _Clock:
                 self._changed.wait(None if not self._limits else max(self._wakes_at - time.monotonic(), 0.0))
 
 
-_clock = _Clock()
+_clock = OncePerProcess(_Clock)
 _of_main_thread: SoftLimit | None = None
-_installed_by = 0
+_handler = OncePerProcess(lambda: signal.signal(SIGNAL, _on_signal))
 
 
 def install_handler() -> None:
     """Let limits strike in this process's main thread, which is the caller."""
-    global _installed_by  # noqa: PLW0603 - a process has one handler for a signal
-    if _installed_by != os.getpid():
-        signal.signal(SIGNAL, _on_signal)
-        _installed_by = os.getpid()
+    _handler()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:

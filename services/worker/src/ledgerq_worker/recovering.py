@@ -1,0 +1,113 @@
+"""The one way to take tasks back from claims whose owner will not end them: in a transaction, with each task that alone is
+refused set apart; and after the commit slots are woken for what is ready again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from ledgerq_shared.database import Cursor, Database, execute
+from ledgerq_shared.statements.recover import find_claimed, recover_claims
+from ledgerq_worker.apart import Apart
+
+Rows = list[tuple[Any, ...]]
+
+
+class Loss(NamedTuple):
+    """Whose claims are taken back, and what is known of the reason. As in :func:`recover_claims`."""
+
+    worker_id: UUID
+    #: A short reason for the events.
+    why: str
+    #: Only this slot's claims; None: the whole worker's.
+    slot: int | None = None
+    #: Of these, only the claims with these numbers; None: all.
+    numbers: Collection[int] | None = None
+    #: Tasks known to have been running; None: nobody could tell.
+    suspects: Collection[str] | None = ()
+    #: Whether those that ran may be the reason.
+    charge: bool = False
+    is_whole_node: bool = False
+
+
+#: What is done before the claims are taken, in the same transaction, given the tasks that are to be taken (None: all).
+#: Returns the loss as it turns out to be.
+Before = Callable[[Cursor, Collection[str] | None], Loss]
+
+
+class Recovering:
+    """Takes tasks back.
+
+    Args:
+        wake: told after each commit how many tasks are ready again, by queue.
+        quarantine_after: worker deaths after which a task is quarantined.
+        actor: who does it, for the event log.
+        what: the work, for the log.
+        told: hears how many tasks are set apart, whenever that changes.
+        behind: done in the same transaction, after the claims were taken.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        wake: Callable[[Mapping[str, int]], object],
+        *,
+        quarantine_after: int,
+        actor: str,
+        what: str = "recover",
+        told: Callable[[int], object] = lambda _: None,
+        behind: Callable[[Cursor], object] = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._wake = wake
+        self._quarantine_after = quarantine_after
+        self._actor = actor
+        self._behind = behind
+        self._apart = Apart(what, told)
+
+    @property
+    def are_some_apart(self) -> bool:
+        """Whether tasks are set apart: their claims are met again and again."""
+        return bool(self._apart.ids)
+
+    def take_back(self, loss: Loss, before: Before | None = None) -> Rows:
+        """Take back what these claims hold. Returns ``(id, queue, state)`` of each task that was taken back; what alone is
+        refused stays in its claim.
+
+        Raises:
+            Unavailable: PostgreSQL is away or busy.
+            psycopg2.Error: all are refused, and for no reason of their own.
+        """
+
+        def find(limit: int) -> Rows:
+            return self._database.fetch(
+                find_claimed(worker_id=loss.worker_id, slot=loss.slot, numbers=loss.numbers, limit=limit)
+            )
+
+        return self._apart.run(find, lambda tasks: self._take(loss, before, tasks))
+
+    def take_back_whole(self, loss: Loss, before: Before | None = None) -> Rows:
+        """As :meth:`take_back`, in one transaction: all or nothing.
+
+        Raises:
+            Unavailable: PostgreSQL is away or busy.
+            psycopg2.Error: something of it is refused.
+        """
+        return self._take(loss, before, None)
+
+    def _take(self, loss: Loss, before: Before | None, tasks: Collection[str] | None) -> Rows:
+        with self._database.transaction() as cursor:
+            if before is not None:
+                loss = before(cursor, tasks)
+            rows = execute(
+                cursor,
+                recover_claims(
+                    **loss._asdict(), tasks=tasks, quarantine_after=self._quarantine_after, actor=self._actor
+                ),
+            )
+            self._behind(cursor)
+        self._wake(Counter(queue for _, queue, state in rows if state in ("PENDING", "RETRY")))
+        return rows
