@@ -20,9 +20,11 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker import apart
 from ledgerq_worker.drain.process import PoolProcess
-from ledgerq_worker.node.agent import Agent, NodeConfig
+from ledgerq_worker.node.agent import Agent
+from ledgerq_worker.node.config import NodeConfig
 from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock
 from tests.support import databases, ledger_checks, refusals, wait
+from tests.support.clocks import Clock
 from tests.support.lives import Worker
 from tests.support.replicated import Replicated
 
@@ -109,10 +111,10 @@ def test_a_task_that_cannot_be_taken_back_holds_up_neither_its_neighbours_nor_it
     ids = {str(task.id) for task in tasks}
     waiting = "SELECT task_id::text FROM ready"
     with Worker(database) as node:
-        config = dataclasses.replace(_config(table), lease=0.2)
-        agent = Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
-        agent._lease.begin(node.id, lease_clock())
-        monkeypatch.setattr(type(agent._lease), "is_fresh", True)
+        clock = Clock()
+        broker = Broker(redis_database, client_name="test-agent")
+        agent = Agent(_config(table), ledger, broker, table, lambda: ledger, clock=clock)
+        agent.lease.begin(node.id, lease_clock())
         bad, other = list(node.claim().values())[3:5]
         table.enter(0, pool_process.pid)
         running = bad if is_bad_one_running else other
@@ -120,15 +122,15 @@ def test_a_task_that_cannot_be_taken_back_holds_up_neither_its_neighbours_nor_it
         pool_process.kill()
         pool_process.wait(10)
         refusals.refuse_rows(database, "P0001", on="ready", verb="INSERT", when=f"NEW.task_id = '{bad.id}'")
-        agent._lost = [pool_process.pid]
-        agent._recover_lost()
+        agent.returning.return_dead()
         assert {row[0] for row in databases.rows(database, waiting)} == ids - {str(bad.id)}
         assert table.read() == [], "another process may use the slot"
         refusals.allow(database)
         table.rest(0)
 
         def is_back() -> bool:
-            agent._return_orphans()
+            clock.now += 60.0
+            agent.returning.return_orphans()
             return {row[0] for row in databases.rows(database, waiting)} == ids
 
         wait.until(is_back, 30)
@@ -145,7 +147,6 @@ def test_a_slot_that_holds_tasks_and_begins_none_is_replaced_unless_it_may_take_
     redis_database: str,
     table: _Table,
     pool_process: subprocess.Popen[bytes],
-    monkeypatch: pytest.MonkeyPatch,
     what: str,
     is_replaced: bool,
 ):
@@ -153,20 +154,20 @@ def test_a_slot_that_holds_tasks_and_begins_none_is_replaced_unless_it_may_take_
     with ledger.transaction() as cursor:
         execute(cursor, submit_tasks([NewTask(new_task_id(), "demo.anything", "default", "{}") for _ in range(2)]))
     with Worker(database) as node:
+        table.worker_id = node.id  # as an agent finds it that replaces another: the ledger has not answered this one
         agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
-        agent._lease.begin(node.id, lease_clock())
+        if what != "postgresql is away":
+            agent.lease.begin(node.id, lease_clock())
         first, _ = node.claim().values()
         table.enter(0, pool_process.pid)
         if what == "runs a task":
             table.begin(0, first.claim_no, str(first.id), 1.0, 0.0)
-        if what == "postgresql is away":
-            monkeypatch.setattr(agent._lease, "_renewed_at", -1e9)
         table.sign(0, within=-60.0)
         for _ in range(5):
             if what == "signs":
                 table.sign(0)
-            agent._end_standstills(time.monotonic())
-        agent._write_killed()
+            agent.stuck.replace(time.monotonic())
+        agent.returning.return_killed()
     ledger.close()
     assert (pool_process.poll() is not None) == is_replaced
     assert table.occupant(0) == (0 if is_replaced else pool_process.pid)
@@ -183,7 +184,7 @@ def test_while_a_commit_waits_for_a_standby_no_slot_stands_still(
     with Replicated(workspace) as pair, Worker(pair.primary.url) as node, ThreadPoolExecutor(1) as beside:
         ledger = Database(pair.primary.url, application_name="test-agent")
         agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
-        agent._lease.begin(node.id, lease_clock())
+        agent.lease.begin(node.id, lease_clock())
         table.enter(0, pool_process.pid)
         table.sign(0, within=-60.0)
         pair.primary.demand("*")
@@ -192,13 +193,13 @@ def test_while_a_commit_waits_for_a_standby_no_slot_stands_still(
         waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         wait.until(lambda: databases.rows(pair.primary.url, waiting), what="a COMMIT that waits")
         for _ in range(10):
-            agent._end_standstills(time.monotonic())
+            agent.stuck.replace(time.monotonic())
         is_alive = pool_process.poll() is None
         pair.standbys[0].follow(pair.primary)
         written.result(30)
         assert is_alive, "its result waits in its COMMIT"
         for _ in range(5):
-            agent._end_standstills(time.monotonic())
+            agent.stuck.replace(time.monotonic())
         assert pool_process.wait(10), "now it is to blame"
         ledger.close()
 
@@ -226,7 +227,7 @@ def test_a_process_that_has_gone_on_to_another_task_is_not_killed_for_the_one_be
         table.happen = lambda: table.begin(0, innocent.claim_no, str(innocent.id), 2.0, 0.0)
         table.readings_until_it_happens = 1
         agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
-        agent._enforce_limits()
+        agent.enforcement.keep_limits(time.monotonic())
     ledger.close()
     assert pool_process.poll() is None
     assert psutil.Process(pool_process.pid).status() != psutil.STATUS_STOPPED
@@ -268,7 +269,8 @@ def test_a_stranger_with_the_number_of_a_dead_process_keeps_nothing(database: st
         table.enter(0, stranger)
         table.begin(0, task.claim_no, str(task.id), 1.0, 0.0)
         config = dataclasses.replace(_config(table), kills_programs=False)
-        Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)._recover_lost()
+        agent = Agent(config, ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
+        agent.returning.return_dead()
         assert psutil.pid_exists(stranger)
         parent.communicate(b"\n\n")
     ledger.close()
@@ -299,7 +301,7 @@ def test_when_the_parent_is_gone_its_pool_processes_end_and_no_stranger_with_suc
         table.enter(1, member.pid)
         ledger = Database(database, application_name="test-agent")
         agent = Agent(_config(table), ledger, Broker(redis_database, client_name="test-agent"), table, lambda: ledger)
-        agent._kill_pool()
+        agent.enforcement.kill_all()
         assert member.wait(30) == -signal.SIGKILL
         assert pool_process.poll() is None
         ledger.close()

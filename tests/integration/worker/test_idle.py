@@ -7,7 +7,6 @@ import os
 import subprocess
 import threading
 from collections import Counter
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,14 +17,15 @@ from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.dispatch import DUTIES, count_ready, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
-from ledgerq_worker.maintenance import leader, main
+from ledgerq_worker.maintenance import main
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Round
-from ledgerq_worker.node import agent, lease
-from ledgerq_worker.node.agent import Agent, NodeConfig
+from ledgerq_worker.node.agent import Agent
+from ledgerq_worker.node.config import NodeConfig
 from ledgerq_worker.node.lease import Lease
-from ledgerq_worker.slot.table import SlotTable, lease_clock
+from ledgerq_worker.slot.table import SlotRecord, SlotTable, lease_clock
 from tests.support import databases
+from tests.support.clocks import Clock
 from tests.support.lives import Worker, registration
 
 if TYPE_CHECKING:
@@ -34,14 +34,27 @@ if TYPE_CHECKING:
     from ledgerq_shared.sql import Statement
 
 
-class _Clock:
-    """The monotonic clock of one module, moved by hand."""
+class _WatchedTable(SlotTable):
+    """Notes when it is read."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
+    clock: Clock
+    read_at: set[float]
 
-    def monotonic(self) -> float:
-        return self.now
+    def read(self) -> list[SlotRecord]:
+        self.read_at.add(self.clock.now)
+        return super().read()
+
+
+class _Tickets:
+    """Whether tickets lie in Redis. Counts how often somebody asks."""
+
+    def __init__(self, *, are_there: bool) -> None:
+        self.are_there = are_there
+        self.asked = 0
+
+    def look(self) -> bool:
+        self.asked += 1
+        return self.are_there
 
 
 class _CountingDatabase(Database):
@@ -72,22 +85,24 @@ def ledger(database: str) -> Iterator[_CountingDatabase]:
     made.close()
 
 
+@pytest.fixture
+def watched() -> Iterator[_WatchedTable]:
+    made = _WatchedTable.create(2)
+    made.clock, made.read_at = Clock(), set()
+    yield made
+    made.remove()
+
+
 def let_the_agent_run(
-    monkeypatch: pytest.MonkeyPatch,
     ledger: _CountingDatabase,
     redis_url: str,
     table: SlotTable,
     *,
+    clock: Clock,
     seconds: float,
-    is_deaf: bool = False,
+    tickets: _Tickets | None = None,
 ) -> None:
-    """An agent whose parent says nothing for ``seconds`` by the agent's clock, which pass at once.
-
-    ``is_deaf``: tickets lie in Redis, and none is taken.
-    """
-    clock = _Clock()
-    monkeypatch.setattr(agent, "time", clock)
-    monkeypatch.setattr(agent, "TicketsSeen", lambda *_: SimpleNamespace(look=lambda: is_deaf))
+    """An agent whose parent says nothing for ``seconds`` by the agent's clock, which pass at once."""
     end = clock.now + seconds
 
     def next_lines(timeout: float) -> list[str]:
@@ -100,9 +115,15 @@ def let_the_agent_run(
         slots=table.count, queues=["default"], task_types=["demo.anything"], lease=10.0, quarantine_after=3,
         table=str(table.path),
     )  # fmt: skip
-    broker = Broker(redis_url, client_name="test-idle")
-    # Its lease is renewed by a thread that has another clock.
-    Agent(config, ledger, broker, table, lambda: Database(ledger.url, application_name="test-lease")).run(next_lines)
+    Agent(
+        config,
+        ledger,
+        Broker(redis_url, client_name="test-idle"),
+        table,
+        lambda: Database(ledger.url, application_name="test-lease"),
+        tickets=tickets or _Tickets(are_there=False),  # type: ignore[arg-type]
+        clock=clock,
+    ).run(next_lines)
 
 
 @pytest.mark.parametrize(
@@ -111,20 +132,18 @@ def let_the_agent_run(
     ids=["idle", "busy"],
 )
 def test_an_idle_nodes_lease_is_renewed_half_as_often_and_it_does_not_ask_what_is_to_end(
-    monkeypatch: pytest.MonkeyPatch,
     database: str,
     ledger: _CountingDatabase,
     table: SlotTable,
     is_busy: bool,
     asked: dict[str, int],
 ):
-    clock = _Clock()
-    monkeypatch.setattr(lease, "time", clock)
+    clock = Clock()
     table.enter(0, 4711)
     if not is_busy:
         table.rest(0)
     with Worker(database) as worker:
-        made = Lease(lambda: ledger, "node-1:1", table, 10.0, lambda: True)
+        made = Lease(lambda: ledger, "node-1:1", table, 10.0, lambda: True, clock=clock)
         made.begin(worker.id, lease_clock())
         for _ in range(41):
             made.renew_if_due(ledger)
@@ -138,50 +157,47 @@ def test_an_idle_nodes_lease_is_renewed_half_as_often_and_it_does_not_ask_what_i
     ids=["idle", "busy", "idle beside a ticket"],
 )
 def test_an_agent_asks_the_ledger_nothing_else_and_looks_half_as_often_when_its_node_is_idle(
-    monkeypatch: pytest.MonkeyPatch,
     ledger: _CountingDatabase,
     redis_database: str,
-    table: SlotTable,
+    watched: _WatchedTable,
     pool_process: subprocess.Popen[bytes],
     is_busy: bool,
     is_deaf: bool,
     looks: int,
 ):
-    rounds: list[int] = []
-    listen = Agent._listen
-    monkeypatch.setattr(Agent, "_listen", lambda self: rounds.append(1) or listen(self))
-    table.enter(0, pool_process.pid)
+    """``is_deaf``: tickets lie in Redis, and none is taken. One slot at least is idle."""
+    tickets = _Tickets(are_there=is_deaf)
+    watched.enter(0, pool_process.pid)
     if not is_busy:
-        table.rest(0)
-    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25, is_deaf=is_deaf)
-    assert len(rounds) == looks
+        watched.rest(0)
+    let_the_agent_run(ledger, redis_database, watched, clock=watched.clock, seconds=10.25, tickets=tickets)
+    assert tickets.asked == looks
     assert ledger.transactions == 2, "it registers and ends"
     assert ledger.asked == {"find_claims": 1}, "once in a lease, which has not passed"
 
 
 def test_an_idle_nodes_agent_looks_at_its_processes_once_a_second_and_finds_the_dead_one(
-    monkeypatch: pytest.MonkeyPatch,
     ledger: _CountingDatabase,
     redis_database: str,
-    table: SlotTable,
+    watched: _WatchedTable,
     pool_process: subprocess.Popen[bytes],
 ):
-    looks: list[int] = []
-    monkeypatch.setattr(Agent, "_enforce_limits", lambda _: looks.append(1))
-    table.enter(0, pool_process.pid)
-    table.rest(0)
-    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=10.25)
-    assert len(looks) == 11
+    clock = watched.clock
+    watched.enter(0, pool_process.pid)
+    watched.rest(0)
+    let_the_agent_run(ledger, redis_database, watched, clock=clock, seconds=10.25)
+    began, *looks, ended = sorted(watched.read_at)
+    assert (began, ended) == (1000.0, 1010.5)
+    assert looks == [1000.25 + second for second in range(11)]
     pool_process.kill()
     pool_process.wait(10)
-    let_the_agent_run(monkeypatch, ledger, redis_database, table, seconds=1.25)
-    assert table.occupant(0) == 0
+    let_the_agent_run(ledger, redis_database, watched, clock=clock, seconds=1.25)
+    assert watched.occupant(0) == 0
 
 
-def test_who_leads_asks_less_often_than_who_stands_by(monkeypatch: pytest.MonkeyPatch, ledger: _CountingDatabase):
-    clock = _Clock()
-    monkeypatch.setattr(leader, "time", clock)
-    leading, standing_by = Leadership(ledger, lease=6.0), Leadership(ledger, lease=6.0)
+def test_who_leads_asks_less_often_than_who_stands_by(ledger: _CountingDatabase):
+    clock = Clock()
+    leading, standing_by = (Leadership(ledger, lease=6.0, clock=clock) for _ in range(2))
     assert leading.asks_at == standing_by.asks_at == 0.0
     assert leading.leads()
     assert not standing_by.leads()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
 import structlog
@@ -23,10 +24,19 @@ class Leadership:
     Args:
         lease: seconds.
         pulse: knows whether this process stood still.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, database: Database, *, lease: float, pulse: Pulse | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease: float,
+        pulse: Pulse | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
+        self._now = clock
         self._lease = lease
         self._pulse = pulse or Pulse()
         self._holder = uuid4()
@@ -42,15 +52,15 @@ class Leadership:
         Raises:
             LedgerUnavailable: PostgreSQL is away; the leadership may be somebody else's by the time it answers.
         """
-        if time.monotonic() >= self.asks_at:
+        if self._now() >= self.asks_at:
             self._ask()
         return self.is_leading
 
     def _ask(self) -> None:
-        began = time.monotonic()
+        began = self._now()
         statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
         [(clock, until, holder, found_until)] = self._database.fetch(statement, writes=True)
-        ended = time.monotonic()
+        ended = self._now()
         is_new = self._has_answered(began, ended, clock)
         self._leads_until = began + self._lease if until is not None else 0.0
         found = Seen(holder, found_until or 0.0, clock, began, ended)
@@ -62,7 +72,7 @@ class Leadership:
     @property
     def is_leading(self) -> bool:
         """Whether this process leads, by what it knows; asks nobody, so any thread may look."""
-        return time.monotonic() < self._leads_until
+        return self._now() < self._leads_until
 
     @property
     def asks_at(self) -> float:
@@ -102,7 +112,7 @@ class Leadership:
         self._ask()
         if self._reachable_since is None or not self.is_leading:
             return 0.0
-        return time.monotonic() - max(self._reachable_since, self._pulse.awake_since())
+        return self._now() - max(self._reachable_since, self._pulse.awake_since())
 
     def lost_touch(self) -> None:
         """PostgreSQL did not answer: what happened meanwhile is not known."""

@@ -69,6 +69,7 @@ class Lease:
         table: says under which id the node is registered, whether it is stopping, and whether it is idle.
         seconds: how long a renewed lease lasts.
         is_due_to_live: whether the node may have its lease now. A stopped process may not: its tasks stand still.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -78,12 +79,15 @@ class Lease:
         table: SlotTable,
         seconds: float,
         is_due_to_live: Callable[[], bool],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
         self._name = name
         self._table = table
         self._seconds = seconds
         self._is_due_to_live = is_due_to_live
+        self._clock = clock
         #: What somebody asked to end, of what the node holds, as of the last renewal.
         self.cancel_requests: list[CancelRequest] = []
         self._renewed_at = 0.0
@@ -97,7 +101,7 @@ class Lease:
         #: The node's id in the ledger; null: it is to be registered, for it never was or has been declared dead. An agent
         #: that replaces one which died goes on under the same id: the node's tasks are running under it.
         self.worker_id: UUID | None = table.worker_id if table.worker_id.int else None
-        self._registered_at = time.monotonic()
+        self._registered_at = self._clock()
         #: Until somebody has looked whether the ledger has forgotten it, which says that it went back in time. (A renewal
         #: says nothing: any failover may lose one.)
         self.former: Former | None = None
@@ -124,7 +128,7 @@ class Lease:
         """The node was registered under this id just now; ``asked_at``, by the clock of leases, it was asked for."""
         self._table.worker_id = worker_id  # before the time: see `SlotTable.holds`
         self._table.held_until = asked_at + self._seconds
-        self._renewed_at = self._registered_at = time.monotonic()
+        self._renewed_at = self._registered_at = self._clock()
         self.worker_id = worker_id
 
     def hurry(self) -> None:
@@ -134,7 +138,7 @@ class Lease:
     @property
     def is_fresh(self) -> bool:
         """Whether the ledger has answered lately."""
-        return time.monotonic() - self._renewed_at < self._seconds / 2
+        return self._clock() - self._renewed_at < self._seconds / 2
 
     def _watch(self) -> None:
         while not self._is_ended.wait(self._seconds * _STUCK_AFTER / 3):
@@ -143,7 +147,7 @@ class Lease:
     def _look_after(self) -> None:
         """Give the work to another thread, with another connection, if this one's does not answer."""
         asked_at = self._asked_at
-        if asked_at is None or time.monotonic() - asked_at < self._seconds * _STUCK_AFTER:
+        if asked_at is None or self._clock() - asked_at < self._seconds * _STUCK_AFTER:
             return
         self._silent = [thread for thread in self._silent if thread.is_alive()]
         if self._thread is not None and len(self._silent) < _MOST_SILENT:
@@ -166,7 +170,7 @@ class Lease:
                 log.warning("agent.lease_not_renewed", error=str(error).strip())
             except Exception:
                 log.exception("agent.lease_not_renewed")
-            self._hurry.wait(max(self._due_at - time.monotonic(), _AGAIN_AFTER))
+            self._hurry.wait(max(self._due_at - self._clock(), _AGAIN_AFTER))
         database.close()
 
     @property
@@ -181,7 +185,7 @@ class Lease:
             Unavailable: PostgreSQL is away.
             psycopg2.Error: it could not be renewed.
         """
-        now, worker_id = time.monotonic(), self.worker_id
+        now, worker_id = self._clock(), self.worker_id
         if worker_id is None or now < self._due_at or not self._is_due_to_live():
             return
         self._asked_at, leased_at = now, lease_clock()

@@ -11,7 +11,7 @@ import threading
 
 import structlog
 
-from ledgerq_worker.node.agent import NodeConfig
+from ledgerq_worker.node.config import NodeConfig
 from ledgerq_worker.node.spawning import spawn
 from ledgerq_worker.node.stalled_consumer import Reconnect
 from ledgerq_worker.node.standstill import Unaccepted

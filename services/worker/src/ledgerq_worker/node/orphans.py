@@ -10,7 +10,7 @@ runs something of a later claim, is an orphan. (Unless the slot keeps an end asi
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -31,11 +31,13 @@ class Orphans:
     Args:
         table: says what each slot does.
         every: seconds between two readings of the claims.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, table: SlotTable, every: float) -> None:
+    def __init__(self, table: SlotTable, every: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._table = table
         self._every = every
+        self._clock = clock
         self._read_at: float | None = None
         self._seen: set[HeldClaim] = set()
         #: Of the seen, those of which the slot was done at a moment since.
@@ -44,7 +46,7 @@ class Orphans:
     @property
     def is_due(self) -> bool:
         """Whether the claims are to be read."""
-        return self._read_at is None or time.monotonic() - self._read_at >= self._every
+        return self._read_at is None or self._clock() - self._read_at >= self._every
 
     def look(self) -> None:
         """See what the slots do at this moment."""
@@ -55,5 +57,5 @@ class Orphans:
         is done about them, in the same transaction.
         """
         orphans = set() if self._table.may_have_asides else self._left.intersection(claims)
-        self._read_at, self._seen, self._left = time.monotonic(), set(claims), set()
+        self._read_at, self._seen, self._left = self._clock(), set(claims), set()
         return orphans

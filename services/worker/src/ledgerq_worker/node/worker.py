@@ -30,7 +30,7 @@ from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.celery.task_events import NodeEvents
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.heartbeat import first_beat
-from ledgerq_worker.node.agent import NodeConfig
+from ledgerq_worker.node.config import NodeConfig
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
 from ledgerq_worker.node.stalled_consumer import ConsumerHandle

@@ -292,9 +292,11 @@ class SlotTable:
         """
         return bool(time.monotonic() < _ASIDES_UNTIL.unpack_from(self._map, _ASIDES_UNTIL_AT)[0])
 
-    def has_asides(self) -> None:
-        """A slot keeps an end for later. It says so again and again: what it does not say any more is soon forgotten."""
-        _ASIDES_UNTIL.pack_into(self._map, _ASIDES_UNTIL_AT, time.monotonic() + STORE_WITHIN)
+    def has_asides(self, within: float = STORE_WITHIN) -> None:
+        """A slot keeps an end for later. It says so again ``within`` so many seconds: what it does not say any more is
+        forgotten.
+        """
+        _ASIDES_UNTIL.pack_into(self._map, _ASIDES_UNTIL_AT, time.monotonic() + within)
 
     def is_done_with(self, index: int, claim_no: int) -> bool:
         """Whether a slot surely works no more on a claim that the ledger showed before this was asked: it rests, or runs

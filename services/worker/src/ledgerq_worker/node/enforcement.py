@@ -1,0 +1,144 @@
+"""Ends tasks together with their process: at their hard limit, where somebody asked for it, and slots that stand still.
+
+The ledger comes second (:mod:`ledgerq_worker.node.returning`), for the process itself may hold the lock that the record
+needs: it stands still in the middle of a flush, or writes one without end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import structlog
+
+from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.record import end_from_outside
+from ledgerq_shared.states import State
+from ledgerq_shared.task_errors import TaskError
+from ledgerq_worker.node.cancel_requests import CancelRequest, running
+from ledgerq_worker.node.killing import kill_if, kill_if_alive, kill_remains, resume
+from ledgerq_worker.node.parent import Parent
+from ledgerq_worker.slot.encoding import to_json
+from ledgerq_worker.slot.table import SlotRecord, SlotTable
+
+log = structlog.get_logger()
+
+
+class Killed(NamedTuple):
+    """A slot whose process was killed, and what is to be written of it."""
+
+    record: SlotRecord
+    #: How its task ended; None: it did not.
+    end: Statement | None
+    why: str
+
+
+class Enforcement:
+    """Kills processes of one node's pool.
+
+    Args:
+        parent: of the pool's processes.
+        is_prefork: whether slots have processes of their own; threads have not, and nothing is killed.
+        kills_programs: end, too, what tasks have started.
+        actor: who ends tasks, for the event log.
+    """
+
+    def __init__(self, table: SlotTable, parent: Parent, *, is_prefork: bool, kills_programs: bool, actor: str) -> None:
+        self._table = table
+        self._parent = parent
+        self._is_prefork = is_prefork
+        self._kills_programs = kills_programs
+        self._actor = actor
+        #: By slot: what was killed, and the ledger does not know it yet.
+        self.killed: dict[int, Killed] = {}
+
+    def keep_limits(self, now: float) -> None:
+        """End tasks whose hard limit is over, by the monotonic clock."""
+        for record in self._table.read():
+            if record.task_id and 0 < record.deadline < now:
+                limit = record.deadline - record.begun_at
+                end = _hard_limit(record, limit, actor=self._actor)
+                if self._kill(record, end, f"hard time limit of {limit:g} s", self._table.is_unchanged):
+                    log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
+
+    def terminate(self, requests: Iterable[CancelRequest]) -> None:
+        """End with its process what somebody asked to end so."""
+        for record, request in running(self._table, requests):
+            if request.terminate:
+                end = _termination(record, actor=self._actor)
+                if self._kill(record, end, "the task was terminated", self._table.is_unchanged):
+                    log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
+
+    def replace(self, record: SlotRecord) -> None:
+        """End a process that does nothing it should. Nobody is charged: it is not known that a task is to blame."""
+        if self._kill(record, None, "its process did nothing it should for long", self._table.is_as_it_was):
+            log.error(
+                "worker.slot.stuck",
+                slot=record.slot,
+                pid=record.pid,
+                task_id=record.task_id,
+                what="the process does nothing it should: another takes its place, what it held goes back",
+            )
+
+    def resume_all(self) -> None:
+        """Let processes go on that an agent before this one has stopped: it may have died between question and kill."""
+        for record in self._own_processes():
+            resume(record.pid)
+
+    def kill_all(self) -> None:
+        """End the pool: its parent is gone."""
+        for record in self._own_processes():
+            kill_if_alive(record.pid, with_programs=self._kills_programs)
+
+    def kill_remains(self, record: SlotRecord) -> None:
+        """End what tasks of a dead process have left running."""
+        if self._kills_programs:
+            kill_remains(record.pid, parent=self._parent.pid)
+
+    def _own_processes(self) -> list[SlotRecord]:
+        """Nobody can tell by a parent that is gone: whoever has the node's slot table in its memory is of the node."""
+        records = self._table.read() if self._is_prefork else []
+        return [record for record in records if self._table.is_shared_with(record.pid)]
+
+    def _kill(
+        self, record: SlotRecord, end: Statement | None, why: str, is_still: Callable[[SlotRecord], bool]
+    ) -> bool:
+        """Returns whether it was killed: its task may have ended by itself, and an innocent one run there now."""
+        if not self._is_prefork or record.slot in self.killed or not self._parent.has_child(record.pid):
+            return False
+        is_killed = kill_if(record.pid, lambda: is_still(record), with_programs=self._kills_programs)
+        if is_killed:
+            self.killed[record.slot] = Killed(record, end, why)
+        return is_killed
+
+
+def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement:
+    """FAILURE `TimeLimitExceeded` for the task in this slot, guarded by its claim like every write."""
+    assert record.task_id is not None
+    error = {
+        "type": TaskError.TIME_LIMIT_EXCEEDED.value,
+        "message": f"The task ran longer than its hard time limit of {limit:g} s and was killed.",
+        "traceback": None,
+        "retryable": True,
+    }
+    return end_from_outside(
+        task_id=record.task_id,
+        claim_no=record.claim_no,
+        state=State.FAILURE,
+        error=to_json(error),
+        data=to_json({"limit": "hard", "seconds": limit}),
+        actor=actor,
+    )
+
+
+def _termination(record: SlotRecord, *, actor: str) -> Statement:
+    """REVOKED for the task in this slot, guarded by its claim like every write."""
+    assert record.task_id is not None
+    return end_from_outside(
+        task_id=record.task_id,
+        claim_no=record.claim_no,
+        state=State.REVOKED,
+        error=None,
+        data=to_json({"reason": "cancelled", "terminated": True}),
+        actor=actor,
+    )
