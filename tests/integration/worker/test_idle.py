@@ -173,7 +173,7 @@ def test_an_agent_asks_the_ledger_nothing_else_and_looks_half_as_often_when_its_
     let_the_agent_run(ledger, redis_database, watched, clock=watched.clock, seconds=10.25, tickets=tickets)
     assert tickets.asked == looks
     assert ledger.transactions == 2, "it registers and ends"
-    assert ledger.asked == {"find_claims": 1}, "once in a lease, which has not passed"
+    assert ledger.asked == {"find_claims": 2}, "once in a lease of ten seconds: the first and the last of them"
 
 
 def test_an_idle_nodes_agent_looks_at_its_processes_once_a_second_and_finds_the_dead_one(
