@@ -18,8 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg2
 import structlog
@@ -32,19 +31,15 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Patience:
-    """For how long a transaction is done again, and how soon.
+class Patience(NamedTuple):
+    """For how long a transaction is done again, and how soon."""
 
-    Attributes:
-        seconds: after so many it is given up.
-        first_pause, longest_pause: seconds between two tries. Each pause is twice as long as the one before it.
-        outlasts_outages: whether it goes on while PostgreSQL is away. Who keeps somebody waiting does not.
-    """
-
+    #: After so many seconds it is given up.
     seconds: float
+    #: Seconds between two tries. Each pause is twice as long as the one before it.
     first_pause: float
     longest_pause: float
+    #: Whether it goes on while PostgreSQL is away. Who keeps somebody waiting does not.
     outlasts_outages: bool
 
 
