@@ -1,16 +1,15 @@
-"""One way to do a transaction again: until it is known what became of it, as long as somebody waits; or until it is done.
+"""The only way to repeat a transaction: until its outcome is known, until enough time has passed, or until it is done.
 
-:class:`Tries` decides whether there is another try, and when; who asks says with what :class:`Patience`.
+:class:`Tries` decides whether there is another try, and when. :class:`Patience` says what the caller wants.
 
-|                    | `until_known`                   | `until_done`                | `tried`                       |
-| for who            | keeps somebody waiting          | may not go on before        | comes back to it by himself   |
-| gives up           | after so many seconds           | never, or after so many     | after one try                 |
-| PostgreSQL is away | the second try that finds it so | tried again                 | an error                      |
-|                    | is the last                     |                             |                               |
-| refused just now   | tried again                     | tried again                 | not done                      |
-| a commit in doubt  | tried again, once at least      | tried again                 | not done                      |
-| pauses, in seconds | 0.02 to 0.2                     | 0.1 to 0.75                 |                               |
-| tells              | its caller, by an error         | the log, each time          | the log                       |
+|                        | `until_known`                     | `until_done`                 | `tried`                       |
+| for a caller that      | keeps somebody waiting            | must not go on before        | has other work and comes back |
+| tries                  | for some seconds                  | without end, or some seconds | once                          |
+| … PostgreSQL is away   | not after it was found away twice | as long                      | raises                        |
+| … the outcome of a     | at least once more                | at least once more           | once                          |
+|   commit is unknown    |                                   |                              |                               |
+| pauses, in seconds     | 0.02 to 0.2                       | 0.1 to 0.75                  |                               |
+| who is told            | the caller, by an error           | the log, of each failure     | the log                       |
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ class Patience(NamedTuple):
 
 
 class Tries:
-    """What the tries of one transaction have come to. Decides whether there is another one; does nothing by itself.
+    """What happened in the tries of one transaction. It decides whether there is another try, and does nothing else.
 
     Args:
-        begun_at: when the first one began, by the monotonic clock.
+        begun_at: when the first try began, by the monotonic clock.
     """
 
     def __init__(self, patience: Patience, begun_at: float) -> None:
@@ -55,14 +54,14 @@ class Tries:
         self._give_up_at = begun_at + patience.seconds
         self._pause = patience.first_pause
         self._failed = self._found_away = 0
-        #: Whether one of them may have been committed.
+        #: Whether one of the tries may have been committed.
         self.is_unknown = False
 
     def failed(self, error: BaseException, now: float) -> float | None:
-        """One more has failed. Returns the seconds until the next one; None: that was the last.
+        """One more try has failed. Returns the seconds until the next try; None: it was the last.
 
-        A connection that died while it was idle costs a second try at once. A commit of which nobody knows is tried again
-        once at least, however long it took until that was known.
+        If a connection died while it was idle, there is a second try at once. After an unknown outcome there is at least
+        one more try, however long the first one took.
         """
         is_away = isinstance(error, LedgerUnavailable) and not error.is_busy
         self.is_unknown = self.is_unknown or isinstance(error, OutcomeUnknown)
@@ -79,27 +78,27 @@ class Tries:
 
 
 def any_refusal(error: Exception) -> bool:
-    """For :func:`until_done`: to outlast whatever PostgreSQL refuses."""
+    """For :func:`until_done`: the work is tried again whatever PostgreSQL refuses."""
     return isinstance(error, psycopg2.Error)
 
 
 def no_refusal(error: Exception) -> bool:
-    """For :func:`until_done`: to outlast nothing that PostgreSQL refuses."""
+    """For :func:`until_done`: the work is not tried again after a refusal."""
     return False
 
 
 def until_known(work: Callable[[bool], T], *, seconds: float) -> T:
-    """What ``work`` returns, once it was committed; for somebody who waits for it.
+    """What ``work`` returns, after it was committed; for a caller that keeps somebody waiting.
 
-    Where the second try finds PostgreSQL away, it is away. A refusal that passes (a deadlock, a lock that somebody holds)
-    and a commit of which nobody knows are tried again for ``seconds``.
+    If the second try also finds PostgreSQL away, it is away. After a refusal that passes (a deadlock, a lock that somebody
+    holds) or a commit of unknown outcome, the work is tried again for ``seconds``.
 
     Args:
-        work: one transaction, which may be run again; it is told whether an earlier run may have been committed.
+        work: one transaction, which may be run again; its argument says whether an earlier run may have been committed.
 
     Raises:
         LedgerUnavailable: nothing was recorded.
-        OutcomeUnknown: nobody knows whether it was.
+        OutcomeUnknown: nobody knows whether it was recorded.
     """
     patience = Patience(seconds, first_pause=0.02, longest_pause=0.2, outlasts_outages=False)
     return _repeat(work, patience, no_refusal, _tell_nobody)
@@ -113,28 +112,29 @@ def until_done(
     outlasts: Callable[[Exception], bool] = no_refusal,
     **fields: Any,
 ) -> T:
-    """What ``work`` returns, once it was committed, whatever that takes; for who may not go on before.
+    """What ``work`` returns, after it was committed, however long that takes; for a caller that must not go on before.
 
-    Whoever is the primary after a failover is found within a second of its being there.
+    The pauses are short enough to find the new primary within a second after a failover.
 
     Args:
         work: as in :func:`until_known`.
-        what: for the log: ``<what>.ledger_unavailable``, ``.outcome_unknown``, ``.not_possible``.
-        seconds: after so many it is given up.
-        outlasts: of any other error: whether to try again. Somebody must put it right, and until then this waits.
+        what: begins the names of the log's events: ``<what>.ledger_unavailable``, ``.outcome_unknown``, ``.not_possible``.
+        seconds: the work is given up after so many seconds.
+        outlasts: whether to try again after any other error. Somebody must put it right, and until then the caller waits.
         fields: more for the log.
 
     Raises:
-        LedgerUnavailable: ``seconds`` are over, and nothing was recorded.
-        OutcomeUnknown: they are over, and nobody knows whether it was.
+        LedgerUnavailable: ``seconds`` have passed, and nothing was recorded.
+        OutcomeUnknown: ``seconds`` have passed, and nobody knows whether it was recorded.
     """
     patience = Patience(seconds, first_pause=0.1, longest_pause=0.75, outlasts_outages=True)
     return _repeat(work, patience, outlasts, lambda error: _tell(what, error, fields))
 
 
 def tried(work: Callable[[], object], *, what: str) -> bool:
-    """Do one transaction once, and say whether it is done; for who has other work, and comes back to this by himself.
-    What stands in its way (somebody's lock, a standby that is away, a refusal) is told to the log.
+    """Try one transaction once, and return whether it is done; for a caller that has other work and comes back to this one.
+
+    The log says what stands in its way: somebody's lock, a standby that is away, a refusal.
 
     Raises:
         LedgerUnavailable: PostgreSQL is away.
@@ -182,7 +182,7 @@ def _repeat(
 
 
 def _tell_nobody(error: Exception) -> None:
-    """Its caller learns it."""
+    """The caller learns it from the error."""
 
 
 def _tell(what: str, error: Exception, fields: dict[str, Any]) -> None:
