@@ -16,6 +16,7 @@ from ledgerq_shared import replica
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.metrics import Metric
+from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import read_metrics
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_worker.maintenance import metrics as maintenance_metrics
@@ -182,7 +183,7 @@ def test_no_statement_reads_tasks_one_by_one(database):
     pool = Database(database, application_name="test")
     with pool.transaction() as cursor:
         for statement in statements:
-            plan = execute(cursor, statement._replace(sql=f"EXPLAIN {statement.sql}"))
+            plan = execute(cursor, Statement(f"EXPLAIN {statement.sql}", statement.params))
             lines = [line for (line,) in plan if re.search(r" on task\b", line)]
             assert all("ix_task_worker_deaths" in line for line in lines), statement.sql
     pool.close()

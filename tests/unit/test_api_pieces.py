@@ -26,12 +26,14 @@ from ledgerq_api.tasks.schemas import decode_submit
 from ledgerq_shared.errors import InvalidRequest, LedgerUnavailable, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.events import Event
 from ledgerq_shared.settings import is_loopback, load
+from ledgerq_shared.statements.catalogue import CatalogueRow
 
 NOW = datetime(2026, 5, 20, tzinfo=UTC)
 
 
 def catalogue(*names, schema=None, options=None, before=None, updated_at=NOW):
-    rows = [(name, "", schema or {"type": "object"}, "default", options or {}, NOW, updated_at) for name in names]
+    schema = schema or {"type": "object"}
+    rows = [CatalogueRow(name, "", schema, "default", options or {}, NOW, updated_at) for name in names]
     return catalogues.build(rows, before)
 
 

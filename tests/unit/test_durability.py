@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledgerq_shared.durability import Durability
+from ledgerq_shared.statements.read_replication import ReplicationRow
 
 SYNC = ("one", True, "sync", 0.0, None)
 QUORUM = ("two", True, "quorum", 10.0, 0.1)
@@ -14,7 +15,7 @@ UNSEEN = ("five", None, None, None, None)
 
 
 def promised(level: str, names: str, *standbys: tuple[object, ...]) -> Durability:
-    return Durability.of([(level, names, 7, True, *one) for one in standbys or [(None,) * 5]])
+    return Durability.of([ReplicationRow(level, names, 7, True, *one) for one in standbys or [(None,) * 5]])
 
 
 @pytest.mark.parametrize(

@@ -448,8 +448,8 @@ def confirm(cursor: Cursor) -> None:
     cursor.execute(_CONFIRM)
 
 
-def confirmation() -> Statement:
-    """What :func:`confirm` runs."""
+def confirmation() -> Statement[tuple[str]]:
+    """What :func:`confirm` runs. Its row: where in the log that was written."""
     return Statement(_CONFIRM, {})
 
 

@@ -5,15 +5,15 @@ demands.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.figures import Figures
 from ledgerq_shared.settings import SettingsError
-from ledgerq_shared.statements.read_replication import REPLICATION_FIGURES, read_replication
+from ledgerq_shared.statements.read_replication import REPLICATION_FIGURES, ReplicationRow, read_replication
 
 #: Levels of ``synchronous_commit`` at which a standby has the commit on its disk before the client is told.
 _WAITING = ("on", "remote_apply")
@@ -47,17 +47,16 @@ class Durability:
     standbys: list[Standby] | None
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[Any, ...]]) -> Durability:
+    def of(cls, rows: Sequence[ReplicationRow]) -> Durability:
         """Made from the rows of :func:`read_replication`."""
-        rows = list(rows)
-        level, names, timeline, is_told = rows[0][:4]
-        found = [row[4:] for row in rows if row[4] is not None]
+        server, found = rows[0], sum(row.standby is not None for row in rows)
         seen = [
-            Standby(name, bool(streams), state, lag_bytes, seconds or 0.0)
-            for name, streams, state, lag_bytes, seconds in found
-            if state is not None
+            Standby(row.standby, bool(row.is_streaming), row.sync_state, row.lag_bytes, row.lag_seconds or 0.0)
+            for row in rows
+            if row.standby is not None and row.sync_state is not None
         ]
-        return cls(level, names, timeline, seen if is_told and len(seen) == len(found) else None)
+        are_told = server.is_told and len(seen) == found
+        return cls(server.level, server.names, server.timeline, seen if are_told else None)
 
     @property
     def demanded(self) -> int:
@@ -98,7 +97,7 @@ class Durability:
         )
 
 
-def replication_figures() -> Figures:
+def replication_figures() -> Figures[ReplicationRow]:
     """Reads rows for :meth:`Durability.of`."""
     return Figures(read_replication, REPLICATION_FIGURES)
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Generic
 
 import psycopg2
 import structlog
 
 from ledgerq_shared.database import Cursor, execute
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.sqlstates import is_not_to_be_had
 
 log = structlog.get_logger()
@@ -22,15 +22,15 @@ log = structlog.get_logger()
 _AGAIN_AFTER = 600.0
 
 
-class Figures:
+class Figures(Generic[Row]):
     """Reads one statement of several figures.
 
     Args:
-        read: builds the statement without the figures that it is given by name; in their places are nulls.
-        names: names of the figures that may be refused.
+        read: the statement without some figures, by their names; in their places is None.
+        names: of the figures that may be refused.
     """
 
-    def __init__(self, read: Callable[[Collection[str]], Statement], names: Collection[str]) -> None:
+    def __init__(self, read: Callable[[Collection[str]], Statement[Row]], names: Collection[str]) -> None:
         self._read = read
         self._names = frozenset(names)
         #: The reason, for each figure that was refused when it was asked for last.
@@ -39,7 +39,7 @@ class Figures:
         #: The figures for which the refusal was logged.
         self._told: set[str] = set()
 
-    def fetch(self, cursor: Cursor) -> list[tuple[Any, ...]]:
+    def fetch(self, cursor: Cursor) -> list[Row]:
         """The rows, within a transaction. Logs once for each figure that it is refused.
 
         Raises:
@@ -75,7 +75,7 @@ class Figures:
             log.warning("postgresql.figure.refused", figure=name, error=why)
 
 
-def _try(cursor: Cursor, statement: Statement) -> list[tuple[Any, ...]]:
+def _try(cursor: Cursor, statement: Statement[Row]) -> list[Row]:
     """Run a statement that leaves the transaction as it was if it is refused."""
     cursor.execute("SAVEPOINT figures")
     try:

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Generic, NamedTuple, TypeVar
 
 import psycopg2
 from prometheus_client.core import Metric as Family
@@ -34,9 +35,8 @@ from ledgerq_shared.faults import Fault
 from ledgerq_shared.metrics import FromFunction, Metric
 from ledgerq_shared.prepared import Session
 from ledgerq_shared.settings import SettingsError, StoreSettings
-from ledgerq_shared.sql import Statement
 from ledgerq_shared.sqlstates import fault_of
-from ledgerq_shared.statements.read_replica import read_age, read_identity
+from ledgerq_shared.statements.read_replica import ReplicaAge, read_age, read_identity
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ class _NotUsed(Exception):
 class _Primary:
     identity: str
     #: The table that is read, by its number (OID).
-    table: int
+    table: int | None
     #: The primary's time minus the monotonic clock; and when the primary was asked, by that clock. In seconds.
     ahead: float
     asked_at: float
@@ -180,7 +180,7 @@ class Replica:
             answers_within=statement_timeout + _MARGIN,
         )
         limit = f"SET LOCAL statement_timeout = {math.ceil(statement_timeout * 1000)}; "
-        self._first = Statement(limit + read_age().sql, {})
+        self._first = read_age()._replace(sql=limit + read_age().sql)
         self._lock = threading.Lock()
         self._known: _Primary | None = None
         self._tried_at = 0.0
@@ -232,12 +232,12 @@ class Replica:
         """
         try:
             with self._database.transaction(_ANSWERS_WITHIN, writes=False) as cursor:
-                [(identity, table, _)] = execute(cursor, read_identity())
+                [shown] = execute(cursor, read_identity())
             primary = self._primary()
         except (Unavailable, _NotUsed, psycopg2.Error):
             return  # the first look will show it
         # A table that does not exist there yet may still be replicated.
-        if identity != primary.identity or table not in (None, primary.table):
+        if shown.identity != primary.identity or shown.table not in (None, primary.table):
             raise SettingsError(
                 "DATABASE_REPLICA_URL: this server's database is no copy of that of DATABASE_URL (another cluster, or "
                 "another database of it): name a standby that follows it, and the same database"
@@ -275,9 +275,9 @@ class Replica:
         connection = cursor.connection
         assert isinstance(connection, Session)
         with if_longer_than(_ANSWERS_WITHIN, connection.hang_up):
-            [row] = execute(cursor, self._first)
+            [shown] = execute(cursor, self._first)
         primary = self._primary()
-        as_of = _checked(row, primary)
+        as_of = _checked(shown, primary)
         age = primary.ahead + time.monotonic() - as_of.timestamp()
         if age < -_AHEAD:
             raise _NotUsed(Reason.UNKNOWN, f"its age is not known: it is {-age:.1f} s ahead of the primary's clock")
@@ -296,12 +296,12 @@ class Replica:
         if known is not None and asked_at - known.asked_at < _ASK_EVERY:
             return known
         try:
-            [(identity, table, clock)] = self._ledger.fetch(read_identity(), _ANSWERS_WITHIN)
+            [found] = self._ledger.fetch(read_identity(), _ANSWERS_WITHIN)
         except (Unavailable, psycopg2.Error):
             if known is None:
                 raise _NotUsed(Reason.UNKNOWN, "there is no primary to compare it with") from None
             return known
-        self._known = known = _Primary(identity, table, clock - asked_at, asked_at)
+        self._known = known = _Primary(found.identity, found.table, found.clock - asked_at, asked_at)
         return known
 
     def _is_tried(self) -> bool:
@@ -331,6 +331,20 @@ def _has_worked() -> None:
         outages.REPLICA.worked()
 
 
+def look(
+    replica: Replica | None,
+    work: Callable[[Cursor], T],
+    otherwise: Callable[[Callable[[Cursor], T]], T],
+    *,
+    timeout: float,
+    not_before: datetime | None = None,
+) -> Seen[T]:
+    """As :meth:`Replica.look`; where there is no replica, what ``otherwise`` makes of ``work`` on the primary."""
+    if replica is None:
+        return Seen(otherwise(work), None)
+    return replica.look(work, partial(otherwise, work), timeout=timeout, not_before=not_before)
+
+
 def open_replica(
     stores: StoreSettings,
     ledger: Database,
@@ -356,13 +370,11 @@ def open_replica(
     )
 
 
-def _checked(row: tuple[Any, ...], primary: _Primary) -> datetime:
-    identity, table, is_standby, beat_at = row
-    if (identity, table) != (primary.identity, primary.table):
+def _checked(shown: ReplicaAge, primary: _Primary) -> datetime:
+    if (shown.identity, shown.table) != (primary.identity, primary.table):
         raise _NotUsed(Reason.OTHER_LEDGER, "it shows another cluster's or database's ledger")
-    if not is_standby:
+    if not shown.is_standby:
         raise _NotUsed(Reason.NOT_A_STANDBY, "it is no standby: a primary, or one that was promoted")
-    if beat_at is None:
+    if shown.beat_at is None:
         raise _NotUsed(Reason.UNKNOWN, "its age is not known: nobody leads maintenance, or one of an older release")
-    assert isinstance(beat_at, datetime)
-    return beat_at.astimezone(UTC)
+    return shown.beat_at.astimezone(UTC)

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from psycopg2 import errors as pg
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.settings import SettingsError
+from ledgerq_shared.sql import Statement
 
 _VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+_HAS_TABLES: Statement[tuple[bool]] = Statement(
+    "SELECT to_regclass('task') IS NOT NULL AND to_regclass('alembic_version') IS NOT NULL", {}
+)
+_FOUND: Statement[tuple[str]] = Statement("SELECT version_num FROM alembic_version", {})
 
 
 def needed() -> str:
@@ -29,18 +35,17 @@ def check_revision(database: Database) -> None:
     """
     try:
         with database.transaction() as cursor:
-            cursor.execute("SELECT to_regclass('task') IS NOT NULL, to_regclass('alembic_version') IS NOT NULL")
-            if cursor.fetchone() != (True, True):
+            if execute(cursor, _HAS_TABLES) != [(True,)]:
                 raise SettingsError("the ledger has no tables yet: run `ledgerq-migrate upgrade` first")
-            cursor.execute("SELECT version_num FROM alembic_version")
-            found = cursor.fetchone()
+            found = execute(cursor, _FOUND)
     except pg.InsufficientPrivilege:  # then the person who granted the other rights has migrated, too
         return
-    if found is not None and found[0] < needed():
-        raise SettingsError(
-            f"the ledger's tables are older than this release (revision {found[0]}, it needs {needed()}): run "
-            "`ledgerq-migrate upgrade` first, or wait for whoever does with `ledgerq-migrate wait`"
-        )
+    for (revision,) in found:
+        if revision < needed():
+            raise SettingsError(
+                f"the ledger's tables are older than this release (revision {revision}, it needs {needed()}): run "
+                "`ledgerq-migrate upgrade` first, or wait for whoever does with `ledgerq-migrate wait`"
+            )
 
 
 def check_revision_if_reachable(database: Database) -> None:

@@ -143,7 +143,7 @@ def test_a_history_of_large_steps_is_whole_and_taken_a_part_at_a_time(api):
             wait.until(lambda client=client: len(client.events) == 600, 60)
             assert [number for number, *_ in client.events] == list(range(1, 601))
     many = api.services.database.fetch(read_news([task_id] * 20, [0] * 20, limit=200, most_characters=100_000))
-    assert [row[3] for row in many] == list(range(1, 8)) * 20
+    assert [news.event.seq for news in many] == list(range(1, 8)) * 20
 
 
 def test_many_streams_share_the_looks_at_the_ledger(api):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ import jsonschema_rs
 import structlog
 
 from ledgerq_shared.errors import NoTaskTypes, TaskTypeNotFound, UnknownTaskType
+from ledgerq_shared.statements.catalogue import CatalogueRow
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY
 
 log = structlog.get_logger()
@@ -88,16 +89,15 @@ class Catalogue:
         return list(dict.fromkeys([*same_last, *by_name, *by_last]))[:3]
 
 
-def build(rows: list[tuple[Any, ...]], before: Catalogue | None) -> Catalogue:
+def build(rows: Iterable[CatalogueRow], before: Catalogue | None) -> Catalogue:
     """A catalogue from the rows of ``read_catalogue``; types that have not changed are taken over from ``before``."""
     types: dict[str, TaskType] = {}
-    for name, doc, schema, queue, options, registered_at, updated_at in rows:
-        old = None if before is None else before.types.get(name)
-        if old is not None and old.updated_at == updated_at:
-            types[name] = old
-            continue
-        validator = _compile(name, schema)
-        types[name] = TaskType(name, doc, schema, queue, options, registered_at, updated_at, validator)
+    for row in rows:
+        old = None if before is None else before.types.get(row.name)
+        if old is not None and old.updated_at == row.updated_at:
+            types[row.name] = old
+        else:
+            types[row.name] = TaskType(*row, validator=_compile(row.name, row.parameters_schema))
     return Catalogue(types)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from datetime import datetime
 
 from ledgerq_api.catalogue import Catalogue, build
 from ledgerq_api.ledger import Ledger
@@ -16,13 +16,17 @@ from ledgerq_shared.statements.catalogue import catalogue_version, read_catalogu
 _FRESH = 2.0
 
 
+#: What :func:`catalogue_version` gives.
+_Version = tuple[int, datetime | None]
+
+
 class CatalogueSource:
     """The catalogue, which is read when it is needed."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._catalogue: Catalogue | None = None
-        self._version: tuple[Any, ...] | None = None
+        self._version: _Version | None = None
         self._checked_at = float("-inf")
         self._refreshing: asyncio.Task[Catalogue] | None = None
 
@@ -56,8 +60,8 @@ class CatalogueSource:
         self._version, self._catalogue = version, catalogue
         return catalogue
 
-    def _read_by(self, cursor: Cursor, before: Catalogue | None) -> tuple[tuple[Any, ...], Catalogue]:
-        version = execute(cursor, catalogue_version())[0]
+    def _read_by(self, cursor: Cursor, before: Catalogue | None) -> tuple[_Version, Catalogue]:
+        [version] = execute(cursor, catalogue_version())
         if before is not None and version == self._version:
             return version, before
         return version, build(execute(cursor, read_catalogue()), before)

@@ -13,8 +13,8 @@ from ledgerq_api.turns import Turns
 from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
 from ledgerq_shared.repeating import until_known
-from ledgerq_shared.replica import Replica, Seen
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.replica import Replica, Seen, look
+from ledgerq_shared.sql import Row, Statement
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Ledger:
         """
         return await self._in_time(lambda: self.repeatable(work, writes=writes))
 
-    async def fetch(self, statement: Statement) -> list[tuple[Any, ...]]:
+    async def fetch(self, statement: Statement[Row]) -> list[Row]:
         """The rows of one statement that only reads."""
         return await self._in_time(self.rows, statement)
 
@@ -111,11 +111,10 @@ class Ledger:
         return until_known(once if writes else read, seconds=_REPEAT_FOR)
 
     def _look(self, work: Callable[[Cursor], T], *, seconds: float = 0.0, may_be_old: bool = True) -> Seen[T]:
-        if self.replica is None or not may_be_old:
-            return Seen(self.repeatable(work, seconds=seconds), None)
-        return self.replica.look(work, partial(self.repeatable, work, seconds=seconds), timeout=self.timeout)
+        replica = self.replica if may_be_old else None
+        return look(replica, work, partial(self.repeatable, seconds=seconds), timeout=self.timeout)
 
-    def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
+    def rows(self, statement: Statement[Row]) -> list[Row]:
         """As :meth:`fetch`, in the calling thread."""
         return until_known(lambda _: self.database.fetch(statement, self.timeout), seconds=_REPEAT_FOR)
 

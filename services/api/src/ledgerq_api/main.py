@@ -35,7 +35,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
 from ledgerq_shared.signals import treat_as_sigterm
-from ledgerq_shared.statements.api_keys import UsableKey, read_usable_keys
+from ledgerq_shared.statements.api_keys import read_usable_keys
 from ledgerq_shared.tracing import flush_spans, start_tracing
 
 #: Seconds that open requests get after SIGTERM.
@@ -191,10 +191,9 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
         check_durability(database, stores.ledgerq_require_sync)
         _check_replica(stores, database)
         with database.transaction() as cursor:
-            keys = execute(cursor, read_usable_keys())
+            first = execute(cursor, read_usable_keys())[0]
     finally:
         database.close()
-    first = UsableKey(*keys[0])
     if not first.is_any and not settings.is_open:
         raise SettingsError(
             f"LEDGERQ_API_HOST={settings.api_host} is not a loopback address, and there is no API key: make one with "

@@ -53,9 +53,9 @@ class _Found(NamedTuple):
     now: datetime
     #: The newest ids; of these, those that are new here, with their rows.
     ids: Sequence[str]
-    changed: Sequence[tuple[Any, ...]]
+    changed: Sequence[FlowerRow]
     new: Sequence[str]
-    rows: Sequence[tuple[Any, ...]]
+    rows: Sequence[FlowerRow]
 
 
 class LedgerTasks:
@@ -137,8 +137,8 @@ class LedgerTasks:
         is_forward = as_of is None or as_of >= self._seen_of
         self._seen_of = max(as_of or self._ledger.now(), self._seen_of)
         return _News(
-            [FlowerRow(*row) for row in found.changed if is_forward],
-            [FlowerRow(*row) for row in sorted(found.rows)],
+            found.changed if is_forward else (),
+            sorted(found.rows),
             None if as_of is None else as_of.timestamp(),
         )
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import psycopg2
 
 from ledgerq_shared.database import Cursor, Database, confirmation, execute
 from ledgerq_shared.ids import new_task_ids
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.statements import (
     cancel,
     catalogue,
@@ -46,7 +45,7 @@ class Rehearsal:
         #: By statement: why it was refused.
         self.refused: dict[str, str] = {}
 
-    def run(self, name: str, statement: Statement) -> list[tuple[Any, ...]]:
+    def run(self, name: str, statement: Statement[Row]) -> list[Row]:
         """The statement's rows; none if it was refused."""
         self.names.append(statement.name or name)
         self._cursor.execute("SAVEPOINT rehearsal")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import NamedTuple
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.doctor.findings import Finding, Verdict
 from ledgerq_shared.doctor.rehearsal import rehearse
 from ledgerq_shared.durability import look, replication_figures
@@ -34,18 +34,46 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_v
        current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
        current_setting('synchronous_commit'), current_setting('autovacuum'), current_setting('max_connections')::integer,
        {used},
-       extract(epoch FROM clock_timestamp())::float8, pg_backend_pid(),
+       extract(epoch FROM clock_timestamp())::float8,
        (SELECT array_agg(extname::text) FROM pg_extension WHERE extname = ANY (%(sharding)s)),
        has_schema_privilege(current_schema(), 'CREATE'), current_schema(),
        (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('task_event'))
 """
 
 
+#: The number of the server process that answers.
+_ASK_WHO: Statement[tuple[int]] = Statement("SELECT pg_backend_pid()", {})
 _USED = "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"
 
 
-def _read_seen(without: Collection[str]) -> Statement:
-    return Statement(_SEEN.format(used="NULL" if without else _USED), {"sharding": list(_SHARDING)})
+class _Server(NamedTuple):
+    """What a server says of itself."""
+
+    #: As PostgreSQL counts (``160003``), and for people.
+    number: int
+    version: str
+    is_standby: bool
+    #: The values of these settings.
+    server_encoding: str
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str
+    autovacuum: str
+    #: How many connections it allows, and how many there are; None: this role is not told.
+    max_connections: int
+    connections: int | None
+    #: Its time, in seconds since 1970.
+    clock: float
+    #: Of the extensions that we cannot live with; None: it has none of them.
+    sharding: list[str] | None
+    #: Whether this role may make tables in the schema, and do as the owner of the event log may; None: there is none yet.
+    may_create: bool
+    schema: str
+    owns_events: bool | None
+
+
+def _read_server(without: Collection[str]) -> Statement[_Server]:
+    return Statement(_SEEN.format(used="NULL" if without else _USED), {"sharding": list(_SHARDING)}, row=_Server._make)
 
 
 def examine(database: Database, *, require_sync: int, replica: Replica | None = None) -> Iterator[Finding]:
@@ -60,17 +88,17 @@ def examine(database: Database, *, require_sync: int, replica: Replica | None = 
     """
     began = time.time()
     with database.transaction(writes=False) as cursor:
-        [row] = Figures(_read_seen, ["used connections"]).fetch(cursor)
-    seen = _Seen(row, began, time.time())
-    yield from seen.server()
-    yield from seen.settings()
-    yield from seen.surroundings()
+        [seen] = Figures(_read_server, ["used connections"]).fetch(cursor)
+    ended = time.time()
+    yield from _server(seen)
+    yield from _settings(seen)
+    yield from _surroundings(seen, began, ended)
     yield _durability(database, require_sync)
     if seen.is_standby:
         return
     with database.transaction() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        yield _pooler(cursor.fetchone(), cursor.connection.info.backend_pid)
+        [(answered,)] = execute(cursor, _ASK_WHO)
+        yield _pooler(answered, cursor.connection.info.backend_pid)
     try:
         check_revision(database)
     except SettingsError as error:
@@ -83,68 +111,58 @@ def examine(database: Database, *, require_sync: int, replica: Replica | None = 
     yield from _figures(database)
 
 
-class _Seen:
-    """The row of ``_SEEN``."""
-
-    def __init__(self, row: tuple[Any, ...], began: float, ended: float) -> None:
-        (
-            self._number, self._version, self.is_standby, self._encoding, self._fsync, self._full_pages, self._commit,
-            self._autovacuum, self._most, self._used, self._clock, _, self._sharding, self._may_create, self._schema,
-            self._owns,
-        ) = row  # fmt: skip
-        self._early, self._late = self._clock - ended, self._clock - began
-
-    def server(self) -> Iterator[Finding]:
-        if self._number < _OLDEST_SERVER:
-            yield Finding(FAILS, "version", f"PostgreSQL {self._version}: LedgerQ needs 12 or newer")
-        else:
-            yield Finding(OK, "version", f"PostgreSQL {self._version}")
-        if self.is_standby:
-            yield Finding(FAILS, "role", "a standby, which cannot be written to: name all servers in DATABASE_URL")
-        if self._encoding != "UTF8":
-            yield Finding(
-                FAILS, "encoding", f"{self._encoding}: make a database with ENCODING 'UTF8' TEMPLATE template0"
-            )
-
-    def settings(self) -> Iterator[Finding]:
-        if self._fsync != "on":
-            yield Finding(FAILS, "fsync", "off: a power cut loses or destroys the ledger. Set it to on")
-        if self._full_pages != "on":
-            yield Finding(CHANGE, "full_page_writes", "off: safe only where the disk writes pages whole. Set it to on")
-        if self._commit == "off":
-            yield Finding(FAILS, "synchronous_commit", "off: what is accepted is not durable yet. Set it to on")
-        if self._autovacuum != "on":
-            yield Finding(CHANGE, "autovacuum", "off: claims and counters get slower by the hour. Set it to on")
-        if self._used is None:
-            yield Finding(OK, "connections", f"{self._most} in all; this role is not told how many are free")
-            return
-        free = self._most - self._used
-        verdict = CHANGE if free < _FEW_CONNECTIONS else OK
-        advice = ": raise max_connections; a worker takes one a slot, and four" if verdict is CHANGE else ""
-        yield Finding(verdict, "connections", f"{free} of {self._most} are free{advice}")
-
-    def surroundings(self) -> Iterator[Finding]:
-        off = max(self._early, -self._late, 0.0)
-        text = "ahead of" if self._early > 0 else "behind"
-        if off > _CLOCKS_AGREE:
-            yield Finding(CHANGE, "clocks", f"the server's is {off:.1f} s {text} this machine's: run NTP on both")
-        else:
-            yield Finding(OK, "clocks", "the server's and this machine's agree")
-        if self._sharding:
-            names = ", ".join(self._sharding)
-            yield Finding(FAILS, "extensions", f"{names}: not supported in the ledger's database (docs/adr/0031)")
-        if not self._may_create:
-            yield Finding(
-                CHANGE, "privileges", f"no CREATE on schema {self._schema}: maintenance cannot make partitions"
-            )
-        elif self._owns is False:
-            yield Finding(CHANGE, "privileges", "task_event is another role's: maintenance cannot make its partitions")
-        else:
-            yield Finding(OK, "privileges", "this role may make partitions")
+def _server(seen: _Server) -> Iterator[Finding]:
+    if seen.number < _OLDEST_SERVER:
+        yield Finding(FAILS, "version", f"PostgreSQL {seen.version}: LedgerQ needs 12 or newer")
+    else:
+        yield Finding(OK, "version", f"PostgreSQL {seen.version}")
+    if seen.is_standby:
+        yield Finding(FAILS, "role", "a standby, which cannot be written to: name all servers in DATABASE_URL")
+    if seen.server_encoding != "UTF8":
+        yield Finding(
+            FAILS, "encoding", f"{seen.server_encoding}: make a database with ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
-def _pooler(answered: tuple[Any, ...] | None, told: int) -> Finding:
-    if answered == (told,):
+def _settings(seen: _Server) -> Iterator[Finding]:
+    if seen.fsync != "on":
+        yield Finding(FAILS, "fsync", "off: a power cut loses or destroys the ledger. Set it to on")
+    if seen.full_page_writes != "on":
+        yield Finding(CHANGE, "full_page_writes", "off: safe only where the disk writes pages whole. Set it to on")
+    if seen.synchronous_commit == "off":
+        yield Finding(FAILS, "synchronous_commit", "off: what is accepted is not durable yet. Set it to on")
+    if seen.autovacuum != "on":
+        yield Finding(CHANGE, "autovacuum", "off: claims and counters get slower by the hour. Set it to on")
+    if seen.connections is None:
+        yield Finding(OK, "connections", f"{seen.max_connections} in all; this role is not told how many are free")
+        return
+    free = seen.max_connections - seen.connections
+    verdict = CHANGE if free < _FEW_CONNECTIONS else OK
+    advice = ": raise max_connections; a worker takes one a slot, and four" if verdict is CHANGE else ""
+    yield Finding(verdict, "connections", f"{free} of {seen.max_connections} are free{advice}")
+
+
+def _surroundings(seen: _Server, began: float, ended: float) -> Iterator[Finding]:
+    early, late = seen.clock - ended, seen.clock - began
+    off = max(early, -late, 0.0)
+    text = "ahead of" if early > 0 else "behind"
+    if off > _CLOCKS_AGREE:
+        yield Finding(CHANGE, "clocks", f"the server's is {off:.1f} s {text} this machine's: run NTP on both")
+    else:
+        yield Finding(OK, "clocks", "the server's and this machine's agree")
+    if seen.sharding:
+        names = ", ".join(seen.sharding)
+        yield Finding(FAILS, "extensions", f"{names}: not supported in the ledger's database (docs/adr/0031)")
+    if not seen.may_create:
+        yield Finding(CHANGE, "privileges", f"no CREATE on schema {seen.schema}: maintenance cannot make partitions")
+    elif seen.owns_events is False:
+        yield Finding(CHANGE, "privileges", "task_event is another role's: maintenance cannot make its partitions")
+    else:
+        yield Finding(OK, "privileges", "this role may make partitions")
+
+
+def _pooler(answered: int, told: int) -> Finding:
+    if answered == told:
         return Finding(OK, "pooler", "none: busy statements stay prepared")
     return Finding(
         CHANGE,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Nothing, Statement
 from ledgerq_shared.statements.arrays import text_array
 
 #: Minutes within which the use of a key is written down once.
@@ -51,8 +51,8 @@ def add_key(
     name: str,
     scopes: Collection[str],
     expires_in: float | None,
-) -> Statement:
-    """Add a key. Row: ``(expires_at,)``; none: the ledger knows a key with this digest.
+) -> Statement[tuple[datetime | None]]:
+    """Add a key. When it expires; no row: the ledger knows a key with this digest.
 
     Args:
         expires_in: seconds from now; null: it does not expire.
@@ -75,20 +75,22 @@ def add_key(
     )
 
 
-def find_key(sha256: bytes) -> Statement:
-    """Row :class:`ApiKeyRow` of the key with this digest; none: the ledger does not know it."""
+def find_key(sha256: bytes) -> Statement[ApiKeyRow]:
+    """The key with this digest; none: the ledger does not know it."""
     return Statement(
-        f"SELECT {_COLUMNS} FROM api_key WHERE sha256 = decode(%(sha256)s, 'hex')", {"sha256": sha256.hex()}
+        f"SELECT {_COLUMNS} FROM api_key WHERE sha256 = decode(%(sha256)s, 'hex')",
+        {"sha256": sha256.hex()},
+        row=ApiKeyRow._make,
     )
 
 
-def list_keys() -> Statement:
-    """Rows :class:`ApiKeyRow` of all keys, oldest first."""
-    return Statement(f"SELECT {_COLUMNS} FROM api_key ORDER BY created_at, id", {})
+def list_keys() -> Statement[ApiKeyRow]:
+    """All keys, oldest first."""
+    return Statement(f"SELECT {_COLUMNS} FROM api_key ORDER BY created_at, id", {}, row=ApiKeyRow._make)
 
 
-def revoke_key(key_id: str) -> Statement:
-    """Revoke a key. Row: ``(was_revoked,)``; none: there is no such key. Revoking again keeps the first time."""
+def revoke_key(key_id: str) -> Statement[tuple[bool]]:
+    """Revoke a key. Whether it was revoked already; no row: there is no such key. Revoking again keeps the first time."""
     return Statement(
         """
         WITH found AS (SELECT id, revoked_at IS NOT NULL AS was_revoked FROM api_key WHERE id = %(id)s FOR UPDATE),
@@ -99,8 +101,8 @@ def revoke_key(key_id: str) -> Statement:
     )
 
 
-def read_usable_keys() -> Statement:
-    """Rows :class:`UsableKey`, one at least."""
+def read_usable_keys() -> Statement[UsableKey]:
+    """One row at least."""
     return Statement(
         f"""
         SELECT a.is_any, k.id, k.sha256, k.scopes, extract(epoch FROM k.expires_at - now())::float8,
@@ -109,11 +111,12 @@ def read_usable_keys() -> Statement:
         LEFT JOIN api_key k ON k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
         """,
         {},
+        row=UsableKey._make,
     )
 
 
-def note_use(key_ids: Collection[str]) -> Statement:
-    """Write down that keys were used just now, unless that has been written down lately. No rows."""
+def note_use(key_ids: Collection[str]) -> Statement[Nothing]:
+    """Write down that keys were used just now, unless that has been written down lately."""
     return Statement(
         f"""
         UPDATE api_key SET last_used_at = date_trunc('minute', now())

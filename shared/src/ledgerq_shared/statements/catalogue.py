@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
@@ -22,8 +23,21 @@ class CatalogueEntry(NamedTuple):
     options: str
 
 
-def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement:
-    """Add or update task types. Rows: ``(name,)`` of those that are new or differ from before."""
+class CatalogueRow(NamedTuple):
+    """A task type as it is registered; JSON decoded."""
+
+    name: str
+    doc: str
+    #: As in :class:`CatalogueEntry`, and ``options`` as well.
+    parameters_schema: dict[str, Any]
+    queue: str
+    options: dict[str, Any]
+    registered_at: datetime
+    updated_at: datetime
+
+
+def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement[tuple[str]]:
+    """Add or update task types. The names of those that are new or differ from before."""
     return Statement(
         """
         INSERT INTO task_type (name, doc, parameters_schema, queue, options, registered_at, updated_at)
@@ -46,23 +60,24 @@ def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement:
     )
 
 
-def read_catalogue() -> Statement:
-    """Rows ``(name, doc, parameters_schema, queue, options, registered_at, updated_at)``, by name; JSON decoded."""
+def read_catalogue() -> Statement[CatalogueRow]:
+    """All task types, by name."""
     return Statement(
         """
         SELECT name, doc, parameters_schema, queue, options, registered_at, updated_at FROM task_type ORDER BY name
         """,
         {},
+        row=CatalogueRow._make,
     )
 
 
-def catalogue_version() -> Statement:
-    """Row ``(count, latest updated_at)``: changes whenever the catalogue does."""
+def catalogue_version() -> Statement[tuple[int, datetime | None]]:
+    """How many types there are, and when one was last updated: it changes whenever the catalogue does."""
     return Statement("SELECT count(*), max(updated_at) FROM task_type", {})
 
 
-def live_workers_by_type() -> Statement:
-    """Rows ``(task_type, [worker names])`` of the live workers."""
+def live_workers_by_type() -> Statement[tuple[str, list[str]]]:
+    """By task type, the names of the live workers that know it."""
     return Statement(
         f"""
         SELECT t, array_agg(name ORDER BY name) FROM worker w, unnest(w.task_types) AS t

@@ -48,9 +48,9 @@ class Circumstances(NamedTuple):
     has_leader: bool
 
 
-def read_circumstances(task_id: str) -> Statement:
-    """Row :class:`Circumstances`; none if there is no such task."""
-    return Statement(_CIRCUMSTANCES, {"id": task_id, "up_to": AHEAD_UP_TO + 1})
+def read_circumstances(task_id: str) -> Statement[Circumstances]:
+    """One row; none if there is no such task."""
+    return Statement(_CIRCUMSTANCES, {"id": task_id, "up_to": AHEAD_UP_TO + 1}, row=Circumstances._make)
 
 
 _CIRCUMSTANCES = f"""

@@ -79,7 +79,7 @@ _CHANGED_BY_CELERY_ID = _CHANGED.format(
 )
 
 
-def newest_ids(*, since: datetime | None, limit: int) -> Statement:
+def newest_ids(*, since: datetime | None, limit: int) -> Statement[tuple[datetime, list[str]]]:
     """One row: the ledger's time, and the ids of the newest tasks, newest first.
 
     Args:
@@ -89,14 +89,14 @@ def newest_ids(*, since: datetime | None, limit: int) -> Statement:
     return Statement(_NEWEST, {"from_id": str(from_id), "limit": limit})
 
 
-def read_flower_tasks(ids: Sequence[str]) -> Statement:
-    """Rows of :class:`FlowerRow`, in no order."""
-    return Statement(_READ, {"ids": plain_array(ids)})
+def read_flower_tasks(ids: Sequence[str]) -> Statement[FlowerRow]:
+    """Those of the tasks that exist, in no order."""
+    return Statement(_READ, {"ids": plain_array(ids)}, row=FlowerRow._make)
 
 
-def read_changed(shown: Sequence[Shown], *, by: Literal["id", "celery_id"]) -> Statement:
-    """Rows of :class:`FlowerRow` of those tasks whose state or number of retries is another one, in no order."""
+def read_changed(shown: Sequence[Shown], *, by: Literal["id", "celery_id"]) -> Statement[FlowerRow]:
+    """Those tasks whose state or number of retries is another one, in no order."""
     ids = [one.uuid for one in shown]
     sql, literal = (_CHANGED_BY_ID, plain_array(ids)) if by == "id" else (_CHANGED_BY_CELERY_ID, text_array(ids))
     states, retries = text_array(one.state for one in shown), plain_array(one.retries for one in shown)
-    return Statement(sql, {"ids": literal, "states": states, "retries": retries})
+    return Statement(sql, {"ids": literal, "states": states, "retries": retries}, row=FlowerRow._make)

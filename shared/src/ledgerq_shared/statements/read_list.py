@@ -7,7 +7,7 @@ everything unfinished: ``ready``, ``held``, ``claim``. :func:`walk_of` says whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -67,8 +67,16 @@ _COLUMNS = """t.id::text, t.task_type, t.state, t.queue, t.priority, t.submitted
        t.run_at, t.attempt, t.progress, t.progress_status, t.progress_at, t.cancel_requested_at, t.tags"""
 
 
-def sum_counts(*, task_type: str | None, queue: str | None) -> Statement:
-    """Rows ``(task_type, state, count)`` from the counters, exact without counting.
+class StateCount(NamedTuple):
+    """How many tasks of a type are in a state."""
+
+    task_type: str
+    state: str
+    tasks: int
+
+
+def sum_counts(*, task_type: str | None, queue: str | None) -> Statement[StateCount]:
+    """By type and state, from the counters: exact without counting.
 
     Args:
         task_type: a dotted name; one without dots stands for all types whose last part it is.
@@ -83,7 +91,13 @@ def sum_counts(*, task_type: str | None, queue: str | None) -> Statement:
         "SELECT task_type, state, sum(delta)::bigint FROM task_count "
         f"WHERE {' AND '.join(conditions)} GROUP BY task_type, state HAVING sum(delta) <> 0",
         {"type": task_type, "queue": queue},
+        row=StateCount._make,
     )
+
+
+def in_state(counts: Iterable[StateCount], state: State) -> int:
+    """How many tasks are in a state, of all types together."""
+    return sum(one.tasks for one in counts if one.state == state)
 
 
 class Along(Enum):
@@ -122,8 +136,8 @@ def walk_of(filter_: TaskFilter, *, along_successes: bool = True) -> Walk:
     the ids.
 
     Args:
-        along_successes: of SUCCESS with a task type or queue, whether to look through all that succeeded rather than
-            through all of that type or queue.
+        along_successes: where :func:`goes_either_way`, whether to look through all that succeeded rather than through all
+            of that type or queue: :func:`is_shorter_along_successes`.
     """
     if filter_.state in {State.PENDING, State.STARTED}:
         return Walk(Along.UNFINISHED if filter_.is_counted else Along.UNFINISHED_IN_ORDER)
@@ -141,10 +155,32 @@ def walk_of(filter_: TaskFilter, *, along_successes: bool = True) -> Walk:
     return Walk(served[0] if is_served else Along.IDS, each_type=len(filter_.task_types or ()) > 1)
 
 
+def goes_either_way(filter_: TaskFilter) -> bool:
+    """Whether the counters must say which walk is the shorter one: for SUCCESS of a type or queue."""
+    return (
+        filter_.state is State.SUCCESS and filter_.tag is None and (filter_.task_types, filter_.queue) != (None, None)
+    )
+
+
+def is_shorter_along_successes(counts: Sequence[StateCount], *, successes: int, limit: int) -> bool:
+    """Whether all that succeeded has fewer others to pass over than all of the filter's type or queue.
+
+    The latter's others may be one long row of waiting tasks, the newest of all; the former's are taken for evenly spread.
+
+    Args:
+        counts: of the filter's type or queue.
+        successes: of all types and queues.
+        limit: how many tasks of the filter end the walk.
+    """
+    wanted = in_state(counts, State.SUCCESS)
+    others = sum(one.tasks for one in counts) - wanted
+    return wanted > 0 and limit * (successes - wanted) / wanted < others
+
+
 def list_tasks(
     filter_: TaskFilter, *, limit: int, offset: int, retrying: int, along_successes: bool = True
-) -> Statement:
-    """Rows of :class:`SummaryRow`, highest id (newest) first.
+) -> Statement[SummaryRow]:
+    """Highest id (newest) first.
 
     Args:
         retrying: how many tasks are in RETRY (or more): these are passed over to find PENDING.
@@ -154,11 +190,14 @@ def list_tasks(
     return Statement(
         f"SELECT {_COLUMNS} {source} ORDER BY {order} DESC LIMIT %(limit)s OFFSET %(offset)s",
         {**_params(filter_, most=limit + offset, retrying=retrying), "limit": limit, "offset": offset},
+        row=SummaryRow._make,
     )
 
 
-def count_tasks(filter_: TaskFilter, *, limit: int, retrying: int, along_successes: bool = True) -> Statement:
-    """Row ``(count,)``, counting no further than ``limit``: for filters that have no counters."""
+def count_tasks(
+    filter_: TaskFilter, *, limit: int, retrying: int, along_successes: bool = True
+) -> Statement[tuple[int]]:
+    """How many there are, counted no further than ``limit``: for filters that have no counters."""
     everywhere = replace(filter_, before_id=None)
     params = {**_params(everywhere, most=limit, retrying=retrying), "limit": limit}
     if everywhere == TaskFilter(submitted_after=filter_.submitted_after, submitted_before=filter_.submitted_before):

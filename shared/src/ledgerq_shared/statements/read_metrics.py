@@ -5,6 +5,7 @@ counted by the counters, entries of ``ready``, ``held`` and ``outbox`` up to a l
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.read_replica import THEN, WAS_LIVE
@@ -16,18 +17,96 @@ COUNTED_UP_TO = 10_000
 LOOKED_AT = 100_000
 
 
-def count_tasks() -> Statement:
-    """Rows ``(task_type, queue, state, count)``, also of counts that are 0 again."""
-    return Statement("SELECT task_type, queue, state, sum(delta)::bigint FROM task_count GROUP BY 1, 2, 3", {})
+class TaskCount(NamedTuple):
+    """How many tasks of a type and queue are in a state."""
+
+    task_type: str
+    queue: str
+    state: str
+    tasks: int
 
 
-def read_queue_gauges() -> Statement:
-    """Rows ``(queue, paused, slots, ready, oldest_ready_seconds, claimed, oldest_claim_seconds)`` of every queue.
+class QueueGauges(NamedTuple):
+    """How a queue stands. Ages are in seconds, 0 where there is nothing."""
 
-    ``slots``: of live workers that serve it; not of those whose lease is over and whom nobody has declared dead, for
-    nobody may be there to do so. Ages are 0 where there is nothing.
-    """
-    return Statement(_QUEUES, {"limit": COUNTED_UP_TO})
+    queue: str
+    is_paused: bool
+    #: Of live workers that serve it; not of those whose lease is over and whom nobody has declared dead, for nobody may be
+    #: there to do so.
+    slots: int
+    ready: int
+    oldest_ready_seconds: float
+    #: Tasks in workers' hands.
+    claimed: int
+    oldest_claim_seconds: float
+
+
+class DispatchGauges(NamedTuple):
+    """How maintenance stands. Ages are in seconds, 0 where there is nothing."""
+
+    #: What has come due and maintenance has not promoted, and for how long.
+    due: int
+    due_seconds: float
+    #: What waits in the outbox.
+    outbox: int
+    outbox_seconds: float
+    #: For how long the leader's lease still holds; 0: nobody leads.
+    leader_seconds: float
+
+
+class WorkerGauges(NamedTuple):
+    """A worker that has not ended."""
+
+    name: str
+    slots: int
+    #: Of its slots, those that hold tasks.
+    busy_slots: int
+    #: In seconds.
+    heartbeat_age: float
+    #: For how long its lease still holds; negative: it is over, and nobody has declared the worker dead yet.
+    lease_seconds: float
+    is_stopping: bool
+
+
+class TableGauges(NamedTuple):
+    """A table and its indexes; the event log's partitions count as one. Rows: PostgreSQL's guess."""
+
+    table: str
+    #: Its size; None: PostgreSQL does not tell.
+    table_bytes: int | None
+    live_rows: int
+    dead_rows: int
+
+
+class ServerGauges(NamedTuple):
+    """The server and the database as a whole. What PostgreSQL does not tell is None."""
+
+    database_bytes: int | None
+    #: To this database, and those that the server allows in all.
+    connections: int | None
+    max_connections: int | None
+    #: Age of the oldest open transaction; without the role ``pg_read_all_stats`` only this role's own are seen.
+    oldest_transaction_seconds: float | None
+    #: Transactions since the oldest row that is not frozen.
+    frozen_age: int | None
+    #: Log written since the server was made; None on a standby, too.
+    wal_bytes: float | None
+    #: Log that is kept for the slowest replication slot.
+    wal_retained_bytes: float | None
+    #: How often the ledger was found to have gone back in time, of a day.
+    went_back: int | None
+
+
+def count_tasks() -> Statement[TaskCount]:
+    """The counts of all types, queues and states, also those that are 0 again."""
+    return Statement(
+        "SELECT task_type, queue, state, sum(delta)::bigint FROM task_count GROUP BY 1, 2, 3", {}, row=TaskCount._make
+    )
+
+
+def read_queue_gauges() -> Statement[QueueGauges]:
+    """Every queue that was ever used."""
+    return Statement(_QUEUES, {"limit": COUNTED_UP_TO}, row=QueueGauges._make)
 
 
 _QUEUES = f"""
@@ -58,20 +137,16 @@ LEFT JOIN LATERAL (
 """
 
 
-def count_held() -> Statement:
-    """Rows ``(queue, reason, count)`` of what waits for something else than a worker, of the first :data:`LOOKED_AT`."""
+def count_held() -> Statement[tuple[str, str, int]]:
+    """How many wait for something else than a worker, by queue and reason; of the first :data:`LOOKED_AT`."""
     return Statement(
         "SELECT queue, reason, count(*) FROM (SELECT queue, reason FROM held LIMIT %(limit)s) h GROUP BY 1, 2",
         {"limit": LOOKED_AT},
     )
 
 
-def read_dispatch() -> Statement:
-    """Row ``(due, due_seconds, outbox, outbox_seconds, leader_seconds)``.
-
-    What has come due and maintenance has not promoted, and for how long; what waits in the outbox; for how long the
-    leader's lease still holds (0: nobody leads).
-    """
+def read_dispatch() -> Statement[DispatchGauges]:
+    """One row, counted up to :data:`LOOKED_AT`."""
     return Statement(
         """
         SELECT (SELECT count(*) FROM (SELECT FROM held WHERE until <= now() LIMIT %(limit)s) h),
@@ -83,14 +158,12 @@ def read_dispatch() -> Statement:
                  SELECT until FROM leader WHERE name = 'maintenance') - clock_timestamp()), 0), 0)::float8
         """,
         {"limit": LOOKED_AT},
+        row=DispatchGauges._make,
     )
 
 
-def read_worker_gauges(*, limit: int) -> Statement:
-    """Rows ``(name, slots, busy_slots, heartbeat_age, lease_seconds, stopping)`` of workers that have not ended, by name.
-
-    ``lease_seconds`` is negative where the lease is over and nobody has declared the worker dead yet.
-    """
+def read_worker_gauges(*, limit: int) -> Statement[WorkerGauges]:
+    """Those that have not ended, by name."""
     return Statement(
         """
         SELECT w.name, w.slots, (SELECT count(DISTINCT c.slot) FROM claim c WHERE c.worker_id = w.id)::integer,
@@ -99,17 +172,18 @@ def read_worker_gauges(*, limit: int) -> Statement:
         FROM worker w WHERE w.ended_at IS NULL ORDER BY w.name, w.id LIMIT %(limit)s
         """,
         {"limit": limit},
+        row=WorkerGauges._make,
     )
 
 
-def count_ended_workers() -> Statement:
-    """Rows ``(why, count)`` of workers that ended and are not forgotten yet (a day later they are)."""
+def count_ended_workers() -> Statement[tuple[str, int]]:
+    """How many workers ended and are not forgotten yet (a day later they are), by the reason."""
     return Statement("SELECT ended_why, count(*) FROM worker WHERE ended_at IS NOT NULL GROUP BY 1", {})
 
 
-def count_stuck(*, after: float) -> Statement:
-    """Row ``(tasks, seconds)``: tasks in the hands of workers that are dead or were not heard of for ``after`` seconds
-    beyond their lease, and for how long the first of these workers has been so. Recovery should have taken them back.
+def count_stuck(*, after: float) -> Statement[tuple[int, float]]:
+    """How many tasks are in the hands of workers that are dead or were not heard of for ``after`` seconds beyond their
+    lease, and for how many seconds the first of these workers has been so. Recovery should have taken them back.
     """
     return Statement(
         """
@@ -123,9 +197,9 @@ def count_stuck(*, after: float) -> Statement:
     )
 
 
-def count_worker_deaths() -> Statement:
-    """Row ``(charged, quarantined)``: unfinished tasks that were running when a worker died, and tasks that ended as
-    `TaskQuarantined`, of those still in the ledger. An index knows the few tasks that any worker died with.
+def count_worker_deaths() -> Statement[tuple[int, int]]:
+    """How many unfinished tasks were running when a worker died, and how many tasks ended as `TaskQuarantined`, of those
+    still in the ledger. An index knows the few tasks that any worker died with.
 
     The error is looked at as it is written: of one with a NUL or half of a surrogate pair, PostgreSQL cannot take a part.
     """
@@ -158,11 +232,11 @@ SERVER_FIGURES = {
 }
 
 
-def read_tables(without: Collection[str] = ()) -> Statement:
-    """Rows ``(table, bytes, live_rows, dead_rows)``; the event log's partitions count as one. Rows: PostgreSQL's guess.
+def read_tables(without: Collection[str] = ()) -> Statement[TableGauges]:
+    """All tables.
 
     Args:
-        without: of :data:`TABLE_FIGURES`, what is null.
+        without: of :data:`TABLE_FIGURES`, what is None.
     """
     size = "NULL" if "table_bytes" in without else "sum(pg_total_relation_size(relid))"
     return Statement(
@@ -172,18 +246,15 @@ def read_tables(without: Collection[str] = ()) -> Statement:
         FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname <> 'task_event' GROUP BY 1
         """,
         {},
+        row=TableGauges._make,
     )
 
 
-def read_server(without: Collection[str] = ()) -> Statement:
-    """One row with :data:`SERVER_FIGURES`.
-
-    ``wal_bytes``: written since the server was made; null on a standby. ``wal_retained_bytes``: kept for the slowest
-    replication slot. ``went_back``: how often the ledger was found to have gone back in time, of a day. Without the role
-    ``pg_read_all_stats`` only this role's own transactions are seen.
+def read_server(without: Collection[str] = ()) -> Statement[ServerGauges]:
+    """One row.
 
     Args:
-        without: what is null.
+        without: of :data:`SERVER_FIGURES`, what is None.
     """
-    figures = [f"{'NULL' if name in without else sql} AS {name}" for name, sql in SERVER_FIGURES.items()]
-    return Statement(f"SELECT {', '.join(figures)}", {})
+    figures = [f"{'NULL' if name in without else SERVER_FIGURES[name]} AS {name}" for name in ServerGauges._fields]
+    return Statement(f"SELECT {', '.join(figures)}", {}, row=ServerGauges._make)

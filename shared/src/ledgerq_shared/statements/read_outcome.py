@@ -21,8 +21,8 @@ class StoredOutcome(NamedTuple):
     reason: str | None
 
 
-def read_outcome(task_id: str) -> Statement:
-    """Row :class:`StoredOutcome` of a task that has ended; none if it has not (or no longer) ended."""
+def read_outcome(task_id: str) -> Statement[StoredOutcome]:
+    """One row of a task that has ended; none if it has not (or no longer) ended."""
     return Statement(
         """
         SELECT t.id, t.celery_id, t.task_type, t.state, t.result::text, t.error, t.celery::text,
@@ -31,4 +31,5 @@ def read_outcome(task_id: str) -> Statement:
         FROM task t WHERE t.id = %(id)s::uuid AND t.completed_at IS NOT NULL
         """,
         {"id": task_id},
+        row=StoredOutcome._make,
     )

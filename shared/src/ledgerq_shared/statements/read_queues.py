@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
@@ -13,16 +15,64 @@ from ledgerq_shared.statements.workers import IS_LIVE
 _NAMES = "(SELECT name FROM queue UNION SELECT queue FROM task_count UNION SELECT queue FROM task_type)"
 
 
-def count_queues() -> Statement:
-    """Row ``(count,)`` of every queue that was ever used."""
+class QueueRow(NamedTuple):
+    """A queue as people look at it."""
+
+    name: str
+    is_paused: bool
+    #: Of live workers that serve it.
+    slots: int
+    #: None: nothing is ready.
+    oldest_ready_seconds: float | None
+
+
+class LiveWorker(NamedTuple):
+    """A worker whose lease holds."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    pool: str
+    slots: int
+    queues: list[str]
+    task_types: list[str]
+    started_at: datetime
+    #: In seconds.
+    heartbeat_age: float
+    is_stopping: bool
+
+
+class Running(NamedTuple):
+    """A task whose code runs."""
+
+    worker_id: str
+    task_id: str
+    task_type: str
+    started_at: datetime
+
+
+class Overview(NamedTuple):
+    """How the ledger stands."""
+
+    #: Known ones.
+    task_types: int
+    #: Live ones, and their slots.
+    workers: int
+    slots: int
+    #: Whether a COMMIT has waited for a synchronous standby for more than two seconds.
+    do_writes_wait: bool
+    #: When the ledger was last found to have gone back in time; None: never.
+    went_back_at: datetime | None
+
+
+def count_queues() -> Statement[tuple[int]]:
+    """How many queues were ever used."""
     return Statement(f"SELECT count(*) FROM {_NAMES} n", {})
 
 
-def read_queues(*, after: str, limit: int) -> Statement:
-    """Rows ``(name, paused, slots, oldest_ready_seconds)`` of the first queues after that name, by name.
-
-    ``slots``: of live workers that serve it. ``oldest_ready_seconds``: null if nothing is ready.
-    """
+def read_queues(*, after: str, limit: int) -> Statement[QueueRow]:
+    """The first queues after that name, by name."""
     return Statement(
         f"""
         SELECT n.name, coalesce(q.paused, false),
@@ -36,11 +86,12 @@ def read_queues(*, after: str, limit: int) -> Statement:
         LEFT JOIN queue q ON q.name = n.name ORDER BY n.name
         """,
         {"after": after, "limit": limit},
+        row=QueueRow._make,
     )
 
 
-def queue_counts(queues: Sequence[str]) -> Statement:
-    """Rows ``(queue, state, count)`` of these queues, from the counters."""
+def queue_counts(queues: Sequence[str]) -> Statement[tuple[str, str, int]]:
+    """How many tasks of these queues are in a state, by queue and state; from the counters."""
     return Statement(
         """
         SELECT queue, state, sum(delta)::bigint FROM task_count
@@ -50,11 +101,8 @@ def queue_counts(queues: Sequence[str]) -> Statement:
     )
 
 
-def read_live_workers() -> Statement:
-    """Rows ``(id, name, host, pid, pool, slots, queues, task_types, started_at, heartbeat_age, stopping)``.
-
-    The live ones, by name; ages in seconds.
-    """
+def read_live_workers() -> Statement[LiveWorker]:
+    """The live ones, by name."""
     return Statement(
         f"""
         SELECT id::text, name, host, pid, pool, slots, queues, task_types, started_at,
@@ -62,13 +110,12 @@ def read_live_workers() -> Statement:
         FROM worker WHERE {WAS_LIVE} ORDER BY name, id
         """,
         {},
+        row=LiveWorker._make,
     )
 
 
-def count_workers() -> Statement:
-    """Row ``(known task types, live workers, slots, writes_wait, went_back_at)``; the last two: whether a COMMIT has
-    waited for a synchronous standby for more than two seconds, and when the ledger was last found to have gone back in time.
-    """
+def read_overview() -> Statement[Overview]:
+    """One row."""
     return Statement(
         f"""
         SELECT (SELECT count(*) FROM task_type), count(*), coalesce(sum(slots), 0)::bigint, EXISTS (
@@ -78,16 +125,17 @@ def count_workers() -> Statement:
         FROM worker WHERE {IS_LIVE}
         """,
         {},
+        row=Overview._make,
     )
 
 
-def read_clock() -> Statement:
-    """Row ``(seconds since 1970,)``: what time it is in the ledger."""
+def read_clock() -> Statement[tuple[float]]:
+    """What time it is in the ledger, in seconds since 1970."""
     return Statement("SELECT extract(epoch FROM clock_timestamp())::float8", {})
 
 
-def read_running() -> Statement:
-    """Rows ``(worker_id, task_id, task_type, started_at)`` of what is running, oldest first."""
+def read_running() -> Statement[Running]:
+    """What is running, oldest first."""
     return Statement(
         """
         SELECT c.worker_id::text, t.id::text, t.task_type, t.started_at
@@ -96,4 +144,5 @@ def read_running() -> Statement:
         ORDER BY t.started_at
         """,
         {},
+        row=Running._make,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 
@@ -10,15 +11,32 @@ from ledgerq_shared.sql import Statement
 REPLICATION_FIGURES = ("timeline", "standbys", "lag_bytes")
 
 
-def read_replication(without: Collection[str] = ()) -> Statement:
-    """Rows ``(synchronous_commit, synchronous_standby_names, timeline, is_told, standby, is_streaming, sync_state,
-    lag_bytes, lag_seconds)``: one for each standby, or one with nulls.
+class ReplicationRow(NamedTuple):
+    """A server's promises, and one of its standbys. Where it has none, all that is a standby's is None."""
 
-    ``timeline`` is null on a standby; ``is_told`` says whether standbys are. A role that is no member of ``pg_monitor``
-    sees that there are standbys and nothing else of them. ``lag_seconds`` is null while nothing is written.
+    #: The values of ``synchronous_commit`` and ``synchronous_standby_names``.
+    level: str
+    names: str
+    #: Rises by one with each failover; None on a standby.
+    timeline: int | None
+    #: Whether this role is told of standbys.
+    is_told: bool
+    standby: str | None
+    #: This and the following are None, too, for a role that is no member of ``pg_monitor``: it sees that there are standbys.
+    is_streaming: bool | None
+    #: PostgreSQL's word: ``sync``, ``quorum``, ``potential`` or ``async``.
+    sync_state: str | None
+    #: What the standby has not replayed, in bytes; None, too, where the server does not tell.
+    lag_bytes: float | None
+    #: For how long it has not, in seconds; None, too, while nothing is written.
+    lag_seconds: float | None
+
+
+def read_replication(without: Collection[str] = ()) -> Statement[ReplicationRow]:
+    """One row for each standby, one at least.
 
     Args:
-        without: of :data:`REPLICATION_FIGURES`, what is null.
+        without: of :data:`REPLICATION_FIGURES`, what is None.
     """
     timeline = """CASE WHEN NOT pg_is_in_recovery()
                        THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END"""
@@ -35,4 +53,5 @@ def read_replication(without: Collection[str] = ()) -> Statement:
         ORDER BY r.application_name, r.pid
         """,
         {},
+        row=ReplicationRow._make,
     )

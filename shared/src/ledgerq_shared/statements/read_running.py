@@ -25,8 +25,8 @@ class RunningTask(NamedTuple):
     queue: str
 
 
-def read_running(task_ids: Iterable[str]) -> Statement:
-    """Rows :class:`RunningTask` of those tasks that there are."""
+def read_running(task_ids: Iterable[str]) -> Statement[RunningTask]:
+    """Those of the tasks that exist, in no order."""
     return Statement(
         """
         SELECT id::text, coalesce(celery_id, id::text), task_type, left(args::text, %(longest)s),
@@ -34,4 +34,5 @@ def read_running(task_ids: Iterable[str]) -> Statement:
         FROM task WHERE id = ANY (%(ids)s::uuid[])
         """,
         {"ids": plain_array(task_ids), "longest": _LONGEST},
+        row=RunningTask._make,
     )

@@ -36,13 +36,15 @@ class QueueLoad(NamedTuple):
     slots_per_worker: int | None
 
 
-def read_load(queues: Collection[str]) -> Statement:
-    """Rows of :class:`QueueLoad`, one for each of ``queues``, used or not.
+def read_load(queues: Collection[str]) -> Statement[QueueLoad]:
+    """One row for each of ``queues``, used or not.
 
     Costs the same with a million waiting tasks. What ran lately is found right before the oldest waiting task: ids are in
     the order of submission, and so, mostly, is what is claimed.
     """
-    return Statement(_LOAD, {"queues": text_array(queues), "limit": COUNTED_UP_TO, "sample": _SAMPLE})
+    return Statement(
+        _LOAD, {"queues": text_array(queues), "limit": COUNTED_UP_TO, "sample": _SAMPLE}, row=QueueLoad._make
+    )
 
 
 _LOAD = f"""

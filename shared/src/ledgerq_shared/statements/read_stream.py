@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
+from ledgerq_shared.events import StoredEvent
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 
 
+class News(NamedTuple):
+    """One event that a follower has not seen."""
+
+    #: Which of the followers, from 0.
+    follower: int
+    #: Number of the task's latest event, and whether the task is final, at the moment of this look.
+    task_seq: int
+    is_final: bool
+    #: ``data`` as text; None: the ledger has none of the events any more.
+    event: StoredEvent | None
+
+
 def read_news(
     task_ids: Iterable[str], seen: Iterable[int], *, limit: int, most_characters: int = 1024 * 1024
-) -> Statement:
+) -> Statement[News]:
     """Rows for followers of tasks with news, in order; none for the others.
-
-    Columns: which of the followers, from 0; number of the task's latest event, and whether the task is final, at the moment
-    of this look; then those of :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text, all null where the ledger has
-    none of the events any more.
 
     Looks at each task's row by its primary key, whatever the planner thinks of it, and at events only where there is news.
 
@@ -26,7 +36,12 @@ def read_news(
     """
     params = {"ids": plain_array(task_ids), "seen": plain_array(seen), "limit": limit}
     params["most_characters"] = most_characters
-    return Statement(_NEWS, params, "read_news")
+    return Statement(_NEWS, params, "read_news", _news)
+
+
+def _news(row: tuple[Any, ...]) -> News:
+    follower, task_seq, is_final, *event = row
+    return News(follower, task_seq, is_final, None if event[0] is None else StoredEvent._make(event))
 
 
 _NEWS = """

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from ledgerq_shared.events import EventKind
+from ledgerq_shared.events import EventKind, StoredEvent
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 
@@ -62,6 +62,8 @@ class DetailRow(NamedTuple):
     reruns: list[str]
 
 
+_STATUS_FIELDS = len(StatusRow._fields)
+
 #: Reruns of one task that are listed with it.
 MOST_RERUNS = 100
 
@@ -75,23 +77,27 @@ _DETAIL = f"""celery_id, priority, expires_at, retries, worker_deaths, time_limi
        ARRAY(SELECT r.id::text FROM task r WHERE r.rerun_of = task.id ORDER BY r.id DESC LIMIT {MOST_RERUNS})"""
 
 
-def read_statuses(ids: Iterable[str]) -> Statement:
-    """Rows of :class:`StatusRow` of the tasks that exist, in no order."""
+def read_statuses(ids: Iterable[str]) -> Statement[StatusRow]:
+    """Those of the tasks that exist, in no order."""
     return Statement(
-        f"SELECT {_STATUS} FROM task WHERE id = ANY(%(ids)s::uuid[])", {"ids": plain_array(ids)}, "read_statuses"
+        f"SELECT {_STATUS} FROM task WHERE id = ANY(%(ids)s::uuid[])",
+        {"ids": plain_array(ids)},
+        "read_statuses",
+        StatusRow._make,
     )
 
 
-def read_statuses_by_celery_id(celery_ids: Iterable[str]) -> Statement:
-    """Rows of a Celery id followed by a :class:`StatusRow`, of the tasks that were adopted under these ids."""
+def read_statuses_by_celery_id(celery_ids: Iterable[str]) -> Statement[tuple[str, StatusRow]]:
+    """The tasks that were adopted under these ids, each with its Celery id."""
     return Statement(
         f"SELECT celery_id, {_STATUS} FROM task WHERE celery_id = ANY(%(ids)s::text[]) AND celery_id IS NOT NULL",
         {"ids": text_array(celery_ids)},
+        row=lambda row: (row[0], StatusRow._make(row[1:])),
     )
 
 
-def find_task(*, task_id: str | None, celery_id: str) -> Statement:
-    """Row ``(id,)``: the task's own id; none if there is no such task.
+def find_task(*, task_id: str | None, celery_id: str) -> Statement[tuple[str]]:
+    """The task's own id; none if there is no such task.
 
     Args:
         task_id: null if what was asked for is no UUID.
@@ -108,9 +114,13 @@ def find_task(*, task_id: str | None, celery_id: str) -> Statement:
     )
 
 
-def read_task(task_id: str) -> Statement:
-    """One row: a :class:`StatusRow` followed by a :class:`DetailRow`; none if there is no such task."""
-    return Statement(f"SELECT {_STATUS}, {_DETAIL} FROM task WHERE id = %(id)s::uuid", {"id": task_id})
+def read_task(task_id: str) -> Statement[tuple[StatusRow, DetailRow]]:
+    """One row; none if there is no such task."""
+    return Statement(
+        f"SELECT {_STATUS}, {_DETAIL} FROM task WHERE id = %(id)s::uuid",
+        {"id": task_id},
+        row=lambda row: (StatusRow._make(row[:_STATUS_FIELDS]), DetailRow._make(row[_STATUS_FIELDS:])),
+    )
 
 
 #: Kinds that begin or end an attempt: what the list of a task's attempts is made of.
@@ -129,9 +139,8 @@ def read_events(
     kinds: Iterable[EventKind] | None = None,
     most_bytes: int | None = None,
     with_data: bool = True,
-) -> Statement:
-    """Stored events of a task with a ``seq`` above ``after``, in order; columns of
-    :class:`~ledgerq_shared.events.StoredEvent`, ``data`` as text.
+) -> Statement[StoredEvent]:
+    """Stored events of a task with a ``seq`` above ``after``, in order; ``data`` as text.
 
     Args:
         submitted_at: the task's. No event of it is older, and none is of the future, so other partitions are not looked
@@ -143,7 +152,7 @@ def read_events(
         with_data: false: ``data`` is null in all rows, so that they are small whatever stands in it.
     """
     data = "data" if with_data else "NULL::json AS data"
-    read = Statement(
+    read: Statement[StoredEvent] = Statement(
         f"""
         SELECT seq, at, kind, attempt, actor, claimed_at, started_at, data::text FROM (
           SELECT found.*, sum(octet_length(data::text)) OVER (
@@ -166,6 +175,7 @@ def read_events(
             "most_bytes": most_bytes,
         },
         "read_events",
+        StoredEvent._make,
     )
     # A name stands for one text, which sessions keep prepared.
     return read if with_data else read._replace(name=None)

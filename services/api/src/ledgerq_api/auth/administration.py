@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
 from ledgerq_api.auth.scopes import KeyScope
-from ledgerq_shared.database import Cursor, Database, execute
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.statements.api_keys import ApiKeyRow, add_key, find_key, list_keys, revoke_key
 
@@ -57,13 +57,13 @@ class KeyStore:
                     key_id=new_key_id(), sha256=digest, name=name, scopes=sorted(set(scopes)), expires_in=expires_in
                 ),
             )
-            row = _found(cursor, digest)
+            [row] = execute(cursor, find_key(digest))
         return MadeKey(row, text if made else None)
 
     def all(self) -> list[ApiKeyRow]:
         """All keys, oldest first."""
         with self._database.transaction() as cursor:
-            return [ApiKeyRow(*row) for row in execute(cursor, list_keys())]
+            return execute(cursor, list_keys())
 
     def revoke(self, key_id: str) -> bool:
         """Revoke a key for good; returns False if it was revoked already.
@@ -72,15 +72,11 @@ class KeyStore:
             KeyTrouble: there is no such key.
         """
         with self._database.transaction() as cursor:
-            rows = execute(cursor, revoke_key(key_id))
-        if not rows:
-            raise KeyTrouble(f"no API key has the id {key_id[:100]!r}; `ledgerq keys list` shows them")
-        return not rows[0][0]
-
-
-def _found(cursor: Cursor, digest: bytes) -> ApiKeyRow:
-    [row] = execute(cursor, find_key(digest))
-    return ApiKeyRow(*row)
+            found = execute(cursor, revoke_key(key_id))
+        match found:
+            case [(was_revoked,)]:
+                return not was_revoked
+        raise KeyTrouble(f"no API key has the id {key_id[:100]!r}; `ledgerq keys list` shows them")
 
 
 def read_key_file(path: Path) -> str | None:

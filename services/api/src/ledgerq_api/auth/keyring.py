@@ -179,7 +179,7 @@ class Keyring:
         def work(cursor: Cursor) -> list[UsableKey]:
             if used:
                 execute(cursor, note_use(used))
-            return [UsableKey(*row) for row in execute(cursor, read_usable_keys())]
+            return execute(cursor, read_usable_keys())
 
         return self._ledger.repeatable(work, writes=bool(used))
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from ledgerq_api import __version__
 from ledgerq_api.health.schemas import Check, Health, Ready
@@ -17,7 +17,7 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.sampling import SampledLog
-from ledgerq_shared.statements.read_queues import count_workers, read_clock
+from ledgerq_shared.statements.read_queues import Overview, read_clock, read_overview
 
 #: Seconds for each check: orchestrators give up soon after that.
 _PATIENCE = 3.0
@@ -42,7 +42,7 @@ class HealthService:
         # The checks have threads of their own: long reads must not make this process look as if it could not serve.
         self._pings = ThreadPoolExecutor(1, thread_name_prefix="ping")
         self._looks = ThreadPoolExecutor(1, thread_name_prefix="health")
-        self._look: asyncio.Future[list[tuple[Any, ...]]] | None = None
+        self._look: asyncio.Future[Overview] | None = None
 
     async def ready(self) -> Ready:
         """The process is ready, perhaps degraded.
@@ -66,17 +66,16 @@ class HealthService:
 
     async def health(self) -> Health:
         """The state of everything, even if something is away."""
-        (ledger, counts), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
-        task_types, workers, slots, went_back_at = counts or (None, None, None, None)
+        (ledger, seen), broker = await asyncio.gather(self._look_at_ledger(), self._look_at_broker())
         return Health(
             status=_worst(ledger, broker),
             version=__version__,
             uptime_seconds=round(time.monotonic() - self._begun_at, 1),
             checks={"ledger": ledger, "broker": broker},
-            task_types=task_types,
-            live_workers=workers,
-            worker_slots=slots,
-            ledger_went_back_at=went_back_at,
+            task_types=seen and seen.task_types,
+            live_workers=seen and seen.workers,
+            worker_slots=seen and seen.slots,
+            ledger_went_back_at=seen and seen.went_back_at,
         )
 
     async def failing(self) -> dict[FailingStore, datetime]:
@@ -92,25 +91,24 @@ class HealthService:
             found["redis_away"] = seen.since if seen else datetime.now(UTC)
         return found
 
-    async def _look_at_ledger(self) -> tuple[Check, tuple[Any, ...] | None]:
+    async def _look_at_ledger(self) -> tuple[Check, Overview | None]:
         begun_at = time.perf_counter()
         try:
-            rows = await asyncio.wait_for(asyncio.shield(self._shared_look()), _PATIENCE)
+            seen = await asyncio.wait_for(asyncio.shield(self._shared_look()), _PATIENCE)
         except (Unavailable, TimeoutError) as error:
             detail = error.detail if isinstance(error, Unavailable) else "PostgreSQL does not answer."
             return Check(status="unavailable", detail=detail), None
-        *counted, writes_wait, went_back_at = rows[0]
-        counts, latency = (*counted, went_back_at), _milliseconds_since(begun_at)
+        latency = _milliseconds_since(begun_at)
         if refused := outages.POSTGRESQL_WRITES.seen:
-            return Check(status="degraded", detail=_since(refused, "It takes no writes"), latency_ms=latency), counts
-        if writes_wait:
-            return Check(status="degraded", detail=_WRITES_WAIT, latency_ms=latency), counts
-        return Check(status="ok", latency_ms=latency), counts
+            return Check(status="degraded", detail=_since(refused, "It takes no writes"), latency_ms=latency), seen
+        if seen.do_writes_wait:
+            return Check(status="degraded", detail=_WRITES_WAIT, latency_ms=latency), seen
+        return Check(status="ok", latency_ms=latency), seen
 
-    def _shared_look(self) -> asyncio.Future[list[tuple[Any, ...]]]:
+    def _shared_look(self) -> asyncio.Future[Overview]:
         """Callers that ask at the same time share one look at the ledger."""
         if self._look is None or self._look.done():
-            self._look = asyncio.get_running_loop().run_in_executor(self._looks, self._count_workers)
+            self._look = asyncio.get_running_loop().run_in_executor(self._looks, self._read_overview)
             self._look.add_done_callback(lambda done: done.cancelled() or done.exception())
         return self._look
 
@@ -119,9 +117,9 @@ class HealthService:
         self._pings.shutdown(wait=False, cancel_futures=True)
         self._looks.shutdown(wait=False, cancel_futures=True)
 
-    def _count_workers(self) -> list[tuple[Any, ...]]:
+    def _read_overview(self) -> Overview:
         """Counts over a connection that may write: a demoted server answers reads, but is of no use."""
-        return self._ledger.repeatable(_count_and_ask_the_time, writes=True)
+        return self._ledger.repeatable(_look_and_ask_the_time, writes=True)
 
     async def _look_at_broker(self) -> Check:
         begun_at = time.perf_counter()
@@ -139,12 +137,12 @@ class HealthService:
         return Check(status="degraded", detail=why)
 
 
-def _count_and_ask_the_time(cursor: Cursor) -> list[tuple[Any, ...]]:
-    rows = execute(cursor, count_workers())
+def _look_and_ask_the_time(cursor: Cursor) -> Overview:
+    [seen] = execute(cursor, read_overview())
     asked_at = time.monotonic()
     [(ledger_time,)] = execute(cursor, read_clock())
     clock.note(ledger_time, asked_at)
-    return rows
+    return seen
 
 
 def _since(seen: outages.Seen, what: str) -> str:

@@ -31,10 +31,16 @@ def _read(cursor: Cursor, after: str, limit: int) -> QueueList:
     rows = execute(cursor, read_queues(after=after, limit=limit + 1))
     page, more = rows[:limit], rows[limit:]
     counts: dict[str, dict[State, int]] = defaultdict(lambda: dict.fromkeys(State, 0))
-    for queue, state, count in execute(cursor, queue_counts([row[0] for row in page])):
+    for queue, state, count in execute(cursor, queue_counts([row.name for row in page])):
         counts[queue][State(state)] = count
     entries = [
-        QueueEntry(name=name, paused=paused, counts=counts[name], oldest_ready_seconds=oldest, worker_slots=slots)
-        for name, paused, slots, oldest in page
+        QueueEntry(
+            name=row.name,
+            paused=row.is_paused,
+            counts=counts[row.name],
+            oldest_ready_seconds=row.oldest_ready_seconds,
+            worker_slots=row.slots,
+        )
+        for row in page
     ]
-    return QueueList(queues=entries, total_count=total, next_cursor=page[-1][0] if more else None)
+    return QueueList(queues=entries, total_count=total, next_cursor=page[-1].name if more else None)

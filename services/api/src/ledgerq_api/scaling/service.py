@@ -31,8 +31,7 @@ class ScalingService:
 
     async def demand(self, queues: Sequence[str], target: Target) -> Scaling:
         """The demand of all ``queues`` together; a queue that was never used has none."""
-        rows = await self._ledger.fetch(read_load(queues))
-        return demand([QueueLoad._make(row) for row in rows], target)
+        return demand(await self._ledger.fetch(read_load(queues)), target)
 
 
 def demand(loads: Sequence[QueueLoad], target: Target) -> Scaling:

@@ -12,15 +12,14 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
 
 import structlog
 
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.events import Event, StoredEvent, expand
-from ledgerq_shared.statements.read_stream import read_news
+from ledgerq_shared.events import Event, expand
+from ledgerq_shared.statements.read_stream import News, read_news
 
 log = structlog.get_logger()
 
@@ -166,22 +165,22 @@ class Feed:
         except Exception:
             log.exception("api.stream.failed", streams=len(waiting))
             return _TRY_AGAIN_AFTER
-        for index, news in groupby(rows, key=itemgetter(0)):
+        for index, news in groupby(rows, key=attrgetter("follower")):
             _tell(waiting[index], list(news), most)
         return _READ_EVERY
 
 
-def _tell(subscription: Subscription, news: Sequence[tuple[Any, ...]], most_characters: int) -> None:
+def _tell(subscription: Subscription, news: Sequence[News], most_characters: int) -> None:
     if subscription.is_over:
         return
-    _, task_seq, is_final, *_ = news[-1]
-    stored = (StoredEvent(*row[3:]) for row in news if row[3] is not None)
+    latest = news[-1]
+    stored = [one.event for one in news if one.event is not None]
     # A stored row may stand for steps that the client has seen already.
     events = [event for event in expand(stored) if event.seq > subscription.seen]
-    is_full = len(news) == _MOST_EVENTS or sum(len(row[-1] or "") for row in news[:-1]) > most_characters
-    has_more = is_full and events[-1].seq < task_seq
+    is_full = len(news) == _MOST_EVENTS or sum(len(event.data or "") for event in stored[:-1]) > most_characters
+    has_more = is_full and events[-1].seq < latest.task_seq
     subscription.events = events
     subscription.has_more = has_more
-    subscription.seen = events[-1].seq if has_more else task_seq
-    subscription.is_over = is_final and not has_more
+    subscription.seen = events[-1].seq if has_more else latest.task_seq
+    subscription.is_over = latest.is_final and not has_more
     subscription.wake.set()

@@ -15,14 +15,14 @@ from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks import action_schemas as schemas
 from ledgerq_api.tasks.explaining import FailingStore, explain
-from ledgerq_api.tasks.reading import not_found, own_id
+from ledgerq_api.tasks.reading import not_found, own_id, the_one
 from ledgerq_api.tasks.reruns import rerun_of
 from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, TaskIsFinal, TaskIsNotFinal
 from ledgerq_shared.statements.cancel import read_end, read_told
-from ledgerq_shared.statements.read_explain import Circumstances, read_circumstances
+from ledgerq_shared.statements.read_explain import read_circumstances
 from ledgerq_shared.statements.resubmit import RepeatableTask, read_repeatable, resubmit
 from ledgerq_shared.statements.unique import retake_key
 from ledgerq_shared.states import STARTABLE, State
@@ -159,10 +159,7 @@ class TaskActions:
             TaskNotFound
         """
         task_id = await self._own_id(task_id)
-        rows = await self._ledger.fetch(read_circumstances(task_id))
-        if not rows:
-            raise not_found(task_id)
-        seen = Circumstances(*rows[0])
+        seen = the_one(task_id, await self._ledger.fetch(read_circumstances(task_id)))
         failing = await self._failing() if seen.completed_at is None else {}
         return schemas.Explanation(task_id=task_id, status=State(seen.state), findings=explain(seen, language, failing))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 import psycopg2.errors
@@ -22,7 +23,17 @@ from ledgerq_api.errors import QueryTooSlow
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.ids import new_task_id, time_of
-from ledgerq_shared.statements.read_list import SummaryRow, TaskFilter, count_tasks, list_tasks, sum_counts
+from ledgerq_shared.statements.read_list import (
+    StateCount,
+    SummaryRow,
+    TaskFilter,
+    count_tasks,
+    goes_either_way,
+    in_state,
+    is_shorter_along_successes,
+    list_tasks,
+    sum_counts,
+)
 from ledgerq_shared.states import State
 
 #: The last row that pages by number may reach, and how far tasks are counted for filters without counters.
@@ -114,14 +125,16 @@ def read_page(cursor: Cursor, query: ListQuery) -> ListedPage:
 def _read(cursor: Cursor, query: ListQuery) -> ListedPage:
     counts = execute(cursor, sum_counts(task_type=query.task_type, queue=query.queue))
     filter_ = _filter_of(query, counts)
-    retrying = sum(int(count) for _, state, count in counts if state == State.RETRY)
-    along_successes = _is_shorter_along_successes(cursor, query, counts)
-    total = sum(int(count) for _, state, count in counts if query.status in {None, state})
+    retrying = in_state(counts, State.RETRY)
+    along_successes = True
+    if goes_either_way(filter_):
+        successes = in_state(execute(cursor, sum_counts(task_type=None, queue=None)), State.SUCCESS)
+        along_successes = is_shorter_along_successes(counts, successes=successes, limit=query.page_size + 1)
+    total = sum(one.tasks for one in counts if query.status in {None, one.state})
     is_minimum = False
     if total and not filter_.is_counted:
-        total = execute(
-            cursor, count_tasks(filter_, limit=REACH + 1, retrying=retrying, along_successes=along_successes)
-        )[0][0]
+        counting = count_tasks(filter_, limit=REACH + 1, retrying=retrying, along_successes=along_successes)
+        [(total,)] = execute(cursor, counting)
         is_minimum = total > REACH
         total = min(total, REACH)
     if not total:
@@ -130,28 +143,12 @@ def _read(cursor: Cursor, query: ListQuery) -> ListedPage:
     statement = list_tasks(
         filter_, limit=query.page_size + 1, offset=offset, retrying=retrying, along_successes=along_successes
     )
-    found = [SummaryRow._make(row) for row in execute(cursor, statement)]
+    found = execute(cursor, statement)
     page, more = found[: query.page_size], found[query.page_size :]
     return ListedPage(page, total, is_minimum=is_minimum, has_more=bool(more))
 
 
-def _is_shorter_along_successes(cursor: Cursor, query: ListQuery, counts: list[tuple[Any, ...]]) -> bool:
-    """For a list of SUCCESS of a type or queue: whether it is shorter to walk along all successes than along all tasks
-    of that type or queue, because there are fewer other tasks to pass over.
-
-    Among the tasks of a type or queue, the others may be one long row of waiting tasks, which are the newest of all.
-    Among the successes, the others are assumed to be spread evenly.
-    """
-    if query.status is not State.SUCCESS or (query.task_type, query.queue) == (None, None):
-        return True
-    wanted = sum(int(count) for _, state, count in counts if state == State.SUCCESS)
-    others = sum(int(count) for _, state, count in counts if state != State.SUCCESS)
-    everything = execute(cursor, sum_counts(task_type=None, queue=None))
-    successes = sum(int(count) for _, state, count in everything if state == State.SUCCESS)
-    return wanted > 0 and (query.page_size + 1) * (successes - wanted) / wanted < others
-
-
-def _filter_of(query: ListQuery, counts: list[tuple[Any, ...]]) -> TaskFilter:
+def _filter_of(query: ListQuery, counts: Sequence[StateCount]) -> TaskFilter:
     """The filter, with a short type name replaced by the full names that are in the counters."""
     filter_ = TaskFilter(
         state=query.status,
@@ -163,4 +160,4 @@ def _filter_of(query: ListQuery, counts: list[tuple[Any, ...]]) -> TaskFilter:
     )
     if query.task_type is None:
         return filter_
-    return replace(filter_, task_types=sorted({name for name, _, _ in counts}))
+    return replace(filter_, task_types=sorted({one.task_type for one in counts}))

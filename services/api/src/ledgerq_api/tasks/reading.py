@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Protocol
 
 from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, Ledger, no_answer
@@ -19,8 +19,8 @@ from ledgerq_api.pages import MOST_BYTES
 from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerQError, TaskNotFound
-from ledgerq_shared.events import Event, StoredEvent, expand
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.events import Event, expand
+from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.statements.read_task import (
     ATTEMPT_KINDS,
     DetailRow,
@@ -35,7 +35,6 @@ from ledgerq_shared.statements.read_task import (
 _MOST_STATUSES = 500
 #: How many stored events are read for a task's attempts.
 _MOST_ATTEMPTS = 1000
-_STATUS_FIELDS = len(StatusRow._fields)
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -45,6 +44,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_ID = 2000
 #: How many characters of an unknown id an answer repeats.
 _SHOWN = 512
+
+
+class _Fetch(Protocol):
+    """Runs a statement."""
+
+    def __call__(self, statement: Statement[Row], /) -> list[Row]: ...
 
 
 class TaskReader:
@@ -73,8 +78,7 @@ class TaskReader:
 
         def work(cursor: Cursor) -> tuple[StatusRow, DetailRow, list[Event], bool]:
             rows = execute(cursor, read_task(task_id)) if _UUID.fullmatch(task_id) else []
-            row = rows[0] if rows else _one(task_id, execute(cursor, read_task(own_id(cursor, task_id))))
-            status = StatusRow(*row[:_STATUS_FIELDS])
+            status, detail = the_one(task_id, rows or execute(cursor, read_task(own_id(cursor, task_id))))
             stored = execute(
                 cursor,
                 read_events(
@@ -86,12 +90,7 @@ class TaskReader:
                     with_data=False,
                 ),
             )
-            return (
-                status,
-                DetailRow(*row[_STATUS_FIELDS:]),
-                list(expand(StoredEvent(*event) for event in stored[:_MOST_ATTEMPTS])),
-                len(stored) <= _MOST_ATTEMPTS,
-            )
+            return status, detail, list(expand(stored[:_MOST_ATTEMPTS])), len(stored) <= _MOST_ATTEMPTS
 
         return await self._ledger.run(work)
 
@@ -105,9 +104,9 @@ class TaskReader:
             statement = read_events(
                 status.id, submitted_at=status.submitted_at, after=after, limit=limit, most_bytes=MOST_BYTES
             )
-            steps = expand(StoredEvent(*event) for event in execute(cursor, statement))
             # A stored row may also stand for steps that an earlier page has shown.
-            return status.id, [event for event in steps if event.seq > after][:limit]
+            steps = [event for event in expand(execute(cursor, statement)) if event.seq > after]
+            return status.id, steps[:limit]
 
         return await self._ledger.run(work)
 
@@ -130,15 +129,14 @@ def _read(cursor: Cursor, task_id: str) -> StatusRow:
     return found
 
 
-def _find(fetch: Callable[[Statement], list[tuple[Any, ...]]], ids: Collection[str]) -> dict[str, StatusRow]:
+def _find(fetch: _Fetch, ids: Collection[str]) -> dict[str, StatusRow]:
     """Rows, by the id that the caller asked for; ``fetch`` runs a statement."""
     own = {task_id: task_id.lower() for task_id in ids if _UUID.fullmatch(task_id)}
-    rows = {row[0]: StatusRow._make(row) for row in fetch(read_statuses(set(own.values())))} if own else {}
+    rows = {row.id: row for row in fetch(read_statuses(set(own.values())))} if own else {}
     found = {task_id: rows[own_id] for task_id, own_id in own.items() if own_id in rows}
     others = [task_id for task_id in ids if task_id not in found and _may_be_celerys(task_id)]
     if others:
-        for celery_id, *row in fetch(read_statuses_by_celery_id(others)):
-            found[celery_id] = StatusRow._make(row)
+        found |= fetch(read_statuses_by_celery_id(others))
     return found
 
 
@@ -150,7 +148,7 @@ def own_id(cursor: Cursor, task_id: str) -> str:
     """
     own = task_id.lower() if _UUID.fullmatch(task_id) else None
     rows = execute(cursor, find_task(task_id=own, celery_id=task_id)) if _may_be_celerys(task_id) else []
-    return str(_one(task_id, rows)[0])
+    return the_one(task_id, rows)[0]
 
 
 def _may_be_celerys(task_id: str) -> bool:
@@ -158,7 +156,12 @@ def _may_be_celerys(task_id: str) -> bool:
     return len(task_id) <= _LONGEST_ID and "\0" not in task_id and not _SURROGATE.search(task_id)
 
 
-def _one(task_id: str, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+def the_one(task_id: str, rows: Sequence[Row]) -> Row:
+    """The task's row.
+
+    Raises:
+        TaskNotFound: there is none.
+    """
     if not rows:
         raise not_found(task_id)
     return rows[0]

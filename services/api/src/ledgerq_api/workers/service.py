@@ -26,25 +26,23 @@ class WorkerService:
 
 def _read(cursor: Cursor) -> list[WorkerEntry]:
     running: dict[str, list[RunningTask]] = defaultdict(list)
-    for worker_id, task_id, task_type, started_at in execute(cursor, read_running()):
-        task = RunningTask(task_id=task_id, task_type=task_type, started_at=started_at.astimezone(UTC))
-        running[worker_id].append(task)
+    for one in execute(cursor, read_running()):
+        task = RunningTask(task_id=one.task_id, task_type=one.task_type, started_at=one.started_at.astimezone(UTC))
+        running[one.worker_id].append(task)
     return [
         WorkerEntry(
-            worker_id=worker_id,
-            name=name,
-            host=host,
-            pid=pid,
-            pool=pool,
-            slots=slots,
-            queues=queues,
-            task_types=task_types,
-            started_at=started_at.astimezone(UTC),
-            heartbeat_age_seconds=max(round(age, 3), 0.0),
-            stopping=stopping,
-            running=running[worker_id],
+            worker_id=worker.id,
+            name=worker.name,
+            host=worker.host,
+            pid=worker.pid,
+            pool=worker.pool,
+            slots=worker.slots,
+            queues=worker.queues,
+            task_types=worker.task_types,
+            started_at=worker.started_at.astimezone(UTC),
+            heartbeat_age_seconds=max(round(worker.heartbeat_age, 3), 0.0),
+            stopping=worker.is_stopping,
+            running=running[worker.id],
         )
-        for worker_id, name, host, pid, pool, slots, queues, task_types, started_at, age, stopping in execute(
-            cursor, read_live_workers()
-        )
+        for worker in execute(cursor, read_live_workers())
     ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from prometheus_client.core import Metric as Family
 
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.figures import Figures
 from ledgerq_shared.metrics import Metric
-from ledgerq_shared.replica import Replica, Seen, open_replica
+from ledgerq_shared.replica import Replica, Seen, look, open_replica
 from ledgerq_shared.settings import StoreSettings
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Row, Statement
 
 T = TypeVar("T")
 
@@ -48,17 +47,17 @@ class Ledger:
         self._timeout = timeout
         self._replica = replica
 
-    def fetch(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
-        """The rows of each statement, all in one transaction."""
-        return self._ask(partial(_rows, statements))
+    def fetch(self, statement: Statement[Row]) -> list[Row]:
+        """The rows of a statement."""
+        return self._ask(lambda cursor: execute(cursor, statement))
 
-    def figures(self, figures: Figures) -> list[tuple[Any, ...]]:
+    def figures(self, figures: Figures[Row]) -> list[Row]:
         """The rows of a statement of which PostgreSQL may refuse a part."""
         return self._ask(figures.fetch)
 
-    def fetch_old(self, *statements: Statement) -> list[list[tuple[Any, ...]]]:
+    def fetch_old(self, statement: Statement[Row]) -> list[Row]:
         """As :meth:`fetch`, for rows that may be a little old: the replica answers if it can be used."""
-        return self.look(partial(_rows, statements)).value
+        return self.look(lambda cursor: execute(cursor, statement)).value
 
     def look(self, work: Callable[[Cursor], T], *, not_before: datetime | None = None) -> Seen[T]:
         """What ``work`` returns, which only reads and may see data that are a little old.
@@ -66,9 +65,7 @@ class Ledger:
         Args:
             not_before: data older than this are too old.
         """
-        if self._replica is None:
-            return Seen(self._ask(work), None)
-        return self._replica.look(work, lambda: self._ask(work), timeout=self._timeout, not_before=not_before)
+        return look(self._replica, work, self._ask, timeout=self._timeout, not_before=not_before)
 
     def now(self) -> datetime:
         """The ledger's time now: no look so far has seen anything later."""
@@ -95,10 +92,6 @@ def open_ledger(
     )
     replica = open_replica(stores, database, application_name=application_name, size=size, statement_timeout=timeout)
     return Ledger(database, timeout=timeout, replica=replica)
-
-
-def _rows(statements: Sequence[Statement], cursor: Cursor) -> list[list[tuple[Any, ...]]]:
-    return [execute(cursor, statement) for statement in statements]
 
 
 class Names:

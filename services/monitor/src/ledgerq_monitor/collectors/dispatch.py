@@ -34,5 +34,11 @@ class Dispatch:
 
     def collect(self) -> Iterable[Family]:
         """Read one row."""
-        [[row]] = self._ledger.fetch(read_dispatch())
-        return [metric.family({(): value}) for metric, value in zip(self.metrics, row, strict=True)]
+        [seen] = self._ledger.fetch(read_dispatch())
+        return [
+            _DUE.family({(): seen.due}),
+            _LAG.family({(): seen.due_seconds}),
+            _OUTBOX.family({(): seen.outbox}),
+            _OUTBOX_AGE.family({(): seen.outbox_seconds}),
+            _LEADER.family({(): seen.leader_seconds}),
+        ]

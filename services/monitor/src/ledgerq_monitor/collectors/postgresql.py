@@ -39,7 +39,6 @@ _WENT_BACK = Metric(
 _BUDGET = Metric(
     "ledgerq_postgresql_disk_budget_bytes", "gauge", "How large the database may become, as the monitor was told."
 )
-#: In the order of SERVER_FIGURES.
 _OF_SERVER = (_SIZE, _CONNECTIONS, _MOST_CONNECTIONS, _OLDEST, _FROZEN, _WAL, _WAL_KEPT, _WENT_BACK)
 _TABLE_SIZE = Metric("ledgerq_postgresql_table_bytes", "gauge", "Size of a table with its indexes.", _TABLE)
 _LIVE = Metric("ledgerq_postgresql_table_rows", "gauge", "Rows of a table, as PostgreSQL estimates.", _TABLE)
@@ -87,8 +86,18 @@ class Server:
 
     def collect(self) -> Iterable[Family]:
         """Read one row. A standby writes no log of its own; some figures may be refused."""
-        [row] = self._ledger.figures(self._figures)
-        for metric, value in zip(_OF_SERVER, row, strict=True):
+        [server] = self._ledger.figures(self._figures)
+        seen = {
+            _SIZE: server.database_bytes,
+            _CONNECTIONS: server.connections,
+            _MOST_CONNECTIONS: server.max_connections,
+            _OLDEST: server.oldest_transaction_seconds,
+            _FROZEN: server.frozen_age,
+            _WAL: server.wal_bytes,
+            _WAL_KEPT: server.wal_retained_bytes,
+            _WENT_BACK: server.went_back,
+        }
+        for metric, value in seen.items():
             if value is not None:
                 yield metric.family({(): value})
         yield _BUDGET.family({(): self._disk_budget})
@@ -108,9 +117,11 @@ class Tables:
     def collect(self) -> Iterable[Family]:
         """Read one row per table; the schema has a fixed number of them."""
         rows = self._ledger.figures(self._figures)
-        for column, metric in enumerate(self.metrics, 1):
-            if all(row[column] is not None for row in rows):
-                yield metric.family({(row[0],): row[column] for row in rows})
+        sizes = {(row.table,): row.table_bytes for row in rows if row.table_bytes is not None}
+        if len(sizes) == len(rows):
+            yield _TABLE_SIZE.family(sizes)
+        yield _LIVE.family({(row.table,): row.live_rows for row in rows})
+        yield _DEAD.family({(row.table,): row.dead_rows for row in rows})
 
 
 class Replication:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger, Names
 from ledgerq_shared.metrics import Metric
-from ledgerq_shared.statements.read_metrics import count_held, read_queue_gauges
+from ledgerq_shared.statements.read_metrics import QueueGauges, count_held, read_queue_gauges
 
 _QUEUE = ("queue",)
 _READY = Metric("ledgerq_queue_ready_tasks", "gauge", "Tasks that may run now and wait for a worker.", _QUEUE)
@@ -50,22 +50,24 @@ class Queues:
 
     def collect(self) -> Iterable[Family]:
         """Read all queues with one statement."""
-        [rows] = self._ledger.fetch_old(read_queue_gauges())
-        self.known = tuple(sorted({row[0] for row in rows if self._names(row[0]) == row[0]}))
-        by_queue: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-        for name, *figures in rows:
-            by_queue.setdefault((self._names(name),), []).append(tuple(figures))
+        rows = self._ledger.fetch_old(read_queue_gauges())
+        self.known = tuple(sorted({row.queue for row in rows if self._names(row.queue) == row.queue}))
+        by_queue: dict[tuple[str, ...], list[QueueGauges]] = {}
+        for row in rows:
+            by_queue.setdefault((self._names(row.queue),), []).append(row)
 
-        def of(column: int, combine: Any) -> dict[tuple[str, ...], float]:
-            return {labels: float(combine(row[column] for row in rows)) for labels, rows in by_queue.items()}
+        def of(
+            combine: Callable[[Iterable[float]], float], figure: Callable[[QueueGauges], float]
+        ) -> dict[tuple[str, ...], float]:
+            return {labels: float(combine(map(figure, rows))) for labels, rows in by_queue.items()}
 
         return [
-            _PAUSED.family(of(0, max)),
-            _SLOTS.family(of(1, sum)),
-            _READY.family(of(2, sum)),
-            _OLDEST.family(of(3, max)),
-            _CLAIMED.family(of(4, sum)),
-            _OLDEST_CLAIM.family(of(5, max)),
+            _PAUSED.family(of(max, lambda row: row.is_paused)),
+            _SLOTS.family(of(sum, lambda row: row.slots)),
+            _READY.family(of(sum, lambda row: row.ready)),
+            _OLDEST.family(of(max, lambda row: row.oldest_ready_seconds)),
+            _CLAIMED.family(of(sum, lambda row: row.claimed)),
+            _OLDEST_CLAIM.family(of(max, lambda row: row.oldest_claim_seconds)),
         ]
 
 
@@ -82,8 +84,7 @@ class Held:
 
     def collect(self) -> Iterable[Family]:
         """Count them, up to a limit."""
-        [rows] = self._ledger.fetch_old(count_held())
         held: Counter[tuple[str, ...]] = Counter()
-        for queue, reason, count in rows:
+        for queue, reason, count in self._ledger.fetch_old(count_held()):
             held[self._names(queue), reason] += count
         return [_HELD.family(held)]

@@ -74,9 +74,9 @@ class Tasks:
         self._seen_at = as_of or self._ledger.now()
         exported = set(self._ended)
         tasks: Counter[tuple[str, str, str]] = Counter()
-        for task_type, queue, state, count in sorted(rows, key=lambda row: -row[3]):
+        for task_type, queue, state, count in sorted(rows, key=lambda row: -row.tasks):
             labels = self._type(task_type), self._queue(queue), state
-            tasks[labels] += int(count)
+            tasks[labels] += count
             for final in FINAL:
                 self._ended.setdefault((*labels[:2], final), 0)
             if state in FINAL:
@@ -102,7 +102,7 @@ class Stuck:
 
     def collect(self) -> Iterable[Family]:
         """Read the claims; there are as many as busy slots."""
-        [[(tasks, seconds)]] = self._ledger.fetch(count_stuck(after=_STUCK_AFTER))
+        [(tasks, seconds)] = self._ledger.fetch(count_stuck(after=_STUCK_AFTER))
         return [_STUCK.family({(): tasks}), _STUCK_SECONDS.family({(): seconds})]
 
 
@@ -118,5 +118,5 @@ class Deaths:
 
     def collect(self) -> Iterable[Family]:
         """Read the few such tasks; they have an index."""
-        [[(suspects, quarantined)]] = self._ledger.fetch_old(count_worker_deaths())
+        [(suspects, quarantined)] = self._ledger.fetch_old(count_worker_deaths())
         return [_SUSPECTS.family({(): suspects}), _QUARANTINED.family({(): quarantined})]

@@ -47,16 +47,16 @@ class Workers:
 
     def collect(self) -> Iterable[Family]:
         """Read them with one statement."""
-        [rows] = self._ledger.fetch(read_worker_gauges(limit=_MOST_COUNTED))
+        workers = self._ledger.fetch(read_worker_gauges(limit=_MOST_COUNTED))
         states = {("live",): 0, ("stopping",): 0, ("overdue",): 0}
-        for _, _, _, _, lease, stopping in rows:
-            states[("overdue" if lease < 0 else "stopping" if stopping else "live",)] += 1
-        shown = rows[:_MOST]
+        for one in workers:
+            states[("overdue" if one.lease_seconds < 0 else "stopping" if one.is_stopping else "live",)] += 1
+        shown = workers[:_MOST]
         return [
             _WORKERS.family(states),
-            _SLOTS.family({(name,): slots for name, slots, *_ in shown}),
-            _BUSY.family({(name,): busy for name, _, busy, *_ in shown}),
-            _HEARTBEAT.family({(name,): max(age, 0.0) for name, _, _, age, *_ in shown}),
+            _SLOTS.family({(one.name,): one.slots for one in shown}),
+            _BUSY.family({(one.name,): one.busy_slots for one in shown}),
+            _HEARTBEAT.family({(one.name,): max(one.heartbeat_age, 0.0) for one in shown}),
         ]
 
 
@@ -72,7 +72,6 @@ class EndedWorkers:
 
     def collect(self) -> Iterable[Family]:
         """Count them by how they ended."""
-        [rows] = self._ledger.fetch(count_ended_workers())
         ended = {("stopped",): 0, ("lost",): 0}
-        ended.update({(why,): count for why, count in rows})
+        ended.update({(why,): count for why, count in self._ledger.fetch(count_ended_workers())})
         return [_ENDED.family(ended)]

@@ -11,7 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from celery import Celery
@@ -26,6 +26,8 @@ from ledgerq_shared.statements.read_running import RunningTask, read_running
 from ledgerq_shared.statements.read_task import find_task
 from ledgerq_worker.celery.seams.panel import replace_commands
 from ledgerq_worker.slot.table import SlotTable
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -93,16 +95,15 @@ class ControlPanel:
     def _cancel(self, task_id: str, *, terminate: bool) -> str:
         def work(cursor: Cursor) -> str:
             own_id = task_id.lower() if _UUID.fullmatch(task_id) else None
-            rows = execute(cursor, find_task(task_id=own_id, celery_id=task_id)) if task_id.isprintable() else []
-            if not rows:
+            found = execute(cursor, find_task(task_id=own_id, celery_id=task_id)) if task_id.isprintable() else []
+            if not found:
                 return f"no task has the id {task_id[:100]}"
-            done = cancel(
-                cursor, rows[0][0], actor=self._actor, message="revoked by remote control", terminate=terminate
-            )
+            [(own_id,)] = found
+            done = cancel(cursor, own_id, actor=self._actor, message="revoked by remote control", terminate=terminate)
             return f"task {task_id} is {done.state}" if done.state == "REVOKED" else f"task {task_id} was asked to end"
 
         try:
-            said = str(self._in_ledger(work))
+            said = self._in_ledger(work)
         except (TaskIsFinal, TaskNotFound) as error:
             return error.detail
         except LedgerQError as error:
@@ -119,9 +120,9 @@ class ControlPanel:
         try:
             rows = self._in_ledger(lambda cursor: execute(cursor, read_running(running)))
         except LedgerQError:
-            rows = [(task_id, task_id, "", None, "{}", "") for task_id in running]
+            rows = [RunningTask(task_id, task_id, "", None, "{}", "") for task_id in running]
         found = []
-        for row in map(RunningTask._make, rows):
+        for row in rows:
             record = running[row.id]
             found.append(
                 {
@@ -166,7 +167,7 @@ class ControlPanel:
         os.kill(os.getpid(), signal.SIGTERM)
         return {"ok": "shutting down"}
 
-    def _in_ledger(self, work: Callable[[Cursor], Any]) -> Any:
+    def _in_ledger(self, work: Callable[[Cursor], T]) -> T:
         with self._database().transaction() as cursor:
             return work(cursor)
 

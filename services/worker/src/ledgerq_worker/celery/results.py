@@ -166,16 +166,14 @@ class Publisher:
             log.error("outbox.given_up", kind=kind, task_id=payload.get("task_id"), attempts=attempts - 1)
             return "it did not come to an end: it ended its process, or took too long"
         rows = self._database.fetch(read_outcome(payload["task_id"])) if kind == "outcome" else []
-        if (
-            rows and rows[0][3] != State.SUCCESS and rows[0][6] is not None
-        ):  # of a Celery message: there may be errbacks
+        if any(row.state != State.SUCCESS and row.celery is not None for row in rows):  # there may be errbacks
             self._database.fetch(keep_from_outbox(entry, lease=LONGEST + _LEASE), writes=True)
         self._limit(LONGEST)
         try:
             if kind == "message":
                 self._send(payload)
-            elif rows:
-                self._tell(StoredOutcome(*rows[0]))
+            for row in rows:
+                self._tell(row)
         except Exception as error:
             if isinstance(error, _AWAY) and fault_of(error) in (Fault.REPEAT, Fault.RECONNECT):
                 raise
