@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from ledgerq_api.tasks import acceptance
+from ledgerq_api.tasks import idempotency
 from ledgerq_shared import submitting
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.embedded import EmbeddedPostgres
@@ -240,7 +240,7 @@ def test_an_idempotency_key_that_is_forgotten_in_the_middle_of_a_submit_is_taken
             headers = {"idempotency-key": path}
             first = api.post(path, body, headers=headers)
             forgotten.clear()
-            monkeypatch.setattr(acceptance, "find_keys", late)
+            monkeypatch.setattr(idempotency, "find_keys", late)
             second = api.post(path, body, headers=headers)
             assert forgotten.is_set()
             third = api.post(path, body, headers=headers)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from ledgerq_shared.database import Cursor, confirm, execute
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing
-from ledgerq_shared.statements.submit import NewTask, are_plain, submit_tasks
+from ledgerq_shared.statements.submit import NewTask, are_plain, submit_plain_tasks, submit_tasks
 from ledgerq_shared.statements.unique import (
     SubmitRow,
     free_keys,
@@ -68,8 +68,10 @@ def submit(
         lost: ids of those that had been accepted before the ledger went back in time. They replace no task that is
             newer than themselves; a task that no longer gets its key is put back nevertheless, ended as replaced.
     """
-    if are_plain(tasks) or all(task.options is None or task.options.unique_key is None for task in tasks):
-        return Submitted(Counter(dict(execute(cursor, submit_tasks(tasks, are_new=are_new)))), {})
+    is_plain = are_plain(tasks)
+    if is_plain or all(task.options is None or task.options.unique_key is None for task in tasks):
+        statement = submit_plain_tasks(tasks) if is_plain and are_new else submit_tasks(tasks)
+        return Submitted(Counter(dict(execute(cursor, statement))), {})
     order = _arranged(list({task.id: task for task in tasks}.values()))
     submitted = Submitted(Counter(), {})
     holders: dict[UUID, Existing] = {}

@@ -42,8 +42,8 @@ from ledgerq_api.task_types.service import TaskTypeService
 from ledgerq_api.tasks import action_schemas
 from ledgerq_api.tasks import lean_paths as task_paths
 from ledgerq_api.tasks import schemas as task_schemas
-from ledgerq_api.tasks.acceptance import Acceptance
 from ledgerq_api.tasks.actions import TaskActions
+from ledgerq_api.tasks.commits import Commits
 from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_api.tasks.service import TaskService
 from ledgerq_api.tasks.submitting import Submitting
@@ -132,9 +132,9 @@ def build_services(stores: StoreSettings, settings: ApiSettings, *, debug: bool 
     catalogue = CatalogueSource(ledger)
     reader = TaskReader(ledger)
     health = HealthService(ledger, broker)
-    acceptance = Acceptance(database, waker, timeout=settings.ledger_timeout, resend_seconds=settings.resend_seconds)
+    commits = Commits(database, waker, timeout=settings.ledger_timeout, resend_seconds=settings.resend_seconds)
     names = QueueNames(ledger, most=settings.queues_per_key)
-    submitting = Submitting(ledger, catalogue, acceptance, names)
+    submitting = Submitting(ledger, catalogue, commits, names)
     return Services(
         database=database,
         broker=broker,

@@ -93,7 +93,7 @@ def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statemen
             nothing can be in their way, so nothing is looked for. An id that is there all the same is an error.
     """
     if are_new and are_plain(tasks):
-        return Statement(_SUBMIT_PLAIN, _parameters(tasks), "submit_plain_tasks")
+        return submit_plain_tasks(tasks)
     actors = {task.actor for task in tasks}
     return (
         Statement(_SUBMIT, submit_parameters(tasks), "submit_tasks")
@@ -102,9 +102,18 @@ def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statemen
     )
 
 
+def submit_plain_tasks(tasks: Sequence[NewTask]) -> Statement:
+    """As :func:`submit_tasks`, of tasks that are new and that are plain, as the caller has seen."""
+    return Statement(_SUBMIT_PLAIN, _parameters(tasks), "submit_plain_tasks")
+
+
 def are_plain(tasks: Sequence[NewTask]) -> bool:
     """Whether none has options. Asked of each batch, so it is a list that is counted: a third of the price of ``all``."""
     return [task.options for task in tasks].count(None) == len(tasks)
+
+
+#: Of any number of tasks that have none: unnest() fills up a short array with nulls.
+_NO_OPTIONS = "{}"
 
 
 def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
@@ -112,10 +121,13 @@ def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
     if len({task.id for task in tasks}) < len(tasks):
         # Each would write a first event, with one and the same number.
         tasks = list({task.id: task for task in tasks}.values())
-    return _parameters(tasks)
+    if are_plain(tasks):
+        return _parameters(tasks)
+    options = [None if task.options is None else task.options.encoded() for task in tasks]
+    return _parameters(tasks, text_array(options))
 
 
-def _parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
+def _parameters(tasks: Sequence[NewTask], options: str = _NO_OPTIONS) -> dict[str, Any]:
     # Few kinds of tasks make up a large batch: what they have in common is sent once, and each task has a number.
     kinds: dict[tuple[str, str, int, str], int] = {}
     numbers = [
@@ -130,10 +142,7 @@ def _parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
         "actor": text_array([kind[3] for kind in kinds]),
         "parameters": text_array([task.parameters for task in tasks]),
         "trace": text_array([task.trace for task in tasks]),
-        # unnest() fills up a short array with nulls
-        "options": "{}"
-        if are_plain(tasks)
-        else text_array([None if task.options is None else task.options.encoded() for task in tasks]),
+        "options": options,
     }
 
 

@@ -34,10 +34,7 @@ class QueuePauses:
             QueueNotFound: it was never used; with ``make`` it is made.
             TooManyQueues: it would be one too many for this actor.
         """
-        if make:
-            await self._queues.admit(queue, actor=actor)
-        await change(self._ledger, lambda cursor, _: _set(cursor, queue, paused=True, make=make, actor=actor))
-        return schemas.QueueState(name=queue, paused=True)
+        return await self._set(queue, paused=True, actor=actor, make=make)
 
     async def resume(self, queue: str, *, actor: str, make: bool = False) -> schemas.QueueState:
         """Begin tasks of the queue again, at once.
@@ -46,22 +43,24 @@ class QueuePauses:
             QueueNotFound: it was never used; with ``make`` it is made.
             TooManyQueues: it would be one too many for this actor.
         """
+        return await self._set(queue, paused=False, actor=actor, make=make)
+
+    async def _set(self, queue: str, *, paused: bool, actor: str, make: bool) -> schemas.QueueState:
         if make:
             await self._queues.admit(queue, actor=actor)
 
         def work(cursor: Cursor, _: bool) -> int:
-            _set(cursor, queue, paused=False, make=make, actor=actor)
-            return int(execute(cursor, count_ready(queue, up_to=_MOST_READY))[0][0])
+            """How many tasks may begin now."""
+            found = execute(cursor, set_paused(queue, paused=paused, make=make))
+            if not found:
+                raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
+            if found != [(paused,)]:
+                log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue, actor=actor)
+            if paused:
+                return 0
+            [(ready,)] = execute(cursor, count_ready(queue, up_to=_MOST_READY))
+            return int(ready)
 
-        ready = await change(self._ledger, work)
-        if ready:
+        if ready := await change(self._ledger, work):
             self._waker.wake({queue: ready})
-        return schemas.QueueState(name=queue, paused=False)
-
-
-def _set(cursor: Cursor, queue: str, *, paused: bool, make: bool, actor: str) -> None:
-    rows = execute(cursor, set_paused(queue, paused=paused, make=make))
-    if not rows:
-        raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
-    if rows[0][0] != paused:
-        log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue, actor=actor)
+        return schemas.QueueState(name=queue, paused=paused)

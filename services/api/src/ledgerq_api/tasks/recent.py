@@ -149,7 +149,7 @@ class Recent:
                 self.look()
             except Unavailable:
                 pass  # nothing is dropped before PostgreSQL answers again
-            except psycopg2.Error as error:  # such as a PostgreSQL that does not tell its timeline
+            except psycopg2.Error as error:  # it refuses the look itself: a right was taken away, say
                 log.warning("api.recent.not_possible", what="not watched any more", error=str(error).strip())
                 self._give_up()
                 return

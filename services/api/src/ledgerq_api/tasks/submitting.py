@@ -15,7 +15,9 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_api.origin import origin
 from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.tasks import schemas
-from ledgerq_api.tasks.acceptance import Acceptance, Outcome, Submission
+from ledgerq_api.tasks.acceptance import Acceptance, Submission
+from ledgerq_api.tasks.batches import Batches
+from ledgerq_api.tasks.commits import Commits, Outcome
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_shared.errors import InvalidRequest, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.ids import new_task_ids
@@ -29,10 +31,12 @@ class Submitting:
     is admitted, and it is accepted.
     """
 
-    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, acceptance: Acceptance, queues: QueueNames) -> None:
+    def __init__(self, ledger: Ledger, catalogue: CatalogueSource, commits: Commits, queues: QueueNames) -> None:
         self._ledger = ledger
         self._catalogue = catalogue
-        self._acceptance = acceptance
+        self._commits = commits
+        self._acceptance = Acceptance(commits)
+        self._batches = Batches(commits)
         self._queues = queues
 
     async def submit(
@@ -72,11 +76,13 @@ class Submitting:
         tasks = await self._ledger.in_thread(_draft_all, bodies, catalogue, caller, origin().text())
         keyed = None if key is None else _keyed(key, encoded, tasks[0])
         await self._queues.admit_tasks(tasks)
-        return (await self._acceptance.accept_all(tasks, keyed, _batch_answer)).encode()
+        return (await self._batches.accept(tasks, keyed, _batch_answer)).encode()
 
     async def close(self) -> None:
         """Wait for submits that have begun."""
         await self._acceptance.close()
+        self._batches.close()
+        self._commits.close()
 
 
 def _batch_answer(outcomes: Sequence[Outcome]) -> str:
