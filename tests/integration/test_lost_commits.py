@@ -34,7 +34,7 @@ def test_a_transaction_that_stands_still_is_ended_and_its_locks_are_gone(
     database: str, monkeypatch: pytest.MonkeyPatch
 ):
     """As when a client's host vanishes: nobody hangs up, and nobody goes on."""
-    monkeypatch.setattr("ledgerq_shared.database._STANDS_STILL_FOR", 500)
+    monkeypatch.setattr("ledgerq_shared.opening._STANDS_STILL_FOR", 500)
     vanishing = Database(database, application_name="test-vanishing")
     beside = Database(database, application_name="test-beside", lock_timeout=30.0)
     transaction = vanishing.transaction()

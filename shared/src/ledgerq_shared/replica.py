@@ -29,10 +29,11 @@ from prometheus_client.core import Metric as Family
 
 from ledgerq_shared import outages
 from ledgerq_shared.connecting import describe
-from ledgerq_shared.database import Cursor, Database, execute, if_longer_than
+from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_shared.patience import if_longer_than
 from ledgerq_shared.prepared import Session
 from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_shared.sqlstates import fault_of

@@ -1,0 +1,111 @@
+"""What opens a transaction: said in the round trip of its first statement, so that it costs none of its own.
+
+What an operator has set for the role or the database (time limits, isolation, read-only) changes nothing: a session that
+is ours alone says once what its transactions need; where a pooler stands between, each transaction does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import psycopg2.extensions
+import structlog
+
+from ledgerq_shared.prepared import Session
+
+log = structlog.get_logger()
+
+#: PostgreSQL notices only by the kernel's keepalives, after two hours, that a client's host has vanished in the middle of
+#: a transaction. Until then its locks would hold up whoever goes on with the same tasks: so not for longer than half of
+#: the time that it takes to notice the loss. In milliseconds.
+_STANDS_STILL_FOR = 5_000
+#: What the transactions of a session that is ours alone are, unless they say otherwise.
+_TRANSACTIONS = (
+    "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; "
+    "SET default_transaction_deferrable = off; "
+)
+
+
+class Opening:
+    """The texts, by what a transaction is for, and the cursors that say them.
+
+    Args:
+        lock_timeout: seconds.
+        debug: log every statement.
+    """
+
+    def __init__(self, *, lock_timeout: float, debug: bool) -> None:
+        limits = {
+            "lock_timeout": round(lock_timeout * 1000),
+            "statement_timeout": 0,
+            "idle_in_transaction_session_timeout": _STANDS_STILL_FOR,
+            "client_min_messages": "warning",
+        }
+        #: What a session that is ours alone is told once.
+        self.once = _TRANSACTIONS + "".join(f"SET {name} = {value}; " for name, value in limits.items())
+        self._debug = debug
+        each = "".join(f"SET LOCAL {name} = {value}; " for name, value in limits.items())
+        #: By whether the session is ours, and what a transaction is for (``writes``, ``lasts``).
+        self._begin: dict[tuple[bool, bool, bool], str] = {}
+        #: As well, for several statements in one message, which are a transaction by themselves.
+        self._alone: dict[tuple[bool, bool, bool], str] = {}
+        for writes, lasts in itertools.product((True, False), repeat=2):
+            waits = "SET LOCAL synchronous_commit = off; " if writes and not lasts else ""
+            mode = "READ WRITE" if writes else ""
+            # A standby refuses at once what says that it writes.
+            self._begin[True, writes, lasts] = f"BEGIN {mode}; {waits}"
+            self._alone[True, writes, lasts] = f"SET LOCAL TRANSACTION {mode}; {waits}" if writes else ""
+            level = f"ISOLATION LEVEL READ COMMITTED {mode}"
+            self._begin[False, writes, lasts] = f"BEGIN {level}; {each}{waits}"
+            self._alone[False, writes, lasts] = f"SET LOCAL TRANSACTION {level}; {each}{waits}"
+
+    def transaction(self, session: Session, *, writes: bool, lasts: bool) -> Transaction:
+        """A cursor that begins a transaction with its first statement."""
+        cursor = session.cursor(cursor_factory=_LoggingTransaction if self._debug else Transaction)
+        cursor.first = self._begin[session.is_ours, writes, lasts]
+        return cursor
+
+    def alone(self, session: Session, *, writes: bool, lasts: bool, more: str = "") -> psycopg2.extensions.cursor:
+        """A cursor each of whose statements is a transaction by itself.
+
+        Args:
+            more: what is to be said before each, besides.
+        """
+        cursor = session.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
+        cursor.first = self._alone[session.is_ours, writes, lasts] + more
+        return cursor
+
+
+class Transaction(psycopg2.extensions.cursor):
+    """Begins with its first statement, in the same round trip."""
+
+    #: What goes before the next statement; empty once it was sent.
+    first = ""
+
+    def execute(self, query: Any, params: Any = None) -> None:
+        """As psycopg2's."""
+        first, self.first = self.first, ""
+        super().execute(first + query, params)
+
+
+class _Alone(psycopg2.extensions.cursor):
+    #: What goes before each statement.
+    first = ""
+
+    def execute(self, query: Any, params: Any = None) -> None:
+        super().execute(self.first + query, params)
+
+
+class _LoggingCursor(psycopg2.extensions.cursor):
+    def execute(self, query: Any, params: Any = None) -> None:
+        log.debug("database.statement", sql=" ".join(str(query).split())[:2000])
+        super().execute(query, params)
+
+
+class _LoggingTransaction(Transaction, _LoggingCursor):
+    pass
+
+
+class _LoggingAlone(_Alone, _LoggingCursor):
+    pass
