@@ -23,6 +23,7 @@ STATEMENTS = ROOT / "shared" / "src" / "ledgerq_shared" / "statements"
 
 #: Statements that move tasks or decide who may, and do not stand in the model, with what stands for them there.
 ELSEWHERE = {
+    "submit_plain_tasks": "submit_tasks",
     "submit_unique_tasks": "submit_tasks",
     "take_over": "expire",
     "give_way": "expire",
