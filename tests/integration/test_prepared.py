@@ -91,8 +91,8 @@ def names_in_the_code() -> set[str]:
         tree = ast.parse((Path(statements.__path__[0]) / f"{module.name}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Statement":
-                assert not node.keywords
-                found.update(ast.literal_eval(argument) for argument in node.args[2:])
+                assert {keyword.arg for keyword in node.keywords} <= {"row"}
+                found.update(ast.literal_eval(argument) for argument in node.args[2:3])
     return found
 
 

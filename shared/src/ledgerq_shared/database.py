@@ -20,11 +20,11 @@ from ledgerq_shared.doubts import Doubts
 from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.opening import Opening
-from ledgerq_shared.patience import if_longer_than
 from ledgerq_shared.pool import Pool, reason
 from ledgerq_shared.prepared import Session, run
 from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.sqlstates import fault_of, is_full, refuses_writes
+from ledgerq_shared.timers import if_longer_than
 
 Cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()

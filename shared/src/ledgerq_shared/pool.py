@@ -13,8 +13,8 @@ import psycopg2.extensions
 from ledgerq_shared import outages
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.errors import LedgerUnavailable
-from ledgerq_shared.patience import if_longer_than
 from ledgerq_shared.prepared import Session
+from ledgerq_shared.timers import if_longer_than
 from ledgerq_shared.upkeep import Looks, at_work, cancel, look_after
 
 #: So many looks in a row at a connection that nobody has used (one each second), and it is one too many.

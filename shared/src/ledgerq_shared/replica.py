@@ -33,11 +33,11 @@ from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.metrics import FromFunction, Metric
-from ledgerq_shared.patience import if_longer_than
 from ledgerq_shared.prepared import Session
 from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.read_replica import ReplicaAge, read_age, read_identity
+from ledgerq_shared.timers import if_longer_than
 
 T = TypeVar("T")
 

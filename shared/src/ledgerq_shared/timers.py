@@ -1,4 +1,4 @@
-"""Something that takes too long is ended from outside."""
+"""What is done, from outside, about something that takes too long."""
 
 from __future__ import annotations
 
