@@ -1,4 +1,6 @@
-"""Work on many tasks at once of which PostgreSQL refuses one: the others go on, and that one is tried again, by itself."""
+"""Work on many tasks at once of which PostgreSQL refuses one: the others go on, and that task is tried again by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -18,46 +20,46 @@ log = structlog.get_logger()
 
 Rows = list[tuple[Any, ...]]
 
-#: How many tasks are tried at once beside those that were set apart.
+#: How many tasks are tried at once while some tasks are set apart.
 AT_ONCE = 250
-#: Seconds until one that was set apart is tried again, and how many are in one go.
+#: Seconds until a task that was set apart is tried again, and how many are tried in one go.
 _AGAIN_AFTER = 5.0
 _MOST_AGAIN = 10
-#: Most that are set apart; with more it is everybody's trouble.
+#: How many tasks may be set apart; if there are more, the fault concerns all.
 _MOST = 1000
-#: One that is not met any more for so many seconds is forgotten: somebody else has done with it.
+#: A task that has not been met for this many seconds is forgotten: another process has dealt with it.
 _FORGET_AFTER = 600.0
 
 
 class Apart:
-    """Which tasks are set apart from some work. While there are none, the work is what it was without.
+    """Which tasks are set apart from some work. While there are none, the work is done as if this did not exist.
 
     Args:
         what: the work, for the log.
-        told: hears how many are set apart, whenever that changes.
+        told: called with the number of tasks that are set apart, whenever it changes.
     """
 
     def __init__(self, what: str, told: Callable[[int], object] = lambda _: None) -> None:
         self._what = what
         self._told = told
-        #: By task id when it is to be tried again, by the monotonic clock.
+        #: By task id: when the task is to be tried again, by the monotonic clock.
         self._again_at: dict[str, float] = {}
 
     @property
     def ids(self) -> Collection[str]:
-        """What is set apart."""
+        """The ids of the tasks that are set apart."""
         return self._again_at.keys()
 
     def run(self, find: Callable[[int], Rows], do: Callable[[list[str] | None], Rows]) -> Rows:
-        """Do the work; its rows, of whatever PostgreSQL has taken.
+        """Do the work; returns its rows for all tasks that PostgreSQL has accepted.
 
         Args:
-            find: reads the first so many ``(task_id,)`` that are to be done.
-            do: does it, in a transaction, with these tasks; with null, with all (or as many as go at once).
+            find: reads the ``(task_id,)`` of the first tasks that are to be done; its argument is how many.
+            do: does the work on these tasks, in a transaction; with None, on all tasks (or as many as go at once).
 
         Raises:
-            Unavailable: PostgreSQL is away or busy; nobody is to blame.
-            psycopg2.Error: all are refused, and for no reason of their own.
+            Unavailable: PostgreSQL is away or busy; no task is at fault.
+            psycopg2.Error: all tasks are refused, and not because of one of them.
         """
         if not self._again_at:
             try:

@@ -1,6 +1,6 @@
-"""A file whose age tells whether a process is at work: what a liveness probe can read with nothing but a shell.
+"""A file whose age shows whether a process is at work: a liveness probe can read it with nothing but a shell.
 
-It says nothing about PostgreSQL or Redis: to restart a process because a store is away would only do more harm.
+It says nothing about PostgreSQL or Redis: a restart because a store is away would only do more harm.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ledgerq_shared.settings import SettingsError
 
 log = structlog.get_logger()
 
-#: Time between two beats, in seconds. A probe should allow for many: a machine may be busy.
+#: Seconds between two beats. A probe should allow for many missed beats, because a machine may be busy.
 _EVERY = 1.0
 
 
 class Heartbeat:
     """Touches a file about once a second, in a thread of its own, as long as `is_well` says so.
 
-    The thread asks nobody else, so that a store which does not answer cannot stop it.
+    The thread asks nothing else, so that a store that does not answer cannot stop it.
 
     Args:
-        path: the file; null for none, which does nothing at all.
+        path: the file; None: there is none, and nothing is done.
         is_well: asked before each beat.
     """
 
@@ -35,7 +35,7 @@ class Heartbeat:
         self._is_well = is_well
 
     def start(self) -> None:
-        """Begin to beat, until the end of the process."""
+        """Start to beat, until the end of the process."""
         if self._path is not None:
             threading.Thread(target=self._beat, args=[self._path], name="heartbeat", daemon=True).start()
 

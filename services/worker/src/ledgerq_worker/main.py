@@ -82,8 +82,8 @@ def register() -> None:
 
 
 def _check_ledger(stores: StoreSettings) -> None:
-    """Tables older than this code are refused, and commits that too few standbys have. PostgreSQL may come later:
-    everything here waits for it.
+    """Refuse tables that are older than this code, and a PostgreSQL that confirms commits which too few standbys have.
+    PostgreSQL may come later: everything here waits for it.
     """
     database = Database(stores.database_url, application_name="ledgerq-worker", size=1)
     check_revision_if_reachable(database)
@@ -92,7 +92,7 @@ def _check_ledger(stores: StoreSettings) -> None:
 
 
 def load_or_exit(action: Callable[[], Outcome]) -> Outcome:
-    """Errors are for people: one line and exit 2 for a setting, a module or a server that is not right."""
+    """Run ``action``; errors are for people: one line and exit 2 for a wrong setting, module or server."""
     try:
         return action()
     except (SettingsError, TaskModuleError, TaskTypeError) as error:

@@ -1,4 +1,4 @@
-"""Fills the catalogue from the task modules, so that submits are checked right before any worker lives."""
+"""Fills the catalogue from the task modules, so that submits are checked correctly even before any worker lives."""
 
 from __future__ import annotations
 

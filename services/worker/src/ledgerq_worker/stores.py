@@ -24,7 +24,9 @@ class Stores:
     lock_timeout: float = 3.0
 
     def connect(self, size: int = 2, spare: Callable[[], int] | None = None) -> tuple[Database, Waker]:
-        """A database pool of ``size`` connections, of which ``spare`` are kept unused, and the way to wake workers."""
+        """A database pool of ``size`` connections, of which ``spare`` stay open while unused, and the object that wakes
+        workers.
+        """
         database = Database(
             self.settings.database_url,
             application_name=self.name,

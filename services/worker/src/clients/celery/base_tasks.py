@@ -42,12 +42,12 @@ class DatabaseAwareTask(Task):
     def update_progress(self, progress: float, status: str | None = None) -> None:
         """Report how far the task is.
 
-        Calls may come as often as one likes: they cost microseconds, and what is written is throttled, with the last
-        value always kept. Outside of a worker (called directly, in a test) nothing happens.
+        Call it as often as you like: a call costs microseconds, writes are throttled, and the last value is always
+        kept. Outside of a worker (if the task is called directly, in a test) nothing happens.
 
         Args:
             progress: per cent, 0 to 100; values beyond are cut off.
-            status: a short text for people; null for none.
+            status: a short text for people; None for no text.
 
         Raises:
             TypeError: ``progress`` is not a number.
@@ -81,12 +81,12 @@ class DatabaseAwareTask(Task):
             leg.recorder.logged(leg, line)
 
     def is_cancelled(self) -> bool:
-        """Whether somebody asked for this task to be cancelled. Cheap: ask as often as you like."""
+        """Whether somebody asked to cancel this task. The question is cheap: ask as often as you like."""
         leg = legs.current()
         return leg is not None and leg.is_cancelled
 
     def raise_if_cancelled(self) -> None:
-        """End the task as REVOKED if somebody asked for it.
+        """End the task as REVOKED if somebody asked to cancel it.
 
         Raises:
             TaskCancelled: to be let through.
@@ -95,7 +95,7 @@ class DatabaseAwareTask(Task):
             raise TaskCancelled("cancellation was requested")
 
     def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
-        """As Celery's, with the message going into the ledger; committed when this returns.
+        """As Celery's, but the task goes into the ledger, and is committed when this returns.
 
         Args:
             args, kwargs, task_id: Celery's.
@@ -103,7 +103,7 @@ class DatabaseAwareTask(Task):
                 policy ``return_existing`` the result is that of the task that holds the key.
 
         Raises:
-            DuplicateTask: the unique key is taken, and the policy is another.
+            DuplicateTask: the unique key is taken, and the policy is not ``return_existing``.
         """
         client.install(self.app)
         try:
@@ -115,5 +115,5 @@ class DatabaseAwareTask(Task):
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL's text holds neither NUL nor lone surrogates."""
+    """Replace NUL and lone surrogates, which PostgreSQL's text cannot hold."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

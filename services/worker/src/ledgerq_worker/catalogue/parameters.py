@@ -1,7 +1,7 @@
 """The JSON Schema of a task's keyword arguments, from its signature.
 
-Whatever cannot be understood is allowed rather than refused: a hint that does not resolve, or a type that
-JSON Schema cannot express, must not keep a task from being submitted. The worker is the second judge.
+What cannot be understood is allowed: a hint that does not resolve, or a type that JSON Schema cannot express, must not
+keep a task from being submitted. The worker checks the arguments once more.
 """
 
 import inspect
@@ -26,14 +26,14 @@ _EXTRA = "**"  # stands for what **kwargs takes; no parameter can have this name
 def parameters_schema(run: Callable[..., Any], call: types.MethodType | None = None) -> dict[str, Any]:
     """JSON Schema (2020-12) of an object that holds the keyword arguments of `run`. Never raises.
 
-    A decorator around it, or a `__call__` of the task's own, may supply arguments or take further ones. Unless it can be
-    seen to give everything on as it is, what stands behind it is described and not required.
+    A decorator around it, or a `__call__` of the task's own, may supply arguments or take further ones. Unless it
+    visibly passes everything on unchanged, the parameters of the function behind it are described but not required.
 
     Args:
-        call: the task's own `__call__`; null: Celery's.
+        call: the task's own `__call__`; None: Celery's.
 
-    `self` of a bound method is not one of them; `*args` cannot be given by name and are left out; `**kwargs`
-    allow further properties; a positional-only parameter is described as one that nothing fits. Equal
+        `self` of a bound method is not one of them; `*args` cannot be given by name and are left out; `**kwargs` allow
+            further properties; a positional-only parameter is described by a schema that no value fits. Equal
     signatures give equal JSON text.
     """
     schema: dict[str, Any] = {"$schema": DIALECT, "type": "object"}
@@ -42,12 +42,12 @@ def parameters_schema(run: Callable[..., Any], call: types.MethodType | None = N
         own = list(inspect.signature(layer, follow_wrapped=False).parameters.values())
         is_opaque = layer is call or is_wrapper(layer)
         behind = _behind(own, run) if is_opaque else []
-    except (TypeError, ValueError):  # written in C, without a signature
+    except (TypeError, ValueError):  # the function is written in C and has no signature
         return schema
     parameters = [*own, *behind]
     adapters = _adapters(parameters, _hints(run))
     described, definitions = _generated(adapters)
-    if is_opaque:  # a whole object is perhaps made of something else by the decorator
+    if is_opaque:  # the decorator perhaps makes the whole object from something else
         described = {name: {} if "$ref" in json.dumps(hint) else hint for name, hint in described.items()}
     properties = {p.name: _property(p, described.get(p.name, {})) for p in parameters if not _is_variadic(p)}
     schema["properties"] = properties
@@ -63,7 +63,9 @@ def parameters_schema(run: Callable[..., Any], call: types.MethodType | None = N
 
 
 def _behind(own: Iterable[inspect.Parameter], run: Callable[..., Any]) -> list[inspect.Parameter]:
-    """What ``**kwargs`` of a wrapper's ``own`` parameters may stand for: those of the function behind it."""
+    """The parameters that ``**kwargs`` among a wrapper's ``own`` parameters may stand for: those of the function behind
+    it.
+    """
     if not any(p.kind is p.VAR_KEYWORD for p in own):
         return []
     names = {p.name for p in own}
@@ -81,7 +83,7 @@ def _is_variadic(parameter: inspect.Parameter) -> bool:
 
 
 def _hints(run: Callable[..., Any]) -> dict[str, Any]:
-    """The hints that resolve; each on its own, since one unknown name must not cost the others."""
+    """The hints that resolve; each is resolved by itself, because one unknown name must not cost the others."""
     function = plain_function(run)
     written = getattr(function, "__annotations__", None) or {}
     scope = getattr(function, "__globals__", {})

@@ -16,7 +16,9 @@ _ON_WORKER_LOST = ("rerun", "fail")
 
 
 class TaskTypeError(Exception):
-    """A task is declared with an option that means nothing; one line that names the task and the option."""
+    """A task is declared with an option that has no meaning; the text is one line that names the task and the
+    option.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ def task_types(app: Celery) -> list[TaskTypeSpec]:
         TaskTypeError: a task has an unknown `on_worker_lost`.
     """
     names = sorted(name for name in app.tasks if not name.startswith(_INTERNAL))
-    # Routing declares the queues it meets, and a worker consumes from all that are declared: use our own set.
+    # Routing declares each queue that it meets, and a worker consumes from all declared queues: so use a set of our
+    # own.
     router = app.amqp.Router(queues=app.amqp.Queues(app.conf.task_queues))
     return [_task_type(app, app.tasks[name], router) for name in names]
 

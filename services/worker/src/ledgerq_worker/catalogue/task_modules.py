@@ -14,7 +14,7 @@ ENTRY_POINTS = "ledgerq.tasks"
 
 
 class TaskModuleError(Exception):
-    """A task module could not be imported; one line that says which module and why."""
+    """A task module could not be imported; the text is one line that says which module and why."""
 
 
 def module_names(setting: str) -> list[str]:
@@ -29,7 +29,7 @@ def load_task_modules(names: Iterable[str], *, examples: bool = True) -> list[st
     was imported, in order. Changes `sys.path` and `sys.modules`.
 
     Raises:
-        TaskModuleError: a name is no module's, there is no such module, or it fails while it is imported.
+        TaskModuleError: a name is not that of a module, there is no such module, or it fails while it is imported.
     """
     loaded = [_imported(EXAMPLES, "the example tasks")] if examples else []
     make_importable(Path.cwd())
@@ -85,9 +85,9 @@ def _reason(module: str, error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where in the user's code it happened; nothing when Python's importer itself failed."""
+    """The place in the user's code where the error happened; empty if Python's importer itself failed."""
     if isinstance(error, SyntaxError):
-        return ""  # its text has the file and the line
+        return ""  # the error's text has the file and the line
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_user_code(frame.filename)]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 

@@ -1,7 +1,8 @@
-"""What decorators make of a task's parameters: which layer of a function decides what it may be called with.
+"""How decorators change a task's parameters: which layer of a function decides what it may be called with.
 
-A decorator that gives everything on as it is leaves the parameters as its author wrote them. One that may do more, such as
-supplying a session, decides itself what it takes; what stands behind it is then a description and no condition.
+If a decorator passes everything on unchanged, the parameters are those that the author wrote. If a decorator may do
+more, such as supply a session, it decides itself what it takes; the parameters of the function behind it are then only
+a description and no condition.
 """
 
 import ast
@@ -14,12 +15,14 @@ from typing import Any
 from celery import Task
 from celery.app.task import Task as CeleryTask
 
-#: Whose own layers are known to give everything on: Celery's retries and models, our marks.
+#: Packages whose layers are known to pass everything on: Celery's retries and models, our own marks.
 _KNOWN = ("celery", "ledgerq_worker")
 
 
 def deciding_layer(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The outermost layer of ``run`` that is not known to give its arguments on as they are; else the function itself."""
+    """The outermost layer of ``run`` that is not known to pass its arguments on unchanged; if there is none, the
+    function itself.
+    """
     layer = run
     while True:
         function = layer.__func__ if isinstance(layer, types.MethodType) else layer
@@ -32,21 +35,23 @@ def deciding_layer(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_wrapper(layer: Callable[..., Any]) -> bool:
-    """Whether something stands behind this layer of which its own signature does not tell."""
+    """Whether there is a function behind this layer that the layer's own signature does not show."""
     function = layer.__func__ if isinstance(layer, types.MethodType) else layer
     return hasattr(function, "__wrapped__") and not hasattr(function, "__signature__")
 
 
 def has_own_call(task: Task) -> bool:
-    """Whether the task's class, or one between it and Celery's own, defines ``__call__``. (Celery's worker gives its own to
-    the base of all tasks.)
+    """Whether the task's class, or one between it and Celery's own, defines ``__call__``. (Celery's worker gives the
+    base class of all tasks a ``__call__`` of its own.)
     """
     classes = task.__class__.__mro__
     return any("__call__" in vars(one) for one in classes[: classes.index(CeleryTask)])
 
 
 def calls_as_given(call: types.MethodType) -> bool:
-    """Whether a task's own ``__call__`` gives all its arguments on, to its ``run`` or to the ``__call__`` before it."""
+    """Whether a task's own ``__call__`` passes all its arguments on, to its ``run`` or to the ``__call__`` before
+    it.
+    """
 
     def is_known(callee: ast.expr) -> bool:
         return isinstance(callee, ast.Attribute) and callee.attr in ("__call__", "run")
@@ -72,17 +77,17 @@ def _gives_all_on(layer: Callable[..., Any], inner: Callable[..., Any]) -> bool:
 
 
 def _is_passed_on(function: Any, is_known: Callable[[ast.expr], bool], *, own: int = 0, first: int = 0) -> bool:
-    """Whether ``function`` takes ``*args, **kwargs`` and uses them for nothing but calls of what is known, unchanged.
+    """Whether ``function`` takes ``*args, **kwargs`` and uses them, unchanged, only to call functions that are known.
 
     Args:
-        own: parameters that it has before these, for itself.
-        first: parameters that it may have before these, if it gives them on as well (a bound task).
+        own: parameters of its own that come before these.
+        first: parameters that may come before these if it passes them on as well (a bound task).
     """
     try:
         definition: Any = ast.parse(textwrap.dedent(inspect.getsource(function.__code__))).body[0]
         arguments: ast.arguments = definition.args
     except (OSError, TypeError, SyntaxError, IndexError, AttributeError):
-        return False  # there is no source, or it is a lambda's
+        return False  # there is no source, or it is that of a lambda
     named = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     if arguments.vararg is None or arguments.kwarg is None or arguments.kwonlyargs:
         return False

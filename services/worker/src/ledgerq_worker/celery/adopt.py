@@ -1,11 +1,13 @@
-"""Adoption: messages that plain Celery producers sent become tasks of the ledger, and share everything from there on.
+"""Adoption: messages that plain Celery producers sent become tasks of the ledger, and are then handled like any other
+task.
 
-They lie in the list that is called as the queue. Nobody consumes it as Celery does, one by one as slots are free: a thread
-reads the oldest messages, has the ledger accept them, and only then removes them, in batches, whatever the pool does. So
-a message cannot be lost, a backlog of any length holds up no ticket, and adopting twice changes nothing, for a task keeps
-its Celery id. Nodes take turns at a queue, which is a courtesy and no lock.
+These messages are in the list that has the queue's name. LedgerQ does not consume this list as Celery does, one message
+at a time when a slot is free. Instead, a thread reads the oldest messages, lets the ledger accept them, and only then
+removes them, in batches, whatever the pool does. So a message cannot be lost, and a backlog of any length delays no
+ticket. To adopt a message twice changes nothing, because a task keeps its Celery id. Nodes take turns at a queue, but
+this is no lock.
 
-What cannot be a task is moved, as it is, to the list ``ledgerq.refused:<queue>``.
+A message that cannot become a task is moved, unchanged, to the list ``ledgerq.refused:<queue>``.
 """
 
 from __future__ import annotations
@@ -36,49 +38,50 @@ from ledgerq_worker.celery.sending import Submitter
 
 log = structlog.get_logger()
 
-#: A queue's messages are looked for by one thread; with more queues than this, threads have several.
+#: One thread looks for a queue's messages; if there are more queues than this, a thread has several.
 _MOST_THREADS = 8
-#: Seconds: how long a thread with one queue waits for its next message; it looks for those with a priority in between.
+#: Seconds that a thread with one queue waits for its next message; between two waits it looks for messages with a
+#: priority.
 _WAIT = 0.5
 #: How often a thread with several queues looks at them, in seconds.
 _READ_LISTS_EVERY = 0.1
 #: Seconds until the next try while a store is away, or a list cannot be read.
 _TRY_AGAIN_AFTER = 1.0
-#: Messages of one batch: at first, and at most; and bytes that are held in memory at once, about.
+#: Messages of one batch, at first and at most; and about how many bytes are held in memory at once.
 _FIRST_BATCH = 100
 _MOST_AT_ONCE = 1000
 _MOST_BYTES = 4_000_000
-#: Messages that are read before the ledger is given the first of them.
+#: How many messages are read before the ledger gets the first of them.
 _CHUNK = 250
 _LONGEST_REASON = 500
 
-#: What the catalogue does not show, and what of it plain Celery sends for `map`, `starmap`, `chunks`, and for a chord whose
-#: result backend cannot count its parts.
+#: Prefixes of tasks that the catalogue does not show; and those of these tasks that plain Celery sends for `map`,
+#: `starmap`, `chunks`, and for a chord whose result backend cannot count its parts.
 _INTERNAL = ("celery.", "ledgerq.")
 _CANVAS = frozenset({"celery.map", "celery.starmap", "celery.chunks", "celery.accumulate", "celery.chord_unlock"})
 
 
 class Adoption:
-    """Adopts what arrives in the node's queues, in threads of its own.
+    """Adopts messages that arrive in the node's queues, in threads of its own.
 
     Args:
         app: whose messages these are.
         submitter: the way into the ledger.
-        queues: that the node serves.
+        queues: the queues that the node serves.
         actor: who submits, for the event log.
     """
 
     def __init__(self, app: Celery, submitter: Submitter, queues: Sequence[str], *, actor: str) -> None:
         self._app = app
         self._submitter = submitter
-        # Somebody may have called a queue as a list of tickets: what lies in that list is no message.
+        # Somebody may have given a queue the name of a list of tickets: the elements of that list are not messages.
         self._queues = [queue for queue in queues if not queue.startswith(TICKETS)]
         self._actor = actor
         self._ended = threading.Event()
         self._accepter = Batcher(self._accept, max_items=_MOST_AT_ONCE // _CHUNK, name="adoption")
 
     def start(self) -> None:
-        """Begin; in the process that is to do it."""
+        """Start, in the process that is to adopt."""
         count = min(len(self._queues), _MOST_THREADS)
         for number in range(count):
             share = [_Queue(name) for name in self._queues[number::count]]
@@ -86,7 +89,7 @@ class Adoption:
             threading.Thread(target=self._run, args=(share,), name=name, daemon=True).start()
 
     def stop(self) -> None:
-        """Adopt nothing more after the present batch."""
+        """Adopt no more messages after the present batch."""
         self._ended.set()
 
     def _run(self, share: list[_Queue]) -> None:
@@ -105,7 +108,7 @@ class Adoption:
                 lists.close()
 
     def _look(self, lists: PlainLists, share: list[_Queue]) -> None:
-        """One batch of each queue; if there was none, wait for the next message."""
+        """Adopt one batch of each queue; if there was none, wait for the next message."""
         progress = [self._adopt_from(lists, queue) for queue in share]
         if any(progress):
             return
@@ -115,7 +118,7 @@ class Adoption:
             self._ended.wait(_READ_LISTS_EVERY)
 
     def _adopt_from(self, lists: PlainLists, queue: _Queue) -> bool | None:
-        """Adopt a batch; false if there is none, None if it is not to be had just now."""
+        """Adopt a batch; False if there is none, None if it is not available just now."""
         try:
             if not lists.have_messages(queue.name):
                 return False
@@ -130,7 +133,7 @@ class Adoption:
         except Exception as error:
             if fault_of(error) not in (Fault.REFUSE, Fault.MISTAKE):
                 raise
-            if not queue.is_refused:  # said once
+            if not queue.is_refused:  # logged once
                 log.warning("worker.adoption.list_refused", queue=queue.name, error=describe(error))
             queue.is_refused = True
             return None
@@ -152,26 +155,27 @@ class Adoption:
                     else:
                         tasks.append(self._task(queue, message, name, headers, body))
                         adopted.append(message)
-                except Exception as error:  # whatever a stranger may have put into the list
+                except Exception as error:  # raised by anything that a stranger may have put into the list
                     self._refuse(queue, error)
                     refused.append(message)
-            accepting.append(self._accepter.submit(tasks))  # the next ones are read while PostgreSQL works
+            accepting.append(self._accepter.submit(tasks))  # the next messages are read while PostgreSQL works
         outcomes = [outcome for accepted in accepting for outcome in accepted.result()]
         blameless: BaseException | None = None
         waiting: list[PlainMessage] = []
         for message, outcome in zip(adopted, outcomes, strict=True):
             if outcome is None:
                 continue
-            if _is_refused(outcome):  # the ledger cannot hold it, whenever it is tried
+            if _is_refused(outcome):  # the ledger cannot hold it, however often it is tried
                 self._refuse(queue, outcome)
                 refused.append(message)
-            else:  # nothing that is in the message is to blame: it stays, and is tried again
+            else:  # the message is not at fault: it stays, and is tried again
                 blameless = outcome
                 waiting.append(message)
         if tickets:
             self._submitter.wake({queue: len(tickets)})
         others = {id(message) for message in (*refused, *waiting)}
-        # What the ledger has is removed whatever becomes of its neighbours, so that those behind get their turn.
+        # Messages that the ledger has are removed whatever happens to their neighbours, so that those behind them get
+        # their turn.
         lists.remove(queue, [message for message in found if id(message) not in others], refused=refused)
         if blameless:
             raise blameless
@@ -181,7 +185,7 @@ class Adoption:
         return [list(islice(outcomes, len(chunk))) for chunk in chunks]
 
     def _task(self, queue: str, message: PlainMessage, name: str, headers: dict[str, object], body: object) -> NewTask:
-        # Kombu writes 0 where no priority was given, so in a message 0 means "the usual".
+        # Kombu writes 0 if no priority was given, so in a message 0 means the default.
         properties = {**message.properties, "priority": message.properties.get("priority") or None}
         return task_from_message(
             name, headers, properties, body, queue=queue, actor=self._actor, timezone=self._app.timezone
@@ -193,7 +197,7 @@ class Adoption:
 
 
 def _check_name(name: str) -> None:
-    """Celery's own tasks are not for submitting, but for what its canvas sends in the place of tasks.
+    """Refuse Celery's own tasks, except those that its canvas sends instead of users' tasks.
 
     Raises:
         ValueError
@@ -203,24 +207,24 @@ def _check_name(name: str) -> None:
 
 
 def _is_refused(outcome: BaseException) -> bool:
-    """Whether the ledger cannot hold this task, whenever it is tried."""
+    """Whether the ledger cannot hold this task, however often it is tried."""
     return not isinstance(outcome, Unavailable) and sqlstates.fault_of(outcome) is Fault.REFUSE
 
 
 @dataclass
 class _Queue:
-    """A queue, as one thread knows it."""
+    """What one thread knows about a queue."""
 
     name: str
-    #: Says whose turn it is.
+    #: The value that shows that it is this thread's turn.
     token: str = field(default_factory=lambda: str(uuid4()))
     #: How many messages the next batch has.
     batch: int = _FIRST_BATCH
-    #: Whether it was said that the list cannot be read.
+    #: Whether it was logged that the list cannot be read.
     is_refused: bool = False
 
     def learn(self, found: Sequence[PlainMessage]) -> None:
-        """Few large messages at once, or many small ones."""
+        """Adapt the size of the batch: few large messages at once, or many small ones."""
         self.is_refused = False
         size = sum(len(message.raw) for message in found)
         if size > _MOST_BYTES:

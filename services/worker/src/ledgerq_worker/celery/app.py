@@ -1,7 +1,8 @@
-"""Builds the Celery application of a worker: the users' own where there is one, made to keep its outcomes for the ledger.
+"""Builds the Celery application of a worker: the users' own if there is one, changed so that it keeps its outcomes for
+the ledger.
 
-An application that makes its own ``Celery()`` becomes the current one on import, so an existing application must *be*
-the worker's.
+A module that makes its own ``Celery()`` makes it the current application on import, so the worker must *use* an
+existing application.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_worker.catalogue.task_modules import load_task_modules, make_importable, module_names
 
-#: Time limits of the drains' pool, set aside: they mean the tasks inside.
+#: Time limits of the pool, which are removed from it: they are meant for the tasks inside the drains.
 _POOL_LIMITS = ("task_time_limit", "task_soft_time_limit")
 
-#: A connection to Redis that says nothing for so long, in seconds, is given up: a host, a NAT or a load balancer in
-#: between may have forgotten it, and neither end is told. Celery's own figures leave a worker deaf for up to 51 s, and
-#: hold a slot up for 120 s when it sends a result.
+#: A connection to Redis that is silent for this many seconds is given up: a host, a NAT or a load balancer in between
+#: may have forgotten it, and neither end knows. With Celery's own values, a worker is deaf for up to 51 s, and a slot
+#: that sends a result waits for 120 s.
 _REDIS_SILENCE = 3.0
-#: How Celery's backend tries to store a result: a second time. Its own twenty tries hold a slot up for minutes.
+#: How Celery's backend tries again to store a result: once. With its own twenty tries, a slot waits for minutes.
 _RESULT_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
@@ -30,7 +31,7 @@ def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: st
     """The Celery application with all task modules imported.
 
     Raises:
-        SettingsError: ``LEDGERQ_CELERY_APP`` names nothing that is a Celery application.
+        SettingsError: ``LEDGERQ_CELERY_APP`` does not name a Celery application.
         TaskModuleError: a task module cannot be imported.
     """
     if celery_app:
@@ -71,9 +72,11 @@ def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: st
 
 
 def _bound_waits(app: Celery) -> None:
-    """Nobody waits for a silent Redis for long: what must not be lost is in the ledger, and is tried again from there."""
+    """Make sure that nothing waits long for a silent Redis: what must not be lost is in the ledger, and is tried again
+    from there.
+    """
     waits = {"socket_timeout": _REDIS_SILENCE, "socket_connect_timeout": _REDIS_SILENCE}
-    # Celery takes an application's own figure; one that is larger, or none, is cut off.
+    # Celery uses an application's own value; a larger value, or none, is cut off here.
     silence = min(app.conf.redis_socket_timeout or _REDIS_SILENCE, _REDIS_SILENCE)
     app.conf.update(
         broker_transport_options={
@@ -91,7 +94,9 @@ def _bound_waits(app: Celery) -> None:
 
 
 def limits_belong_to_tasks(app: Celery) -> None:
-    """Celery's global time limits become those of each task that has none: the pool's own would kill drains."""
+    """Make Celery's global time limits those of each task that has none: as limits of the pool they would kill
+    drains.
+    """
     hard, soft = (app.conf.get(name) for name in _POOL_LIMITS)
     for task in app.tasks.values():
         if not task.name.startswith("ledgerq."):

@@ -1,8 +1,8 @@
 """``delay`` and ``apply_async`` from any Python process: a web application, a script, a shell.
 
-A worker has its way into the ledger already. Any other process gets one when a :class:`DatabaseAwareTask` is first sent
-from it, provided that ``DATABASE_URL`` is set there; without it the message goes to the broker, as in plain Celery, and
-the worker that takes it adopts it.
+A worker has its way into the ledger already. Any other process gets one when it first sends a
+:class:`DatabaseAwareTask`, provided that ``DATABASE_URL`` is set there. Without that variable the message goes to the
+broker, as in plain Celery, and the worker that takes it adopts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MARK = "_ledgerq_sends"
 
 
 def install(app: Celery) -> None:
-    """Let this application's messages for ledger tasks become rows of the ledger. Does nothing the second time."""
+    """Let this application's messages for ledger tasks become rows of the ledger. A second call does nothing."""
     with _lock:
         if getattr(app, _MARK, False) or not os.environ.get("DATABASE_URL"):
             return
@@ -37,10 +37,12 @@ def install(app: Celery) -> None:
 
 
 def mark_installed(app: Celery) -> None:
-    """Say that this application has its way into the ledger."""
+    """Note that this application has its way into the ledger."""
     setattr(app, _MARK, True)
 
 
 def _is_ours(app: Celery, task_type: str) -> bool:
-    """Outside of a worker only tasks with our base class are known to be the ledger's; others go as Celery sends them."""
+    """Whether a task goes into the ledger: outside of a worker, only tasks with our base class do; Celery sends the
+    others as usual.
+    """
     return hasattr(app.tasks.get(task_type), "update_progress")

@@ -1,7 +1,8 @@
-"""Celery's remote control of a node (``app.control``, ``inspect``, Flower), where the ledger has to have a say.
+"""Celery's remote control of a node (``app.control``, ``inspect``, Flower), made to respect the ledger.
 
-Celery's own commands know messages, and the messages here are tickets. So what asks about tasks is answered with the
-tasks inside the drains, a revoke is a cancel in the ledger, and what would go around the ledger is refused.
+Celery's own commands know messages, and here the messages are tickets. So commands that ask about tasks are answered
+with the tasks inside the drains, a revoke is a cancel in the ledger, and commands that would bypass the ledger are
+refused.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class ControlPanel:
             "stats": self._stats,
             "registered": self._registered,
             "active_queues": self._active_queues,
-            # Flower says so every five seconds; here whoever listens is noticed without a word.
+            # Flower sends this every five seconds; here a listener is noticed without it.
             "enable_events": _always({"ok": "events are sent while somebody listens"}),
             "disable_events": _always({"ok": "events are sent while somebody listens"}),
             "heartbeat": _always({"ok": "heartbeats are sent every two seconds"}),
@@ -85,7 +86,7 @@ class ControlPanel:
                 self._originals[name] = original
 
     def _revoke(self, state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
-        """Cancel in the ledger. Every node is told; whoever comes later finds it done."""
+        """Cancel in the ledger. Every node gets the command; a later one finds the task cancelled already."""
         said = [self._cancel(str(one), terminate=bool(terminate)) for one in maybe_list(task_id) or []]
         return {"ok": "; ".join(said)}
 
@@ -113,7 +114,7 @@ class ControlPanel:
         return said
 
     def _active(self, state: Any, **_: Any) -> list[dict[str, Any]]:
-        """What runs inside the drains."""
+        """The tasks that run inside the drains."""
         running = {record.task_id: record for record in self._table.read() if record.task_id is not None}
         if not running:
             return []
@@ -141,7 +142,9 @@ class ControlPanel:
         return found
 
     def _stats(self, state: Any, **more: Any) -> Any:
-        """Celery's own, without the drains: it counts messages. And without what Celery hides but here: passwords."""
+        """Celery's own answer, without the drains, which it counts as messages, and without passwords, which Celery
+        hides everywhere else.
+        """
         stats = self._originals["stats"](state, **more)
         if isinstance(stats.get("broker"), dict):
             stats["broker"].pop("transport_options", None)  # with Sentinel they have the sentinels' password
@@ -153,17 +156,17 @@ class ControlPanel:
         return [name for name in names if not name.startswith(DRAIN_TASK)]
 
     def _active_queues(self, state: Any, **more: Any) -> list[dict[str, Any]]:
-        """By the names that people know; the consumer takes from the lists of their tickets."""
+        """The queues under the names that people know; the consumer reads the lists of their tickets."""
         return [_known(queue) for queue in self._originals["active_queues"](state, **more)]
 
     def _grow(self, state: Any, n: int = 1, **more: Any) -> Any:
-        """Up to the node's slots: each has a record, and is used by one process at a time."""
+        """Grow the pool, but only up to the node's slots: each slot has a record, and one process at a time uses it."""
         if state.consumer.pool.num_processes + int(n) > self._table.count:
             return {"error": f"this node has {self._table.count} slots; LEDGERQ_WORKER_CONCURRENCY says how many"}
         return self._originals["pool_grow"](state, n=n, **more)
 
     def _shut_down(self, state: Any, *_: Any, **__: Any) -> Any:
-        """As by SIGTERM: what runs may end, what has not begun is handed back."""
+        """Shut down as after SIGTERM: running tasks may end, tasks that have not begun are handed back."""
         os.kill(os.getpid(), signal.SIGTERM)
         return {"ok": "shutting down"}
 
@@ -173,7 +176,7 @@ class ControlPanel:
 
 
 def _known(queue: dict[str, Any]) -> dict[str, Any]:
-    """A queue as Celery describes it, by its own name wherever that of its tickets' list stands."""
+    """Celery's description of a queue, with the queue's own name instead of the name of its list of tickets."""
     known = {key: queue_of(value) if isinstance(value, str) else value for key, value in queue.items()}
     if isinstance(exchange := queue.get("exchange"), dict) and isinstance(exchange.get("name"), str):
         known["exchange"] = exchange | {"name": queue_of(exchange["name"])}
@@ -181,7 +184,7 @@ def _known(queue: dict[str, Any]) -> dict[str, Any]:
 
 
 def _always(answer: Any) -> Callable[..., Any]:
-    """A command that says the same to everybody."""
+    """A command that always gives the same answer."""
 
     def command(state: Any, *_: Any, **__: Any) -> Any:
         return answer

@@ -1,7 +1,7 @@
-"""Celery messages and ledger tasks: one becomes the other and back.
+"""Turns Celery messages into ledger tasks, and back.
 
-Used where Celery is about to send a message (a task's ``delay``, a chain's next step, a retry) and where a message
-that a plain Celery producer sent is adopted.
+It is used when Celery is about to send a message (a task's ``delay``, a chain's next step, a retry) and when a plain
+Celery producer's message is adopted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ledgerq_shared.tracing import Origin, checked_traceparent, current_tracepar
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.encoding import encode_arguments, encode_celery
 
-#: Of a Celery id, in bytes. (An entry of an index may have 2,704.)
+#: The greatest length of a Celery id in bytes. (An entry of an index may have 2,704.)
 _LONGEST_ID = 2000
 
-#: Headers that say nothing a column does not say, or that a worker makes anew.
+#: Headers whose content is in a column, or that a worker makes anew.
 _KNOWN_HEADERS = frozenset(
     "lang task id eta countdown expires retries timelimit argsrepr kwargsrepr origin meth hostname redelivered".split()  # noqa: SIM905
 )
@@ -40,13 +40,13 @@ def task_from_message(
     """The ledger task that a Celery message (protocol 2) stands for.
 
     Args:
-        properties: ``priority`` is null where none was given.
+        properties: ``priority`` is None if none was given.
         body: ``(args, kwargs, embed)`` with embed = callbacks, errbacks, chain, chord.
-        timezone: the application's, in which Celery means a time without one.
+        timezone: the application's, which Celery means if a time has no zone.
 
     Raises:
         kombu.exceptions.EncodeError: the arguments are not JSON or too large.
-        ValueError, TypeError: a header is not what Celery writes there.
+        ValueError, TypeError: a header is not of the kind that Celery writes there.
     """
     args, kwargs, embed = body
     encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
@@ -80,7 +80,9 @@ def task_from_message(
 
 
 def _origin(headers: dict[str, Any]) -> Origin:
-    """A task that another one sends comes from where that came from; one from elsewhere may bring its own trace context."""
+    """A task that another task sends has the same origin as that task; a task from elsewhere may bring a trace context
+    of its own.
+    """
     leg = legs.current()
     if leg is None:
         sent = headers.get("traceparent")
@@ -90,7 +92,7 @@ def _origin(headers: dict[str, Any]) -> Origin:
 
 
 def celery_part(headers: dict[str, Any], embed: dict[str, Any]) -> dict[str, Any]:
-    """What a task keeps of its message beyond its columns; an empty dict still says "this came from Celery"."""
+    """What a task keeps of its message beyond its columns; even an empty dict says that the task came from Celery."""
     part = {key: value for key, value in headers.items() if key not in _KNOWN_HEADERS and value not in (None, [], {})}
     part.update({key: value for key, value in (embed or {}).items() if value})
     return part
@@ -100,7 +102,7 @@ def request_of(task: ClaimedTask, kept: dict[str, Any] | None, *, hostname: str)
     """The request context with which Celery's tracer runs a claimed task.
 
     Args:
-        kept: what :func:`celery_part` kept; null for a task that came over HTTP.
+        kept: what :func:`celery_part` kept; None for a task that came over HTTP.
     """
     celery_id = task.celery_id or task.id
     request: dict[str, Any] = {
@@ -132,7 +134,7 @@ def celery_request(celery_id: str, task_type: str, kept: dict[str, Any]) -> dict
 
 
 def _own_id(celery_id: str) -> UUID | None:
-    """The id itself if it is one that this ledger made (a version 7 UUID of its cell), for it orders well; else null."""
+    """The id itself if this ledger made it (a version 7 UUID of its cell), because it orders well; otherwise None."""
     try:
         parsed = UUID(celery_id)
     except ValueError:
@@ -141,16 +143,17 @@ def _own_id(celery_id: str) -> UUID | None:
 
 
 def priority_of(properties: dict[str, Any], usual: int) -> int:
-    """The priority that a message asks for, cut off at 0 and 9; ``usual`` where it asks for none."""
+    """The priority that a message asks for, limited to 0 to 9; ``usual`` if it asks for none."""
     value = properties.get("priority")
     return usual if value is None else min(max(int(value), 0), 9)
 
 
 def moment(text: str | None, timezone: tzinfo) -> str | None:
-    """A message's time in RFC 3339. Celery means one without a zone in the application's; PostgreSQL would take its own.
+    """A message's time in RFC 3339. For a time without a zone Celery means the application's zone; PostgreSQL would use
+    its own.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is not a time.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""The lists in which plain Celery's messages lie, as kombu's Redis transport makes them: read without being consumed."""
+"""The lists of plain Celery's messages, as kombu's Redis transport makes them: they are read without being consumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ledgerq_worker.celery.seams.strangers import put_away
 log = structlog.get_logger()
 
 _TURN = "ledgerq.adopting:"
-#: A node that has died in its turn keeps the others waiting for so long, in milliseconds.
+#: How long the other nodes wait, in milliseconds, if a node dies during its turn.
 _TURN_MILLISECONDS = 3000
 
 
@@ -29,9 +29,9 @@ class PlainMessage:
     """An element of a list.
 
     Attributes:
-        key: the list that it lies in; there is one for each step of priority.
-        raw: the element, as it is.
-        properties: the message's; empty until it is read.
+        key: the list that contains it; there is one list for each priority step.
+        raw: the element, unchanged.
+        properties: the message's properties; empty until it is read.
     """
 
     __slots__ = ("key", "properties", "raw")
@@ -45,7 +45,7 @@ class PlainMessage:
 class PlainLists:
     """The lists of some queues, over a connection of its own.
 
-    Every method may raise whatever the transport raises.
+    Every method may raise any error of the transport.
     """
 
     def __init__(self, app: Celery, queues: Sequence[str]) -> None:
@@ -55,10 +55,11 @@ class PlainLists:
         self._accept = prepare_accept_content(app.conf.accept_content)  # type: ignore[no-untyped-call]
 
     def open(self) -> None:
-        """Connect, and declare the queues: producers may rely on a consumer for their exchanges' bindings."""
+        """Connect, and declare the queues: producers may rely on a consumer to bind their exchanges."""
         self._connection = self._app.connection_for_read()
         self._channel = self._connection.default_channel
-        # Kombu's client puts the application's prefix before the keys of some commands; here it stands before all.
+        # Kombu's client puts the application's prefix before the keys of some commands only; here it is put before all
+        # keys.
         self._client = redis.Redis(connection_pool=self._channel.client.connection_pool)
         self._prefix = getattr(self._channel, "global_keyprefix", "") or ""
         self._client.ping()
@@ -84,7 +85,7 @@ class PlainLists:
         return any(pipeline.execute())
 
     def take_turn(self, queue: str, token: str) -> bool:
-        """Whether whoever holds ``token`` may adopt from this queue for a while."""
+        """Whether the holder of ``token`` may adopt from this queue for a while."""
         key = f"{self._prefix}{_TURN}{queue}"
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(key, token, nx=True, px=_TURN_MILLISECONDS)
@@ -95,9 +96,9 @@ class PlainLists:
         return bool(is_free) or holder == token.encode()
 
     def wait_for(self, queue: str, seconds: float) -> bool:
-        """Wait until there is a message without priority; false at once where the server is too old to be asked.
+        """Wait until there is a message without priority; returns False at once if the server is too old for this.
 
-        What is moved from the end of a list to its own end stays where it is.
+        It moves an element from the end of the list to the same end, so the element stays where it is.
         """
         [key, *_] = self._keys(queue)
         try:
@@ -109,7 +110,7 @@ class PlainLists:
         return True
 
     def oldest(self, queue: str, count: int) -> list[PlainMessage]:
-        """Up to so many messages of each of the queue's lists, the oldest first."""
+        """Up to ``count`` messages of each of the queue's lists, the oldest first."""
         keys = self._keys(queue)
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
@@ -118,7 +119,7 @@ class PlainLists:
         return [PlainMessage(key, raw) for key, raws in found for raw in reversed(raws)]
 
     def remove(self, queue: str, messages: Sequence[PlainMessage], *, refused: Sequence[PlainMessage]) -> None:
-        """Take messages out of their lists, and those that were ``refused`` into the list of such."""
+        """Remove messages from their lists, and move those that were ``refused`` into the list of refused messages."""
         pipeline = self._client.pipeline()
         if refused:
             put_away(pipeline, self._prefix, queue, [message.raw for message in refused])
@@ -130,7 +131,7 @@ class PlainLists:
         """A message as name, headers and body of protocol 2, whichever protocol it has.
 
         Raises:
-            Exception: it is no message of a task, in one of many ways.
+            Exception: it is not a task's message, for one of many reasons.
         """
         element = loads(message.raw.decode())  # type: ignore[no-untyped-call]
         parsed = self._channel.Message(element, channel=self._channel)

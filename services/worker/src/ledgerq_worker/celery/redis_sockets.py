@@ -1,6 +1,8 @@
-"""Redis's connections in a process that runs tasks: what is no longer their own socket is neither written to nor closed.
+"""Redis's connections in a process that runs tasks: if a connection's descriptor is no longer its own socket, it is
+neither written to nor closed.
 
-redis-py goes by the number, which a task may have closed or given to another (:mod:`ledgerq_shared.descriptors`).
+redis-py knows its socket by the number, which a task may have closed or given to another file
+(:mod:`ledgerq_shared.descriptors`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _LOST = "a task closed or replaced the socket of this connection"
 
 
 def watch() -> None:
-    """From now on, in this process and those that it forks."""
+    """Watch from now on, in this process and in those that it forks."""
     base: Any = redis_connection.AbstractConnection
     name = "connect_check_health" if hasattr(base, "connect_check_health") else "connect"  # of an older redis-py
     connect, disconnect, send = getattr(base, name), base.disconnect, base.send_packed_command
@@ -29,7 +31,7 @@ def watch() -> None:
 
     @functools.wraps(connect)
     def careful_connect(self: Any, *arguments: Any, **options: Any) -> None:
-        """Called whenever a connection is taken from a pool, too: does nothing if it is connected."""
+        """This is also called whenever a connection is taken from a pool; it does nothing if it is connected."""
         _leave_stranger(self)
         if not self._sock:
             connect(self, *arguments, **options)
@@ -37,7 +39,9 @@ def watch() -> None:
 
     @functools.wraps(send)
     def careful_send(self: Any, *arguments: Any, **options: Any) -> None:
-        """Who keeps a connection for long (Celery's consumer) is to know that it is another one, so an error it is."""
+        """Raises an error if the socket is not its own, so that a program that keeps a connection for long (Celery's
+        consumer) knows that it needs another one.
+        """
         if _leave_stranger(self):
             raise RedisConnectionError(_LOST)
         send(self, *arguments, **options)
@@ -54,7 +58,7 @@ def watch() -> None:
 
 
 def _leave_stranger(connection: Any) -> bool:
-    """Whether the connection's socket is no longer its own. Then it has none from now on."""
+    """Whether the connection's socket is no longer its own. In that case the connection forgets it."""
     own, sock = getattr(connection, "_own_socket", None), connection._sock  # noqa: SLF001
     if own is None or sock is None or identity(sock.fileno()) == own:
         return False

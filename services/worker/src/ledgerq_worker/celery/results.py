@@ -1,7 +1,7 @@
-"""What leaves a task after the ledger has its end: Celery's result for ``AsyncResult``, chords, errbacks, messages.
+"""What is sent after the ledger has a task's end: Celery's result for ``AsyncResult``, chords, errbacks, messages.
 
-Results go to Redis in one pipeline per batch. They are a convenience: the ledger has them already, so when Redis is
-away they are skipped and logged. What must not be lost (a chord's count, an errback) stands in the outbox until done.
+Results go to Redis in one pipeline per batch. The ledger has them already, so when Redis is away they are skipped and
+this is logged. What must not be lost (a chord's count, an errback) is in the outbox until it is done.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ from ledgerq_worker.slot.legs import Leg
 
 log = structlog.get_logger()
 
-#: Who takes entries of the outbox has them for so many seconds; one that may run the users' code has `LONGEST` more.
+#: For how many seconds a process has the entries of the outbox that it takes; an entry that may run the users' code has
+#: `LONGEST` more.
 _LEASE = 60.0
-#: So many seconds an entry may take where it can be ended.
+#: How many seconds an entry may take in a process that can be ended.
 LONGEST = 600.0
-#: An entry that did not come to an end so often, for it ends its process or takes too long, is given up.
+#: An entry is given up if it has failed to come to an end this often, because it ends its process or takes too long.
 _MOST_ATTEMPTS = 3
-#: Characters of an error in the history.
+#: How many characters of an error the history has.
 _LONGEST_ERROR = 1000
 
 #: The broker or the result backend cannot be reached.
@@ -57,27 +58,27 @@ _AWAY = (RedisError, OperationalError, BackendStoreError)
 
 
 class TaskFailed(Exception):
-    """A task's error as Celery's result backend shows it when the original exception object is gone."""
+    """A task's error in Celery's result backend, if the original exception object is gone."""
 
 
 class _News(NamedTuple):
-    """What ``AsyncResult`` is to see of a leg."""
+    """What ``AsyncResult`` will see of a leg."""
 
     leg: Leg
     state: State
     result: Any
-    #: Celery's request context; null: there is none.
+    #: Celery's request context; None: there is none.
     request: Any
 
 
 class Publisher:
-    """Lets outcomes out, after the commit.
+    """Sends outcomes, after the commit.
 
     Args:
         app: whose result backend and chords these are.
-        database: where the outbox is.
-        actor: who does it, for the event log.
-        limit: told before each entry after how many seconds it is too long, and 0 after it.
+        database: the database with the outbox.
+        actor: the actor for the event log.
+        limit: called before each entry with the number of seconds that it may take, and with 0 after it.
     """
 
     def __init__(
@@ -90,22 +91,22 @@ class Publisher:
         self._is_silent = app.conf.result_backend is None
 
     def begun(self, legs: Sequence[Leg]) -> None:
-        """The ledger has these legs' starts: show them to whom `track_started` promises it."""
+        """The ledger has the starts of these legs: publish those of tasks with `track_started`."""
         self._publish_quietly(_News(leg, State.STARTED, *leg.start) for leg in legs if leg.start is not None)
 
     def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
-        """The ledger has accepted these legs' ends: publish results, then do what the outbox says."""
+        """The ledger has accepted the ends of these legs: publish the results, then do what the outbox says."""
         self._publish_quietly(news for leg in legs if (news := _news_of(leg)) is not None)
         if outbox:
             self.empty_outbox(ids=outbox)
 
     def empty_outbox(self, *, ids: Sequence[int] | None = None, older_than: float = 0.0) -> int:
-        """Do what entries of the outbox say, and delete them; returns how many.
+        """Do what the outbox's entries say, and delete them; returns how many.
 
-        No transaction is open meanwhile: an errback is the users' code, and may take its time. While Redis or PostgreSQL
-        is away all stay for the next time. What fails for a reason of its own is logged and done with, as in Celery's own
-        worker: it would fail again, before all others. What does not come to an end is tried so often and then given up.
-        Either is an event in the history of its task.
+        No transaction is open meanwhile, because an errback is the users' code and may take long. While Redis or
+        PostgreSQL is away, all entries stay for the next time. An entry that fails for a reason of its own is logged
+        and deleted, as in Celery's own worker, because it would fail again, before all others. An entry that does not
+        come to an end is tried several times and then given up. Both are an event in the history of the task.
         """
         try:
             entries = sorted(
@@ -121,13 +122,13 @@ class Publisher:
         try:
             for entry, kind, payload, attempts in entries:
                 if done and time.monotonic() - began > _LEASE / 2:
-                    break  # the lease of those that are left is soon over
+                    break  # the lease of the remaining entries will soon be over
                 try:
                     why = self._do(entry, kind, payload, attempts)
                 except psycopg2.Error as error:
                     log.error("outbox.entry_not_readable", task_id=payload.get("task_id"), error=str(error).strip())
                     if sqlstates.fault_of(error) is not Fault.REFUSE:
-                        continue  # somebody must put it right; the others need not wait for that
+                        continue  # a person must correct it; the others need not wait for that
                     why = _told(error)
                 if why is None:
                     done.append(entry)
@@ -150,7 +151,9 @@ class Publisher:
             try:
                 if failed:
                     self._database.fetch(note_failed_deliveries(failed, actor=self._actor), writes=True)
-            except psycopg2.Error as error:  # what cannot be noted is done with all the same: it does not run for ever
+            except (
+                psycopg2.Error
+            ) as error:  # an entry that cannot be noted is deleted nevertheless, so that it does not run for ever
                 log.error("outbox.failure_not_noted", error=str(error).strip())
                 done = [*done, *(one.entry for one in failed)]
             if done:
@@ -161,7 +164,7 @@ class Publisher:
             outages.note("outbox.ledger_unavailable", error)
 
     def _do(self, entry: int, kind: str, payload: dict[str, Any], attempts: int) -> str | None:
-        """Do what an entry says. Returns null, or why it is done with all the same."""
+        """Do what an entry says. Returns None, or the reason why it failed and is deleted nevertheless."""
         if attempts > _MOST_ATTEMPTS:
             log.error("outbox.given_up", kind=kind, task_id=payload.get("task_id"), attempts=attempts - 1)
             return "it did not come to an end: it ended its process, or took too long"
@@ -196,7 +199,7 @@ class Publisher:
             self._connect_anew_after(error)
 
     def _connect_anew_after(self, error: BaseException) -> None:
-        """A server that was demoted keeps its connections, and refuses every write: they are not used again."""
+        """A demoted server keeps its connections and refuses every write: do not use them again."""
         client = getattr(self._app.backend, "client", None)
         if client is not None and isinstance(error, _AWAY) and fault_of(error) is not Fault.REPEAT:
             with contextlib.suppress(*_AWAY):
@@ -205,7 +208,7 @@ class Publisher:
     def _publish(self, news: Sequence[_News]) -> None:
         backend = self._app.backend
         client = getattr(backend, "client", None)
-        if client is None:  # not a Redis backend: one by one, as Celery does it
+        if client is None:  # not a Redis backend: store them one by one, as Celery does
             for one in news:
                 backend.store_result(one.leg.celery_id, one.result, one.state, request=one.request)
             return
@@ -248,7 +251,7 @@ class Publisher:
             )
 
     def _tell(self, outcome: StoredOutcome) -> None:
-        """What Celery's own worker does at the end of a task, done from the ledger's row."""
+        """Do from the ledger's row what Celery's own worker does at the end of a task."""
         backend = self._app.backend
         celery_id = outcome.celery_id or outcome.id
         kept = decode(outcome.celery, from_celery=True) or {}
@@ -278,12 +281,12 @@ def _told(error: BaseException) -> str:
 
 
 def _twice(news: Sequence[_News]) -> list[_News]:
-    """Each of the news with each of its two commands: one keeps it, and one tells who waits."""
+    """Each of the news with its two commands: one stores it, and one publishes it to clients that wait."""
     return [one for one in news for _ in range(2)]
 
 
 def _news_of(leg: Leg) -> _News | None:
-    """Null: nobody is to see its end, or it was not the last."""
+    """The news of a leg; None if its end is not published, or if it was not the task's last leg."""
     match leg.end:
         case Succeeded(value=value, request=request, is_published=True):
             return _News(leg, State.SUCCESS, value, request)

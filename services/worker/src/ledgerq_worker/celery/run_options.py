@@ -1,9 +1,9 @@
-"""What a run changes of its task's options is of that run.
+"""If a run changes its task's options, the change applies to that run only.
 
 Celery has one object for all runs of a task in a process, and ``self.retry(max_retries=6)`` or ``self.max_retries = 6``
-leaves a mark on it: in Celery, the next run has 6 retries, too. Here such an option belongs to the leg that sets it. What
-the users keep on a task besides (a connection, a cache) stays there, as in Celery. An option costs nothing until a run
-sets it.
+changes that object: in Celery, the next run has 6 retries, too. Here such an option belongs to the leg that sets it.
+Other attributes that users keep on a task (a connection, a cache) stay there, as in Celery. An option costs nothing
+until a run sets it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from celery import Task
 
 from ledgerq_worker.slot import legs
 
-#: Options that Celery reads while a task runs, or when it sends itself on.
+#: Options that Celery reads while a task runs, or when the task sends its next run.
 OPTIONS = frozenset(
     {
         "max_retries", "override_max_retries", "default_retry_delay", "rate_limit", "ignore_result", "trail", "send_events",
@@ -23,7 +23,7 @@ OPTIONS = frozenset(
         "throws", "expires", "priority", "queue", "routing_key", "exchange", "delivery_mode", "immediate", "mandatory",
         "typing", "resultrepr_maxsize", "acks_late", "acks_on_failure_or_timeout", "acks_on_failure", "acks_on_timeout",
         "reject_on_worker_lost", "retry_on_worker_lost", "on_worker_lost",
-        "_exec_options",  # Celery's memory of those that it sends with
+        "_exec_options",  # Celery's cache of the options that it sends with
     }
 )  # fmt: skip
 
@@ -31,7 +31,9 @@ _ABSENT: Any = object()
 
 
 class _OfTheRun:
-    """An option on a task's class: the running leg's own, else what it was submitted with, else the task's."""
+    """An option on a task's class: the running leg's own value, else the value that the task was submitted with, else
+    the task's.
+    """
 
     def __init__(self, name: str, default: Any) -> None:
         self._name = name
@@ -69,7 +71,9 @@ class _OfTheRun:
 
 
 def keep_options_apart(task: Task) -> None:
-    """From now on, what a run of ``task`` sets is of that run; ``max_retries`` is at first what it was submitted with."""
+    """From now on, an option that a run of ``task`` sets belongs to that run; at first ``max_retries`` is the value
+    that the task was submitted with.
+    """
     _let_runs_have_their_own(type(task), "max_retries")
     set_plainly: Any = type(task).__setattr__
     if getattr(set_plainly, "keeps_options_apart", False):

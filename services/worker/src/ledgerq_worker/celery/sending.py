@@ -1,4 +1,5 @@
-"""What happens to a message that Celery is about to send: it becomes a row of the ledger, now or with the leg's end.
+"""Decides what happens to a message that Celery is about to send: it becomes a row of the ledger, at once or with the
+leg's end.
 
 | sent by                                     | goes                                                        |
 | a task's body, or any code outside a task   | into the ledger at once, committed when ``delay`` returns   |
@@ -36,16 +37,16 @@ from ledgerq_worker.slot.ends import Next
 log = structlog.get_logger()
 
 _MAX_BATCH = 1000
-#: Seconds for which submits that PostgreSQL refuses for a while, or whose commit was interrupted, are sent again; the same
-#: ids change nothing.
+#: Seconds for which submits are sent again if PostgreSQL refuses them for a while, or if their commit was interrupted;
+#: the same ids change nothing.
 _RESEND_FOR = 4.0
 
-#: Options of ``apply_async`` that Celery does not have; as the fields of a submit over HTTP.
+#: Options of ``apply_async`` that Celery does not have; they mean the same as the fields of a submit over HTTP.
 UNIQUE_OPTIONS = ("unique_key", "unique_policy", "unique_ttl")
 
 
 class _Own(NamedTuple):
-    """What a process submits with."""
+    """The objects with which a process submits."""
 
     database: Database
     waker: Waker
@@ -67,20 +68,21 @@ class Submitter:
         """Accept one task; it is committed when this returns.
 
         Raises:
-            LedgerUnavailable: PostgreSQL is away, or has refused it for a while; nothing was recorded.
-            DuplicateTask: another task holds its unique key, and is named; whatever the policy.
+            LedgerUnavailable: PostgreSQL is away, or has refused the task for a while; nothing was recorded.
+            DuplicateTask: another task, which the error names, holds its unique key; this is raised whatever the policy
+                is.
         """
         self._own().batcher.submit(task).result()
 
     def submit_all(self, tasks: Sequence[NewTask]) -> list[BaseException | None]:
-        """Accept a batch, in the calling thread; for each its error, or None where it is committed.
+        """Accept a batch, in the calling thread; returns for each task its error, or None if it is committed.
 
-        Those errors are `Unavailable` where PostgreSQL is away; anything else means that the ledger cannot hold that task.
+        An error is `Unavailable` if PostgreSQL is away; any other error means that the ledger cannot hold that task.
         """
         return run_flush(self._flush, list(tasks)) if tasks else []
 
     def wake(self, ready: Mapping[str, int]) -> None:
-        """Workers are to look at queues in which tasks are ready."""
+        """Wake workers for queues in which tasks are ready."""
         self._own().waker.wake(ready)
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class Submitter:
         except psycopg2.Error as error:
             if is_missing_right(error):
                 return [error] * len(tasks)
-            raise  # the batcher finds out whose fault it is, or that it is everybody's
+            raise  # the batcher finds out which task is at fault, or that all fail
         own.waker.wake(+ready)
         return [_refusal(others.get(task.id)) for task in tasks]
 
@@ -132,7 +134,7 @@ class LedgerSender:
         self._knows = knows
 
     def __call__(self, name: str, message: Any, options: dict[str, Any], send_natively: Callable[[], Any]) -> Any:
-        """Handle one message; what is returned is what ``Task.apply_async`` ignores."""
+        """Handle one message; ``Task.apply_async`` ignores what is returned."""
         if name == DRAIN_TASK:
             return send_natively()
         headers, properties, body, _ = message
@@ -155,7 +157,9 @@ class LedgerSender:
         )
         unique = {name: options[name] for name in UNIQUE_OPTIONS if options.get(name) is not None}
         if leg is not None and leg.is_body_done:
-            if unique:  # it stands in the transaction that records the end, which must not wait for another's key
+            if (
+                unique
+            ):  # the message goes into the transaction that records the end, which must not wait for another task's key
                 log.warning("worker.unique_key.ignored", task_type=name, task_id=leg.task.id)
             leg.follow_ups.append(task)
         else:

@@ -1,8 +1,8 @@
-"""Celery's events of the tasks inside drains, for Flower and its like.
+"""Celery's events of the tasks inside drains, for Flower and similar programs.
 
-They are sent in batches, after the commit, and only while somebody listens: PUBLISH tells how many have received a
-message, so each node's heartbeat event finds out, every two seconds, and leaves a flag in the slot table. While nobody
-listens that flag is all that a drain looks at, once a flush.
+They are sent in batches, after the commit, and only while somebody listens: PUBLISH returns how many clients have
+received a message, so every two seconds each node's heartbeat event finds out whether somebody listens, and sets a flag
+in the slot table. While nobody listens, a drain only looks at that flag, once a flush.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 
-#: Seconds between two heartbeat events; and what is said in them, so that one that is late makes no node look dead.
+#: Seconds between two heartbeat events; and the interval that they state, which is longer, so that a late event does
+#: not make a node look dead.
 _BEAT_EVERY = 2.0
 _SAID_FREQUENCY = 5.0
-#: After Redis did not take events none are sent for so long, in seconds: a drain is not to wait for it each time.
+#: After Redis did not accept events, none are sent for this many seconds, so that a drain does not wait for it each
+#: time.
 _PAUSE = 5.0
-#: Most characters of arguments, results and messages, and of a traceback.
+#: How many characters of arguments, results and messages, and of a traceback, are sent.
 _LONGEST = 1024
 _LONGEST_TRACEBACK = 4096
 
 
 class NodeEvents:
-    """Says that the node lives, and finds out whether anybody listens. For the parent process.
+    """Reports that the node lives, and finds out whether anybody listens. It is used by the parent process.
 
     Args:
         hostname: the node's name in Celery.
@@ -53,12 +55,12 @@ class NodeEvents:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Begin; again: nothing."""
+        """Start; a second call does nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def stop(self) -> None:
-        """Say farewell, if anybody listens."""
+        """Report that the node goes offline, if anybody listens."""
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join(_BEAT_EVERY)
@@ -96,7 +98,7 @@ class NodeEvents:
 
 
 class _Allowance:
-    """So many a second; one at least after a second of quiet, however small a slot's share is."""
+    """Allows a number of events a second; after a quiet second at least one, however small a slot's share is."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -113,11 +115,11 @@ class _Allowance:
 
 
 class TaskEvents:
-    """Shows tasks to whoever listens. For one slot.
+    """Shows the tasks of one slot to programs that listen.
 
     Args:
         hostname: the node's name in Celery.
-        rate: most tasks shown a second, and as many failures; the others are left out.
+        rate: how many tasks a second are shown at most, and as many failures; the others are left out.
     """
 
     def __init__(self, app: Celery, table: SlotTable, *, hostname: str, rate: float) -> None:
@@ -130,11 +132,11 @@ class TaskEvents:
 
     @property
     def are_there(self) -> bool:
-        """Whether anybody listens. Costs next to nothing."""
+        """Whether anybody listens. The question costs next to nothing."""
         return self._table.is_watched
 
     def show(self, begun: Sequence[Leg], ended: Sequence[Leg]) -> None:
-        """Tell what the ledger has just accepted: starts of tasks that go on, and ends."""
+        """Send what the ledger has just accepted: starts of tasks that still run, and ends."""
         now = time.monotonic()
         if now < self._silent_until:
             return
@@ -195,7 +197,7 @@ class TaskEvents:
 
 
 def _end_of(leg: Leg) -> tuple[str | None, dict[str, Any]]:
-    """The event that Celery's worker would send of such an end, and its fields."""
+    """The event that Celery's worker would send for such an end, and its fields."""
     runtime = leg.ended_at - leg.begun_at if leg.begun_at else 0.0
     match leg.end:
         case Succeeded(result=result, value=value):
@@ -210,7 +212,7 @@ def _end_of(leg: Leg) -> tuple[str | None, dict[str, Any]]:
             return "task-revoked", {"terminated": bool(leg.begun_at), "signum": None, "expired": is_expired}
         case GoesOn(state=State.RETRY, data=data):
             return "task-retried", _error(json.dumps(json.loads(data).get("error") or {}))
-    return None, {}  # replaced: its next leg tells
+    return None, {}  # replaced: its next leg sends the event
 
 
 def _error(text: str | None) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The sweep: what came due becomes ready, and every queue with work has its tickets. It is the recovery from lost ones."""
+"""The sweep: it makes tasks ready whose time has come, and gives every queue with work its tickets. It also replaces
+lost tickets.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,18 @@ from ledgerq_worker.maintenance.loop import Duty, Round
 from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 _BATCH = 1000
-#: Promoting rests for so many seconds after a round that found something: what comes due meanwhile goes together, for each
-#: round also wakes slots. After one that found nothing it is a moment, in case what is due was locked.
+#: Seconds of rest after a round that promoted tasks. Tasks that become due meanwhile are promoted together, because
+#: each round also wakes slots. After a round that found nothing, promoting rests only for a moment, in case the due
+#: tasks were locked.
 _GATHER = 0.1
 _MOMENT = 0.005
-#: Ready tasks are counted up to here: more than any number of slots needs.
+#: Ready tasks are counted up to this number, which is more than any number of slots needs.
 _COUNT_UP_TO = 1000
 
 
 class Promote:
-    """Makes ready what has waited long enough: an ETA, a retry's delay. Its next round is when the next task is due; what
-    comes to be held meanwhile and is due before, the sweep sees.
+    """Makes tasks ready that have waited long enough: for an ETA, or for a retry's delay. Its next round is when the
+    next task is due. If a task is held meanwhile that is due earlier, the sweep sees it.
     """
 
     name = "promote"
@@ -70,14 +73,15 @@ class Promote:
 
 
 class Sweep:
-    """One look at everything that may be due, in one small statement, so that an idle system costs next to nothing.
+    """Looks at everything that may be due, in one small statement, so that an idle system costs next to nothing.
 
-    Publishes the tickets that queues with ready tasks lack: Redis was emptied, a worker died, workers were added. Begins
-    the other duties that would find something; each keeps its own time, and one that fails holds up no other.
+    It publishes the tickets that queues with ready tasks lack: Redis was emptied, a worker died, workers were added. It
+    starts the other duties that would find something; each has its own schedule, and one that fails does not hold up
+    others.
 
     Args:
-        duties: by what the ledger calls them: ``expire``, ``outbox``.
-        promote: brought forward when something is due before the next sweep.
+        duties: the other duties, by their names in the ledger's answer: ``expire``, ``outbox``.
+        promote: this duty is brought forward if something is due before the next sweep.
     """
 
     name = "sweep"
@@ -92,7 +96,7 @@ class Sweep:
         self.every = every
 
     def run_once(self) -> int:
-        """One look. Tickets are no work done: there is no second batch."""
+        """Look once. Tickets do not count as work done, so there is no second batch."""
         [found] = self._database.fetch(what_to_do(ahead=self.every))
         is_due = dict(zip(DUTIES, found, strict=True))
         if is_due["wake"]:
@@ -106,7 +110,7 @@ class Sweep:
 
 
 class Expire:
-    """Ends what was not begun before its expiry."""
+    """Ends tasks that did not begin before their expiry."""
 
     name = "expire"
 

@@ -12,13 +12,13 @@ from ledgerq_shared.statements.unique import forget_keys
 _FOLD_AT = 2000
 _FOLD_AT_ONCE = 50_000
 _DAYS_AHEAD = 62
-#: Seconds until partitions are made again: after somebody who reads the log was in the way, and otherwise.
+#: Seconds until partitions are made again: after a reader of the log was in the way, and otherwise.
 _AFTER_A_FAILURE, _COMPLETE = 60.0, 3600.0
 _FORGET_AT_ONCE = 5000
 
 
 class FoldCounts:
-    """Replaces the deltas of the counters by their sums, so that reading them stays cheap."""
+    """Replaces the differences of the counters with their sums, so that the counters stay cheap to read."""
 
     name = "fold_counts"
     every = 5.0
@@ -27,15 +27,15 @@ class FoldCounts:
         self._database = database
 
     def run_once(self) -> int:
-        """Fold if it is worth it. What fewer rows than make it worth it are left is no work."""
+        """Fold if there are enough rows to be worth it. Fewer rows do not count as work."""
         with self._database.transaction() as cursor:
             [(rows,)] = execute(cursor, fold_counts(at_least=_FOLD_AT, at_most=_FOLD_AT_ONCE))
         return int(rows) if rows == _FOLD_AT_ONCE else 0
 
 
 class MakePartitions:
-    """Makes the event log's partitions two months ahead: so neither a month without maintenance nor a reader that is in the
-    way for as long does any harm.
+    """Makes the event log's partitions two months ahead, so that neither a month without maintenance nor a reader that
+    is in the way for a month does any harm.
     """
 
     name = "make_partitions"
@@ -45,7 +45,7 @@ class MakePartitions:
         self.every = 0.0
 
     def run_once(self) -> int:
-        """Make what is missing, each in its own transaction."""
+        """Make the missing partitions, each in a transaction of its own."""
         self.every = _AFTER_A_FAILURE
         while make_next_partition(self._database, days_ahead=_DAYS_AHEAD):
             pass
@@ -57,7 +57,7 @@ class ForgetKeys:
     """Deletes unique keys whose time is over, and old Idempotency-Keys.
 
     Args:
-        idempotency_hours: for how long an Idempotency-Key is remembered.
+        idempotency_hours: for how many hours an Idempotency-Key is remembered.
     """
 
     name = "forget_keys"
@@ -68,7 +68,7 @@ class ForgetKeys:
         self._older_than = idempotency_hours * 3600
 
     def run_once(self) -> int:
-        """One batch."""
+        """Delete one batch."""
         with self._database.transaction() as cursor:
             [(deleted,)] = execute(cursor, forget_keys(idempotency_older_than=self._older_than, limit=_FORGET_AT_ONCE))
         return int(deleted)

@@ -1,4 +1,4 @@
-"""One maintenance process leads: a row with a lease, by the database's clock."""
+"""Leadership of maintenance: one process leads, by a row with a lease that follows the database's clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = "maintenance"
 
 
 class Leadership:
-    """Who leads, and since when this process has been able to know.
+    """Whether this process leads, and for how long it has had an answer from PostgreSQL.
 
     Args:
         lease: seconds.
@@ -47,10 +47,10 @@ class Leadership:
         self._answered_at = self._clock = 0.0
 
     def leads(self) -> bool:
-        """Whether this process leads now. Asks the ledger as often as the lease needs it.
+        """Whether this process leads now. It asks the ledger as often as the lease requires.
 
         Raises:
-            LedgerUnavailable: PostgreSQL is away; the leadership may be somebody else's by the time it answers.
+            LedgerUnavailable: PostgreSQL is away; when it answers again, another process may lead.
         """
         if self._now() >= self.asks_at:
             self._ask()
@@ -71,7 +71,7 @@ class Leadership:
 
     @property
     def is_leading(self) -> bool:
-        """Whether this process leads, by what it knows; asks nobody, so any thread may look."""
+        """Whether this process leads, as far as it knows. It does not ask the ledger, so any thread may call it."""
         return self._now() < self._leads_until
 
     @property
@@ -79,16 +79,18 @@ class Leadership:
         """When the ledger is to be asked next, by the monotonic clock; 0: at once."""
         if self._asked_at is None:
             return 0.0
-        # Who leads has to be in time only for its own lease; who stands by, for the end of somebody else's.
+        # The leader only has to renew its own lease in time; a process that stands by has to see when the leader's
+        # lease ends.
         return self._asked_at + self._lease / (3 if self._leads_until else 4)
 
     def _has_answered(self, began: float, ended: float, clock: float) -> bool:
-        """Note the answer, and begin anew if the database's clock has jumped: a suspended machine's does not stand still.
+        """Note the answer, and start anew if the database's clock has jumped, because the clock of a suspended machine
+        goes on.
 
-        The clock was read at some moment from ``began`` to ``ended``: to wait for the answer is no jump.
+        The clock was read at some moment between ``began`` and ``ended``, so a long wait for the answer is not a jump.
 
         Returns:
-            Whether it is the first one, or the first one after an outage.
+            Whether it is the first answer, or the first one after an outage.
         """
         is_new = self._reachable_since is None or self._asked_at is None
         if self._reachable_since is None or self._asked_at is None:
@@ -103,8 +105,8 @@ class Leadership:
         return is_new
 
     def reachable_for(self) -> float:
-        """For how many seconds PostgreSQL has answered this process without an interruption or a lost moment, up to now: its
-        clock is asked once more.
+        """For how many seconds up to now PostgreSQL has answered this process without an interruption and without lost
+        time. It reads PostgreSQL's clock once more.
 
         Raises:
             LedgerUnavailable: it does not answer.
@@ -115,7 +117,7 @@ class Leadership:
         return self._now() - max(self._reachable_since, self._pulse.awake_since())
 
     def lost_touch(self) -> None:
-        """PostgreSQL did not answer: what happened meanwhile is not known."""
+        """Note that PostgreSQL did not answer: it is not known what happened meanwhile."""
         self._asked_at = self._reachable_since = None
         self._leads_until = 0.0
 

@@ -1,4 +1,4 @@
-"""The skeleton of every maintenance duty: a small step, repeated in batches until there is nothing left to do."""
+"""The skeleton of every maintenance duty: small batches, repeated until there is nothing left to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 log = structlog.get_logger()
 
-#: A duty that always finds more makes room for the others after this long, in seconds, and goes on when they had their turn.
+#: A duty that always finds more work lets the others run after this many seconds, and goes on after their turn.
 _TURN = 0.5
 
 
@@ -21,16 +21,16 @@ class Duty(Protocol):
     """Something that maintenance does again and again."""
 
     name: str
-    #: Time from one round to the next, in seconds; a duty may set it in each round. Infinite: until it is brought forward.
+    #: Seconds from one round to the next; a duty may set it in each round. Infinite: until the duty is brought forward.
     every: float
 
     def run_once(self) -> int:
-        """Do one batch; returns how much was done, 0 when nothing is left."""
+        """Do one batch; returns how much was done, 0 if nothing is left."""
 
 
 @dataclass
 class Round:
-    """A duty with its time."""
+    """A duty with its schedule."""
 
     duty: Duty
     due_at: float = 0.0
@@ -40,7 +40,9 @@ class Round:
         self._metrics = DutyMetrics(self.duty.name)
 
     def run_if_due(self, now: float) -> None:
-        """Run the duty until a batch does nothing or its turn is over. A failure is logged and tried again in time."""
+        """Run the duty until a batch does nothing or its turn is over. After a failure, which is logged, it is tried
+        again at its next time.
+        """
         if now < self.due_at:
             return
         done, batch, begun = 0, 0, time.monotonic()
@@ -55,7 +57,7 @@ class Round:
             if not (isinstance(error, LedgerUnavailable) and error.is_busy):
                 raise
             batch = 0
-            self.failures += 1  # for this duty's sake only: a lock that somebody holds, say
+            self.failures += 1  # it concerns this duty only: a lock that somebody holds, for example
             self._metrics.failed()
             log.warning(f"maintenance.{self.duty.name}.busy", failures=self.failures, error=error.detail)
         except Exception:
@@ -69,5 +71,5 @@ class Round:
         self.due_at = time.monotonic() + (0.0 if batch else self.duty.every)
 
     def bring_forward(self) -> None:
-        """Somebody has seen work for the duty: it is due now."""
+        """Make the duty due now, because there is work for it."""
         self.due_at = 0.0

@@ -1,6 +1,6 @@
-"""The maintenance process, as long as it leads: recovery in one thread, all other duties in another.
+"""The maintenance process. While it leads, recovery runs in one thread and all other duties run in another.
 
-Recovery has a connection of its own and asks nobody but PostgreSQL, so nothing else can hold it up.
+Recovery has a connection of its own and uses only PostgreSQL, so nothing else can hold it up.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from ledgerq_worker.stores import Stores
 log = structlog.get_logger()
 
 _TRY_AGAIN_AFTER = 0.5
-#: Nothing here waits longer for somebody's lock, in seconds: the duty gives way to the others and tries again.
+#: Seconds that a duty waits for a lock at most; then it gives way to the others and tries again.
 _LOCK_TIMEOUT = 1.0
-#: How long the end waits for the duty that runs, in seconds.
+#: Seconds that the process waits at its end for the running duty.
 _FAREWELL = 2.0
-#: A round may have much to do, and a PostgreSQL that hangs holds one up for a while; one that takes longer than this, in
-#: seconds, never ends, and the heartbeat stops.
+#: A round may have much to do, and a PostgreSQL that hangs can hold it up for a while. A round that takes longer than
+#: this many seconds is assumed never to end, and the heartbeat stops.
 _STUCK_AFTER = 300.0
 
 
 def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: LogSettings) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT."""
     first_beat(settings.heartbeat_file)
     connections = Stores(stores, "ledgerq-maintenance", debug=logs.debug, lock_timeout=_LOCK_TIMEOUT)
     recovery, _ = connections.connect(1)
@@ -82,7 +82,7 @@ def run_maintenance(stores: StoreSettings, settings: MaintenanceSettings, logs: 
 
 
 class _Progress:
-    """When recovery and work last got on."""
+    """When recovery and the other duties last made progress."""
 
     def __init__(self, work: Work | None = None) -> None:
         self._at = time.monotonic()
@@ -128,7 +128,7 @@ def _run(
 
 
 def _rounds(database: Database, waker: Waker, outbox: EmptyOutbox, settings: MaintenanceSettings) -> list[Round]:
-    """The sweep first."""
+    """The rounds of all duties, the sweep first."""
     found: dict[str, Duty] = {"expire": Expire(database, every=1.0), "outbox": outbox}
     promote = Round(Promote(database, waker))
     others: list[Duty] = [

@@ -1,4 +1,4 @@
-"""What a maintenance process counts of itself."""
+"""What a maintenance process counts about itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _APART = Metric(
 
 METRICS = (_LEADS, _SECONDS, _DONE, _FAILURES, _APART, *outage_metrics.METRICS)
 
-#: What the process answers scrapes with.
+#: The registry from which the process answers scrapes.
 registry = CollectorRegistry()
 for _own in (ProcessCollector, PlatformCollector, GCCollector):
     _own(registry=registry)
@@ -37,21 +37,21 @@ registry.register(outage_metrics.collector())
 
 
 class DutyMetrics:
-    """One duty's part."""
+    """The metrics of one duty."""
 
     def __init__(self, duty: str) -> None:
         self._seconds, self._done, self._failures = (metric.labels(duty) for metric in (_seconds, _done, _failures))
         self._apart = _apart.labels(duty)
 
     def went_round(self, seconds: float, done: int) -> None:
-        """A round has ended."""
+        """Count a round that has ended."""
         self._seconds.observe(seconds)
         self._done.inc(done)
 
     def failed(self) -> None:
-        """A round did not do what it should."""
+        """Count a round that failed."""
         self._failures.inc()
 
     def set_apart(self, tasks: int) -> None:
-        """So many are set apart now."""
+        """Set how many tasks are set apart now."""
         self._apart.set(tasks)

@@ -1,9 +1,9 @@
-"""``python -m ledgerq_worker.maintenance.outbox``: a process that does what workers which died after their commit would have
-done: chord parts, errbacks, messages, results.
+"""``python -m ledgerq_worker.maintenance.outbox``: a process that does what workers that died after their commit have
+left undone: chord parts, errbacks, messages, results.
 
-Errbacks and hooks are the users' code: they may sleep, hold the GIL or end the process. So it is one of its own, started by
-the maintenance process when something lies in the outbox, and killed when one entry takes too long. It ends when nothing was
-left for a while, and with the maintenance process.
+Errbacks and hooks are the users' code: they may sleep, hold the GIL or end the process. So this is a process of its
+own. The maintenance process starts it when the outbox is not empty, and it is killed if one entry takes too long. It
+ends when the outbox has been empty for a while, or when the maintenance process ends.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 
-#: Whoever wrote an outbox entry empties it at once; one that is older than this was left behind by a death.
+#: The process that writes an entry of the outbox does it at once; an entry older than this, in seconds, was left behind
+#: by a death.
 _LEFT_BEHIND_AFTER = 2.0
 _LOOK_AT_OUTBOX_EVERY = 1.0
-#: The process ends when it has found nothing for so many seconds.
+#: The process ends when it has found nothing for this many seconds.
 _IDLE = 60.0
 
 
 class EmptyOutbox:
-    """The duty: has a process at work while something lies in the outbox."""
+    """The duty: keeps a process at work while the outbox is not empty."""
 
     name = "empty_outbox"
 
@@ -47,18 +48,18 @@ class EmptyOutbox:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run_once(self) -> int:
-        """Start it unless it runs."""
+        """Start the process unless it runs."""
         if self._process is not None and (code := self._process.poll()) is not None:
             if code:
                 log.warning("maintenance.outbox_process_ended", exit_code=code)
             self._process = None
         if self._process is None:
-            # It lives as long as this end of its standard input is open.
+            # The process lives as long as this end of its standard input is open.
             self._process = subprocess.Popen([sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE)
         return 0
 
     def stop(self) -> None:
-        """End it: what it has not done is left to the next leader."""
+        """End the process; the next leader does what it has left undone."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -70,13 +71,13 @@ def _exit_with_parent() -> None:
 
 
 def _limit(seconds: float) -> None:
-    """The kernel ends this process after so many seconds (0: not any more), whoever holds the GIL."""
+    """Let the kernel end this process after ``seconds`` (0: no longer), even if something holds the GIL."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def main() -> None:
-    """Until nothing is left, or the maintenance process ends."""
+    """Run until nothing is left, or the maintenance process ends."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     logs = load(LogSettings)
     configure(logs, service="outbox")

@@ -1,4 +1,4 @@
-"""Tells a process that stood still (SIGSTOP, a frozen container) from one that is only busy."""
+"""Distinguishes a process that stood still (SIGSTOP, a frozen container) from one that is only busy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import structlog
 
 log = structlog.get_logger()
 
-#: Looks at the clock within the time that may be lost unnoticed.
+#: How often the clock is read within the time that may be lost unnoticed.
 _LOOKS = 4
 
 
 class Pulse:
-    """A thread that does nothing but look at the clock. However long a statement takes, it goes on; if it did not, the
-    whole process stood still, and whatever froze it may have frozen workers, too.
+    """A thread that does nothing but read the clock. It goes on however long a statement takes. If it did not go on,
+    the whole process stood still, and what froze the process may have frozen workers, too.
 
     Args:
         patience: seconds that may be lost without a worker losing its lease.
@@ -27,13 +27,13 @@ class Pulse:
         self._looked_at = self._awake_since = time.monotonic()
 
     def start(self) -> None:
-        """Begin to look, until the end of the process."""
+        """Start to read the clock, until the end of the process."""
         threading.Thread(target=self._beat, name="pulse", daemon=True).start()
 
     def awake_since(self) -> float:
-        """Since when this process has not stood still, by the monotonic clock.
+        """The time since which this process has not stood still, by the monotonic clock.
 
-        Who asks is a look, too: after a standstill nobody can be faster than it is noticed.
+        A call reads the clock, too: after a standstill no caller can come before the standstill is noticed.
         """
         with self._lock:
             now = time.monotonic()

@@ -22,12 +22,12 @@ _FORGET_AFTER = 86_400.0
 
 
 class Reap:
-    """Declares nodes dead and returns what they held.
+    """Declares nodes dead and takes their tasks back.
 
     Args:
-        database: its own, so that it waits for no other duty.
-        leadership: knows for how long PostgreSQL has answered. After an outage nobody is declared dead before one full
-            lease has passed, for in the outage nobody could renew one.
+        database: a connection pool of its own, so that it waits for no other duty.
+        leadership: knows for how long PostgreSQL has answered. After an outage no node is declared dead before one full
+            lease has passed, because no node could renew its lease in the outage.
         taken_back: called when tasks are ready again; their tickets are the sweep's.
     """
 
@@ -57,7 +57,8 @@ class Reap:
         self.every = every
 
     def run_once(self) -> int:
-        """Declare dead whose lease is over; one transaction for each, so that one failure holds up no other.
+        """Declare nodes dead whose lease is over, in one transaction each, so that a failure with one node does not
+        hold up others.
 
         Returns:
             How many tasks were taken back.
@@ -72,7 +73,8 @@ class Reap:
             with self._database.transaction() as cursor:
                 if not execute(cursor, declare_dead(worker_id=worker_id, lease_until=lease_until)):
                     return 0
-            # A statement of its own after the commit: it sees every claim that the worker made before it was dead.
+            # This is a separate statement after the commit, so that it sees every claim that the worker made before it
+            # was declared dead.
             rows = self._recovering.take_back(
                 Loss(worker_id, "lease expired", suspects=None, charge=True, is_whole_node=True)
             )
@@ -81,7 +83,7 @@ class Reap:
                 raise
             log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
             return 0
-        if rows or not self._recovering.are_some_apart:  # one whose tasks are set apart is met again and again
+        if rows or not self._recovering.are_some_apart:  # a node whose tasks are set apart is met again and again
             log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
         return len(rows)
 
@@ -96,7 +98,7 @@ class ForgetWorkers:
         self._database = database
 
     def run_once(self) -> int:
-        """One statement does it."""
+        """Delete them with one statement."""
         with self._database.transaction() as cursor:
             execute(cursor, prune_workers(older_than=_FORGET_AFTER))
         return 0

@@ -1,7 +1,8 @@
-"""Whether the ledger is behind what it once had, by the leader's row: who leads renews it, who may lead reads it.
+"""Finds out, by the leader's row, whether the ledger has lost something that it once had: the leader renews the row,
+and processes that may lead read it.
 
-A renewal lasts as an accepted task does. So a row that is older than one that was seen before says that commits are gone,
-tasks perhaps among them: an asynchronous failover, or a restore.
+A renewal is as durable as an accepted task. So if the row is older than it was at an earlier look, commits are gone,
+perhaps with tasks among them: there was an asynchronous failover or a restore.
 """
 
 from __future__ import annotations
@@ -14,32 +15,32 @@ from ledgerq_shared.timeline import Timeline, write_down
 
 
 class Seen(NamedTuple):
-    """The leader's row, as it was left by one look at it. Times of the database's clock are seconds since 1970."""
+    """The leader's row as one look left it. Times of the database's clock are seconds since 1970."""
 
     holder: str | None
     until: float
-    #: What the database's clock said.
+    #: The time of the database's clock.
     clock: float
-    #: When it was asked and when it had answered, by the monotonic clock.
+    #: When the database was asked and when it had answered, by the monotonic clock.
     began: float
     ended: float
 
 
 def is_older(found: Seen, last: Seen) -> bool:
-    """Whether the row that is found now was written before the one that was seen last.
+    """Whether the row that is found now was written before the row that was seen last.
 
-    Whoever writes it after a look leaves a time beyond the clock of that look, and whoever writes it twice a later one,
-    unless the clock was set back in between: by so much it may be earlier.
+    A process that writes the row after a look leaves a time later than the clock at that look, and each further write
+    leaves a later time. If the clock was set back in between, the time may be earlier by as much.
     """
     if last.holder is None or found.holder is None or (found.holder, found.until) == (last.holder, last.until):
-        return False  # nobody had it, or somebody has given it up
+        return False  # no process led, or the leader has given up
     set_back = max(0.0, (found.began - last.ended) - (found.clock - last.clock))
     least = last.until if found.holder == last.holder else last.clock
     return found.until < least - set_back
 
 
 class Witness:
-    """Remembers the row, and writes down when an older one is found.
+    """Remembers the row, and records it when an older row is found.
 
     Args:
         lease: seconds for which the row is written.
@@ -51,21 +52,22 @@ class Witness:
         self._timeline = Timeline()
         self._known: str | None = None
         self._last: Seen | None = None
-        #: Since when what was written is gone, by the monotonic clock, and it is not written down yet; null: nothing is.
+        #: Since when writes have been missing, by the monotonic clock, while this is not recorded yet; None: none are
+        #: missing.
         self._lost_since: float | None = None
 
     def connected(self) -> None:
-        """PostgreSQL answers, for the first time or again: its timeline may be another."""
+        """Note that PostgreSQL answers, for the first time or again: its timeline may have changed."""
         self._known = self._timeline.now(self._database)
 
     def compare(self, found: Seen, left: Seen) -> None:
-        """Look at the row as it was found.
+        """Compare the row that was found with the one that was seen last.
 
         Args:
-            left: as it is now.
+            left: the row as it is now.
 
         Raises:
-            Unavailable: it could not be written down; it will be after the next look.
+            Unavailable: the loss could not be recorded; it will be recorded after the next look.
         """
         if self._last is not None and self._lost_since is None and is_older(found, self._last):
             written_ago = max(0.0, found.clock - (found.until - self._lease))

@@ -1,4 +1,6 @@
-"""All duties but recovery, in a thread of their own: whatever they wait for, the lease is kept and nodes are taken back."""
+"""All duties except recovery run in a thread of their own: whatever they wait for, the lease is renewed and lost nodes
+are recovered.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ class Work:
     """Runs duties in turn while this process leads.
 
     Args:
-        rounds: each with its own time.
+        rounds: each has its own schedule.
     """
 
     def __init__(self, leadership: Leadership, rounds: list[Round]) -> None:
@@ -26,7 +28,7 @@ class Work:
         self._nudged = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="work", daemon=True)
-        #: When the turn began that is not over yet, by the monotonic clock; null: there is none.
+        #: When the present turn began, by the monotonic clock; None: there is none.
         self.busy_since: float | None = None
 
     def start(self) -> None:
@@ -34,13 +36,15 @@ class Work:
         self._thread.start()
 
     def nudge(self, *, first: bool = False) -> None:
-        """Look whether something is due: this process leads, or (``first``) the first duty has something to do."""
+        """Wake the thread, because this process leads now, or (``first``) because the first duty has something to
+        do.
+        """
         if first:
             self._rounds[0].bring_forward()
         self._nudged.set()
 
     def stop(self, timeout: float) -> None:
-        """Wait for so many seconds until the duty that runs has ended."""
+        """Wait up to ``timeout`` seconds until the running duty has ended."""
         self._is_over = True
         self._nudged.set()
         self._thread.join(timeout)
@@ -54,7 +58,9 @@ class Work:
             self._nudged.wait(pause)
 
     def _turn(self) -> float | None:
-        """Run what is due; returns after how many seconds the next duty is, null: not before somebody nudges."""
+        """Run the duties that are due; returns after how many seconds the next duty is due, None: not before
+        :meth:`nudge` is called.
+        """
         if not self._leadership.is_leading:
             return None
         try:

@@ -1,1 +1,1 @@
-"""What a slot is and what runs in it: the leaves that every other part of the worker stands on."""
+"""What a slot is and what runs in it: modules that every other part of the worker uses."""

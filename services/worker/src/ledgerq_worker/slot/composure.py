@@ -1,8 +1,8 @@
-"""What signals do in a process that runs tasks, and how it comes to itself again after a task that changed that.
+"""What signals do in a process that runs tasks, and how this is restored after a task that changed it.
 
-A supervisor may send its signals to a whole process group or control group: pool processes, too, get what is meant for the
-worker. The worker's parent decides what follows (no more claims, a while for what runs), so a pool process goes on with
-its task, and ends only when it has none.
+A supervisor may send its signals to a whole process group or control group, so pool processes, too, get signals that
+are meant for the worker. The worker's parent decides what follows (no more claims, a grace period for running tasks).
+So a pool process goes on with its task, and ends only when it has none.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ log = structlog.get_logger()
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
-#: What ends a process; who sends it may mean the worker.
+#: Signals that end a process; the sender may mean the whole worker.
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-#: What a task may have set off, or somebody sent who meant another program. None of it is to kill a task's neighbour.
+#: Signals that a task may have caused, or that were meant for another program. None of them may kill a task's
+#: neighbour.
 _NOTHING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
-#: Those whose handlers tasks change.
+#: Signals whose handlers tasks change.
 _WATCHED = tuple(map(int, (*_ENDS, *_NOTHING, signal.SIGINT, signal.SIGCHLD, limits.SIGNAL)))
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _TRIES = 5
 
-#: The public function makes an enum of each answer, at twenty times the price.
+#: The public function makes an enum of each answer, which costs twenty times as much.
 _get: Callable[[int], Handler] = importlib.import_module("_signal").getsignal
 
 
 class Composure:
     """Remembers the signal handlers of this process's main thread, and puts them back.
 
-    Asked after each task, so that the answer "nothing has changed" is cheap.
+    It is asked after each task, so the answer "nothing has changed" has to be cheap.
     """
 
     def __init__(self) -> None:
@@ -47,13 +48,13 @@ class Composure:
         self._handlers = [*map(_get, _WATCHED)]
 
     def regain(self) -> None:
-        """Alarms are off and handlers are as they were. What a task has armed hits no other."""
+        """Turn alarms off and put handlers back, so that nothing that a task has armed hits another task."""
         if [*map(_get, _WATCHED)] == self._handlers:
             return
         for _ in range(_TRIES):
             try:
                 self._restore()
-            except BaseException as error:  # a handler of the task's, with its last breath
+            except BaseException as error:  # from a handler of the task, just before it is removed
                 log.warning("worker.signals.late", error=type(error).__name__)
             else:
                 return
@@ -75,20 +76,22 @@ class PoolSignals:
         self._before: dict[int, Handler] = {}
 
     def take_over(self) -> None:
-        """To be called once the pool has made its own arrangements."""
+        """To be called after the pool has installed its own handlers."""
         for number in _ENDS:
             self._before[number] = _get(number)
             signal.signal(number, self._end)
-        signal.signal(signal.SIGUSR1, _do_nothing)  # Celery's soft limits, which are not those of a task
+        signal.signal(
+            signal.SIGUSR1, _do_nothing
+        )  # Celery uses it for soft limits of its own, which are not those of a task
         ignore_strays()
         default_in_children(self._end)
 
     def begin(self) -> None:
-        """A drain begins: from now on nothing ends this process but the end of the drain."""
+        """Note that a drain begins: from now on a signal ends this process only at the end of the drain."""
         self._is_busy = True
 
     def end(self, *, is_stopping: bool) -> None:
-        """The drain is over. A node that is stopping ends its processes by itself."""
+        """Note that the drain is over. A node that is stopping ends its processes by itself."""
         self._is_busy = False
         if self._is_asked and not is_stopping:
             self._end(signal.SIGTERM, None)
@@ -97,12 +100,13 @@ class PoolSignals:
         if self._is_busy:
             self._is_asked = True
         elif callable(before := self._before.get(number)):
-            before(number, frame)  # Celery's: by an exception, so that what it holds is given back
+            before(number, frame)  # Celery's handler: it raises an exception, so that held tasks are given back
 
 
 def default_in_children(*handlers: Handler) -> None:
-    """In a process that is forked from this one, signals that have one of these handlers, or that do nothing here, do what
-    they do in every program. Those that end a process wait until then: Python forgets what comes in between.
+    """In a process that is forked from this one, restore the default effect of signals that have one of these handlers
+    or do nothing here. Signals that end a process are blocked until then, because Python forgets a signal that arrives
+    in between.
     """
     masks = threading.local()
 
@@ -122,8 +126,8 @@ def default_in_children(*handlers: Handler) -> None:
 
 
 def ignore_strays() -> None:
-    """Alarms and users' signals for which nobody in this process has a handler do nothing. (Not by ``SIG_IGN``: programs
-    that tasks start would inherit that.)
+    """Let alarms and users' signals without a handler in this process do nothing. (``SIG_IGN`` would not do: programs
+    that tasks start would inherit it.)
     """
     for number in _NOTHING:
         if _get(number) == signal.SIG_DFL:

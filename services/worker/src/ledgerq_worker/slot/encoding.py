@@ -20,7 +20,7 @@ from kombu.utils import json as kombu_json
 celery_dumps: Callable[[Any], str] = kombu_json.dumps
 celery_loads: Callable[[str], Any] = kombu_json.loads
 
-#: Most bytes of a result, or of a task's parameters, as JSON.
+#: The greatest size of a result, or of a task's parameters, as JSON, in bytes.
 MAX_VALUE_BYTES = 1024 * 1024
 _MAX_TEXT = 64 * 1024
 
@@ -36,19 +36,19 @@ class ResultTooLarge(EncodeError):
 def encode_result(value: Any) -> str:
     """A return value as JSON.
 
-    Dates, UUIDs, decimals, enums and Pydantic models become what people expect; everything else that is not JSON is an
-    error that names the type.
+    Dates, UUIDs, decimals, enums and Pydantic models become the JSON that people expect; any other value that is not
+    JSON is an error that names the type.
 
     Raises:
         ResultNotSerializable: a set, bytes, NaN, an object, a value that contains itself.
         ResultTooLarge: more than 1 MiB.
-        SoftTimeLimitExceeded: the task's time was over meanwhile.
+        SoftTimeLimitExceeded: the task's soft limit was reached meanwhile.
     """
     try:
         text = _encode(value)
     except SoftTimeLimitExceeded:
         raise
-    except Exception as error:  # `model_dump` is the user's code and raises what it likes
+    except Exception as error:  # `model_dump` is the user's code and may raise anything
         raise ResultNotSerializable(
             f"The return value of type {type(value).__name__} is not JSON: {error}. "
             "Return dicts with text keys, lists, text, numbers, booleans or None."
@@ -91,25 +91,26 @@ def encode_celery(value: Any) -> str:
 
 def _celery_text(value: Any, what: str) -> str:
     try:
-        # Celery's JSON would write NaN as it is, which is no JSON: PostgreSQL refuses it, batch and all.
+        # Celery's JSON would write NaN as it is, which is not JSON: PostgreSQL would refuse it, together with its whole
+        # batch.
         return _keepable(lambda ascii_only: celery_dumps(value, allow_nan=False, ensure_ascii=ascii_only))  # type: ignore[call-arg]
     except Exception as error:
         raise EncodeError(f"{what} are not JSON: {error}") from error
 
 
 def decode(text: str | None, *, from_celery: bool) -> Any:
-    """What was stored: in Celery's own JSON, or plain JSON from the API. Null for null."""
+    """Decode what was stored, in Celery's own JSON or as plain JSON from the API. None for null."""
     if text is None:
         return None
-    if text == "{}":  # so many tasks have no arguments that the decoder's way there is worth saving
+    if text == "{}":  # many tasks have no arguments, so it is worth saving the decoder's work
         return {}
     return celery_loads(text) if from_celery else json.loads(text)
 
 
 def original_of(error: BaseException, raised: object) -> BaseException:
-    """The exception that the user's code raised: ``raised``, if ``error`` stands in its place because pickle cannot hold it.
+    """The exception that the user's code raised: ``raised``, if ``error`` replaces it because pickle cannot hold it.
 
-    Celery takes the nearest ancestor that can be pickled (a `ValueError` for a `Declined`), or a wrapper.
+    Celery uses the nearest ancestor class that can be pickled (a `ValueError` for a `Declined`), or a wrapper.
     """
     if not isinstance(raised, BaseException):
         return error
@@ -119,7 +120,9 @@ def original_of(error: BaseException, raised: object) -> BaseException:
 
 
 def describe_error(error: BaseException, traceback: str | None, *, retryable: bool = True) -> dict[str, Any]:
-    """An exception as the ledger keeps it: ``{type, message, traceback, retryable}``, each of bounded size."""
+    """An exception in the form that the ledger keeps: ``{type, message, traceback, retryable}``, each of bounded
+    size.
+    """
     try:
         message = str(error)
     except Exception as broken:  # an exception's __str__ is the user's code
@@ -154,11 +157,11 @@ def _plain(value: Any) -> Any:
 
 
 def _keepable(dump: Callable[[bool], str]) -> str:
-    """JSON text that PostgreSQL can keep: as it is, or in ASCII alone where it has a lone surrogate, which has no UTF-8
-    form. (A NUL is an escape in any case.)
+    """JSON text that PostgreSQL can keep: unchanged, or in pure ASCII if it has a lone surrogate, which has no UTF-8
+    form. (A NUL is always an escape.)
 
     Args:
-        dump: makes the text; told whether in ASCII alone.
+        dump: makes the text; its argument says whether in pure ASCII.
     """
     text = dump(False)
     if text.isascii():
@@ -185,5 +188,5 @@ _ENCODERS = [
 
 
 def celery_json(value: Any) -> Any:
-    """A value as Celery's JSON would carry it: signatures become dicts, dates become tagged dicts."""
+    """A value in the form of Celery's JSON: signatures become dicts, dates become tagged dicts."""
     return json.loads(celery_dumps(value))

@@ -1,6 +1,8 @@
-"""How a leg ends, as a value: made once, and read by all who record it, publish it, show it and count it.
+"""How a leg ends, as a value: it is made once, and is read by the code that records it, publishes it, shows it and
+counts it.
 
-What a leg has sent on after its body leaves with its end (:attr:`~ledgerq_worker.slot.legs.Leg.follow_ups`, ``messages``).
+What a leg has sent after its body leaves together with its end (:attr:`~ledgerq_worker.slot.legs.Leg.follow_ups`,
+``messages``).
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from ledgerq_shared.states import State
 
 
 class Next(NamedTuple):
-    """The same task once more, or another in its place, under the same id. Fields as in ``record.NextLeg``."""
+    """The next leg: the same task once more, or another task instead of it, under the same id. The fields are those of
+    ``record.NextLeg``.
+    """
 
     task_type: str
     queue: str
@@ -30,15 +34,15 @@ class Succeeded(Struct, frozen=True):
     """The body has returned, or has raised ``Ignore``."""
 
     state: ClassVar[State] = State.SUCCESS
-    #: As JSON; null: there is none that somebody may ask for.
+    #: As JSON; None: no result is kept.
     result: str | None
     #: What the body returned, for Celery's result backend.
     value: Any = None
-    #: Celery's request context of this execution; null: Celery's tracer has told nobody of this end.
+    #: Celery's request context of this attempt; None: Celery's tracer has not reported this end.
     request: Any = None
-    #: Whether ``AsyncResult`` is to see it (not for ``ignore_result``).
+    #: Whether ``AsyncResult`` will see it (not with ``ignore_result``).
     is_published: bool = False
-    #: What its event says beyond that, as JSON.
+    #: Further data for its event, as JSON.
     data: str | None = None
 
 
@@ -48,7 +52,7 @@ class Failed(Struct, frozen=True):
     state: ClassVar[State] = State.FAILURE
     #: Type, message and traceback, as JSON.
     error: str
-    #: For Celery's result backend.
+    #: The exception for Celery's result backend.
     exception: BaseException
     #: As in :class:`Succeeded`.
     request: Any = None
@@ -56,7 +60,7 @@ class Failed(Struct, frozen=True):
 
 
 class Revoked(Struct, frozen=True):
-    """It was cancelled or expired, before it began or while it ran."""
+    """The task was cancelled or expired, before it began or while it ran."""
 
     state: ClassVar[State] = State.REVOKED
     #: Why, as JSON.
@@ -69,7 +73,7 @@ class Revoked(Struct, frozen=True):
 class GoesOn(Struct, frozen=True):
     """This was not the last leg of its task."""
 
-    #: RETRY; or PENDING, where another task takes its place.
+    #: RETRY; or PENDING, if another task replaces it.
     state: State
     next: Next
     #: Why, as JSON.

@@ -1,5 +1,5 @@
-"""A task may fork, and the child come out of the task's function. Only the process that has claimed a task records its
-end and claims the next one, so the child ends there, as a program ends that has come to its last line.
+"""Handles a task that forks and whose child leaves the task's function. Only the process that has claimed a task may
+record its end and claim the next one. So the child ends there, like a program that has reached its last line.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import NoReturn
 
 from ledgerq_worker.slot import legs
 
-#: Whether this process was forked by a task. The question costs a task nothing.
+#: Whether a task forked this process. To read this costs a task nothing.
 happened = False
 _is_watched = False
 
 
 class _Mute:
-    """Hears what a forked child reports. The recorder's locks and connections are its parent's."""
+    """Ignores what a forked child reports, because the recorder's locks and connections belong to its parent."""
 
     def progressed(self, leg: legs.Leg, percent: float, status: str | None) -> None:
-        """The parent's task reports for both."""
+        """Ignored: the task in the parent process reports."""
 
     def logged(self, leg: legs.Leg, data: str) -> None:
-        """Likewise."""
+        """Ignored, too."""
 
 
 def watch() -> None:
-    """Know from now on whether tasks of this process fork."""
+    """From now on, notice when tasks of this process fork."""
     global _is_watched  # noqa: PLW0603 - hooks of a fork cannot be taken back
     if not _is_watched:
         _is_watched = True
@@ -36,8 +36,8 @@ def watch() -> None:
 
 
 def leave() -> NoReturn:
-    """End this process, with what is being raised at the moment as its reason, and none of the parent's clean-up: locks,
-    connections and files that are not closed are still in use there.
+    """End this process; the exception that is being raised is the reason. Nothing is cleaned up, because the parent
+    still uses the locks, connections and open files.
     """
     code = 0
     with contextlib.suppress(BaseException):
@@ -57,7 +57,7 @@ def _exit_code(error: BaseException | None) -> int:
 
 
 def _note() -> None:
-    global happened  # noqa: PLW0603 - it is the process that was forked
+    global happened  # noqa: PLW0603 - this is the process that was forked
     leg = legs.current()
     if leg is not None:
         happened = True

@@ -1,4 +1,4 @@
-"""A leg: one execution of a task under one claim, and what it wants to leave behind.
+"""A leg: one attempt of a task under one claim, with everything that it will record and send.
 
 While a leg runs, what Celery's tracer would send or store at once is kept here instead. It leaves only after the ledger
 has accepted the leg's end; if the claim was superseded, it never leaves.
@@ -30,68 +30,69 @@ class TaskCancelled(Exception):
 
 
 class Reports(Protocol):
-    """Where a leg tells of itself while it runs: the recorder of its slot."""
+    """Where a running leg reports: the recorder of its slot."""
 
     def progressed(self, leg: Leg, percent: float, status: str | None) -> None:
-        """How far it is, in percent, and what it does."""
+        """Report how far the leg is, in percent, and what it does."""
 
     def logged(self, leg: Leg, data: str) -> None:
-        """A line for its history, as JSON."""
+        """Report a line for its history, as JSON."""
 
 
 @dataclass(slots=True)
 class Leg:
-    """One execution of a claimed task."""
+    """One attempt of a claimed task."""
 
     task: ClaimedTask
-    #: Slot that runs it; the lease agent raises the cancel flag there.
+    #: The slot that runs it; the lease agent sets the cancel flag there.
     slot: int
     table: SlotTable
     recorder: Reports
-    #: What the ledger has at the moment; changed when a flush has written STARTED.
+    #: The state in the ledger; it changes when a flush has written STARTED.
     recorded: State
     begun_at: float = 0.0
     ended_at: float = 0.0
-    #: Whether the task's own code has been called; what it calls itself again is no other beginning.
+    #: Whether the task's own code has been called; if the code calls itself again, that is not another beginning.
     is_body_begun: bool = False
     #: Whether the task's own code has returned: what is sent afterwards belongs to its outcome.
     is_body_done: bool = False
-    #: How it ended; null while it runs.
+    #: How it ended; None while it runs.
     end: End | None = None
-    #: What ``AsyncResult`` is to see of STARTED (``track_started``), with Celery's request; null: nothing.
+    #: What ``AsyncResult`` will see of STARTED (``track_started``), with Celery's request; None: nothing.
     start: tuple[Any, Any] | None = None
     #: Tasks to submit together with the end: chain steps, callbacks.
     follow_ups: list[NewTask] = field(default_factory=list)
     #: Celery messages for tasks that are not ours, to send after the end.
     messages: list[dict[str, Any]] = field(default_factory=list)
-    #: A retry or replacement that was asked for; it comes about if the leg does not fail.
+    #: A retry or replacement that the task asked for; it takes effect if the leg does not fail.
     next: Next | None = None
-    #: ``on_worker_lost = fail``: the ledger has its start before the code begins, and it never begins again.
+    #: ``on_worker_lost = fail``: the ledger has its start before the code begins, and the task never begins again.
     runs_once: bool = False
-    #: What this run has changed of its task's options (``celery.run_options``); null: nothing.
+    #: The task's options that this run has changed (``celery.run_options``); None: none.
     options: dict[str, Any] | None = None
-    #: Whether whoever listens for Celery's events has been told of its start.
+    #: Whether its start was sent to programs that listen for Celery's events.
     is_shown: bool = False
-    #: Whether the ledger has refused a write of this leg: its claim was superseded, and what it does counts no more.
+    #: Whether the ledger has refused a write of this leg: its claim was superseded, and nothing that it does counts any
+    #: more.
     is_refused: bool = False
-    #: Null: it may take as long as it likes.
+    #: None: it has no soft limit.
     soft_limit: SoftLimit | None = None
 
     @property
     def attempt(self) -> int:
-        """Number of this execution, from 1."""
+        """Number of this attempt, from 1."""
         return self.task.attempt + 1
 
     @property
     def state(self) -> State | None:
-        """The state that its end leads to; null while it runs."""
+        """The state that its end leads to; None while it runs."""
         return None if self.end is None else self.end.state
 
     def succeed(self, value: Any, request: Any, *, is_kept: bool) -> None:
-        """The outcome is what the body returned; ``is_kept``: it is a result that somebody may ask for.
+        """End the leg with what the body returned; ``is_kept``: the result is kept.
 
         Raises:
-            EncodeError: JSON cannot hold it, or the soft limit was over meanwhile; then nothing has changed.
+            EncodeError: JSON cannot hold it, or the soft limit was reached meanwhile; then nothing has changed.
         """
         self.end = Succeeded(self._encoded(value) if is_kept else None, value, request, is_kept)
 
@@ -105,22 +106,22 @@ class Leg:
             raise StruckWhileEncoding(*error.args) from None
 
     def fail(self, error: BaseException) -> None:
-        """The outcome is a failure of which Celery's tracer knows nothing, whatever was to come of the leg before."""
+        """End the leg with a failure that Celery's tracer does not know of, whatever its end was before."""
         self.next = None
         self.end_without_rest(Failed(to_json(describe_error(error, None)), error))
 
     def end_without_rest(self, end: End) -> None:
-        """So it ended; what was sent on for another end does not leave."""
+        """End the leg with ``end``; messages and follow-ups of an earlier end do not leave."""
         self.end, self.follow_ups, self.messages = end, [], []
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether somebody asked for this task to be cancelled."""
+        """Whether somebody asked to cancel this task."""
         return self.table.is_cancelled(self.slot)
 
     @property
     def celery_id(self) -> str:
-        """The id that Celery knows the task by."""
+        """The id under which Celery knows the task."""
         return self.task.celery_id or self.task.id
 
     @property
@@ -138,12 +139,14 @@ _current = threading.local()
 
 
 def current() -> Leg | None:
-    """The leg that this thread is running; null outside of a drain."""
+    """The leg that this thread is running; None outside of a drain."""
     return getattr(_current, "leg", None)
 
 
 def log_fields() -> dict[str, object]:
-    """What log lines say of the leg that their thread is running. Asked for each line, so that no task pays for it."""
+    """The log fields of the leg that the calling thread runs. They are made for each line, so they cost nothing without
+    one.
+    """
     leg = current()
     if leg is None:
         return {}
@@ -152,5 +155,5 @@ def log_fields() -> dict[str, object]:
 
 
 def set_current(leg: Leg | None) -> None:
-    """Say which leg this thread runs now."""
+    """Note which leg this thread runs now."""
     _current.leg = leg

@@ -1,9 +1,9 @@
-"""Time limits of the task that runs, not of the drain that contains it.
+"""Time limits of the running task, not of the drain that contains it.
 
-The soft limit raises :class:`~celery.exceptions.SoftTimeLimitExceeded` inside the task, once: by a signal that is nobody
-else's where the task runs in its process's main thread, by an asynchronous exception in a pool thread. Alarms and handlers
-of the task's own have nothing to do with it. The hard limit is a deadline in the slot table; the lease agent kills the
-process. Threads cannot be killed, so they have no hard limit of their own.
+The soft limit raises :class:`~celery.exceptions.SoftTimeLimitExceeded` inside the task, once. If the task runs in its
+process's main thread, a signal that nothing else uses does this; in a pool thread, an asynchronous exception does. The
+task's own alarms and handlers do not affect it. The hard limit is a deadline in the slot table, at which the lease
+agent kills the process. Threads cannot be killed, so they have no hard limit.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from kombu.exceptions import EncodeError
 
 from ledgerq_shared.once import OncePerProcess
 
-#: Wakes the main thread when its limit is over. A real-time signal, for no library uses those; macOS has none.
+#: Wakes the main thread when its limit is reached. It is a real-time signal, because no library uses those; macOS has
+#: none.
 SIGNAL: int = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR1
 
 
 class StruckWhileEncoding(SoftTimeLimitExceeded, EncodeError):
-    """The soft limit was over while the result was being encoded; Celery's tracer looks out for errors of encoding there."""
+    """The soft limit was reached while the result was being encoded; Celery's tracer handles only encoding errors
+    there.
+    """
 
 
 class SoftLimit:
-    """The soft limit of one leg. It strikes only inside of ``with limit``: around what is the user's code. Outside of it
-    an exception could hit Celery's tracer or our own code halfway. Regions may lie within one another.
+    """The soft limit of one leg. It strikes only inside of ``with limit``, that is around the user's code. Outside of
+    it, an exception could hit Celery's tracer or our own code halfway. Such regions may be nested.
 
     Args:
-        seconds: from now.
+        seconds: the limit, counted from now.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -49,7 +52,7 @@ class SoftLimit:
             install_handler()
 
     def start(self) -> None:
-        """The time runs. To be ended by :meth:`stop` in the same thread."""
+        """Start the time. Call :meth:`stop` in the same thread at the end."""
         global _of_main_thread  # noqa: PLW0603 - there is one main thread
         if self.strike == self._strike_main_thread:
             _of_main_thread = self
@@ -57,7 +60,7 @@ class SoftLimit:
         _clock().add(self)
 
     def stop(self) -> None:
-        """No strike any more."""
+        """Stop the limit: it does not strike any more."""
         global _of_main_thread  # noqa: PLW0603
         if _of_main_thread is self:
             _of_main_thread = None
@@ -75,15 +78,16 @@ class SoftLimit:
         with self._lock:
             self._regions -= 1
         if self.has_struck:
-            # An asynchronous exception that is on its way arrives at a jump backwards: here, not in somebody else's code.
+            # An asynchronous exception that is on its way arrives at a backward jump: let it arrive here and not in
+            # other code.
             for _ in range(2):
                 pass
 
     def strike_if_due(self) -> None:
-        """Raise in the leg's own thread, if it is time and in a region.
+        """Raise in the leg's own thread, if the limit is reached and the code is in a region.
 
         Raises:
-            SoftTimeLimitExceeded: once.
+            SoftTimeLimitExceeded: once per leg.
         """
         if self._regions and not self.has_struck and time.monotonic() >= self.deadline:
             self.has_struck = True
@@ -102,7 +106,7 @@ class SoftLimit:
 
 
 class _Clock:
-    """The thread that strikes, one for each process that needs it."""
+    """The thread that makes limits strike; there is one in each process that needs it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -113,7 +117,7 @@ class _Clock:
     def add(self, limit: SoftLimit) -> None:
         with self._changed:
             self._limits.add(limit)
-            if limit.deadline < self._wakes_at:  # else it wakes early enough by itself
+            if limit.deadline < self._wakes_at:  # otherwise it wakes early enough by itself
                 self._changed.notify()
 
     def discard(self, limit: SoftLimit) -> None:
@@ -137,11 +141,11 @@ _handler = OncePerProcess(lambda: signal.signal(SIGNAL, _on_signal))
 
 
 def install_handler() -> None:
-    """Let limits strike in this process's main thread, which is the caller."""
+    """Let limits strike in this process's main thread, which has to be the caller."""
     _handler()
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    """A signal may come late, when its leg is over: the limit that runs now decides by the clock."""
+    """A signal may arrive after its leg is over, so the limit that runs now decides by the clock."""
     if _of_main_thread is not None:
         _of_main_thread.strike_if_due()

@@ -1,5 +1,5 @@
-"""The pipes between a pool process and its parent. Without them it hears of no ticket: it ends, and another takes its
-place.
+"""The pipes between a pool process and its parent. Without them the process gets no tickets: it ends, and another
+process replaces it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _EXIT_CODE = 70  # EX_SOFTWARE
 
 
 class Pipes:
-    """What a pool process speaks with its parent over, by number."""
+    """The descriptors over which a pool process talks with its parent."""
 
     def __init__(self) -> None:
         self._own: dict[int, Identity | None] = {}
 
     def remember(self, handles: Iterable[int]) -> None:
-        """These are open, and are the process's own."""
+        """Note that these descriptors are open and belong to the process."""
         self._own = {handle: identity(handle) for handle in handles}
 
     @property
@@ -32,7 +32,9 @@ class Pipes:
         return any(identity(handle) != own for handle, own in self._own.items())
 
     def leave_if_lost(self) -> None:
-        """End this process if it cannot go on; what it did is recorded. Nothing is written to what is not ours."""
+        """End this process if its pipes are lost; what it did is recorded. Nothing is written to a file that is not
+        ours.
+        """
         if self.are_lost:
             log.error(
                 "worker.process.unfit",

@@ -1,7 +1,8 @@
 """What each pool slot is doing, in a small shared file that outlives the processes that write it.
 
-A slot's process writes; the lease agent and, after a death, whoever cleans up reads. So a task that holds the GIL for
-half a minute can neither hide its deadline nor starve the heartbeat, and after a crash it is known which task was running.
+The slot's process writes; the lease agent reads, and after a death the process that cleans up reads. So a task that
+holds the GIL for half a minute can neither hide its deadline nor starve the heartbeat, and after a crash it is known
+which task was running.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
 _WATCHED_AT = 24
 _SUSPECTS_AT = 25
-_HELD_UNTIL = struct.Struct("d")  # native: written and read at once, by whatever process
+_HELD_UNTIL = struct.Struct("d")  # native: any process reads or writes it in one step
 _HELD_UNTIL_AT = 32
 _ASIDES_UNTIL = struct.Struct("d")
 _ASIDES_UNTIL_AT = 40
@@ -48,14 +49,16 @@ _SIGN_AT = _RECORD.size - _SIGN.size
 _CANCELLED_AT = _SIGN_AT - _LEG.size
 _NOBODY = bytes(16)
 _NO_LEG = bytes(_LEG.size)
-#: The clock of leases: a machine that sleeps, or a process that is frozen, loses its lease meanwhile. The same in all
-#: processes of a system. (What is not Linux counts that with its monotonic clock.)
+#: The clock of leases goes on while a machine sleeps or a process is frozen, so the lease is lost meanwhile. It is the
+#: same in all processes of a system. (On systems other than Linux, the monotonic clock counts this time.)
 _LEASE_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-#: Between two tasks a slot gives a sign at least so often, in seconds, wherever it does not say otherwise.
+#: Between two tasks a slot gives a sign at least once in this many seconds, unless it announces another time.
 SIGNS_WITHIN = 60.0
-#: One piece of work in a store takes less, however busy it is, or is repeated, with a sign. In seconds.
+#: One piece of work in a store takes less than this many seconds, however busy the store is, or it is repeated, with a
+#: sign.
 STORE_WITHIN = 900.0
-#: Most legs of a node that are listed as cancelled before they have begun. Those beyond are noticed when they run.
+#: How many legs of a node can be listed as cancelled before they have begun. The cancel of further ones is noticed when
+#: they run.
 _MOST_CANCELLED = 256
 
 
@@ -68,10 +71,10 @@ class SlotRecord(NamedTuple):
     """One slot, as read."""
 
     slot: int
-    #: Process that runs the slot; 0: none has used it yet.
+    #: The process that runs the slot; 0: none has used it yet.
     pid: int
     claim_no: int
-    #: The task whose code is running; null between tasks.
+    #: The task whose code is running; None between tasks.
     task_id: str | None
     #: When it began, by the system's monotonic clock, in seconds.
     begun_at: float
@@ -80,20 +83,22 @@ class SlotRecord(NamedTuple):
     is_cancelled: bool
     #: Whether the slot works on a ticket.
     is_draining: bool = True
-    #: By when the slot gives another sign, unless it runs a task; by the monotonic clock; 0: it has not said.
+    #: By when the slot will give another sign, unless it runs a task; by the monotonic clock; 0: it has not announced a
+    #: time.
     signs_by: float = 0.0
 
 
-#: The fields of a record that say which process runs what.
+#: How many fields of a record say which process runs which task.
 _WHAT_RUNS = SlotRecord._fields.index("is_cancelled")
 
 
 class SlotTable:
-    """The shared file. Create it in the worker's parent; elsewhere open it by path, or by a descriptor that was inherited
-    (somebody may have cleared away what has the path).
+    """The shared file. Create it in the worker's parent; elsewhere open it by its path, or by an inherited descriptor
+    (because somebody may have deleted the file at that path).
 
-    Whoever has it open holds a lock on it, which the kernel takes away at death: a file that nobody has locked belongs to
-    a node that was killed together with its agent. Process numbers would not tell, for containers may share the folder.
+    Each process that has it open holds a lock on it, which the kernel releases when the process dies. So a file that
+    nobody has locked belonged to a node that was killed together with its agent. Process numbers would not show this,
+    because containers may share the folder.
     """
 
     def __init__(self, path: Path, count: int, handle: int | None = None) -> None:
@@ -101,12 +106,12 @@ class SlotTable:
         self.count = count
         self._handle = os.open(path, os.O_RDWR) if handle is None else handle
         self._file = identity(self._handle)
-        fcntl.flock(self._handle, fcntl.LOCK_SH)  # lives as long as the map, which keeps the open file
+        fcntl.flock(self._handle, fcntl.LOCK_SH)  # held as long as the map, which keeps the file open
         self._map = mmap.mmap(self._handle, _size(count))
 
     @classmethod
     def create(cls, count: int) -> SlotTable:
-        """A new table for ``count`` slots, in memory where the system has a folder for that, and room in it.
+        """A new table for ``count`` slots; it is in memory if the system has a folder for that with room in it.
 
         Raises:
             SettingsError: there is room in no folder.
@@ -131,16 +136,17 @@ class SlotTable:
             fcntl.flock(handle, fcntl.LOCK_SH)
             if os.fstat(handle).st_nlink:
                 break
-            os.close(handle)  # somebody who looks for orphans was quicker
+            os.close(handle)  # a process that looks for orphans was quicker
         try:
-            # Not just its length: to write where a full disk has no page for would be a SIGBUS.
+            # Allocates the pages and not only the length: a write to a page for which a full disk has no room would be
+            # a SIGBUS.
             os.posix_fallocate(handle, 0, _size(count))
             table = cls(Path(name), count, handle)
         except OSError:
             Path(name).unlink(missing_ok=True)
             os.close(handle)
             raise
-        table.held_until = math.inf  # until somebody keeps a lease
+        table.held_until = math.inf  # until an agent renews a lease
         return table
 
     def remove(self) -> None:
@@ -151,12 +157,14 @@ class SlotTable:
 
     @property
     def handle(self) -> int | None:
-        """The open file, to be inherited; null: a task has closed the descriptor, or put something else in its place."""
+        """The descriptor of the open file, to be inherited; None: a task has closed it, or put something else in its
+        place.
+        """
         return self._handle if identity(self._handle) == self._file else None
 
     @property
     def is_at_its_path(self) -> bool:
-        """Whether the file can be opened by its path: somebody may have deleted it, or put another there."""
+        """Whether the file can be opened by its path: somebody may have deleted it, or put another file there."""
         try:
             status = self.path.stat()
         except OSError:
@@ -164,15 +172,15 @@ class SlotTable:
         return (status.st_dev, status.st_ino) == self._file
 
     def is_shared_with(self, pid: int) -> bool:
-        """Whether a process has this table in its memory: a node's own processes do, also when their parent is gone. One
-        that was given a dead one's number does not. (Where the system does not tell, it is believed.)
+        """Whether a process has this table in its memory. A node's own processes do, even if their parent is gone; a
+        process that got the number of a dead one does not. (If the system does not tell, the answer is yes.)
         """
         status = os.fstat(self._handle) if self.handle is not None else None
         try:
             lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
         except (FileNotFoundError, ProcessLookupError):
             return not Path("/proc/self/maps").exists()
-        except PermissionError:  # it is not ours to signal either
+        except PermissionError:  # we may not signal it, either
             return True
         if status is None:
             return any(str(self.path) in line for line in lines)
@@ -180,7 +188,7 @@ class SlotTable:
 
     @property
     def worker_id(self) -> UUID:
-        """The id under which the node is registered at the moment; a node declared dead gets a new one."""
+        """The id under which the node is registered now; a node that was declared dead gets a new one."""
         return UUID(bytes=self._map[:16])
 
     @worker_id.setter
@@ -189,7 +197,9 @@ class SlotTable:
 
     @property
     def held_until(self) -> float:
-        """Until when the node surely has its lease, by :func:`lease_clock`. The ledger may have it for a moment longer."""
+        """Until when the node certainly has its lease, by :func:`lease_clock`. In the ledger the lease may last a
+        moment longer.
+        """
         return float(_HELD_UNTIL.unpack_from(self._map, _HELD_UNTIL_AT)[0])
 
     @held_until.setter
@@ -202,15 +212,15 @@ class SlotTable:
         return lease_clock() < self.held_until
 
     def holds(self, worker_id: bytes) -> bool:
-        """Whether what was claimed under this id (its bytes) is still the node's: it was not declared dead, and cannot have
-        been. Asked before every task.
+        """Whether tasks that were claimed under this id (its bytes) still belong to the node: the node was not declared
+        dead, and cannot have been. It is asked before every task.
         """
-        # In this order: whoever registers anew writes the id first.
+        # The order matters: an agent that registers the node anew writes the id first.
         return lease_clock() < _HELD_UNTIL.unpack_from(self._map, _HELD_UNTIL_AT)[0] and self._map[:16] == worker_id
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the node is to claim nothing more."""
+        """Whether the node must claim nothing more."""
         return self._map[16] != 0
 
     @is_stopping.setter
@@ -228,11 +238,11 @@ class SlotTable:
 
     @property
     def tickets(self) -> int:
-        """Changes whenever the node takes a ticket. Slots count at the same time, so it is no exact number."""
+        """A number that changes whenever the node takes a ticket. Slots count at the same time, so it is not exact."""
         return int(_TICKETS.unpack_from(self._map, _TICKETS_AT)[0])
 
     def took_ticket(self) -> None:
-        """A ticket has reached a slot."""
+        """Count a ticket that has reached a slot."""
         _TICKETS.pack_into(self._map, _TICKETS_AT, (self.tickets + 1) % 2**32)
 
     @property
@@ -245,20 +255,22 @@ class SlotTable:
         self._map[_WATCHED_AT] = value
 
     def occupant(self, index: int) -> int:
-        """The process that runs this slot, or died in it and has not been cleared away; 0: none."""
+        """The process that runs this slot, or that died in it and has not been cleared away; 0: none."""
         return int(_PID.unpack_from(self._map, self._at(index))[0])
 
     def enter(self, index: int, pid: int) -> None:
-        """``pid`` works on a ticket in this slot from now on; 0: nobody does."""
+        """Note that ``pid`` works on a ticket in this slot from now on; 0: no process does."""
         signs_by = time.monotonic() + SIGNS_WITHIN
         _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG, signs_by)
 
     def sign(self, index: int, within: float = SIGNS_WITHIN) -> None:
-        """The slot is at work, and says so again within so many seconds, or begins a task. By its own process."""
+        """Give a sign: the slot is at work, and will give another sign within this many seconds, or will begin a task.
+        Only the slot's own process calls this.
+        """
         _SIGN.pack_into(self._map, self._at(index) + _SIGN_AT, time.monotonic() + within)
 
     def rest(self, index: int) -> None:
-        """The slot's process is ready for the next ticket."""
+        """Note that the slot's process is ready for the next ticket."""
         self._map[self._at(index) + _DRAINS_AT] = self._map[self._at(index) + _SOLITUDE_AT] = 0
 
     @property
@@ -273,12 +285,12 @@ class SlotTable:
 
     @property
     def busy_slots(self) -> int:
-        """How many slots there are of which `has_busy_slot` is true."""
+        """How many slots are busy, in the sense of `has_busy_slot`."""
         return sum(self._map[self._at(index) + _DRAINS_AT] != 0 for index in range(self.count))
 
     @property
     def may_have_suspects(self) -> bool:
-        """Whether a slot wants solitude for a suspect, or did: a cheap question to ask before the exact one."""
+        """Whether a slot wants solitude for a suspect, or wanted it: a cheap question before the exact one."""
         return self._map[_SUSPECTS_AT] != 0
 
     @may_have_suspects.setter
@@ -287,8 +299,8 @@ class SlotTable:
 
     @property
     def may_have_asides(self) -> bool:
-        """Whether a slot keeps an end for later that it could not record, or did a while ago: then it holds a claim that it
-        does not work on.
+        """Whether a slot keeps an end aside that it could not record, or did so a while ago: then it holds a claim that
+        it does not work on.
         """
         return bool(time.monotonic() < _ASIDES_UNTIL.unpack_from(self._map, _ASIDES_UNTIL_AT)[0])
 
@@ -299,8 +311,8 @@ class SlotTable:
         _ASIDES_UNTIL.pack_into(self._map, _ASIDES_UNTIL_AT, time.monotonic() + within)
 
     def is_done_with(self, index: int, claim_no: int) -> bool:
-        """Whether a slot surely works no more on a claim that the ledger showed before this was asked: it rests, or runs
-        what it claimed later. Between two tasks nobody can tell.
+        """Whether a slot certainly no longer works on a claim that the ledger showed before this call: the slot rests,
+        or runs a task that it claimed later. Between two tasks this cannot be told.
 
         A number that is being written looks smaller than it is, never greater.
         """
@@ -308,7 +320,7 @@ class SlotTable:
         return bool(not drains or running > claim_no)
 
     def want_solitude(self, index: int, how: int) -> None:
-        """This slot has a suspect that needs solitude of some kind; 0: none any more."""
+        """Note that this slot has a suspect that needs this kind of solitude; 0: it has none any more."""
         self._map[self._at(index) + _SOLITUDE_AT] = how
 
     def others(self, index: int) -> Iterator[tuple[int, int, bool]]:
@@ -320,19 +332,20 @@ class SlotTable:
                 yield other, self._map[at + _SOLITUDE_AT], task != _NOBODY
 
     def begin(self, index: int, claim_no: int, task_id: str, begun_at: float, deadline: float) -> None:
-        """A task's code begins."""
+        """Note that a task's code begins."""
         task = bytes.fromhex(task_id.replace("-", ""))
         _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, claim_no, task, begun_at, deadline, _NO_LEG, 0.0)
 
     def end(self, index: int, ended_at: float = 0.0) -> None:
-        """The task's code has ended, by the monotonic clock."""
+        """Note that the task's code has ended, at this time of the monotonic clock."""
         signs_by = ended_at and ended_at + SIGNS_WITHIN
         _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, 0, _NOBODY, 0.0, 0.0, _NO_LEG, signs_by)
 
     def flag_cancelled(self, index: int, claim_no: int, task_id: str) -> None:
         """Tell the task in this slot that it should stop.
 
-        The wish names its task: one that comes when the slot has gone on to the next task is not for that one.
+        The request names its task, so that a request that arrives when the slot has gone on to the next task does not
+        stop that one.
         """
         at = self._at(index) + _CANCELLED_AT
         self._map[at : at + _LEG.size] = _packed(claim_no, task_id)
@@ -344,14 +357,16 @@ class SlotTable:
         return wanted != _NO_LEG and wanted == self._map[at + _LEG_AT : at + _LEG_AT + _LEG.size]
 
     def list_cancelled(self, legs: Iterable[tuple[int, str]]) -> None:
-        """What this node has claimed and must not begin any more, as ``(claim number, task id)``."""
+        """List the claimed tasks that this node must not begin any more, as ``(claim number, task id)``."""
         packed = [_packed(claim_no, task_id) for claim_no, task_id in legs][:_MOST_CANCELLED]
         start = self._at(self.count)
         self._map[start : start + len(packed) * _LEG.size] = b"".join(packed)
         _COUNT.pack_into(self._map, _COUNT_AT, len(packed))
 
     def is_listed_cancelled(self, claim_no: int, task_id: str) -> bool:
-        """Whether a claimed task must not begin any more. Asked before every task: costs nothing while none is."""
+        """Whether a claimed task must not begin any more. It is asked before every task, and costs nothing while the
+        list is empty.
+        """
         (count,) = _COUNT.unpack_from(self._map, _COUNT_AT)
         if not count:
             return False
@@ -376,11 +391,11 @@ class SlotTable:
         return records
 
     def is_unchanged(self, record: SlotRecord) -> bool:
-        """Whether that process still runs that task, or none, in that slot."""
+        """Whether the same process still runs the same task, or still none, in that slot."""
         return any(now[:_WHAT_RUNS] == record[:_WHAT_RUNS] for now in self.read())
 
     def is_as_it_was(self, record: SlotRecord) -> bool:
-        """Whether that slot has done nothing since, not even given a sign."""
+        """Whether that slot has done nothing since then; it has not even given a sign."""
         return any(now._replace(is_cancelled=record.is_cancelled) == record for now in self.read())
 
     @staticmethod

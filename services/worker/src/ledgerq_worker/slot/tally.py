@@ -1,4 +1,4 @@
-"""What the slots of a node have done, in numbers, in memory that the pool's processes share with their parent.
+"""Counts what the slots of a node have done, in memory that the pool's processes share with their parent.
 
 The parent answers scrapes, its pool processes do the work: each slot adds up its own histograms here, once for a whole
 flush, and the parent sums the slots. A process that takes over a slot goes on with what the slot has counted, so no
@@ -56,35 +56,35 @@ _OUTCOMES = {
 }
 
 _NUMBERS = {metric.name: number for number, metric in enumerate(METRICS)}
-#: Room for the buckets of any of them, the one beyond the last bound, and the sum.
+#: Room for the buckets of any histogram: those with bounds and the one beyond the last bound; the sum comes after them.
 _BUCKETS = max(len(metric.buckets) for metric in METRICS) + 1
 _VALUES = struct.Struct(f"<{_BUCKETS}d d")
 _KEY = struct.Struct("<B B 254s")  # which metric, length, labels
 _ENTRY = _KEY.size + _VALUES.size
 _HEADER = struct.Struct("<q q")  # odd while somebody writes; entries in use
 _MOST_ENTRIES = 160
-#: The last ones are kept free for what is counted together because there are too many names.
+#: How many entries are kept free for values that are counted together because there are too many names.
 _RESERVED = 24
 _REGION = _HEADER.size + _MOST_ENTRIES * _ENTRY
 _TRIES = 100
 
-#: Where it stands, its buckets, and its sum.
+#: The entry's position, its buckets, and its sum.
 _Entry = tuple[int, list[float], list[float]]
 
 
 class TallySheet:
-    """All slots of a node. Made by the parent before its pool, which inherits it."""
+    """The counts of all slots of a node. The parent makes it before its pool, which inherits it."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._map = mmap.mmap(-1, slots * _REGION)
 
     def slot(self, index: int) -> SlotTally:
-        """To add to, by the one process or thread that runs the slot."""
+        """The counts of one slot, to which only the process or thread that runs the slot adds."""
         return SlotTally(self._map, index * _REGION)
 
     def sums(self) -> dict[str, dict[tuple[str, ...], Tally]]:
-        """By metric and labels: what all slots have counted."""
+        """What all slots have counted, by metric and labels."""
         found: dict[str, dict[tuple[str, ...], Tally]] = {metric.name: {} for metric in METRICS}
         for index in range(self._slots):
             region = self._snapshot(index * _REGION)
@@ -99,7 +99,7 @@ class TallySheet:
         return found
 
     def _snapshot(self, start: int) -> bytes:
-        """One slot's region, of one moment: half of a write would look like a counter that falls."""
+        """One slot's region at one moment: half of a write would look like a counter that falls."""
         region = b""
         for _ in range(_TRIES):
             begun = _HEADER.unpack_from(self._map, start)[0]
@@ -110,7 +110,7 @@ class TallySheet:
 
 
 class SlotTally:
-    """One slot's part."""
+    """The counts of one slot."""
 
     def __init__(self, memory: mmap.mmap, start: int) -> None:
         self._map = memory
@@ -124,7 +124,7 @@ class SlotTally:
             self._entries[number, labels] = (at, list(values[:-1]), [values[-1]])
 
     def flushed(self, *, kept: Sequence[Leg], refused: int, claimed: Sequence[ClaimedTask], seconds: float) -> None:
-        """A flush is committed: what it has recorded and claimed, and how long it took."""
+        """Count a committed flush: what it has recorded and claimed, and how long it took."""
         if kept:
             runs: dict[tuple[str, str, State], list[float]] = {}
             for leg in kept:
@@ -147,7 +147,7 @@ class SlotTally:
         now = datetime.now(UTC)
         longest, shortest = ((now - at).total_seconds() for at in (min(ready), max(ready)))
         if bisect_left(WAIT.buckets, longest) == bisect_left(WAIT.buckets, shortest):
-            # All in one bucket, as mostly: there is no need to look at each for the sake of the sum.
+            # Usually all values are in one bucket; then the sum does not need a look at each.
             waits = [max((longest + shortest) / 2, 0.0)] * len(ready)
         else:
             waits = [max((now - at).total_seconds(), 0.0) for at in ready]
@@ -155,7 +155,7 @@ class SlotTally:
         self.add(CLAIM, queue, (len(claimed),))
 
     def add(self, metric: Metric, labels: tuple[str, ...], values: Sequence[float]) -> None:
-        """Count values, which mostly fall into one bucket."""
+        """Count values, which usually fall into one bucket."""
         at, counts, sums = self._entry(_NUMBERS[metric.name], labels)
         bounds = metric.buckets
         lowest, highest = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
@@ -181,14 +181,14 @@ class SlotTally:
             if (len(text) > 254 or is_full) and (shorter := _anonymous(number, labels)) != labels:
                 return self._entry(number, shorter)
             entry = (self._start + _HEADER.size + len(self._entries) * _ENTRY, [0.0] * _BUCKETS, [0.0])
-            # Written before the count of entries says that it is there.
+            # Written before the count of entries includes it.
             _KEY.pack_into(self._map, entry[0], number, len(text), text)
             self._entries[number, labels] = entry
         return entry
 
 
 def _anonymous(number: int, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """The labels without the names that anybody may choose."""
+    """The labels without names that callers may choose."""
     names = METRICS[number].labels
     return tuple("other" if name != "outcome" else value for name, value in zip(names, labels, strict=True))
 

@@ -1,4 +1,4 @@
-"""The *result backend*: inside a leg, marking a task as done or failed is kept in the leg."""
+"""The *result backend*: inside a leg, the mark that a task is done or failed is kept in the leg."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ledgerq_worker.slot.limits import StruckWhileEncoding
 
 
 class _KeepsOutcomes(Backend):
-    """Over the application's own result backend: while a leg runs, its outcomes are kept in the leg."""
+    """Added to the application's own result backend: while a leg runs, its outcomes are kept in the leg."""
 
     is_ledger_backend = True
 
@@ -47,12 +47,13 @@ class _KeepsOutcomes(Backend):
         if leg is None:
             super().mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
             return
-        # Called while the tracer handles what was raised. The ledger keeps that, whatever pickle can hold.
+        # This is called while the tracer handles what was raised. The ledger keeps that exception, even if pickle
+        # cannot hold it.
         raised = original_of(exc, sys.exc_info()[1])
         if isinstance(exc, StruckWhileEncoding):
             raised = exc = SoftTimeLimitExceeded(*exc.args)
         error = to_json(describe_error(raised, str(traceback or "") if raised is exc else None))
-        # What the tracer sent for a success that then could not be stored is not to leave.
+        # What the tracer sent for a success that then could not be stored must not leave.
         leg.end_without_rest(Failed(error, exc, request, store_result))
 
     def mark_as_retry(self, task_id: str, exc: BaseException, *args: Any, **kwargs: Any) -> Any:
@@ -72,7 +73,8 @@ class _KeepsOutcomes(Backend):
         leg = _own_leg(task_id)
         if leg is None or state != State.STARTED:
             return super().store_result(task_id, result, state, traceback, request, **kwargs)
-        # `track_started`: leaves with the ledger's own STARTED, for Redis may be away and the claim superseded.
+        # `track_started`: this leaves together with the ledger's own STARTED, because Redis may be away or the claim
+        # superseded.
         leg.start = result, request
         return result
 

@@ -12,14 +12,15 @@ from kombu.transport.redis import Channel as RedisChannel
 
 
 def hang_up(consumer: Any) -> None:
-    """Shut the sockets down through which Celery's consumer hears of messages: its loop meets an error and connects anew.
+    """Shut down the sockets through which Celery's consumer receives messages: its loop gets an error and connects
+    anew.
 
-    From any thread; whatever state the loop or the connection is in.
+    May be called from any thread, whatever state the loop or the connection is in.
     """
     connection = consumer.connection
     for channel in list(getattr(connection.transport, "channels", ()) if connection else ()):
         for name in ("client", "subclient"):
-            # Cached properties: what has not been made is not to be made now.
+            # These are cached properties: one that does not exist yet must not be made now.
             client = vars(channel).get(name)
             taken = getattr(getattr(client, "connection", None), "_sock", None)
             if taken is not None:
@@ -28,10 +29,11 @@ def hang_up(consumer: Any) -> None:
 
 
 def let_channels_close() -> None:
-    """A channel whose transport is gone cannot return what was not acknowledged, and is not to try when it is closed.
+    """Make sure that a channel whose transport is gone does not try to return unacknowledged messages when it is
+    closed.
 
-    kombu 5.7 does, now and then when Redis goes away: an AttributeError that ends Celery's consumer for good, while the
-    process lives on. What was not acknowledged stays in Redis, and is delivered again after its visibility timeout.
+    kombu 5.7 tries, now and then, when Redis goes away: the AttributeError ends Celery's consumer for good, while the
+    process lives on. Unacknowledged messages stay in Redis, and are delivered again after their visibility timeout.
     """
     original: Callable[..., None] = RedisChannel.close
     if getattr(original, "knows_when_not_to_restore", False):

@@ -13,7 +13,7 @@ from celery.worker.state import maybe_shutdown
 from ledgerq_shared import outages
 from ledgerq_shared.redis_access import note_failure, note_success
 
-#: Seconds between two tries: at first, and how many more each time; and at most.
+#: Seconds between two tries: at first (and by how much each pause grows), and at most.
 _PAUSE, _LONGEST_PAUSE = 0.2, 1.0
 
 #: The name by which Celery's setting `worker_consumer` knows it.
@@ -21,10 +21,10 @@ NAME = f"{__name__}:PromptConsumer"
 
 
 class PromptConsumer(Consumer):
-    """Tries again for ever, soon, and leaves it to :mod:`ledgerq_shared.outages` to say so."""
+    """Tries again soon, for ever, and leaves it to :mod:`ledgerq_shared.outages` to log the outage."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        """The connection, once it is there."""
+        """The connection, once it is established."""
         conn = conn.ensure_connection(
             lambda error, _pause: note_failure(error),
             None,
@@ -46,13 +46,13 @@ class PromptConsumer(Consumer):
     def on_connection_error_after_connected(self, error: Exception) -> None:
         """Celery's way on, and a note."""
         note_failure(error)
-        with warnings.catch_warnings():  # of a setting that we have set for a reason
+        with warnings.catch_warnings():  # about a setting that we have set for a reason
             warnings.simplefilter("ignore")
             super().on_connection_error_after_connected(error)
 
 
 def tell_of_errors(consumer: Any, tell: Callable[[], None]) -> None:
-    """Call ``tell`` whenever Celery's consumer meets an error of the broker's and is about to connect anew."""
+    """Call ``tell`` whenever Celery's consumer meets an error of the broker and is about to connect anew."""
     for name in ("on_connection_error_before_connected", "on_connection_error_after_connected"):
         original: Callable[[Exception], None] = getattr(consumer, name)
 
@@ -64,7 +64,7 @@ def tell_of_errors(consumer: Any, tell: Callable[[], None]) -> None:
 
 
 def _is_news(_record: logging.LogRecord) -> bool:
-    """While Redis is away, whatever the consumer says is that."""
+    """Whether a log record is news: while Redis is away, everything that the consumer logs is about that."""
     return not (outages.REDIS.is_on or outages.REDIS_WRITES.is_on)
 
 

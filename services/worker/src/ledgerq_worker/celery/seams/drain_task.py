@@ -21,15 +21,15 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
     """Register the task that tickets call.
 
     Args:
-        drain: what a ticket does, in a pool process or thread.
-        on_lost: told in the parent when a pool process died in a drain, with its pid (null if it is not known).
+        drain: called for a ticket, in a pool process or thread.
+        on_lost: called in the parent when a pool process died in a drain, with its pid (None if it is not known).
     """
 
     class DrainRequest(Request):
         """A ticket in the parent; its failure means that its pool process died."""
 
         def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-            # Not the parent class's: that would fire task_failure and store a result for the drain.
+            # Does not call the parent class's method, which would fire task_failure and store a result for the drain.
             del send_failed_event, return_ok, exc_info
             task_ready(self)
             self.acknowledge()
@@ -53,7 +53,9 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
 
         @property
         def __trace__(self) -> Callable[..., Any]:
-            """Celery assigns a tracer here, which would send signals and store results for the drain."""
+            """Hides the attribute to which Celery assigns a tracer, which would send signals and store results for the
+            drain.
+            """
             return _trace_drain
 
         @__trace__.setter
@@ -69,14 +71,16 @@ def install_drain(app: Celery, drain: Drain, on_lost: Callable[[int | None], Non
 
 
 def _is_no_ticket(record: logging.LogRecord) -> bool:
-    """Tickets come and go by the thousand: "received" is said of tasks only."""
+    """Whether a log record is about something other than a ticket: there are thousands of tickets, so "received" is
+    logged for tasks only.
+    """
     return getattr(record, "data", {}).get("name") != DRAIN_TASK
 
 
 def queues_of_tickets(app: Celery, queues: Sequence[str]) -> list[str]:
-    """The queues that Celery's consumer is to take messages from: the lists of tickets, and nothing else."""
+    """The queues from which Celery's consumer takes messages: the lists of tickets, and nothing else."""
     names = [ticket_list(queue) for queue in queues]
     for name in names:
-        # Of an exchange of its own: the application's default one may be of another kind.
+        # It has an exchange of its own, because the application's default exchange may be of another kind.
         app.amqp.queues.add(name, exchange=name, exchange_type="direct", routing_key=name)
     return names

@@ -1,4 +1,4 @@
-"""The *events*: who publishes learns how many have received them."""
+"""The *events*: the publisher learns how many clients have received them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kombu.utils.json import dumps
 
 from ledgerq_shared.once import OncePerProcess
 
-#: What Celery's events say of the program that sends them: name, version, system.
+#: What Celery's events say about the program that sends them: name, version, system.
 SOFTWARE: dict[str, str] = SOFTWARE_INFO
 
 
 class EventPublisher:
     """Sends Celery's events over a connection of its own, made by the process that uses it.
 
-    Celery's own dispatcher does not say whether anybody listens.
+    Celery's own dispatcher does not tell whether anybody listens.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -28,7 +28,7 @@ class EventPublisher:
         self._way = OncePerProcess(self._connect)
 
     def publish(self, events: dict[str, Any] | list[dict[str, Any]], routing_key: str) -> int:
-        """Send one event or a batch; how many have received it.
+        """Send one event or a batch; returns how many clients have received it.
 
         Raises:
             Exception: Redis is away, in one of the transport's many ways.

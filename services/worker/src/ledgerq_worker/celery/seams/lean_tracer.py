@@ -1,10 +1,11 @@
-"""A shorter way through a task's body, for tasks of which Celery's tracer would do nothing but call it.
+"""A shorter way through a task's body, for tasks for which Celery's tracer would only call the body.
 
-Half of what a short task costs in Celery's tracer are questions whose answer is no: custom hooks, signal receivers,
-callbacks, chains, deduplication, cleanups. They are asked once for each task type (:func:`lean_tracer_of`); what depends
-on the single task or may change while the worker runs is asked each time, by the runner. Where the answer to any of them is
-yes, Celery's own tracer runs the task. Whatever the body raises is given to Celery's own handlers here, too, so errors,
-retries, logs and the failure signals are Celery's. ``tests/contract/test_lean_tracer.py`` compares the two.
+Half of a short task's cost in Celery's tracer is spent on questions whose answer is no: are there custom hooks, signal
+receivers, callbacks, chains, deduplication, cleanups? Here they are asked once for each task type
+(:func:`lean_tracer_of`). Questions that depend on the single task, or whose answer may change while the worker runs,
+are asked each time, by the runner. If any answer is yes, Celery's own tracer runs the task. Exceptions of the body go
+to Celery's own handlers here, too, so errors, retries, logs and the failure signals are Celery's.
+``tests/contract/test_lean_tracer.py`` compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from ledgerq_worker.catalogue.wrappers import has_own_call
 from ledgerq_worker.celery.seams.tracer import marked_body
 from ledgerq_worker.slot.legs import Leg
 
-#: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's account of an end that is no success.
+#: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's information about an end that is not a
+#: success, else None.
 LeanTracer = Callable[[Leg, Any, Any, dict[str, Any]], TraceInfo | None]
 
 _HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
@@ -36,14 +38,16 @@ _logger = logging.getLogger("celery.app.trace")
 
 
 def is_anybody_listening() -> bool:
-    """Whether somebody wants to hear of each task: a signal's receiver, or a handler for Celery's line of each success."""
+    """Whether somebody listens to each task: a signal's receiver, or a log handler that would show Celery's line for
+    each success.
+    """
     if _prerun.receivers or _postrun.receivers or _success.receivers:
         return True
     return _logger.isEnabledFor(logging.INFO) and _are_successes_written()
 
 
 class _NoSuccesses(logging.Filter):
-    """Of a handler that leaves out Celery's line of each success."""
+    """The filter of a handler that leaves out Celery's line for each success."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.name != _logger.name or record.msg != celery_trace.LOG_SUCCESS
@@ -53,17 +57,17 @@ _no_successes = _NoSuccesses()
 
 
 def leave_out_successes() -> None:
-    """The handlers that there are now leave out Celery's line of each success, whichever way a task goes.
+    """Let the handlers that exist now leave out Celery's line for each success, whichever tracer runs a task.
 
-    It costs more than a short task and shows the beginning of its result. The recorder has a line for each batch, once
-    the ledger has it. Handlers and filters that the users add get Celery's line, as ever.
+    That line costs more than a short task, and it shows the beginning of the result. The recorder logs a line for each
+    batch, once the ledger has it. Handlers and filters that the users add still get Celery's line.
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(_no_successes)
 
 
 def _are_successes_written() -> bool:
-    """Whether any handler or filter would see the line. Asked for each task, hence without generators."""
+    """Whether any handler or filter would see the line. It is asked for each task, so it uses no generators."""
     if _logger.filters:
         return True
     logger: logging.Logger | None = _logger
@@ -76,7 +80,7 @@ def _are_successes_written() -> bool:
 
 
 def lean_tracer_of(app: Celery, task: Task) -> LeanTracer | None:
-    """The shorter way for ``task``; null if Celery's tracer would do more for it than call its body."""
+    """The shorter way for ``task``; None if Celery's tracer would do more for it than call its body."""
     if not _is_plain(app, task):
         return None
     body, is_kept = marked_body(task), not task.ignore_result
@@ -114,9 +118,9 @@ def _is_plain(app: Celery, task: Task) -> bool:
 
 
 def _quick(stack: Any) -> tuple[Callable[[Any], Any], Callable[[], Any]]:
-    """``push`` and ``pop`` of one of Celery's stacks, without their way through five attribute look-ups in Python.
+    """``push`` and ``pop`` of one of Celery's stacks, without the five attribute look-ups in Python.
 
-    Mostly the running task is alone on the stack, and Celery keeps no stack for a thread that has nothing on it.
+    Usually the running task is alone on the stack, and Celery keeps no stack for a thread whose stack is empty.
     """
     if type(stack) is not _LocalStack:
         return stack.push, stack.pop
@@ -140,9 +144,10 @@ def _quick(stack: Any) -> tuple[Callable[[Any], Any], Callable[[], Any]]:
 
 
 class _LeanContext(Context):
-    """Celery's request, without its search for custom headers: there are none.
+    """Celery's request, without its search for custom headers, because there are none.
 
-    ``_protected`` is what Celery's worker sets when the body begins: a body that calls its own task is then no task's start.
+    Celery's worker sets ``_protected`` when the body begins: if a body then calls its own task, that is not the start
+    of a task.
     """
 
     def __init__(self, request: dict[str, Any], args: Any, kwargs: Any) -> None:
@@ -153,7 +158,9 @@ class _LeanContext(Context):
 
 
 def _handle(task: Task, context: Context, error: Exception) -> TraceInfo:
-    """What Celery's tracer does with an exception of the body, or of its result; called while it is being handled."""
+    """Do what Celery's tracer does with an exception of the body, or of its result; called while the exception is being
+    handled.
+    """
     if isinstance(error, Reject):
         info = TraceInfo("REJECTED", error)
         info.handle_reject(task, context)

@@ -9,7 +9,7 @@ from celery.worker.control import Panel
 
 
 def replace_commands(own: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Answer these commands in Celery's place, under their aliases, too; returns what answered them before."""
+    """Answer these commands, and their aliases, instead of Celery; returns the functions that answered them before."""
     before = {name: Panel.data[name] for name in own}
     for name, command in own.items():
         Panel.data[name] = command

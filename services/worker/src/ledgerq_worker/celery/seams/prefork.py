@@ -1,7 +1,9 @@
-"""Celery's prefork pool, whose processes are fit for tasks of all kinds, and which notices at once that one of them died.
+"""Celery's prefork pool, changed so that its processes can run all kinds of tasks, and so that it notices at once when
+one of them dies.
 
-A dying process closes its files a moment before it can be waited for. Celery wakes up at the first, finds nobody to
-wait for, stops watching, and looks again up to five seconds later (Celery 5.7); until then the slot is empty.
+A dying process closes its files a moment before it can be waited for. Celery wakes up when the files are closed, finds
+no process to wait for, stops watching, and looks again up to five seconds later (Celery 5.7); until then the slot is
+empty.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from celery.concurrency.prefork import TaskPool
 from ledgerq_worker.slot.composure import pool_signals
 from ledgerq_worker.slot.pipes import pool_pipes
 
-#: Time between two looks for a process that seems to be dying, in seconds, and how many there are.
+#: Seconds between two looks for a process that seems to be dying, and how many such looks there are.
 _LOOK_AGAIN_AFTER = 0.01
 _LOOKS = 50
 
@@ -26,10 +28,11 @@ _LOOKS = 50
 class _PoolProcess(Worker):
     def on_loop_start(self, pid: int) -> None:
         pool_signals.take_over()
-        # Celery's pool processes are daemonic, and multiprocessing (of which billiard is a fork) lets those start none.
+        # Celery's pool processes are daemonic, and multiprocessing (of which billiard is a fork) does not let daemonic
+        # processes start children.
         current_process()._config["daemon"] = False  # noqa: SLF001
-        # What a task starts stands in a process group that can be ended with it, and that no other task is in. On Linux
-        # the kernel ends a pool process with its parent, in whatever group it is.
+        # The programs that a task starts are in a process group that can be ended with the task and that contains no
+        # other task. On Linux the kernel ends a pool process with its parent, whatever group it is in.
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
@@ -51,10 +54,10 @@ class _WatchfulPool(AsynPool):
 
 
 def ready_processes(pool: TaskPool) -> int:
-    """How many of the pool's processes have told that they are ready for work, for one may take long to begin, and have
-    accepted what was written to them.
+    """How many of the pool's processes have reported that they are ready for work (a process may take long to start)
+    and have accepted all jobs that were written to them.
 
-    From any thread; what changes meanwhile is counted as before or after.
+    May be called from any thread; a change during the call counts as before or after it.
     """
     running: AsynPool = pool._pool  # noqa: SLF001
     ready, unheard = set(running._all_inqueues), set(unaccepted_jobs(pool).values())  # noqa: SLF001
@@ -63,10 +66,10 @@ def ready_processes(pool: TaskPool) -> int:
 
 
 def unaccepted_jobs(pool: TaskPool) -> dict[int, int]:
-    """By number, the jobs that were written to a living process and that it has not accepted, each with that process.
+    """The jobs that were written to a living process and that it has not accepted: by number, each with that process.
 
-    From any thread; what changes meanwhile is counted as before or after. A process is written to after it has said that it
-    is ready.
+    May be called from any thread; a change during the call is counted as before or after. Jobs are written to a process
+    only after it has reported that it is ready.
     """
     jobs = list(pool._pool._cache.values())  # noqa: SLF001
     return {
@@ -83,6 +86,6 @@ class WatchfulTaskPool(TaskPool):
 
 
 def process_index() -> int | None:
-    """Which of its pool's processes this is, from 0; null: it is none."""
+    """The number of this process in its pool, from 0; None: it is not a pool process."""
     index = getattr(current_process(), "index", None)
     return None if index is None else int(index)

@@ -1,4 +1,4 @@
-"""The *protocols* of messages: what Celery's worker makes of the first one."""
+"""The *protocols* of messages: how Celery's worker converts protocol 1."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 
 def as_version_2(message: Any, payload: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Body and headers of protocol 2 of a message whose payload is a dict, as protocol 1 has it.
+    """Body and headers in protocol 2 for a message whose payload is a dict, as in protocol 1.
 
     Raises:
-        Exception: it is no message of a task, in one of many ways.
+        Exception: it is not a task's message, for one of many reasons.
     """
     convert = hybrid_to_proto2 if "args" in payload else proto1_to_proto2
     body, headers, *_ = convert(message, payload)

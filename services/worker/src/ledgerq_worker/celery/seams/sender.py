@@ -14,10 +14,10 @@ Sender = Callable[..., Any]
 
 
 def install_sender(app: Celery, sender: Sender) -> None:
-    """Give every message that the application is about to send to ``sender`` first."""
+    """Pass every message that the application is about to send to ``sender`` first."""
 
     class LedgerAMQP(AMQP):
-        """Celery's message factory with our way out."""
+        """Celery's message factory, changed so that messages go through our sender."""
 
         def as_task_v2(
             self,
@@ -29,7 +29,9 @@ def install_sender(app: Celery, sender: Sender) -> None:
             *rest: Any,
             **more: Any,
         ) -> Any:
-            """Celery turns a countdown into a time by this machine's clock; keep it, for the ledger has its own clock."""
+            """Celery turns a countdown into a time by this machine's clock; keep the countdown, because the ledger has
+            a clock of its own.
+            """
             message = super().as_task_v2(task_id, name, args, kwargs, countdown, *rest, **more)
             if countdown:
                 message.headers["countdown"] = float(countdown)

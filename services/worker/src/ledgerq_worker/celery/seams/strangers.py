@@ -1,8 +1,9 @@
-"""What strangers leave in Redis where Celery's consumer reads: set aside, and no end of the process.
+"""Things that strangers leave in Redis where Celery's consumer reads: they are put away and do not end the process.
 
-kombu takes whatever it finds for a message of its own, and an exception in its loop ends the worker. So what is popped from
-a list of tickets is looked at first, and what is no ticket goes to ``ledgerq.refused:<queue>``, which keeps the latest. What
-cannot be understood in a broadcast (remote control) is left out, and what cannot be returned is put there, too.
+kombu takes whatever it finds for a message of its own, and an exception in its loop ends the worker. So each element
+that is popped from a list of tickets is checked first, and an element that is not a ticket goes to
+``ledgerq.refused:<queue>``, which keeps the latest ones. A broadcast (remote control) that cannot be understood is left
+out, and an unacknowledged message that cannot be returned goes to that list, too.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from ledgerq_shared.broker import TICKETS, is_ticket, queue_of
 from ledgerq_shared.redis_access import describe
 from ledgerq_shared.sampling import SampledLog
 
-#: How the names of the lists begin in which lies what could be no ticket and no task.
+#: The beginning of the names of the lists with elements that can be neither a ticket nor a task.
 REFUSED = "ledgerq.refused:"
-#: Elements of such a list; older ones go. And bytes of one; what is longer is cut off.
+#: How many elements such a list keeps (older ones are dropped), and how many bytes of one (the rest is cut off).
 _MOST_KEPT = 1000
 _MOST_BYTES = 1024 * 1024
 
-#: By kind (``ticket``, ``message``, ``broadcast``, ``unacknowledged``): how many this process has set aside.
+#: By kind (``ticket``, ``message``, ``broadcast``, ``unacknowledged``): how many this process has put away.
 refused: Counter[str] = Counter()
 
 _sampled = SampledLog()
@@ -35,13 +36,13 @@ _MARK = "is_careful"
 
 
 def note(kind: str, reason: str, **fields: object) -> None:
-    """Count what is set aside, with a line unless the same kind had one just now."""
+    """Count an element that is put away; log a line unless the same kind had one just now."""
     refused[kind] += 1
     _sampled.note("worker.message.refused", kind, error=reason, **fields)
 
 
 def put_away(pipeline: Any, prefix: str, queue: str, raws: Iterable[bytes]) -> None:
-    """Add to the list of what was refused."""
+    """Add elements to the queue's list of refused elements."""
     name = f"{prefix}{REFUSED}{queue}"
     for raw in raws:
         pipeline.lpush(name, raw[:_MOST_BYTES])
@@ -49,7 +50,7 @@ def put_away(pipeline: Any, prefix: str, queue: str, raws: Iterable[bytes]) -> N
 
 
 def be_careful() -> None:
-    """Look at what comes from Redis before kombu does, in this process."""
+    """From now on, check in this process what comes from Redis before kombu does."""
     if not hasattr(Channel._brpop_read, _MARK):  # noqa: SLF001
         Channel._brpop_read = _careful_pop(Channel._brpop_read)  # type: ignore[method-assign]  # noqa: SLF001
         Channel._receive_one = _careful_receive(Channel._receive_one)  # type: ignore[method-assign]  # noqa: SLF001
@@ -68,7 +69,7 @@ def _careful_pop(original: Callable[..., Any]) -> Callable[..., Any]:
                 name = bytes_to_str(answer[0]).rsplit(self.sep, 1)[0]  # type: ignore[no-untyped-call]
                 if name.startswith(TICKETS) and not is_ticket(answer[1], queue_of(name)):
                     _set_aside(self, "ticket", queue_of(name), answer[1])
-                    return None  # as if there had been nothing
+                    return None  # as if the list had been empty
             return answer
 
         client.parse_response = parse_response
@@ -82,7 +83,9 @@ def _careful_pop(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _leave_ticket_lists_unprefixed(mixin: Any) -> None:
-    """Who fills the lists of tickets has no Celery application, and does not know its ``global_keyprefix``."""
+    """Read the lists of tickets without the application's ``global_keyprefix``: the processes that fill them have no
+    Celery application and do not know it.
+    """
     prefix_args = mixin._prefix_args  # noqa: SLF001
 
     def prefix(self: Any, arguments: Any) -> list[Any]:
@@ -144,10 +147,11 @@ def _set_aside(channel: Any, kind: str, queue: str, raw: bytes, why: str = "it i
     note(kind, why, queue=queue)
     try:
         with channel.conn_or_acquire() as client:
-            # Kombu's client puts the application's prefix before the keys of some commands; here it stands before all.
+            # Kombu's client puts the application's prefix before the keys of some commands only; here it is put before
+            # all keys.
             plain = redis.Redis(connection_pool=client.connection_pool)
             pipeline = plain.pipeline()
             put_away(pipeline, getattr(channel, "global_keyprefix", "") or "", queue, [raw])
             pipeline.execute()
-    except Exception as error:  # then it is lost, which is no pity
+    except Exception as error:  # then it is lost, which does no harm
         _sampled.note("worker.message.not_kept", "not_kept", error=describe(error))

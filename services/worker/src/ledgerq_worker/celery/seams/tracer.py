@@ -1,4 +1,4 @@
-"""The *tracer*: Celery's own runs every task; it is built with a marker around the task's body."""
+"""The *tracer*: Celery's own tracer runs every task; it is built with a marker around the task's body."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
     try:
         return build_tracer(task.name, task, app.loader, hostname, app=app)  # type: ignore[no-any-return]
     finally:
-        # A task with its own __call__ (in a worker all have Celery's) reaches the body through the attribute; all others
-        # through the tracer alone.
+        # In a task with its own __call__ (in a worker all tasks have Celery's), that method reaches the body through
+        # the attribute; for all other tasks only the tracer calls the body.
         if not task_has_custom(task, "__call__"):
             task.run = body
 
@@ -34,14 +34,14 @@ def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
 def marked_body(task: Task) -> Callable[..., Any]:
     """The task's body, which tells its leg when it begins and when it is done."""
     body: Callable[..., Any] = task.run
-    if getattr(body, "marks_leg", False):  # another slot of this process has come first
+    if getattr(body, "marks_leg", False):  # another slot of this process has marked it already
         return body
 
     @functools.wraps(body)
     def marked(*args: Any, **kwargs: Any) -> Any:
         leg = legs.current()
         if leg is None or leg.is_body_begun or leg.task.task_type != task.name:
-            return body(*args, **kwargs)  # called by another body, or by its own
+            return body(*args, **kwargs)  # called by another task's body, or by its own
         leg.is_body_begun = True
         try:
             if leg.soft_limit is None:
@@ -59,7 +59,7 @@ def marked_body(task: Task) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def balanced_stacks(task: Task) -> Iterator[None]:
-    """What an exception inside of Celery's tracer leaves on its stacks is taken off again."""
+    """Takes off Celery's stacks what an exception inside of Celery's tracer leaves there."""
     stacks = [(stack, len(stack.stack)) for stack in (_task_stack, task.request_stack)]
     try:
         yield
@@ -70,11 +70,13 @@ def balanced_stacks(task: Task) -> Iterator[None]:
 
 
 class CompoundReplacement(Exception):
-    """A task can be replaced by another task, not by a chain, group or chord."""
+    """A task can be replaced by another task, but not by a chain, group or chord."""
 
 
 def _refuse_compound_replacements(task: Task) -> None:
-    """Celery gives the running id to the last step of a compound, which would be sent when this task had long ended."""
+    """Refuse such replacements: Celery gives the running task's id to the last step of a compound, which would be sent
+    when this task had long ended.
+    """
     original = type(task).replace
     if getattr(original, "refuses_compounds", False):
         return
