@@ -50,9 +50,9 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """The headings as GitHub links to them."""
-    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """The headings as GitHub links to them; a translated heading says the id of the English one: `## 提交 {#submit}`."""
+    headings = re.findall(r"^#+ (.+?)(?: \{#([\w-]+)\})?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {said or re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading, said in headings}
 
 
 def test_the_reference_is_what_the_code_says():
