@@ -42,7 +42,9 @@ def test_a_rule_has_a_runbook_and_uses_metrics_that_exist(path):
 
 
 def test_every_runbook_belongs_to_a_rule():
-    assert {path.name.split(".")[0] for path in (ROOT / "docs" / "runbooks").glob("*.md")} == {path.stem for path in RULES}
+    assert {path.name.split(".")[0] for path in (ROOT / "docs" / "runbooks").glob("*.md")} == {
+        path.stem for path in RULES
+    }
 
 
 def test_the_dashboards_are_what_their_source_says():
