@@ -17,7 +17,7 @@ from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker.celery.app import build_app
-from ledgerq_worker.celery.results import Publisher
+from ledgerq_worker.celery.outbox import Outbox
 from tests.support import databases, ledger_checks
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def ledger(database: str) -> Iterator[Database]:
     made.close()
 
 
-def publisher(database: str, ledger: Database, redis_url: str) -> Publisher:
+def outbox(database: str, ledger: Database, redis_url: str) -> Outbox:
     stores = StoreSettings(database_url=database, redis_url=redis_url)
     app: Celery = build_app(stores, celery_app=None, task_modules="", default_queue="default")
-    return Publisher(app, ledger, actor="worker:test")
+    return Outbox(app, ledger, actor="worker:test")
 
 
 def put(ledger: Database, *queues: str) -> None:
@@ -56,7 +56,7 @@ def test_a_message_for_a_queue_that_is_another_kind_of_key_holds_up_no_other(
     with redis.Redis.from_url(redis_database) as client:
         client.set("somebody's", "text")
         put(ledger, "somebody's", "theirs")
-        publisher(database, ledger, redis_database).empty_outbox()
+        outbox(database, ledger, redis_database).empty()
         assert client.llen("theirs") == 1
         assert client.get("somebody's") == b"text"
     assert left(database) == 0
@@ -66,7 +66,7 @@ def test_an_entry_whose_task_cannot_be_read_holds_up_no_other(database: str, red
     with ledger.transaction() as cursor:
         execute(cursor, put_in_outbox("outcome", [json.dumps({"task_id": "of no task"})]))
     put(ledger, "theirs")
-    publisher(database, ledger, redis_database).empty_outbox()
+    outbox(database, ledger, redis_database).empty()
     with redis.Redis.from_url(redis_database) as client:
         assert client.llen("theirs") == 1
     assert left(database) == 0
@@ -76,7 +76,7 @@ def test_a_redis_that_says_nothing_is_not_waited_for_and_what_must_leave_stays(d
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         put(ledger, "theirs")
-        emptying = threading.Thread(target=publisher(database, ledger, url).empty_outbox, daemon=True)
+        emptying = threading.Thread(target=outbox(database, ledger, url).empty, daemon=True)
         emptying.start()
         emptying.join(60)  # by Celery's own figures it would be minutes, without end
         assert not emptying.is_alive()
@@ -94,7 +94,7 @@ def test_what_cannot_be_delivered_is_told_in_the_history_of_its_task_once_for_ea
         execute(cursor, put_in_outbox("message", [json.dumps({**body, "task_id": task_id}) for task_id in odd]))
     with redis.Redis.from_url(redis_database) as client:
         client.set("somebody's", "text")
-    publisher(database, ledger, redis_database).empty_outbox()
+    outbox(database, ledger, redis_database).empty()
     assert left(database) == 0
     found = databases.rows(
         database,

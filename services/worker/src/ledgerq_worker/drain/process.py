@@ -20,6 +20,7 @@ from ledgerq_shared.database import Database
 from ledgerq_shared.once import OncePerProcess
 from ledgerq_shared.repeating import until_done
 from ledgerq_shared.waking import Waker
+from ledgerq_worker.celery.outbox import Outbox
 from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.seams.prefork import process_index
 from ledgerq_worker.celery.task_events import TaskEvents
@@ -167,7 +168,8 @@ class PoolProcess:
 
     def _make(self, slot: int) -> Drain:
         settings, database, waker = self._settings, self._own().database, self._own().waker
-        publisher = Publisher(self._app, database, actor=f"worker:{settings.name}")
+        outbox = Outbox(self._app, database, actor=f"worker:{settings.name}")
+        publisher = Publisher(self._app, lambda entries: outbox.empty(ids=entries))
         task_events = TaskEvents(
             self._app, self._table, hostname=settings.celery_name, rate=settings.events_per_second / settings.slots
         )

@@ -22,7 +22,7 @@ from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings, StoreSettings, load
 from ledgerq_worker.celery import client
 from ledgerq_worker.celery.app import build_app
-from ledgerq_worker.celery.results import Publisher
+from ledgerq_worker.celery.outbox import Outbox
 from ledgerq_worker.celery.seams.sender import install_sender
 from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.settings import MaintenanceSettings
@@ -91,10 +91,10 @@ def main() -> None:
     install_sender(app, sender)
     client.mark_installed(app)
     database, _ = connections.connect(1)
-    publisher = Publisher(app, database, actor="maintenance", limit=_limit)
+    outbox = Outbox(app, database, actor="maintenance", limit=_limit)
     found_at = time.monotonic()
     while time.monotonic() - found_at < _IDLE:
-        if publisher.empty_outbox(older_than=_LEFT_BEHIND_AFTER):
+        if outbox.empty(older_than=_LEFT_BEHIND_AFTER):
             found_at = time.monotonic()
         else:
             time.sleep(_LOOK_AT_OUTBOX_EVERY)
