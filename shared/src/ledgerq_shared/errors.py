@@ -148,6 +148,9 @@ class Unavailable(LedgerQError):
     code = "unavailable"
     status = 503
     retryable = True
+    #: Whether PostgreSQL answers, but has refused this work just now, for example because of a lock that somebody holds.
+    #: Other work may go on.
+    is_busy = False
 
 
 class LedgerUnavailable(Unavailable):
@@ -157,8 +160,6 @@ class LedgerUnavailable(Unavailable):
 
     def __init__(self, detail: str | None = None, *, is_busy: bool = False, **extra: Any) -> None:
         super().__init__(detail, **extra)
-        #: PostgreSQL answers, but has refused this work just now, for example because of a lock that somebody holds.
-        #: Other work may go on.
         self.is_busy = is_busy
         #: It is the reason for, or part of, an outage that the log reports (:mod:`ledgerq_shared.outages`).
         self.is_told = False

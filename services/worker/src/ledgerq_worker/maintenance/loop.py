@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.errors import Unavailable
 from ledgerq_worker.maintenance.metrics import DutyMetrics
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ class Round:
                     break
             self.failures = 0
         except Unavailable as error:
-            if not (isinstance(error, LedgerUnavailable) and error.is_busy):
+            if not error.is_busy:
                 raise
             batch = 0
             self.failures += 1  # it concerns this duty only: a lock that somebody holds, for example

@@ -14,7 +14,7 @@ import structlog
 
 from ledgerq_shared import outages
 from ledgerq_shared.database import Database
-from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
@@ -120,7 +120,7 @@ def _run(
             pause = due_at - time.monotonic()
         except Unavailable as error:
             outages.note("maintenance.ledger_unavailable", error)
-            if not (isinstance(error, LedgerUnavailable) and error.is_busy):  # it does answer
+            if not error.is_busy:  # it does answer
                 leadership.lost_touch()
             metrics.leads.set(leadership.is_leading)
             pause = _TRY_AGAIN_AFTER

@@ -10,7 +10,7 @@ import psycopg2
 import structlog
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.metrics import DutyMetrics
@@ -78,8 +78,8 @@ class Reap:
             rows = self._recovering.take_back(
                 Loss(worker_id, "lease expired", suspects=None, charge=True, is_whole_node=True)
             )
-        except (psycopg2.Error, LedgerUnavailable) as error:
-            if isinstance(error, LedgerUnavailable) and not error.is_busy:
+        except (psycopg2.Error, Unavailable) as error:
+            if isinstance(error, Unavailable) and not error.is_busy:
                 raise
             log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
             return 0
