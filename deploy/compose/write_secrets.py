@@ -1,8 +1,8 @@
-"""Run once at each `docker compose up`: every secret that is missing is made and written into its volume.
+"""Runs once at each `docker compose up`: it makes every missing secret and writes it into its volume.
 
-A file of the same name in `deploy/compose/secrets/files` (`make secrets`) wins. Whatever is there already stays as it is.
-Needs nothing but Python. The files are readable for every user of the containers that mount the volume, for each service
-runs as somebody else; no other container and, on the host, nobody but root gets at them.
+A file of the same name in `deploy/compose/secrets/files` (`make secrets`) takes precedence. A secret that exists
+already is not changed. Needs nothing but Python. Every user of the containers that mount the volume can read the files,
+because each service runs as another user; no other container can read them, and on the host only root can.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OBSERVERS = "observers"
 #: What `make secrets` or a person has put there.
 GIVEN = "given"
 
-#: Where each secret goes that is made here. The API keys are `ledgerq keys create`'s; one that is given is passed on.
+#: The volume of each secret that is made here. `ledgerq keys create` makes the API keys; a given key is passed on.
 MADE = {
     "postgres_password": STORES,
     "redis_password": STORES,
@@ -39,8 +39,8 @@ PASSED_ON = {
 }
 
 
-#: What the services, Celery and Flower do in Redis: any key and channel, and of the commands those that work on them. No
-#: settings, no orders of another server's, no emptying, no modules.
+#: The rights that the services, Celery and Flower need in Redis: any key and channel, and the commands that work on
+#: them. Settings, replication, emptying the server and modules are not allowed.
 REDIS_RIGHTS = (
     "~* &* -@all +@connection +@read +@write +@transaction +@pubsub -@admin -@dangerous "
     "+info +time +eval +evalsha +script|load +script|exists"
@@ -48,7 +48,7 @@ REDIS_RIGHTS = (
 
 
 def main(root: Path = ROOT) -> None:
-    """Write what is missing or given, then what follows from it."""
+    """Write secrets that are missing or given, and then the files that are made from them."""
     given = {name: read(root / GIVEN / name) for name in (*MADE, *PASSED_ON)}
     value = {}
     for name, folder in MADE.items():
@@ -79,7 +79,7 @@ def read(path: Path) -> str:
 
 
 def settle(path: Path, text: str) -> None:
-    """Make the file say this, whole or not at all; nothing happens if it does."""
+    """Write this text into the file, completely or not at all; do nothing if the file has it already."""
     if read(path) == text:
         return
     is_new = not path.exists()
