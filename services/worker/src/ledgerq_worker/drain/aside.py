@@ -1,4 +1,6 @@
-"""Ends that PostgreSQL takes in no form: kept aside, and tried again until it takes them, so that they hold up nobody."""
+"""Ends that PostgreSQL takes in no form: they are kept aside and tried again until PostgreSQL takes them, so that they
+hold up no others.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,16 @@ log = structlog.get_logger()
 
 #: Time between two tries, in seconds.
 _AGAIN_EVERY = 2.0
-#: Most that are kept. A slot that has more stands still, as for a mistake that concerns all.
+#: How many ends are kept at most. A slot with more stands still, as it does for a mistake that concerns all ends.
 _MOST = 100
 
 
 class Aside:
-    """What one recorder keeps aside.
+    """The ends that one recorder keeps aside.
 
     Args:
-        record: records one of them, or raises what forbids it; called in a thread of its own.
-        note: told before one is kept, and before each try, that there are some.
+        record: records one of them, or raises the error that prevents it; called in a thread of its own.
+        note: called before an end is kept, and before each try, to note that there are some.
     """
 
     def __init__(self, record: Callable[[Pending], object], note: Callable[[], object]) -> None:
@@ -31,21 +33,21 @@ class Aside:
         self._note = note
         self._kept: list[Pending] = []
         self._lock = threading.Lock()
-        #: Whether an end has been recorded since the last one was put aside: only then another one is no sign that nothing
-        #: can be recorded at all.
+        #: Whether an end has been recorded since the last one was put aside. Only then does another end that is refused
+        #: not mean that nothing can be recorded at all.
         self.others_pass = True
 
     @property
     def has_room(self) -> bool:
-        """Whether it takes one more. If not, it may be everybody's trouble, so the slot is to wait."""
+        """Whether one more end can be kept. If not, the fault may concern all ends, so the slot has to wait."""
         return self.others_pass and len(self._kept) < _MOST
 
     def take(self, pending: Pending) -> bool:
-        """Keep one leg's end; false: there is no room for it."""
+        """Keep one leg's end; returns False if there is no room for it."""
         with self._lock:
             if not self.has_room:
                 return False
-            self._note()  # before the slot goes on: its claim is not forgotten
+            self._note()  # before the slot goes on, so that its claim is not taken for an orphan
             self.others_pass = False
             self._kept.append(pending)
             if len(self._kept) == 1:

@@ -1,11 +1,11 @@
-"""How much to claim at once: about 50 ms of work by the measured run times, one task when nothing is known.
+"""How much to claim at once: about 50 ms of work by the measured run times, or one task if nothing is known.
 
-Pure policy: the drain measures and asks, the claim statement applies.
+This is pure policy: the drain measures and asks, and the claim statement applies the answer.
 """
 
 from __future__ import annotations
 
-#: How much a new measurement counts. A slow run counts fully at once: one long task among short ones must not be
+#: The weight of a new measurement. A slow run counts fully at once, because a long task among short ones must not be
 #: followed by a large claim.
 _WEIGHT = 0.2
 _SURPRISE = 4.0
@@ -16,7 +16,7 @@ class ClaimSize:
 
     Args:
         budget: expected run time that one claim may hold, in seconds.
-        limit: most tasks that one claim may hold.
+        limit: how many tasks one claim may hold at most.
     """
 
     def __init__(self, *, budget: float, limit: int) -> None:
@@ -27,7 +27,7 @@ class ClaimSize:
         self.cost_of_type: dict[str, float] = {}
 
     def measured(self, task_type: str, seconds: float) -> None:
-        """A task of this type took this long."""
+        """Note that a task of this type took this long."""
         known = self.cost_of_type.get(task_type)
         if known is None or seconds > known * _SURPRISE:
             self.cost_of_type[task_type] = max(seconds, 1e-6)
@@ -35,11 +35,13 @@ class ClaimSize:
             self.cost_of_type[task_type] = known + _WEIGHT * (seconds - known)
 
     def limit_for(self, queue: str) -> int:
-        """Most tasks to claim from ``queue`` now."""
+        """How many tasks to claim from ``queue`` now, at most."""
         return self._limit_of_queue.get(queue, 1)
 
     def claim_ran(self, queue: str, count: int, seconds: float) -> None:
-        """A claim of ``count`` tasks of ``queue`` took ``seconds``: grow by doubling, fall at once."""
+        """Note that a claim of ``count`` tasks of ``queue`` took ``seconds``: the size grows by doubling and falls at
+        once.
+        """
         limit = self.limit_for(queue)
         if seconds > self.budget:
             limit = max(1, int(count * self.budget / seconds))

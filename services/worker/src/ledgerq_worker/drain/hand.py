@@ -1,5 +1,5 @@
-"""What a slot holds and has not begun. Two threads take from it: the slot's own, which begins tasks, and its watcher, which
-hands them back while one takes long.
+"""The tasks that a slot holds and has not begun. Two threads take from them: the slot's own, which begins tasks, and
+its watcher, which hands them back while one task takes long.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ class Hand:
         self._slot = slot
         self._actor = f"worker:{worker}"
         self._tasks: deque[ClaimedTask] = deque()
-        #: The node's id under which they were claimed, as bytes.
+        #: The node's id under which the tasks were claimed, as bytes.
         self.claimed_under = b""
-        #: The next task to begin. Atomic, so that a task is either begun or handed back. Raises IndexError: there is none.
+        #: Takes the next task to begin. This is atomic, so that a task is either begun or handed back. It raises
+        #: IndexError if there is none.
         self.take = self._tasks.popleft
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
 
     def add(self, claimed: Sequence[ClaimedTask], *, under: UUID) -> None:
-        """These were claimed under that id of the node."""
+        """Add tasks that were claimed under that id of the node."""
         self.claimed_under = under.bytes
         self._tasks.extend(claimed)
 
     def hand_back(self) -> None:
-        """Return all: the task that runs takes long, or the node is stopping."""
+        """Hand back all tasks, because the running task takes long or the node is stopping."""
         tasks: list[ClaimedTask] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -54,10 +55,10 @@ class Hand:
             self.give_back(tasks)
 
     def give_back(self, tasks: Sequence[ClaimedTask], *, reason: str | None = None) -> None:
-        """Return tasks that were taken and not begun, uncharged. Goes on until it is done.
+        """Hand back tasks that were taken and not begun, uncharged. It repeats until that is done.
 
         Args:
-            reason: why they are to be held; null: they are ready again.
+            reason: why they are held from now on; None: they are ready again.
         """
 
         def once(_: bool) -> None:  # doing it twice changes nothing

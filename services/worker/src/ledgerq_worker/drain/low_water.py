@@ -1,9 +1,9 @@
 """Where the next claim of a queue begins to look.
 
-The head of the ready index is where dead entries pile up while any old transaction is open. A claimer that begins where
-its last claim ended steps over them. What is ready but stands before the mark (a retry that came due, a task whose
-commit was slow, a difference between clocks) is a *straggler*; a full look now and then finds it within a second, or,
-where dead entries make a full look itself take long, within a few.
+While an old transaction is open, dead entries gather at the head of the ready index. A claim that begins where the
+slot's last claim ended skips them. A ready task that stands before this mark (a retry that came due, a task whose
+commit was slow, a difference between clocks) is a *straggler*. A full look now and then finds it within a second, or
+within a few seconds if dead entries make the full look itself take long.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from datetime import datetime, timedelta
 
 from ledgerq_shared.statements.claim import ClaimedTask
 
-#: How far before the last claimed entry the next look begins: commits do not become visible in the order of their times.
+#: How far before the last claimed entry the next look begins, because commits do not become visible in the order of
+#: their times.
 _MARGIN = timedelta(milliseconds=20)
-#: Time from the end of a full look to the next, in seconds; or so many times as long as the look itself took, for the
-#: longer looks take the more are marks needed; but no more than this, for a straggler waits for it.
+#: Seconds from the end of a full look to the next one; or this many times as long as the look itself took, because
+#: marks are needed the more the longer looks take; but at most this many seconds, because a straggler waits for the
+#: look.
 _FULL_LOOK_EVERY = 0.5
 _FULL_LOOK_PAUSES = 4.0
 _LONGEST_PAUSE = 5.0
 
 
 class LowWater:
-    """The marks of one slot, per queue and priority.
+    """The marks of one slot, for each queue and priority.
 
     Args:
         clock: seconds, monotonic.
@@ -33,12 +35,12 @@ class LowWater:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._marks: dict[str, dict[int, datetime]] = {}
-        #: When the next full look is due; and since when one is being taken.
+        #: When the next full look is due; and when the present one began.
         self._full_look_at: dict[str, float] = {}
         self._looking_since: dict[str, float] = {}
 
     def marks(self, queue: str) -> Mapping[int, datetime]:
-        """Per priority, where to begin; empty when it is time for a full look."""
+        """Where to begin, for each priority; empty if it is time for a full look."""
         now = self._clock()
         if now >= self._full_look_at.get(queue, 0.0):
             self._marks.pop(queue, None)
@@ -49,7 +51,7 @@ class LowWater:
         return marks
 
     def claimed(self, queue: str, tasks: Sequence[ClaimedTask]) -> None:
-        """A claim returned these tasks, in the order of the queue."""
+        """Note the tasks that a claim returned, in the order of the queue."""
         since = self._looking_since.pop(queue, None)
         if since is not None:
             now = self._clock()
@@ -62,5 +64,5 @@ class LowWater:
             marks[priority] = max(mark, marks.get(priority, mark))
 
     def forget(self, queue: str) -> bool:
-        """The last claim came back empty: begin at the head again. False if it did so already."""
+        """Begin at the head again, because the last claim came back empty. Returns False if it began there already."""
         return bool(self._marks.pop(queue, None))

@@ -1,4 +1,4 @@
-"""What the legs of one slot have to tell the ledger, until a flush has told it."""
+"""What the legs of one slot have to write into the ledger, until a flush has written it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from ledgerq_worker.slot.encoding import to_json
 from ledgerq_worker.slot.legs import Leg
 
-#: Log lines of one flush, and their size in bytes. A task that logs faster than they can be written would else fill
-#: the memory, and hold its claim's lock for minutes. What is beyond is dropped, and a line says how many were.
+#: How many log lines one flush may have, and their size in bytes. Otherwise a task that logs faster than lines can be
+#: written would fill the memory and hold its claim's lock for minutes. Further lines are dropped, and a line says how
+#: many.
 _MOST_LINES = 10_000
 _MOST_BYTES = 4 * 1024 * 1024
 
@@ -20,11 +21,11 @@ class Lines:
 
     leg: Leg
     lines: list[tuple[str, float]] = field(default_factory=list)
-    #: How many came when there were too many.
+    #: How many lines were dropped because there were too many.
     dropped: int = 0
 
     def all(self) -> list[tuple[str, float]]:
-        """The lines, and one about those that were dropped."""
+        """The lines, and a line about those that were dropped."""
         if not self.dropped:
             return self.lines
         message = f"{self.dropped:,} log lines were dropped here: the task logs faster than they can be written"
@@ -62,12 +63,12 @@ class Pending:
 
     @property
     def has_reports(self) -> bool:
-        """Whether there is more than starts and ends."""
+        """Whether there is anything besides starts and ends."""
         return bool(self.progress or self.logs)
 
     @property
     def task_ids(self) -> list[str]:
-        """Whose legs these are."""
+        """The ids of the tasks whose legs these are."""
         ended = (leg.task.id for leg in self.ended)
         return list(dict.fromkeys([*ended, *self.begun, *self.progress, *self.logs]))
 
@@ -79,13 +80,15 @@ class Pending:
         return {leg.task.claim_no for leg in (*self.ended, *self.begun.values(), *reports, *logs)}
 
     def halves(self) -> list[Pending]:
-        """The same in two parts, each leg's in one of them; in one part if it is all one leg's."""
+        """The same content in two parts, with each leg in one of them; one part if there is only one leg."""
         ids = self.task_ids
         middle = (len(ids) + 1) // 2
         return [self._of(set(part)) for part in (ids[:middle], ids[middle:]) if part]
 
     def plainer(self, why: BaseException) -> Pending:
-        """The same of one leg with less in it: without its reports; or its end as a failure that is ``why``; or nothing."""
+        """The same of one leg with less content: without its reports; or with its end as the failure ``why``; or
+        nothing.
+        """
         if self.has_reports:
             return Pending(ended=self.ended, begun=self.begun)
         if not self.ended:

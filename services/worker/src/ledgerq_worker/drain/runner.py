@@ -1,7 +1,7 @@
-"""Runs one claimed task through Celery's own tracer, or its shorter equal, and says how it ended.
+"""Runs one claimed task through Celery's own tracer, or through its shorter equivalent, and returns how it ended.
 
-Whatever the task does, the runner returns: an exception that escapes the tracer (``SystemExit``, ``Reject``, …) ends
-the task, never the batch it came in.
+The runner always returns, whatever the task does: an exception that escapes the tracer (``SystemExit``, ``Reject``, …)
+ends the task, but never the rest of its batch.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ class Runner:
 
     Args:
         app: the Celery application that knows the tasks.
-        table, slot: where it is noted which task is running.
+        table, slot: the table in which the running task is noted, and this slot's number.
         recorder: writes what a running task reports.
-        hostname: what tasks see as ``request.hostname``.
-        composure: takes back what tasks did to their process's signals; null where they run in threads that cannot.
+        hostname: the value of ``request.hostname`` in tasks.
+        composure: reverts what tasks did to their process's signals; None if tasks run in threads, which cannot do
+            that.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Runner:
         self._composure = composure
         self._tracers: dict[str, tuple[LeanTracer | None, Callable[..., Any]]] = {}
         self._has_spans = tracer() is not None
-        #: The leg whose code is running; null between tasks. Read by the slot's watcher.
+        #: The leg whose code is running; None between tasks. The slot's watcher reads it.
         self.running: Leg | None = None
 
     def knows(self, task_type: str) -> bool:
@@ -71,8 +72,8 @@ class Runner:
         return task_type in self._app.tasks
 
     def run(self, task: ClaimedTask) -> Leg:
-        """Run ``task`` to its end, whatever that is. A leg without an end was not begun: its claim was superseded, or
-        the ledger does not take its start.
+        """Run ``task`` to its end, whatever that is. A leg without an end was not begun, because its claim was
+        superseded or the ledger refuses its start.
         """
         leg = Leg(task, self._slot, self._table, self._recorder, State(task.state))
         is_cancelled = task.is_cancelled or self._table.is_listed_cancelled(task.claim_no, task.id)
@@ -81,7 +82,7 @@ class Runner:
         code = self._app.tasks[task.task_type]
         leg.begun_at = time.monotonic()
         leg.runs_once = (task.on_worker_lost or getattr(code, "on_worker_lost", None)) == "fail"
-        # Of a suspect the next death is to tell whether it had begun, even where the whole node is lost.
+        # For a suspect, the next death has to show whether it had begun, even if the whole node is lost.
         if (leg.runs_once or task.is_alone) and not self._is_start_recorded(leg):
             return leg
         hard = task.time_limit or code.time_limit
@@ -139,7 +140,7 @@ class Runner:
         leg.soft_limit = limit = SoftLimit(seconds)
         limit.start()
         try:
-            # A `__call__` of the users' own is their code, too, and lies around the body in Celery's tracer.
+            # A `__call__` of the users' own is their code, too; in Celery's tracer it is around the body.
             with balanced_stacks(code), limit if has_own_call(code) else _UNLIMITED:
                 yield
         finally:
@@ -155,7 +156,7 @@ class Runner:
 
 
 def _settle(leg: Leg, info: Any) -> None:
-    """The leg's end from what the tracer returned; where it is SUCCESS or FAILURE the leg has it already."""
+    """Set the leg's end from what the tracer returned; the leg already has an end that is SUCCESS or FAILURE."""
     if info is None:
         if leg.end is None:
             raise RuntimeError("Celery's tracer reported a success that it did not hand to the result backend")
@@ -169,15 +170,18 @@ def _settle(leg: Leg, info: Any) -> None:
         leg.end = Revoked(to_json({"reason": "cancelled"}), leg.end.request, leg.end.is_published)
         return
     if leg.next is not None and not isinstance(leg.end, GoesOn):
-        # `self.retry(throw=False)`: the body went on to an end after asking for another run. The last run decides.
+        # `self.retry(throw=False)`: the body went on to an end after it had asked for another run. The last run
+        # decides.
         leg.end_without_rest(GoesOn(State.RETRY, leg.next, to_json({"retries": leg.next.retries})))
 
 
 def _retried(leg: Leg, retry: Retry) -> GoesOn:
-    """``self.retry`` has sent the next leg already; a bare ``raise Retry`` asks for the same again."""
+    """Handle a retry: ``self.retry`` has sent the next leg already; a bare ``raise Retry`` asks for the same task
+    again.
+    """
     following = leg.next or _again(leg, retries=leg.task.retries + 1, when=retry.when)
     reason = retry.exc if isinstance(retry.exc, BaseException) else retry
-    if len(retry.args) > 1:  # what it was made with, of which `exc` is what pickle can hold
+    if len(retry.args) > 1:  # the arguments that it was made with; `exc` has only what pickle can hold
         reason = original_of(reason, retry.args[1])
     error = describe_error(reason, None)
     told = {"error": {"type": error["type"], "message": error["message"]}, "retries": following.retries}
@@ -205,7 +209,7 @@ def _not_begun(leg: Leg, reason: str) -> Leg:
 
 
 def _again(leg: Leg, *, retries: int, when: Any = None) -> Next:
-    """The same once more, ``when``: after so many seconds, or at that time."""
+    """The same task once more, ``when``: after this many seconds, or at this time."""
     task = leg.task
     is_delay = isinstance(when, (int, float))
     return Next(

@@ -1,8 +1,9 @@
-"""Suspects run where the next death tells which of them it was, and harms no other.
+"""Lets suspects run so that the next death shows which of them caused it, and harms no other task.
 
-Whoever dies with its own pool process is known: there it is enough that no other task is in its claim. When a whole node is
-lost, or a pool of threads with its process, everything that ran there is suspect. Such suspects run one at a time on a node,
-and one of which the next death would be the last has the node to itself: what is then quarantined is no neighbour.
+If a task dies with its own pool process, it is known which task it was: then it is enough that no other task is in its
+claim. When a whole node is lost, or a pool of threads with its process, every task that ran there is suspect. Such
+suspects run one at a time on a node. If the next death would be a task's last, it has the node to itself, so that no
+neighbour is quarantined.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enum import IntEnum
 
 from ledgerq_worker.slot.table import SlotTable
 
-#: Between two looks at the other slots, in seconds. Longer than it takes a slot to begin a task after it has looked.
+#: Seconds between two looks at the other slots. This is longer than a slot takes to begin a task after its look.
 _LOOK_AT_SLOTS_EVERY = 0.02
 
 
@@ -21,9 +22,9 @@ class Kind(IntEnum):
     """How much solitude a task needs."""
 
     NONE = 0
-    #: No other suspect of a node runs on this one.
+    #: No other suspect of a lost node runs on this node.
     AMONG_SUSPECTS = 1
-    #: Nothing else runs on this node.
+    #: No other task runs on this node.
     WHOLE_NODE = 2
 
 
@@ -43,9 +44,10 @@ def kind_of(*, worker_deaths: int, is_of_a_node: bool, quarantine_after: int, sh
 
 
 class Solitude:
-    """One slot's. The slots agree through the slot table, each writing only what it wants itself.
+    """The solitude of one slot. The slots agree through the slot table, in which each writes only what it wants itself.
 
-    A suspect says what it wants and then looks twice, with a pause: who began before it was heard is seen by then.
+    A suspect notes what it wants and then looks twice, with a pause: by then it sees every task that began before the
+    note was seen.
     """
 
     def __init__(self, table: SlotTable, slot: int) -> None:
@@ -53,7 +55,7 @@ class Solitude:
         self._slot = slot
 
     def is_closed(self) -> bool:
-        """Whether ordinary tasks are not to begin here: another slot wants the node to itself."""
+        """Whether ordinary tasks must not begin here, because another slot wants the node to itself."""
         if not self._table.may_have_suspects:
             return False
         wanted = [kind for _, kind, _ in self._table.others(self._slot)]
@@ -62,19 +64,19 @@ class Solitude:
         return Kind.WHOLE_NODE in wanted
 
     def wait_until_open(self) -> None:
-        """Until ordinary tasks may begin, or the node is stopping."""
+        """Wait until ordinary tasks may begin, or the node is stopping."""
         while self.is_closed() and not self._table.is_stopping:
             self._table.sign(self._slot)
             time.sleep(_LOOK_AT_SLOTS_EVERY)
 
     def enter(self, kind: Kind, *, is_over: Callable[[], bool]) -> bool:
-        """Wait until a suspect may begin. To be followed by :meth:`leave`.
+        """Wait until a suspect may begin. Call :meth:`leave` afterwards.
 
         Args:
-            is_over: whether to wait no longer.
+            is_over: returns whether to stop waiting.
 
         Returns:
-            Whether it may; false: the node is stopping.
+            Whether it may begin; False: the node is stopping.
         """
         self._table.want_solitude(self._slot, kind)
         quiet = 0
@@ -91,7 +93,7 @@ class Solitude:
         return True
 
     def leave(self) -> None:
-        """The suspect has ended, and its end is recorded."""
+        """Note that the suspect has ended and its end is recorded."""
         self._table.want_solitude(self._slot, Kind.NONE)
 
     def _is_in_the_way(self, mine: Kind, other: int, kind: int, is_running: bool) -> bool:

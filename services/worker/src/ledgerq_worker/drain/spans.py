@@ -1,4 +1,6 @@
-"""A span for each attempt, where somebody collects spans: a child of the request's, whatever lies between them."""
+"""A span for each attempt, if somebody collects spans: it is a child of the request's span, however much time lies
+between them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from ledgerq_worker.slot.legs import Leg
 
 @contextmanager
 def span_of(leg: Leg) -> Iterator[None]:
-    """The attempt runs inside of it. To be asked for only where somebody collects spans."""
+    """The span inside of which the attempt runs. To be called only if somebody collects spans."""
     from opentelemetry import trace
 
     task = leg.task

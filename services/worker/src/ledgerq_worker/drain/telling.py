@@ -1,4 +1,4 @@
-"""After the commit: the legs of a flush learn what became of them, and so does everybody who waits for them."""
+"""Tells, after the commit, the legs of a flush and everybody who waits for them what the ledger has accepted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = structlog.get_logger()
 
 
 class Telling:
-    """Tells of one slot's legs.
+    """Does so for the legs of one slot.
 
     Args:
-        publisher: lets out what the ledger has accepted.
-        task_events: tells whoever listens for Celery's events; None: nobody is to be told.
+        publisher: sends what the ledger has accepted.
+        task_events: sends Celery's events to programs that listen; None: no events are sent.
     """
 
     def __init__(self, table: SlotTable, slot: int, publisher: Publisher, task_events: TaskEvents | None) -> None:
@@ -33,7 +33,7 @@ class Telling:
         self._task_events = task_events
 
     def tell(self, pending: Pending, written: Written) -> None:
-        """``pending`` was written as ``written`` says, and that is committed."""
+        """Tell that ``pending`` was written as ``written`` says, and is committed."""
         for leg in pending.begun.values():
             leg.recorded = State.STARTED
         for leg, what in written.refused.values():
@@ -53,7 +53,7 @@ class Telling:
 
 
 def _log_recorded(legs: Sequence[Leg]) -> None:
-    """One line for each batch; for a single task it says which."""
+    """Log one line for each batch; if it has a single task, the line names it."""
     if len(legs) == 1:
         [leg] = legs
         seconds = round(leg.ended_at - leg.begun_at, 6) if leg.begun_at else None

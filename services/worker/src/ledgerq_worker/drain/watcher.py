@@ -1,5 +1,5 @@
-"""A slot's second thread: while a task runs for long, it writes STARTED, progress and log lines, and hands back what the
-claim holds beyond that task.
+"""A slot's second thread: while a task runs for long, it writes STARTED, progress and log lines, and hands back the
+other tasks of the claim.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from ledgerq_worker.drain.runner import Runner
 
 log = structlog.get_logger()
 
-#: How often it looks, in seconds, while a drain runs.
+#: Seconds between two looks while a drain runs.
 _LOOK_AT_LEG_EVERY = 0.02
-#: A task that runs longer than this is written as STARTED by itself, in seconds.
+#: Seconds after which a running task gets a STARTED row of its own.
 _STARTED_AFTER = 0.03
-#: A task that runs longer than this keeps nothing else waiting, in seconds.
+#: Seconds after which a running task keeps no other task of its claim waiting.
 _HAND_BACK_AFTER = 0.1
 
 
 class Watcher:
-    """Watches one slot. Use as a context manager around a drain: outside of one its thread sleeps.
+    """Watches one slot. Use it as a context manager around a drain; outside of a drain its thread sleeps.
 
     Args:
-        runner: says what the slot runs at the moment.
-        recorder: the slot's.
-        hand: what the slot has claimed and not begun.
-        progress_interval: least time between two writes of progress, in seconds.
+        runner: knows which leg the slot runs now.
+        recorder: the slot's recorder.
+        hand: the tasks that the slot has claimed and not begun.
+        progress_interval: the shortest time between two writes of progress, in seconds.
     """
 
     def __init__(self, runner: Runner, recorder: Recorder, hand: Hand, *, progress_interval: float) -> None:

@@ -1,12 +1,13 @@
 """The lease agent: a process of its own beside a worker node, started by exec, that no task can starve.
 
-It registers the node, renews its lease (in a thread of its own: :mod:`ledgerq_worker.node.lease`) while the worker's
-parent process lives and is not stopped, passes on requests to cancel, kills what exceeds its hard limit, and takes back the
-tasks of a pool process that died. When the parent's pipe closes without a farewell, the parent is dead: the agent ends its
-pool processes and returns their tasks at once. It waits for no lock longer than a moment, and then tries again.
+It registers the node. It renews the node's lease while the worker's parent process lives and is not stopped (in a
+thread of its own: :mod:`ledgerq_worker.node.lease`). It passes on requests to cancel, kills processes whose task
+exceeds its hard limit, and takes back the tasks of a pool process that died. When the parent's pipe closes without a
+farewell, the parent is dead: the agent ends its pool processes and returns their tasks at once. The agent does not wait
+long for any lock; it tries again later.
 
-Speaks with the parent over its standard input, one line each: ``lost <pid>``, ``stopping``, and at the end ``stopped``
-(the pool has ended) or ``abandoned`` (end it).
+The parent writes lines to its standard input: ``lost <pid>``, ``stopping``, and at the end ``stopped`` (the pool has
+ended) or ``abandoned`` (end the pool).
 """
 
 from __future__ import annotations
@@ -44,19 +45,20 @@ from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 
-#: How often the agent looks at the parent and at the slots while one of them works, in seconds.
+#: Seconds between two looks at the parent and at the slots while a slot works.
 _LOOK_AT_SLOTS_EVERY = 0.2
-#: How often it looks for dead pool processes of which it was not told, in seconds.
+#: Seconds between two looks for dead pool processes of which the parent has not told.
 _LOOK_FOR_DEAD_EVERY = 1.0
-#: How often in the time of a lease it ends tasks that somebody asked to end, and looks whether the node hears its tickets.
-#: An idle node has no tasks. (One that is idle beside tickets is about to be found deaf.)
+#: How many rounds the agent makes in the time of a lease. In a round it ends tasks that somebody asked to end, and
+#: checks whether the node takes its tickets. An idle node needs no rounds, because it has no tasks. (If an idle node
+#: does not take tickets that lie in Redis, the rounds go on, because the node may be deaf.)
 _ROUNDS_PER_LEASE = 10
 _IDLE_ROUNDS_PER_LEASE = 5
-#: It waits for somebody's lock for this long, in seconds, and looks after everything else before it tries again.
+#: Seconds that it waits for a lock; then it looks after everything else before it tries again.
 _LOCK_PATIENCE = 1.0
-#: What it writes waits so long for a synchronous standby, in seconds; then it looks after everything else, and writes again.
+#: Seconds that its COMMIT waits for a synchronous standby; then it looks after everything else, and writes again.
 _COMMIT_PATIENCE = 2.0
-#: And so long for PostgreSQL, in seconds, over whatever is in between: meanwhile it kills nothing.
+#: Seconds that it waits for an answer of PostgreSQL, whatever is in between; during such a wait it kills nothing.
 _ANSWERS_WITHIN = 4
 _CONNECTS_WITHIN = 2
 
@@ -65,9 +67,9 @@ class Agent:
     """The agent of one node.
 
     Args:
-        lease_database: makes the connection over which the lease is renewed.
-        tickets: whether tickets lie in Redis; None: as ``broker`` says.
-        clock: seconds, monotonic. (The lease, which has a thread of its own, keeps to the system's.)
+        lease_database: opens the connection over which the lease is renewed.
+        tickets: says whether tickets lie in Redis; None: ``broker`` is asked.
+        clock: seconds, monotonic. (The lease, which has a thread of its own, uses the system's clock.)
     """
 
     def __init__(
@@ -116,17 +118,17 @@ class Agent:
         orphans = Orphans(table, config.lease, clock=clock)
         self.returning = Returning(database, table, self._parent, self.lease, self.enforcement, recovering, orphans)
         self._attended_at = self._looked_at = 0.0
-        #: Whether the parent has told of a dead pool process: a hint that it is time to look.
+        #: Whether the parent has reported a dead pool process: this is a hint that it is time to look.
         self._has_lost = False
         self._deafness = StalledConsumer()
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
         self._heartbeat = Heartbeat(path, self._parent.is_at_work)
 
     def run(self, read_lines: Callable[[float], list[str] | None]) -> None:
-        """Until the parent says that it has stopped, or dies.
+        """Run until the parent says that it has stopped, or dies.
 
         Args:
-            read_lines: the parent's lines that arrived within so many seconds; null when its pipe is closed.
+            read_lines: returns the parent's lines that arrive within this many seconds; None if its pipe is closed.
         """
         self._heartbeat.start()
         self.lease.start()
@@ -135,7 +137,7 @@ class Agent:
             lines = read_lines(_LOOK_AT_SLOTS_EVERY)
             if lines == [] and not self._is_time_to_look():
                 continue
-            # The pipe may stay open in a pool process that outlives the parent, so look at the parent too.
+            # The pipe may stay open in a pool process that outlives the parent, so look at the parent, too.
             if lines is None or (not lines and self._parent.is_gone()):
                 self._parent_died()
                 return
@@ -159,7 +161,9 @@ class Agent:
         self.returning.return_orphans()
 
     def _is_time_to_look(self) -> bool:
-        """Whether there may be something to do: on an idle node not before the lease is to be renewed."""
+        """Whether there may be something to do: on an idle node there is nothing to do before the lease has to be
+        renewed.
+        """
         return (
             self._has_lost
             or bool(self.enforcement.killed)
@@ -184,7 +188,9 @@ class Agent:
             self._has_lost = True
 
     def _look_at_processes(self) -> None:
-        """Find those that stand still and those that died. With each round, too, so that there is one moment for both."""
+        """Find processes that stand still and processes that died. This is also done in each round, so that both happen
+        at the same moment.
+        """
         is_due = self._has_lost or self._is_look_for_dead_due() or self._is_round_due()
         if not is_due:
             return
@@ -196,7 +202,9 @@ class Agent:
         self._looked_at = now
 
     def _attend(self) -> None:
-        """Register the node where the ledger does not know it; pass on what somebody asked to end; listen."""
+        """Register the node if the ledger does not know it; pass on requests to end tasks; check that the node takes
+        its tickets.
+        """
         if not self._is_round_due() or self._parent.is_stopped():
             return
         if self.lease.worker_id is None:
@@ -207,17 +215,17 @@ class Agent:
         if self.lease.former is not None:
             tried(partial(self._registration.look_for, self.lease.former), what="agent.former")
         self.enforcement.terminate(self.lease.cancel_requests)
-        if self.lease.is_fresh:  # while PostgreSQL is away slots stand still
+        if self.lease.is_fresh:  # while PostgreSQL is away, slots stand still anyway
             self._listen()
 
     def _listen(self) -> None:
-        """Tell the parent when tickets lie in Redis beside an idle slot, and none is taken."""
+        """Tell the parent if tickets lie in Redis beside an idle slot and none is taken."""
         is_unheard = self._table.has_idle_slot and not self._table.is_stopping and self._tickets.look()
         if self._deafness.look(self._clock(), taken=self._table.tickets, is_unheard=is_unheard):
             self._table.is_deaf = True
 
     def _parent_died(self) -> None:
-        """The parent is gone without a farewell: its pool processes must not go on, their tasks must run again."""
+        """Handle the death of the parent: its pool processes must not go on, and their tasks must run again."""
         log.error("worker.parent_died", worker=self._config.name)
         self._parent.make_sure_of_its_end()
         self.enforcement.kill_all()
@@ -232,7 +240,8 @@ class Agent:
 
 def main() -> None:
     """``python -m ledgerq_worker.node.agent``: the first line on standard input is the configuration."""
-    # A Ctrl-C in the terminal, and what a supervisor sends to all, reaches the agent, too; the parent decides when it ends.
+    # A Ctrl-C in the terminal, and a signal that a supervisor sends to all processes, reach the agent, too; the parent
+    # decides when it ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     configure(load(LogSettings), service="agent")

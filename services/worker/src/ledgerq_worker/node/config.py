@@ -1,4 +1,4 @@
-"""What a worker's parent tells its lease agent."""
+"""The configuration that a worker's parent gives its lease agent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Said once, on starting it."""
+    """It is sent once, when the agent starts."""
 
     database_url: str
     broker_url: str
@@ -21,8 +21,8 @@ class NodeConfig:
     lease: float
     quarantine_after: int
     table: str
-    #: The same, open: a descriptor that the agent inherits. None: to be opened by its path.
+    #: The slot table's open file: a descriptor that the agent inherits. None: the agent opens it by its path.
     table_handle: int | None = None
     heartbeat_file: str | None = None
-    #: Whether what a task has started ends with its process.
+    #: Whether programs that a task has started end with the task's process.
     kills_programs: bool = True

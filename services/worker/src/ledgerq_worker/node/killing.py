@@ -1,4 +1,6 @@
-"""Processes of the pool: whether they live, and how they are ended, alone or with the programs that their tasks started."""
+"""Processes of the pool: whether they live, and how to end them, alone or with the programs that their tasks
+started.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from collections.abc import Callable
 
 import psutil
 
-#: Process states that are no life any more; a zombie has ended, whether or not its parent has taken note of it.
+#: States of a process that has ended; a zombie has ended, whether or not its parent has noticed.
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-#: A killed process has ended, and a stopped one stands still, after this long, in seconds, unless the system is stuck.
+#: Seconds after which a killed process has ended, and a stopped one stands still, unless the system is stuck.
 _WITHIN = 5.0
 _LOOK_AT_PROCESS_EVERY = 0.002
 
@@ -23,16 +25,16 @@ def is_alive(pid: int) -> bool:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped a process. (One that a debugger holds is in another state.)"""
+    """Whether a signal has stopped a process. (A process that a debugger holds is in another state.)"""
     return _status(pid) == psutil.STATUS_STOPPED
 
 
 def kill_if_alive(pid: int, *, with_programs: bool) -> None:
-    """SIGKILL, and wait for the end.
+    """Send SIGKILL, and wait for the end.
 
     Args:
-        with_programs: end, too, what it has started and what is left of its process group. A program that has made
-            itself a daemon (in a session of its own, its starter gone) goes on.
+        with_programs: also end the programs that it has started and the rest of its process group. A program that has
+            made itself a daemon (it is in a session of its own and its starter is gone) goes on.
     """
     programs = _started_by(pid) if with_programs else []
     if with_programs and _leads_group(pid):
@@ -43,8 +45,8 @@ def kill_if_alive(pid: int, *, with_programs: bool) -> None:
 
 
 def kill_if(pid: int, is_wanted: Callable[[], bool], *, with_programs: bool) -> bool:
-    """Kill a process if ``is_wanted`` says so while it stands still, so that it cannot go on to something else between
-    the question and the kill. Returns whether it was killed.
+    """Stop a process, ask ``is_wanted``, and kill the process if the answer is yes. Because it stands still, it cannot
+    go on to something else between the question and the kill. Returns whether it was killed.
     """
     _send(pid, signal.SIGSTOP)
     _until(lambda: _status(pid) in (psutil.STATUS_STOPPED, *ENDED, None))
@@ -56,8 +58,8 @@ def kill_if(pid: int, is_wanted: Callable[[], bool], *, with_programs: bool) -> 
 
 
 def kill_remains(pid: int, *, parent: int) -> None:
-    """SIGKILL to what a dead process of ``parent`` has left behind in the process group that it led. A living process with
-    its number is somebody else's, and so is its group.
+    """Send SIGKILL to the programs that a dead process of ``parent`` has left in the process group that it led. If a
+    living process has its number, that process and its group belong to somebody else.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -81,12 +83,14 @@ def _leads_group(pid: int) -> bool:
 
 
 def resume(pid: int) -> None:
-    """Let a process go on that was left standing still."""
+    """Resume a process that was left stopped."""
     _send(pid, signal.SIGCONT)
 
 
 def _started_by(pid: int) -> list[int]:
-    """What a process has started and what that has started, each made to stand still, so that nothing is added."""
+    """The processes that a process has started, and those that these have started; each is stopped, so that no further
+    one is added.
+    """
     found: list[int] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -103,7 +107,7 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 
 def _status(pid: int) -> str | None:
-    """Null: there is no such process."""
+    """The state of a process; None: there is no such process."""
     try:
         return str(psutil.Process(pid).status())
     except psutil.NoSuchProcess:

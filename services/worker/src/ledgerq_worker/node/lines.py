@@ -1,4 +1,4 @@
-"""The words of a worker's parent to its lease agent: lines on a pipe."""
+"""The messages of a worker's parent to its lease agent: lines on a pipe."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import select
 
 
 class Lines:
-    """Call it for the lines that arrive within so many seconds; null when the pipe is closed."""
+    """A call returns the lines that arrive within this many seconds; None if the pipe is closed."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
         self._rest = b""
 
     def __call__(self, seconds: float) -> list[str] | None:
-        """What has arrived, at the latest after ``seconds``."""
+        """The lines that have arrived, at the latest after ``seconds``."""
         if not select.select([self._handle], [], [], seconds)[0]:
             return []
         chunk = os.read(self._handle, 4096)
@@ -25,7 +25,7 @@ class Lines:
 
 
 def first_line(handle: int) -> bytes:
-    """Byte by byte: what follows the first line is not to vanish in a buffer."""
+    """Read the first line byte by byte, so that what follows it does not vanish in a buffer."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(handle, 1)):
         line += byte

@@ -1,4 +1,4 @@
-"""What a worker node is scraped for: what its slots have counted, and what they do at the moment."""
+"""The metrics of a worker node: what its slots have counted, and what they do now."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ METRICS = (*tally.METRICS, _SLOTS, _BUSY, _RUNNING, _LOST, _REFUSED)
 
 
 def registry_of(node: Node, sheet: TallySheet) -> CollectorRegistry:
-    """Answers scrapes from the node's shared memory. The process's own figures are the parent's."""
+    """A registry that answers scrapes from the node's shared memory. The process's own figures are those of the
+    parent.
+    """
 
     def families() -> Iterable[Family]:
         sums = sheet.sums()

@@ -1,4 +1,4 @@
-"""A worker node in its Celery parent process: the slot table, the lease agent beside it, and the way they end."""
+"""A worker node in its Celery parent process: the slot table, the lease agent beside it, and how they end."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 
-#: Time between two looks at the agent, in seconds.
+#: Seconds between two looks at the agent.
 _LOOK_AT_AGENT_EVERY = 0.5
-#: How long the agent may take for the farewell, in seconds; it waits for PostgreSQL if need be.
+#: Seconds that the agent may take for its farewell; it waits for PostgreSQL if it has to.
 _END_WITHIN = 30.0
 _AGENTS_TRIED = 2
 
 
 class Node:
-    """Starts the agent, starts it anew should it die, and tells it what happens in the parent.
+    """Starts the agent, starts it anew if it dies, and tells it what happens in the parent.
 
     Args:
         table: shared with the pool's processes and the agent.
-        config: what the agent needs to know.
+        config: the agent's configuration.
     """
 
     def __init__(self, table: SlotTable, config: NodeConfig) -> None:
         self.table = table
-        #: Pool processes that died in a drain.
+        #: How many pool processes died in a drain.
         self.lost_processes = 0
         self._config = config
         self._agent: subprocess.Popen[bytes] | None = None
-        # Reentrant: a signal handler in the main thread may speak while that thread is speaking.
+        # Reentrant, because a signal handler in the main thread may write while that thread is writing.
         self._lock = threading.RLock()
         self._is_ended = threading.Event()
         self.reconnect = Reconnect()
-        #: Who looks after idle processes; None: there is no pool, or it has no processes.
+        #: Looks after idle processes; None: there is no pool, or it has no processes.
         self.unaccepted: Unaccepted | None = None
 
     def start(self) -> None:
@@ -54,19 +54,19 @@ class Node:
         threading.Thread(target=self._keep, name="agent-keeper", daemon=True).start()
 
     def lost(self, pid: int | None) -> None:
-        """A pool process died in a drain."""
+        """Note that a pool process died in a drain."""
         self.lost_processes += 1
         if pid is not None and not self._is_ended.is_set():
             self._tell(f"lost {pid}")
 
     def stopping(self) -> None:
-        """The node claims nothing more; what runs may end."""
+        """Tell the agent that the node claims nothing more; running tasks may end."""
         if not self.table.is_stopping:
             self.table.is_stopping = True
             self._tell("stopping")
 
     def stopped(self) -> None:
-        """The pool has ended: the agent returns what is left and ends too."""
+        """Tell the agent that the pool has ended: it returns what is left and ends, too."""
         self._end("stopped")
 
     def abandon(self) -> None:
@@ -74,11 +74,11 @@ class Node:
         self._end("abandoned")
 
     def _end(self, word: str) -> None:
-        self._is_ended.set()  # no word of the deaths to come
+        self._is_ended.set()  # the deaths to come are not reported
         with self._lock:
             for _ in range(_AGENTS_TRIED):
                 if self._agent is None or self._agent.poll() == 0:
-                    return  # it has been told before
+                    return  # the agent was told before
                 if self._agent.poll() is not None:
                     self._spawn()
                 self._write(word)
@@ -86,7 +86,7 @@ class Node:
                     return
 
     def _has_agent_ended(self) -> bool:
-        """Wait for the agent; false if it was killed before it had done what it was told."""
+        """Wait for the agent; returns False if it was killed before it had done what it was told."""
         assert self._agent is not None
         try:
             return self._agent.wait(timeout=_END_WITHIN) == 0
@@ -123,11 +123,13 @@ class Node:
         while not self._is_ended.wait(_LOOK_AT_AGENT_EVERY):
             try:
                 self._look()
-            except Exception:  # no memory, no process or no file to be had just now: nobody else would do it
+            except (
+                Exception
+            ):  # no memory, process or file is available just now; it is tried again, because nobody else would do it
                 log.exception("worker.agent_keeper.failed")
 
     def _look(self) -> None:
-        """An agent that died is replaced; the new one goes on under the node's id."""
+        """Replace an agent that died; the new one goes on under the node's id."""
         with self._lock:
             if self._agent is not None and self._agent.poll() is not None and not self._is_ended.is_set():
                 log.warning("worker.agent.restarted", exit_code=self._agent.returncode)
@@ -140,5 +142,5 @@ class Node:
 
 
 def hostname() -> str:
-    """This machine's name, as workers are listed."""
+    """This machine's name, as lists of workers show it."""
     return socket.gethostname()

@@ -1,4 +1,4 @@
-"""The worker's parent process, as its lease agent sees it."""
+"""The worker's parent process, for its lease agent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ledgerq_worker.node.killing import ENDED
 
 log = structlog.get_logger()
 
-#: A parent whose pipe is closed has ended after this long, in seconds, and is looked at so often.
+#: Seconds within which a parent has ended after its pipe was closed, and seconds between two looks at it.
 _ENDS_WITHIN = 1.0
 _LOOK_EVERY = 0.02
 
 
 class Parent:
-    """One parent.
+    """The parent of one agent.
 
     Args:
-        pid: its process; alive when the agent begins.
+        pid: its process number; the process is alive when the agent begins.
     """
 
     def __init__(self, pid: int) -> None:
@@ -29,25 +29,27 @@ class Parent:
         self.pid = pid
 
     def is_gone(self) -> bool:
-        """Whether it has ended."""
+        """Whether the parent has ended."""
         try:
             return not self._process.is_running() or self._process.status() in ENDED
         except psutil.NoSuchProcess:
             return True
 
     def is_stopped(self) -> bool:
-        """Whether a signal has stopped it, or it has ended."""
+        """Whether a signal has stopped the parent, or it has ended."""
         try:
             return bool(self._process.status() == psutil.STATUS_STOPPED)
         except psutil.NoSuchProcess:
             return True
 
     def is_at_work(self) -> bool:
-        """Whether it lives and is not stopped."""
+        """Whether the parent lives and is not stopped."""
         return not (self.is_gone() or self.is_stopped())
 
     def has_child(self, pid: int) -> bool:
-        """Whether a pool process lives. While the parent lives, one with another parent was given a dead one's number."""
+        """Whether a pool process lives. While the parent lives, a process with another parent has only got the number
+        of a dead pool process.
+        """
         try:
             process = psutil.Process(pid)
             with process.oneshot():
@@ -57,13 +59,14 @@ class Parent:
             return False
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to the parent."""
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.kill()
 
     def make_sure_of_its_end(self) -> None:
-        """Its pipe closes a moment before its end; or a task that runs in the same process has closed it. What the node ran
-        is about to run again, elsewhere, so the node must not go on.
+        """Wait for the parent's end, and kill it if it goes on: its pipe closes a moment before its end, or a task in
+        the same process has closed the pipe. The node's tasks are about to run again elsewhere, so the node must not go
+        on.
         """
         deadline = time.monotonic() + _ENDS_WITHIN
         while not self.is_gone():

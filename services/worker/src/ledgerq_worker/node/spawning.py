@@ -1,8 +1,9 @@
-"""Starting a program beside threads that fork.
+"""Starts a program while other threads may fork.
 
-`subprocess.Popen` learns from the end of a pipe whether its program could be started. A pool process that Celery forks
-in just that moment keeps the pipe's other end open for as long as it lives, and so long would Popen stand there: the
-lease agent that replaces a dead one would not get its configuration, and a living node would be declared dead.
+`subprocess.Popen` learns from the closing of a pipe whether its program could be started. If Celery forks a pool
+process at just that moment, that process keeps the pipe's other end open for as long as it lives, and Popen would wait
+for as long. Then a lease agent that replaces a dead one would not get its configuration, and a living node would be
+declared dead.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ def spawn(command: Sequence[str], inherit: Sequence[int] = ()) -> subprocess.Pop
     """Start ``command`` with a pipe to its standard input, while no other thread forks.
 
     Args:
-        inherit: descriptors that it has, too, under the same numbers.
+        inherit: descriptors that the program inherits, under the same numbers.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
-    with _forking:  # Popen's own fork asks no hook, for it goes straight on to exec
+    with _forking:  # Popen's own fork runs no fork hooks, because it goes straight on to exec
         return subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, close_fds=True, pass_fds=inherit)

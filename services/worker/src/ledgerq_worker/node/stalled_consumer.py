@@ -1,12 +1,14 @@
-"""Does the node hear its tickets? A worker may be connected to Redis and take nothing (Celery's #8030, #8091, #10205).
+"""Finds out whether the node is deaf: a worker may be connected to Redis and take no tickets (Celery's #8030, #8091,
+#10205).
 
-Whatever the reason, it looks the same: tickets lie in Redis, a slot is idle, and no ticket is taken. The lease agent sees
-that, and the parent hangs up: its event loop meets an error, and Celery connects anew. If that does not help (the loop
-itself may be gone), the node takes no more work and ends when its running tasks have ended, so that whoever started it
-starts another.
+Whatever the reason is, it looks the same: tickets lie in Redis, a slot is idle, and no ticket is taken. The lease agent
+sees this, and the parent shuts its sockets down: its event loop gets an error, and Celery connects anew. If that does
+not help (the loop itself may be gone), the node takes no more work and ends when its running tasks have ended, so that
+its supervisor starts another one.
 
-Deaf is only who could hear. The parent knows what the agent does not: whether a process of the pool is ready (it may be
-loading a model), and whether Redis refuses its consumer, for which neither a new connection nor another node is a cure.
+Only a node that could take tickets is deaf. The parent knows what the agent does not know: whether a process of the
+pool is ready (it may be loading a model), and whether Redis refuses its consumer; then neither a new connection nor
+another node would help.
 """
 
 from __future__ import annotations
@@ -21,17 +23,18 @@ from ledgerq_shared.broker import Broker
 
 log = structlog.get_logger()
 
-#: So long tickets may lie beside an idle slot, in seconds: a worker that hears takes them within milliseconds, but one
-#: whose machine is busy, or whose threads are held up by the GIL, takes a while. To hang up in vain costs next to nothing.
+#: How many seconds tickets may lie beside an idle slot. A healthy worker takes them within milliseconds, but it takes
+#: longer if its machine is busy or if the GIL holds its threads up. A needless reconnection costs next to nothing.
 _DEAF_AFTER = 5.0
-#: How often a node is connected anew before it ends, without a ticket taken in between.
+#: How many times a node connects anew before it ends, if it takes no ticket in between.
 _CURES = 2
-#: Errors that the consumer meets because of one cure: we hung up. More mean that Redis lets nobody listen.
+#: How many errors the consumer meets because of one such reconnection. More errors mean that Redis refuses its
+#: connections.
 _ERRORS_OF_A_CURE = 1
 
 
 class StalledConsumer:
-    """Decides from one look after another whether the node is deaf."""
+    """Decides from a series of looks whether the node is deaf."""
 
     def __init__(self) -> None:
         self._taken = -1
@@ -39,14 +42,14 @@ class StalledConsumer:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the last look has found tickets that nobody took."""
+        """Whether the last look found tickets that nobody took."""
         return self._since is not None
 
     def look(self, now: float, *, taken: int, is_unheard: bool) -> bool:
-        """Whether the node is deaf now. Once said, it is said again only after as long a while.
+        """Whether the node is deaf now. After a True, the next True comes only after the same time again.
 
         Args:
-            now: by the monotonic clock.
+            now: the time, by the monotonic clock.
             taken: how many tickets the node has taken so far.
             is_unheard: whether a ticket lies in Redis although a slot is idle.
         """
@@ -64,10 +67,10 @@ class StalledConsumer:
 
 
 class TicketsSeen:
-    """Whether tickets lie in Redis, as seen by a thread of its own: the agent's loop waits for nothing.
+    """Whether tickets lie in Redis. A thread of its own looks, so that the agent's loop need not wait.
 
     Args:
-        queues: that the node serves.
+        queues: the queues that the node serves.
     """
 
     def __init__(self, broker: Broker, queues: Sequence[str]) -> None:
@@ -78,7 +81,7 @@ class TicketsSeen:
         self._seen = False
 
     def look(self) -> bool:
-        """What the last look has seen; the next one begins now."""
+        """The result of the last look; the next look begins now."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="tickets-seen", daemon=True)
             self._thread.start()
@@ -95,7 +98,7 @@ class TicketsSeen:
 
 @dataclass
 class ConsumerHandle:
-    """What the parent can do about its consumer, once there is one."""
+    """What the parent can do about its consumer, once the consumer exists."""
 
     #: Connects anew to the broker.
     hang_up: Callable[[], None]
@@ -106,23 +109,23 @@ class ConsumerHandle:
 
 
 class Reconnect:
-    """The parent's side: what is done when the node is deaf."""
+    """The parent's side: what it does when the node is deaf."""
 
     def __init__(self) -> None:
         #: None until there is a connection.
         self.hearing: ConsumerHandle | None = None
-        #: How often the consumer has lost its connection, or was refused.
+        #: How many times the consumer has lost its connection or was refused.
         self.errors = 0
         self._taken = -1
         self._cures = 0
         self._errors_before = 0
 
     def met_error(self) -> None:
-        """The consumer has met an error of the broker's, and connects anew by itself."""
+        """Note that the consumer has met an error of the broker, and connects anew by itself."""
         self.errors += 1
 
     def connect_or_give_up(self, taken: int, busy_slots: int) -> None:
-        """Hang up; if that did not help, give up. Nothing is done for who could not hear.
+        """Connect anew; if that did not help, give up. Does nothing if the node cannot take tickets at present.
 
         Args:
             taken: how many tickets the node has taken so far.

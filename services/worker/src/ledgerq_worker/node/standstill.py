@@ -1,12 +1,13 @@
-"""Slots that do nothing they should for long, although their process lives: blocked in a descriptor, in a lock that nobody
-gives back, by a thread that never lets go of the GIL, stopped by a signal. Nobody is to renew a lease for those for ever.
+"""Finds slots that stand still for long although their process lives: it is blocked in a descriptor, or in a lock that
+nobody releases, or by a thread that never releases the GIL, or it is stopped by a signal. The agent must not renew a
+lease for such slots for ever.
 
-Three kinds, by who can see them. A slot that works on a ticket and runs no task says in the slot table until when it will
-have given another sign: the lease agent sees one that does not. A process that is stopped: the agent, too. A process that
-is idle and does not take the ticket that was written to it: the parent.
+There are three kinds. A slot that works on a ticket and runs no task writes into the slot table by when it will give
+another sign: the lease agent sees a slot that gives none. The agent also sees a process that is stopped. The parent
+sees an idle process that does not take a ticket that was written to it.
 
-A task's own code is never judged here; it may take as long as it likes. Looks are counted beside the clock, so that who was
-frozen together with the slot draws no conclusions from it.
+A task's own code is never judged here; it may take as long as it likes. Looks are counted in addition to the time, so
+that an observer that was frozen together with the slot draws no wrong conclusion.
 """
 
 from __future__ import annotations
@@ -21,31 +22,31 @@ from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 log = structlog.get_logger()
 
-#: So many looks in a row must find the same, beside its time.
+#: How many looks in a row must find the same, in addition to the time.
 _LOOKS = 3
-#: A process that is ready accepts a ticket within milliseconds. After so many looks without that (one each half a second)
-#: it does not.
+#: A process that is ready accepts a ticket within milliseconds. If it has not accepted one after this many looks (one
+#: every half second), it stands still.
 _UNACCEPTED_LOOKS = 40
 
 
 class Standstill:
-    """Decides from one look after another which slots stand still.
+    """Decides from a series of looks which slots stand still.
 
     Args:
-        stopped_for: a process that is stopped by a signal for so many seconds stands still, whatever it does.
+        stopped_for: a process that a signal has stopped for this many seconds stands still, whatever it does.
     """
 
     def __init__(self, *, stopped_for: float) -> None:
         self._stopped_for = stopped_for
-        #: By slot: what was found, since when, and in how many looks.
+        #: By slot: what was found, since when, and in how many looks in a row.
         self._found: dict[int, tuple[object, float, int]] = {}
 
     def look(self, records: Iterable[SlotRecord], now: float, *, is_stopped: Callable[[int], bool]) -> list[SlotRecord]:
-        """Those that stand still.
+        """The slots that stand still.
 
         Args:
             now: by the monotonic clock.
-            is_stopped: of a process: whether it was stopped by a signal.
+            is_stopped: says of a process whether a signal has stopped it.
         """
         found: dict[int, tuple[object, float, int]] = {}
         standing: list[SlotRecord] = []
@@ -66,17 +67,17 @@ class Standstill:
         return standing
 
     def forget(self) -> None:
-        """Nobody is at fault just now: begin anew."""
+        """Start anew, because no slot is at fault just now."""
         self._found.clear()
 
 
 class Unaccepted:
-    """The parent's side: ends processes of the pool that are idle and take no ticket; others take their place.
+    """The parent's side: it ends pool processes that are idle and take no ticket; others replace them.
 
     Args:
         table: the node's.
-        written: for each ticket that was written to a process and that it has not accepted, the process.
-        kills_programs: end, too, what tasks have left running there.
+        written: returns, for each ticket that was written to a process and that it has not accepted, the process.
+        kills_programs: also end programs that tasks have left running there.
     """
 
     def __init__(self, table: SlotTable, written: Callable[[], Mapping[int, int]], *, kills_programs: bool) -> None:
@@ -86,7 +87,7 @@ class Unaccepted:
         self._looks: dict[tuple[int, int], int] = {}
 
     def look(self) -> None:
-        """To be called each half a second."""
+        """To be called every half second."""
         written = self._written()
         self._looks = {job: self._looks.get(job, 0) + 1 for job in written.items()}
         for (job, pid), looks in list(self._looks.items()):

@@ -1,4 +1,4 @@
-"""Replaces slots that do nothing they should (:mod:`ledgerq_worker.node.standstill` says which those are)."""
+"""Replaces slots that stand still (:mod:`ledgerq_worker.node.standstill` says which those are)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class StuckSlots:
     """Looks after the slots of one node.
 
     Args:
-        lease: says whether the ledger has answered lately.
+        lease: knows whether the ledger has answered lately.
         enforcement: ends processes.
         is_prefork: whether slots have processes of their own.
-        stopped_for: a process that is stopped by a signal for so many seconds stands still.
+        stopped_for: a process that a signal has stopped for this many seconds stands still.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class StuckSlots:
         self._standstill = Standstill(stopped_for=stopped_for)
 
     def replace(self, now: float) -> None:
-        """Replace those that stand still, by the monotonic clock. While PostgreSQL is away, COMMITs wait for a standby, or
-        the node is stopped, none is to blame.
+        """Replace the slots that stand still; ``now`` is the monotonic clock. While PostgreSQL is away, while COMMITs
+        wait for a standby, or while the node is stopped, no slot is at fault.
 
         Raises:
             Unavailable: PostgreSQL is away.
@@ -59,7 +59,7 @@ class StuckSlots:
             return
         records = [record for record in self._table.read() if record.is_draining or self._is_prefork]
         standing = self._standstill.look(records, now, is_stopped=self._is_stopped)
-        # A lease is renewed without the standby, a result is not recorded without it: only its slot has that.
+        # A lease is renewed without the standby, but a result is not recorded without it, so only the slot waits.
         if standing and self._database.fetch(do_writes_wait()) == [(True,)]:
             self._standstill.forget()
             return
@@ -73,7 +73,7 @@ class StuckSlots:
         return self._is_prefork and is_stopped(pid) and self._parent.has_child(pid)
 
     def _end_unfit_node(self, standing: Sequence[SlotRecord]) -> None:
-        """Threads share a process: it ends only when none of them is of use any more."""
+        """Threads share a process, so end it only when all of them stand still."""
         is_whole = len(standing) == self._table.count
         log.error(
             "worker.slot.stuck",

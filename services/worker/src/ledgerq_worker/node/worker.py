@@ -1,4 +1,4 @@
-"""Runs a worker node: Celery's own worker, fed with tickets, with our seams in place."""
+"""Runs a worker node: Celery's own worker, which gets tickets and has our seams in place."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 
-#: A process of the pool may take so long to begin, in seconds: it may load a model. Celery kills it after four, again and
-#: again.
+#: Seconds that a pool process may take to start, because it may load a model. Celery would kill it after four, again
+#: and again.
 _BEGINS_WITHIN = 600.0
-#: Time between two looks whether a node that is to end still runs something, in seconds.
+#: Seconds between two checks whether a node that has to end still runs a task.
 _LOOK_AT_SLOTS_EVERY = 0.5
 
 
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
-    """Until SIGTERM or SIGINT. Running tasks then have ``grace_seconds`` to end; what has not begun is handed back."""
-    # The name has this process's number in it: pool processes must not make another of theirs.
+    """Run until SIGTERM or SIGINT. Running tasks then have ``grace_seconds`` to end; tasks that have not begun are
+    handed back.
+    """
+    # The name contains this process's number, so pool processes must not make names of their own.
     settings = settings.model_copy(update={"worker_name": settings.name})
     first_beat(settings.heartbeat_file)
     start_tracing(load(TracingSettings), service="worker")
@@ -66,7 +68,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     adoption = _install(app, stores, settings, logs, node, sheet)
     _configure_celery(app)
     ending = _Ending(node, settings.grace_seconds)
-    # Celery would put its own handlers beside ours.
+    # Celery would add log handlers of its own.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         leave_out_successes()
@@ -106,7 +108,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
         pulse.stop()
         node.stopped()
         flush_spans()
-    if code := worker.exitcode or ending.exit_code:  # whoever started it is to start another
+    if code := worker.exitcode or ending.exit_code:  # its supervisor has to start another one
         raise SystemExit(code)
 
 
@@ -132,7 +134,7 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
 def _install(
     app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node, sheet: TallySheet
 ) -> Adoption:
-    """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`. What comes back is to be started."""
+    """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`. Returns the objects that have to be started."""
     use_cell(stores.ledgerq_cell)
     connections = Stores(stores, f"ledgerq-worker {settings.name}", debug=logs.debug)
     submitter = Submitter(lambda: connections.connect(spare=lambda: 0))
@@ -158,7 +160,7 @@ def _install(
 
 def _configure_celery(app: Celery) -> None:
     app.conf.update(
-        # A ticket more or less in a worker's memory holds nothing up: tickets are interchangeable.
+        # Tickets are interchangeable, so a ticket in a worker's memory holds nothing up.
         worker_prefetch_multiplier=1,
         worker_enable_prefetch_count_reduction=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -169,7 +171,7 @@ def _configure_celery(app: Celery) -> None:
         broker_channel_error_retry=True,
         worker_consumer=consumer.NAME,
         worker_proc_alive_timeout=max(app.conf.worker_proc_alive_timeout or 0.0, _BEGINS_WITHIN),
-        # Celery would ask Redis whether the task has succeeded before; the ledger knows.
+        # Celery would ask Redis whether the task has succeeded before; here the ledger knows that.
         worker_deduplicate_successful_tasks=False,
         worker_send_task_events=False,
     )
@@ -189,8 +191,9 @@ def _open_ears(node: Node, listener: Any, ending: _Ending, *, kills_programs: bo
 
 
 class _Ending:
-    """SIGTERM, SIGINT, SIGHUP: no more claims, running tasks have a while to end. The second one, or the end of that while,
-    or SIGQUIT: now. What is cut off runs again, charged with nothing.
+    """How the node ends. After SIGTERM, SIGINT or SIGHUP it claims nothing more, and running tasks have some time to
+    end. After a second such signal, at the end of that time, or after SIGQUIT it ends at once. Tasks that are cut off
+    run again, uncharged.
     """
 
     def __init__(self, node: Node, grace: float) -> None:
@@ -199,12 +202,14 @@ class _Ending:
         self._lock = threading.Lock()
         self._original: Any = None
         self._received: set[int] = set()
-        # Celery has a handler of its own in place when ours comes.
+        # When our handler is installed, Celery has already replaced the original one.
         self._is_hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self.exit_code = 0
 
     def give_up_node(self) -> None:
-        """End the node, as a failure, when what runs has ended: nothing of it is to suffer. Meanwhile no more is claimed."""
+        """End the node, as a failure, when the running tasks have ended, so that none of them is harmed. Meanwhile
+        nothing more is claimed.
+        """
         if not self.exit_code:
             self.exit_code = 1
             self._node.stopping()
@@ -213,12 +218,13 @@ class _Ending:
     def _end_when_idle(self) -> None:
         while self._node.table.has_busy_slot:
             time.sleep(_LOOK_AT_SLOTS_EVERY)
-        # The loop that would answer a signal may be gone.
+        # The loop that would handle a signal may be gone.
         self._end_now("it hears nothing and nothing runs any more")
 
     def take_over_signals(self, **_: Any) -> None:
-        """Celery ignores a second SIGTERM, so its handler is called through ours. Its SIGHUP would start the program anew
-        beside whoever supervises it, its SIGQUIT (and second SIGINT) would end tasks as failures.
+        """Install our signal handlers. Celery ignores a second SIGTERM, so its handler is called through ours. Celery's
+        SIGHUP would start the program anew without its supervisor; its SIGQUIT (and second SIGINT) would end tasks as
+        failures.
         """
         self._original = signal.getsignal(signal.SIGTERM)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -226,7 +232,7 @@ class _Ending:
         signal.signal(signal.SIGHUP, signal.SIG_IGN if self._is_hangup_ignored else self._end)
         signal.signal(signal.SIGQUIT, self._quit)
         ignore_strays()
-        # A process that a task forks (on a pool of threads, or solo) is not to end the node.
+        # A process that a task forks (on a pool of threads, or solo) must not end the node.
         default_in_children(self._end, self._quit)
 
     def _end(self, received: int, frame: FrameType | None) -> None:
@@ -235,7 +241,7 @@ class _Ending:
         is_first = not self._received
         self._received.add(received)
         if not is_first:
-            return  # another signal for the same end: supervisors send several
+            return  # another signal for the same end, because supervisors send several
         self._node.stopping()
         timer = threading.Timer(self._grace, self._end_now, ["the grace period is over"])
         timer.daemon = True
@@ -248,7 +254,7 @@ class _Ending:
 
     def _end_now(self, why: str) -> None:
         if not self._lock.acquire(blocking=False):
-            return  # somebody is about it; a third signal must not wait for the handler that it interrupted
+            return  # the end has begun; a third signal must not wait for the handler that it interrupted
         log.warning("worker.ending_now", why=why)
         self._node.abandon()
         os._exit(self.exit_code)
