@@ -11,7 +11,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
-from ledgerq_shared.statements.dispatch import fold_counts
+from ledgerq_shared.statements.fold import fold_counts
 from ledgerq_shared.statements.record import Begun, Ended, NextLeg, record_begun, record_ended, record_next_leg
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import register_worker
@@ -181,7 +181,7 @@ class Use:
                 unknown_cost=1e-6,
                 low_water=self._marks.marks(queue),
             )
-            tasks = [ClaimedTask._make(row) for row in execute(cursor, statement)]
+            tasks = execute(cursor, statement)
         if tasks:
             self._marks.claimed(queue, tasks)
         return tasks

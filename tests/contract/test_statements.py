@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import inspect
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,45 +17,41 @@ from ledgerq_shared import statements
 
 ROOT = Path(__file__).resolve().parents[2]
 
+_WRITES = re.compile(r"\b(?:INSERT INTO|UPDATE \w+(?: \w+)? SET|DELETE FROM|TRUNCATE|(?:CREATE|ALTER|DROP) [A-Z]+)\b")
 #: Sets a moment of completion (not NULL).
 _ENDS_TASKS = re.compile(r"UPDATE task t SET(?:(?!\bFROM\b).)*completed_at = (?!NULL)", re.DOTALL)
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Every text of the statements: constants of the modules, and what stands in a function, with constants put in."""
+    """Every text of the statements: the constants of the modules."""
     for found in pkgutil.iter_modules(statements.__path__):
         module = importlib.import_module(f"{statements.__name__}.{found.name}")
         for name, value in vars(module).items():
             if isinstance(value, str) and not name.startswith("__"):
                 yield f"{found.name}.{name}", value
-        for function in ast.walk(ast.parse(inspect.getsource(module))):
+
+
+def writing_in_functions() -> Iterator[str]:
+    """Functions of the statements in which there is a text that writes."""
+    for path in sorted(Path(statements.__path__[0]).glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(function, ast.FunctionDef):
-                said = [
-                    text_of(node, vars(module))
-                    for node in ast.walk(function)
-                    if isinstance(node, (ast.Constant, ast.JoinedStr))
-                ]
-                yield f"{found.name}.{function.name}", max(said, key=len, default="")
+                docstring = function.body[0].value if isinstance(function.body[0], ast.Expr) else None
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Constant) and node is not docstring and _WRITES.search(str(node.value)):
+                        yield f"{path.stem}.{function.name}"
 
 
-def text_of(node: ast.Constant | ast.JoinedStr, names: Mapping[str, object]) -> str:
-    """A text as it is when its module's constants are put in; what only its function knows is left out."""
-    if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, str) else ""
-    parts = [
-        part if isinstance(part, ast.Constant) else part.value for part in node.values if not isinstance(part, str)
-    ]
-    return "".join(
-        str(part.value) if isinstance(part, ast.Constant) else str(names.get(getattr(part, "id", ""), ""))
-        for part in parts
-    )
+def test_what_writes_is_a_constant_so_that_its_contract_is_seen_here():
+    not_yet = {"api_keys.add_key", "api_keys.revoke_key", "api_keys.note_use", "catalogue.register_task_types"}
+    assert set(writing_in_functions()) - not_yet == set()
 
 
 ENDING = {name: sql for name, sql in texts() if _ENDS_TASKS.search(sql)}
 
 
 def test_the_statements_that_end_tasks_are_found():
-    assert {"record._ENDED", "record._END_FROM_OUTSIDE", "recover._RECOVER", "dispatch.expire"} <= ENDING.keys()
+    assert {"record._ENDED", "record._END_FROM_OUTSIDE", "recover._RECOVER", "expire._EXPIRE"} <= ENDING.keys()
 
 
 @pytest.mark.parametrize("name", sorted(ENDING))

@@ -19,6 +19,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import dispatch, record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
+from ledgerq_shared.statements.expire import expire
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import find_wishes
@@ -330,7 +331,7 @@ def test_a_cancel_that_meets_a_promotion_revokes(bench: Bench):
 def test_a_cancel_that_meets_an_expiry_is_told_that_it_came_too_late(bench: Bench):
     task_id = bench.submit(NewTaskOptions(expires_in=3600))
     databases.execute(bench.url, "UPDATE ready SET expires_at = now()")
-    bench.leave_open(dispatch.expire(limit=10))
+    bench.leave_open(expire(limit=10))
     cancelling = bench.cancel_beside(task_id)
     bench.open.commit()
     with pytest.raises(TaskIsFinal, match="REVOKED"):
@@ -356,7 +357,7 @@ def test_a_cancel_whose_commit_was_interrupted_can_be_repeated(bench: Bench):
 def test_a_repeated_cancel_does_not_take_an_expiry_for_its_own(bench: Bench):
     task_id = bench.submit(NewTaskOptions(expires_in=3600))
     databases.execute(bench.url, "UPDATE ready SET expires_at = now()")
-    bench.do(dispatch.expire(limit=10))
+    bench.do(expire(limit=10))
     with pytest.raises(TaskIsFinal):
         bench.cancel(task_id, is_repeated=True)
 

@@ -17,7 +17,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import hand_back
-from ledgerq_shared.statements.dispatch import DUTIES, promote_due, slots_by_queue, what_to_do
+from ledgerq_shared.statements.dispatch import promote_due, slots_by_queue, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.waking import Waker
@@ -150,10 +150,10 @@ def test_what_is_held_for_want_of_a_worker_that_registers_meanwhile_becomes_read
         handing_back.commit()
         assert databases.rows(database, "SELECT reason FROM held") == [("no_worker",)]
         [seen] = ledger.fetch(what_to_do(ahead=0.0))
-        assert seen[DUTIES.index("promote")]
+        assert seen.promote
         with ledger.transaction() as other:
             assert execute(other, promote_due(limit=10)) == [("default",)]
     handing_back.close()
     assert databases.rows(database, _READY) == [(str(task.id),)]
     [seen] = ledger.fetch(what_to_do(ahead=0.0))
-    assert not seen[DUTIES.index("promote")]
+    assert not seen.promote

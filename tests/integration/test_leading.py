@@ -6,7 +6,7 @@ import uuid
 from types import SimpleNamespace
 
 from ledgerq_shared.database import Database
-from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
+from ledgerq_shared.statements.leader import give_up_leadership, take_leadership
 from ledgerq_worker.maintenance.leader import Leadership
 from tests.support import databases
 from tests.support.lives import Worker
@@ -17,8 +17,8 @@ def test_of_two_one_leads_until_its_lease_is_over_or_it_gives_up(database):
     pool = Database(database, application_name="test")
 
     def leads(holder: uuid.UUID) -> bool:
-        [(_, until, *_)] = pool.fetch(take_leadership(name="maintenance", holder=holder, lease=60.0))
-        return until is not None
+        [row] = pool.fetch(take_leadership(name="maintenance", holder=holder, lease=60.0))
+        return row.until is not None
 
     first, second = uuid.uuid4(), uuid.uuid4()
     assert [leads(first), leads(second), leads(first), leads(second)] == [True, False, True, False]

@@ -20,16 +20,18 @@ from ledgerq_shared.prepared import Session
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.claim import claim_tasks, has_ready
 from ledgerq_shared.statements.dispatch import what_to_do
+from ledgerq_shared.statements.leader import take_leadership
 from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.statements.read_task import read_events, read_statuses
 from ledgerq_shared.statements.recover import find_claims
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, reserve_keys, submit_tasks
-from ledgerq_shared.statements.workers import find_wishes, renew_lease, take_leadership
+from ledgerq_shared.statements.workers import find_wishes, renew_lease
 from ledgerq_shared.states import State
 from tests.support.pgbouncer import PgBouncer, is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ledgerq_shared.sql import Statement
 
@@ -40,7 +42,7 @@ def task(actor: str = "anonymous", **options: object) -> NewTask:
     return NewTask(new_task_id(), "demo.add", "default", "{}", actor=actor, options=NewTaskOptions(**options))  # type: ignore[arg-type]
 
 
-def named() -> list[Statement]:
+def named() -> list[Statement[Any]]:
     """One of each statement that has a name."""
     return [
         claim_tasks(
@@ -102,7 +104,7 @@ def test_every_named_statement_is_tried_here_and_no_two_share_a_name():
 
 
 @pytest.mark.parametrize("statement", named(), ids=lambda statement: statement.name)
-def test_a_named_statement_answers_the_same_prepared_as_planned_each_time(keeping: Database, statement: Statement):
+def test_a_named_statement_answers_the_same_prepared_as_planned_each_time(keeping: Database, statement: Statement[Any]):
     for _ in range(2):
         with keeping.transaction() as cursor:
             planned = execute(cursor, statement._replace(name=None))
@@ -113,7 +115,9 @@ def test_a_named_statement_answers_the_same_prepared_as_planned_each_time(keepin
 
 
 @pytest.mark.parametrize("statement", named(), ids=lambda statement: statement.name)
-def test_a_plan_made_while_all_tables_are_empty_is_one_for_millions_of_rows(keeping: Database, statement: Statement):
+def test_a_plan_made_while_all_tables_are_empty_is_one_for_millions_of_rows(
+    keeping: Database, statement: Statement[Any]
+):
     with keeping.transaction() as cursor:
         execute(cursor, statement)
         connection = cursor.connection

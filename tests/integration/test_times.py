@@ -12,7 +12,7 @@ from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
-from ledgerq_shared.statements.dispatch import expire
+from ledgerq_shared.statements.expire import expire
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.resubmit import resubmit
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks

@@ -16,7 +16,7 @@ import pytest
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.statements.dispatch import fold_counts
+from ledgerq_shared.statements.fold import fold_counts
 from ledgerq_shared.statements.partitions import make_event_partition
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from tests.migrations.test_migrate import run

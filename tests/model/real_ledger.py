@@ -22,7 +22,7 @@ from tests.support.lives import claiming, registration
 from tests.support.reaping import reaper
 
 if TYPE_CHECKING:
-    from ledgerq_shared.sql import Statement
+    from ledgerq_shared.sql import Row, Statement
     from tests.model.expected import Task
     from tests.support.api import Api
 
@@ -81,7 +81,7 @@ class RealLedger:
         with self._database.transaction() as cursor:
             return work(cursor)
 
-    def do(self, statement: Statement) -> list[tuple[Any, ...]]:
+    def do(self, statement: Statement[Row]) -> list[Row]:
         """One statement, committed."""
         return self.inside(lambda cursor: execute(cursor, statement))
 
@@ -110,7 +110,7 @@ class RealLedger:
 
     def claim(self, worker_id: uuid.UUID, slot: int, queue: str, limit: int) -> list[ClaimedTask]:
         """What the worker's slot gets."""
-        return [ClaimedTask._make(row) for row in self.do(claiming(worker_id, queue, limit, slot=slot))]
+        return self.do(claiming(worker_id, queue, limit, slot=slot))
 
     def hand_back(self, claims: dict[str, int]) -> set[str]:
         """As a worker does; returns what was taken back."""
@@ -147,22 +147,22 @@ class RealLedger:
         return self.inside(work)
 
 
-def begun(task: Task, claim_no: int) -> Statement:
+def begun(task: Task, claim_no: int) -> Statement[tuple[str, bool]]:
     """Its code has begun."""
     return record.record_begun([record.Begun(task.id, claim_no, task.attempt + 1, task.state, 0.0)])
 
 
-def progressed(task: Task, claim_no: int) -> Statement:
+def progressed(task: Task, claim_no: int) -> Statement[tuple[str, bool]]:
     """It reports."""
     return record.record_progress([record.Progress(task.id, claim_no, task.attempt, 50.0, "half", 0.0)])
 
 
-def logged(task: Task, claim_no: int) -> Statement:
+def logged(task: Task, claim_no: int) -> Statement[tuple[str, int]]:
     """It adds a line to its history."""
     return record.record_log([record.LogLine(task.id, claim_no, task.attempt, '{"message": "line"}', 0.0)])
 
 
-def ended(tasks: Sequence[tuple[Task, int]], state: State, *, has_run: bool = True) -> Statement:
+def ended(tasks: Sequence[tuple[Task, int]], state: State, *, has_run: bool = True) -> Statement[tuple[str]]:
     """They have ended, in one flush."""
     return record.record_ended(
         [
@@ -176,7 +176,7 @@ def ended(tasks: Sequence[tuple[Task, int]], state: State, *, has_run: bool = Tr
     )  # fmt: skip
 
 
-def ended_from_outside(task: Task, claim_no: int, state: State) -> Statement:
+def ended_from_outside(task: Task, claim_no: int, state: State) -> Statement[tuple[str]]:
     """A hard limit, or a termination."""
     return record.end_from_outside(task_id=task.id, claim_no=claim_no, state=state, error=None, data=None, actor="test")
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from ledgerq_api.tasks import actions
-from ledgerq_shared.statements.dispatch import expire, fold_counts, promote_due
+from ledgerq_shared.statements.dispatch import promote_due
+from ledgerq_shared.statements.expire import expire
+from ledgerq_shared.statements.fold import fold_counts
 from tests.model.expected import HELD
 from tests.model.machine import ANY, any_task
 from tests.model.real_ledger import RealLedger

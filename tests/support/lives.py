@@ -26,12 +26,12 @@ from ledgerq_shared.states import State
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ledgerq_shared.sql import Statement
+    from ledgerq_shared.sql import Row, Statement
 
 
 def registration(
     worker_id: uuid.UUID, name: str, *, queues: tuple[str, ...] = ("default", "documents"), lease: float = 60.0
-) -> Statement:
+) -> Statement[tuple[str]]:
     """A node appears that exists only in the ledger."""
     return register_worker(
         worker_id=worker_id,
@@ -46,7 +46,7 @@ def registration(
     )
 
 
-def claiming(worker_id: uuid.UUID, queue: str, limit: int, *, slot: int = 0) -> Statement:
+def claiming(worker_id: uuid.UUID, queue: str, limit: int, *, slot: int = 0) -> Statement[ClaimedTask]:
     """It claims what is ready, whatever that costs."""
     return claim_tasks(
         worker_id=worker_id,
@@ -83,7 +83,7 @@ class Worker:
 
     def claim(self, queue: str = "default", limit: int = 100) -> dict[str, ClaimedTask]:
         """Claim what is ready; by id."""
-        claimed = [ClaimedTask._make(row) for row in self._do(claiming(self.id, queue, limit))]
+        claimed = self._do(claiming(self.id, queue, limit))
         return {str(task.id): task for task in claimed}
 
     def begin(self, task: ClaimedTask) -> None:
@@ -141,6 +141,6 @@ class Worker:
         )
         assert self._do(record_next_leg(leg))
 
-    def _do(self, statement: Any) -> list[tuple[Any, ...]]:
+    def _do(self, statement: Statement[Row]) -> list[Row]:
         with self._database.transaction() as cursor:
             return execute(cursor, statement)

@@ -15,7 +15,7 @@ import psutil
 from ledgerq_shared.database import Database
 from ledgerq_shared.embedded import EmbeddedPostgres
 from ledgerq_shared.errors import LedgerUnavailable
-from ledgerq_shared.statements.workers import take_leadership
+from ledgerq_shared.statements.leader import take_leadership
 from tests.support import databases, wait
 from tests.support.servers import other_postgres
 
@@ -175,7 +175,8 @@ class Leader:
         while not self._ended.wait(0.1):
             statement = take_leadership(name="maintenance", holder=self._holder, lease=4.0)
             with contextlib.suppress(LedgerUnavailable):
-                self.beats += self._database.fetch(statement, writes=True)[0][1] is not None
+                [row] = self._database.fetch(statement, writes=True)
+                self.beats += row.until is not None
 
 
 class Replicated:

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from ledgerq_worker.node.orphans import HeldClaim, Orphans
+from ledgerq_shared.statements.recover import HeldClaim
+from ledgerq_worker.node.orphans import Orphans
 from ledgerq_worker.slot.table import SlotTable
 
 NO = 0x1234

@@ -44,16 +44,15 @@ def cancel(
     for _ in range(_LOOKS):
         if execute(cursor, revoke_waiting([task_id], actor=actor, message=message, terminate=terminate)):
             return Cancelled(State.REVOKED, terminate)
-        rows = execute(cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate))
-        if rows:
-            state, may_terminate = rows[0]
+        asked = execute(cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate))
+        for state, may_terminate in asked:
             return Cancelled(State.STARTED if state == State.STARTED else None, may_terminate)
-        rows = execute(cursor, read_end(task_id))
-        if not rows:
+        ends = execute(cursor, read_end(task_id))
+        if not ends:
             raise TaskNotFound(f"No task has the id {task_id}.")
-        state, is_final, is_cancelled = rows[0]
-        if is_final and is_repeated and is_cancelled and state == State.REVOKED:
+        [end] = ends
+        if end.is_final and is_repeated and end.is_cancelled and end.state == State.REVOKED:
             return Cancelled(State.REVOKED, terminate)
-        if is_final:
-            raise TaskIsFinal(f"The task has already ended as {state}.", task_status=state)
+        if end.is_final:
+            raise TaskIsFinal(f"The task has already ended as {end.state}.", task_status=end.state)
     raise LedgerUnavailable("The task moves too fast to be cancelled just now; try again.")

@@ -4,13 +4,14 @@ one while it reads.
 
 from __future__ import annotations
 
-from datetime import date
+from typing import Any
 
 import structlog
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Nothing, Statement
 from ledgerq_shared.statements.partitions import (
+    DefaultPartition,
     check_event_default,
     default_event_partition,
     make_event_partition,
@@ -32,23 +33,28 @@ def make_next_partition(database: Database, *, days_ahead: int) -> bool:
     days = database.fetch(missing_event_days(days_ahead=days_ahead))
     if not days:
         return False
-    for seal, is_checked, since, until in database.fetch(default_event_partition()):
-        if seal is None and since is None:
+    for default in database.fetch(default_event_partition()):
+        replacing = _replacing(default)
+        if replacing is None:
             log.error("partitions.default_is_in_between", what="no partition of the event log can be made: other partitions"
                       " lie between the days of task_event_default, which is large")  # fmt: skip
             return False
-        _run(database, _replacing(seal, is_checked, since, until))
+        _run(database, replacing)
         return True
-    _run(database, make_event_partition(days[0][0]))
-    return len(days) > 1
+    (first,), *others = days
+    _run(database, make_event_partition(first))
+    return bool(others)
 
 
-def _replacing(seal: str | None, is_checked: bool | None, since: date, until: date) -> Statement:
-    if seal is None:
-        return seal_event_default(since, until)
-    return replace_event_default(seal) if is_checked else check_event_default(seal)
+def _replacing(default: DefaultPartition) -> Statement[Nothing] | None:
+    """The next step towards its replacement; None: there is none."""
+    if default.seal is not None:
+        return replace_event_default(default.seal) if default.is_checked else check_event_default(default.seal)
+    if default.since is None or default.until is None:
+        return None
+    return seal_event_default(default.since, default.until)
 
 
-def _run(database: Database, statement: Statement) -> None:
+def _run(database: Database, statement: Statement[Any]) -> None:
     with database.transaction() as cursor:
         execute(cursor, statement)

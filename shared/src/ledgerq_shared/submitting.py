@@ -99,7 +99,7 @@ def _is_bound(task: NewTask) -> bool:
 def _hide(cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holders: Mapping[UUID, Existing]) -> None:
     """Hide the task that holds the key from callers who may not see or end others' tasks."""
     ids = {holders[task.id].id for task in tasks}
-    actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
+    actors = dict(execute(cursor, submitters_of(list(ids))))
     for task in tasks:
         assert task.options is not None
         if actors[str(holders[task.id].id)] == task.actor:
@@ -191,7 +191,7 @@ def _submit_once(
 ) -> set[UUID]:
     """Submit; returns the ids of the accepted tasks, and puts those that were not accepted into ``lost``."""
     accepted: set[UUID] = set()
-    for row in map(SubmitRow._make, execute(cursor, submit_unique_tasks(tasks))):
+    for row in execute(cursor, submit_unique_tasks(tasks)):
         if row.holder is None:
             accepted.add(UUID(row.id))
             submitted.ready[row.queue] += row.is_ready
@@ -218,7 +218,7 @@ def _submit_replaced(
             by[task.id] = last
     if by:
         rows = execute(cursor, submit_replaced([task for task, _ in replaced if task.id in by]))
-        if new := [UUID(str(task_id)) for (task_id,) in rows]:
+        if new := [UUID(task_id) for (task_id,) in rows]:
             execute(cursor, give_way([(task_id, by[task_id]) for task_id in new]))
 
 
@@ -229,8 +229,8 @@ def _bring_back_ended(
     them.
     """
     ids = {holders[task.id].id for task in tasks}
-    actors = {str(task_id): actor for task_id, actor in execute(cursor, submitters_of(list(ids)))}
-    new = {UUID(str(task_id)) for (task_id,) in execute(cursor, submit_replaced(tasks))}
+    actors = dict(execute(cursor, submitters_of(list(ids))))
+    new = {UUID(task_id) for (task_id,) in execute(cursor, submit_replaced(tasks))}
     pairs = []
     for task in tasks:
         holder = holders[task.id].id

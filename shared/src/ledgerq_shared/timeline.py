@@ -34,7 +34,7 @@ class Timeline:
             self._is_told = False
             log.warning("ledger.no_timeline", what="failovers are seen without it", error=error.diag.message_primary)
             return None
-        return str(timeline)
+        return timeline
 
     def now(self, database: Database) -> str | None:
         """As :meth:`read`, in a transaction of its own.

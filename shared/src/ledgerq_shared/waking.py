@@ -7,11 +7,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ledgerq_shared import outages
 from ledgerq_shared.batching import Batcher
 from ledgerq_shared.broker import Broker, Demand
+from ledgerq_shared.statements.dispatch import QueueSlots
 
 #: Seconds for which the known number of worker slots is used; it is asked for only when there is something to send.
 _SLOTS_ARE_FRESH = 2.0
@@ -24,10 +24,10 @@ class Waker:
     It belongs to one process: after a fork, make another one.
 
     Args:
-        look_up: the rows of :func:`~ledgerq_shared.statements.dispatch.slots_by_queue`; called in that thread.
+        look_up: asks for :func:`~ledgerq_shared.statements.dispatch.slots_by_queue`; called in that thread.
     """
 
-    def __init__(self, look_up: Callable[[], Sequence[tuple[Any, ...]]], broker: Broker) -> None:
+    def __init__(self, look_up: Callable[[], Sequence[QueueSlots]], broker: Broker) -> None:
         self._look_up = look_up
         self._broker = broker
         self._slots: dict[str, tuple[int, int]] = {}
@@ -57,7 +57,7 @@ class Waker:
     def _known_slots(self) -> dict[str, tuple[int, int]]:
         if time.monotonic() - self._slots_at > _SLOTS_ARE_FRESH:
             try:
-                self._slots = {queue: (slots, old) for queue, slots, old in self._look_up()}
+                self._slots = {one.queue: (one.slots, one.old_slots) for one in self._look_up()}
             except Exception as error:  # the last known numbers are near enough
                 outages.note("waker.slots_unknown", error)
             self._slots_at = time.monotonic()

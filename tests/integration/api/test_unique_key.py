@@ -11,7 +11,7 @@ import pytest
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.statements.claim import claim_tasks
-from ledgerq_shared.statements.dispatch import expire
+from ledgerq_shared.statements.expire import expire
 from ledgerq_shared.statements.record import Ended, end_from_outside, record_ended
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions

@@ -15,7 +15,7 @@ import pytest
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.statements.dispatch import DUTIES, count_ready, what_to_do
+from ledgerq_shared.statements.dispatch import count_ready_by_queue, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_worker.maintenance import main
 from ledgerq_worker.maintenance.leader import Leadership
@@ -244,7 +244,7 @@ def test_what_maintenance_looks_for_is_one_row_and_each_queues_tasks_are_counted
 ):
     def found() -> set[str]:
         [row] = ledger.fetch(what_to_do(ahead=0.0))
-        return {duty for duty, is_due in zip(DUTIES, row, strict=True) if is_due}
+        return {duty for duty, is_due in row._asdict().items() if is_due}
 
     def submit(**options: Any) -> None:
         with ledger.transaction() as cursor:
@@ -262,10 +262,10 @@ def test_what_maintenance_looks_for_is_one_row_and_each_queues_tasks_are_counted
     submit()
     submit()
     assert found() == {"wake", "promote"}
-    assert ledger.fetch(count_ready(up_to=1000)) == [], (
+    assert ledger.fetch(count_ready_by_queue(up_to=1000)) == [], (
         "nobody serves the queue, and who comes to serve it wakes itself"
     )
     with ledger.transaction() as cursor:
         execute(cursor, registration(uuid4(), "node"))
-    assert ledger.fetch(count_ready(up_to=1000)) == [("default", 2)]
-    assert ledger.fetch(count_ready(up_to=1)) == [("default", 1)]
+    assert ledger.fetch(count_ready_by_queue(up_to=1000)) == [("default", 2)]
+    assert ledger.fetch(count_ready_by_queue(up_to=1)) == [("default", 1)]

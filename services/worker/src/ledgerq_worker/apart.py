@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import psycopg2
 import structlog
@@ -18,7 +18,7 @@ from ledgerq_shared.sqlstates import is_missing_right
 
 log = structlog.get_logger()
 
-Rows = list[tuple[Any, ...]]
+Row = TypeVar("Row")
 
 #: How many tasks are tried at once while some tasks are set apart.
 AT_ONCE = 250
@@ -50,11 +50,11 @@ class Apart:
         """The ids of the tasks that are set apart."""
         return self._again_at.keys()
 
-    def run(self, find: Callable[[int], Rows], do: Callable[[list[str] | None], Rows]) -> Rows:
+    def run(self, find: Callable[[int], list[tuple[str]]], do: Callable[[list[str] | None], list[Row]]) -> list[Row]:
         """Do the work; returns its rows for all tasks that PostgreSQL has accepted.
 
         Args:
-            find: reads the ``(task_id,)`` of the first tasks that are to be done; its argument is how many.
+            find: reads the ids of the first tasks that are to be done; its argument is how many.
             do: does the work on these tasks, in a transaction; with None, on all tasks (or as many as go at once).
 
         Raises:
@@ -74,13 +74,15 @@ class Apart:
         self._told(len(self._again_at))
         return rows
 
-    def _one_by_one(self, find: Callable[[int], Rows], do: Callable[[list[str] | None], Rows]) -> Rows:
+    def _one_by_one(
+        self, find: Callable[[int], list[tuple[str]]], do: Callable[[list[str] | None], list[Row]]
+    ) -> list[Row]:
         now = time.monotonic()
         self._again_at = {id_: at for id_, at in self._again_at.items() if now - at < _FORGET_AFTER}
-        found = [str(row[0]) for row in find(AT_ONCE + len(self._again_at))]
+        found = [task_id for (task_id,) in find(AT_ONCE + len(self._again_at))]
         fresh = [task_id for task_id in found if task_id not in self._again_at]
         due = [task_id for task_id in found if self._again_at.get(task_id, now) < now][:_MOST_AGAIN]
-        rows: Rows = []
+        rows: list[Row] = []
         for batch in (fresh[:AT_ONCE], *([task_id] for task_id in due)):
             for task_id, outcome in zip(
                 batch, run_flush(partial(_flush, do, rows), batch) if batch else (), strict=True
@@ -101,6 +103,8 @@ class Apart:
             log.error("apart.set_apart", what=self._what, task_id=task_id, error=str(outcome).strip())
 
 
-def _flush(do: Callable[[list[str] | None], Rows], rows: Rows, batch: list[str]) -> list[BaseException | None]:
+def _flush(
+    do: Callable[[list[str] | None], list[Row]], rows: list[Row], batch: list[str]
+) -> list[BaseException | None]:
     rows += do(batch)
     return [None] * len(batch)

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from ledgerq_shared.database import Cursor, Database, execute
-from ledgerq_shared.statements.recover import find_claimed, recover_claims
+from ledgerq_shared.statements.recover import TakenBack, find_claimed, recover_claims
+from ledgerq_shared.states import STARTABLE
 from ledgerq_worker.apart import Apart
-
-Rows = list[tuple[Any, ...]]
 
 
 class Loss(NamedTuple):
@@ -73,23 +72,22 @@ class Recovering:
         """Whether tasks are set apart: their claims are met again and again."""
         return bool(self._apart.ids)
 
-    def take_back(self, loss: Loss, before: Before | None = None) -> Rows:
-        """Take back what these claims hold. Returns ``(id, queue, state)`` of each task that was taken back; what alone is
-        refused stays in its claim.
+    def take_back(self, loss: Loss, before: Before | None = None) -> list[TakenBack]:
+        """Take back what these claims hold. What alone is refused stays in its claim.
 
         Raises:
             Unavailable: PostgreSQL is away or busy.
             psycopg2.Error: all are refused, and for no reason of their own.
         """
 
-        def find(limit: int) -> Rows:
+        def find(limit: int) -> list[tuple[str]]:
             return self._database.fetch(
                 find_claimed(worker_id=loss.worker_id, slot=loss.slot, numbers=loss.numbers, limit=limit)
             )
 
         return self._apart.run(find, lambda tasks: self._take(loss, before, tasks))
 
-    def take_back_whole(self, loss: Loss, before: Before | None = None) -> Rows:
+    def take_back_whole(self, loss: Loss, before: Before | None = None) -> list[TakenBack]:
         """As :meth:`take_back`, in one transaction: all or nothing.
 
         Raises:
@@ -98,7 +96,7 @@ class Recovering:
         """
         return self._take(loss, before, None)
 
-    def _take(self, loss: Loss, before: Before | None, tasks: Collection[str] | None) -> Rows:
+    def _take(self, loss: Loss, before: Before | None, tasks: Collection[str] | None) -> list[TakenBack]:
         with self._database.transaction() as cursor:
             if before is not None:
                 loss = before(cursor, tasks)
@@ -109,5 +107,5 @@ class Recovering:
                 ),
             )
             self._behind(cursor)
-        self._wake(Counter(queue for _, queue, state in rows if state in ("PENDING", "RETRY")))
+        self._wake(Counter(row.queue for row in rows if row.state in STARTABLE))
         return rows

@@ -15,6 +15,8 @@ from ledgerq_shared.statements import (
     cancel,
     catalogue,
     dispatch,
+    expire,
+    leader,
     outbox,
     read_stream,
     read_task,
@@ -25,7 +27,7 @@ from ledgerq_shared.statements import (
     workers,
 )
 from ledgerq_shared.statements.api_keys import read_usable_keys
-from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back, has_ready
+from ledgerq_shared.statements.claim import claim_tasks, hand_back, has_ready
 from ledgerq_shared.states import State
 
 #: The name of its queue and type, which nobody else uses, so that no worker is affected by a rehearsal.
@@ -107,10 +109,9 @@ def _work(on: Rehearsal, ids: list[str]) -> None:
     ))  # fmt: skip
     on.run("renew_lease", workers.renew_lease(worker_id=worker_id, lease=60.0, stopping=False))
     on.run("has_ready", has_ready(_NAME))
-    rows = on.run("claim_tasks", claim_tasks(
+    claimed = on.run("claim_tasks", claim_tasks(
         worker_id=worker_id, slot=0, queue=_NAME, limit=5, budget=60.0, cost_of_type={}, unknown_cost=0.001, low_water={}
     ))  # fmt: skip
-    claimed = [ClaimedTask(*row) for row in rows]
     held = [(task.id, task.claim_no) for task in claimed] or [(ids[0], 0)]
     (first, no), (last, _) = held[0], held[-1]
     begun = record.Begun(first, no, 1, State.PENDING, 0.1)
@@ -142,9 +143,9 @@ def _look(on: Rehearsal, ids: list[str]) -> None:
 
 def _maintain(on: Rehearsal) -> None:
     """Touches as few real rows as possible, because others cannot use them until the end."""
-    on.run("take_leadership", workers.take_leadership(name=_NAME, holder=uuid4(), lease=1.0))
+    on.run("take_leadership", leader.take_leadership(name=_NAME, holder=uuid4(), lease=1.0))
     on.run("what_to_do", dispatch.what_to_do(ahead=0.0))
     on.run("slots_by_queue", dispatch.slots_by_queue())
     on.run("promote_due", dispatch.promote_due(limit=1))
-    on.run("expire", dispatch.expire(limit=1))
+    on.run("expire", expire.expire(limit=1))
     on.run("find_lost_workers", workers.find_lost_workers())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
@@ -19,8 +20,8 @@ from ledgerq_shared.statements.times import LATEST
 
 def revoke_waiting(
     task_ids: Collection[str], *, actor: str, message: str | None = None, terminate: bool = False
-) -> Statement:
-    """End those tasks that wait (``ready``, ``held``) as REVOKED, reason ``cancelled``. Rows: ``(id,)`` of these.
+) -> Statement[tuple[str]]:
+    """End those tasks that wait (``ready``, ``held``) as REVOKED, reason ``cancelled``. The ids of these.
 
     Args:
         actor: who cancels, for the event log.
@@ -52,8 +53,10 @@ SELECT id FROM done
 """
 
 
-def request_cancel(task_id: str, *, actor: str, message: str | None = None, terminate: bool = False) -> Statement:
-    """Ask the worker that holds a task to end it. Row: ``(state, terminate)`` as they now are; none: no claim holds it.
+def request_cancel(
+    task_id: str, *, actor: str, message: str | None = None, terminate: bool = False
+) -> Statement[tuple[str, bool]]:
+    """Ask the worker that holds a task to end it. Its state and ``terminate`` as they now are; no row: no claim holds it.
 
     Asking again changes nothing and leaves no second event, unless it now may terminate and might not before.
 
@@ -88,14 +91,14 @@ SELECT state, terminate FROM found
 """
 
 
-def read_told(task_id: str, *, since: datetime | None) -> Statement:
+def read_told(task_id: str, *, since: datetime | None) -> Statement[tuple[str, bool, bool, datetime]]:
     """What a claimed task whose cancellation was requested has come to; for one who asks again until that is known.
 
-    Row ``(state, is_final, has_heard, clock)``; none if there is no such task. ``has_heard``: the node that holds it has
-    renewed its lease after ``since``, and with the answer to that it hears what it must not begin.
+    Its state; whether it has ended; whether the node that holds it has renewed its lease after ``since``, and with the
+    answer to that heard what it must not begin; and the database's clock. No row: there is no such task.
 
     Args:
-        since: a ``clock`` (the database's) of an earlier answer; null: this is the first.
+        since: the clock of an earlier answer; None: this is the first.
     """
     return Statement(
         """
@@ -109,11 +112,21 @@ def read_told(task_id: str, *, since: datetime | None) -> Statement:
     )
 
 
-def read_end(task_id: str) -> Statement:
-    """Row: ``(state, is_final, is_cancelled)``; none if there is no such task."""
+class TaskEnd(NamedTuple):
+    """Whether a task has ended."""
+
+    state: str
+    is_final: bool
+    #: Whether its cancellation was requested.
+    is_cancelled: bool
+
+
+def read_end(task_id: str) -> Statement[TaskEnd]:
+    """No row: there is no such task."""
     return Statement(
         """
         SELECT state, completed_at IS NOT NULL, cancel_requested_at IS NOT NULL FROM task WHERE id = %(id)s::uuid
         """,
         {"id": task_id},
+        row=TaskEnd._make,
     )

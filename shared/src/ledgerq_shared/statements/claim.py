@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array, time_array
-from ledgerq_shared.statements.pieces import RELEASE
+from ledgerq_shared.statements.pieces import INTO_READY, RELEASE
 from ledgerq_shared.statements.times import PLACE
 
 PRIORITIES = range(9, -1, -1)
@@ -58,8 +58,8 @@ def claim_tasks(
     unknown_cost: float,
     low_water: Mapping[int, datetime],
     unknown_types: Collection[str] = (),
-) -> Statement:
-    """Claim the next tasks of ``queue``, highest priority first, then oldest. Rows: :class:`ClaimedTask`.
+) -> Statement[ClaimedTask]:
+    """Claim the next tasks of ``queue``, highest priority first, then oldest.
 
     At least one task is claimed when any is ready; further ones only while the expected run time of those before them
     stays below ``budget`` seconds, so that nothing waits behind a long task while another slot is idle. A suspect
@@ -89,6 +89,7 @@ def claim_tasks(
             "floors": time_array(low_water.get(priority) for priority in PRIORITIES),
         },
         "claim_tasks",
+        row=ClaimedTask._make,
     )
 
 
@@ -131,8 +132,8 @@ ORDER BY taken.priority DESC, taken.run_at, t.id
 """
 
 
-def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement:
-    """Row ``(bool,)``: whether anything of the queue is ready, strange types aside.
+def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement[tuple[bool]]:
+    """Whether anything of the queue is ready, unknown types aside.
 
     Asked by a drain that found nothing to claim: another claimer may just hold the locks of more entries than it will
     take.
@@ -145,10 +146,10 @@ def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement:
     )
 
 
-def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statement:
+def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statement[tuple[str, str, bool]]:
     """Return claimed tasks that have not begun, uncharged and with their old place in the queue.
 
-    Rows: ``(id, queue, is_cancelled)``. Those whose cancellation was requested are to be revoked in the same transaction
+    Of each its id, its queue, and whether its cancellation was requested. Those are to be revoked in the same transaction
     (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
 
     Args:
@@ -180,7 +181,7 @@ valid AS MATERIALIZED (
              AND t.queue = ANY (w.queues)), false) AS is_held
   FROM valid v JOIN task t ON t.id = v.id
 ), {RELEASE}, made_ready AS (
-  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  {INTO_READY}
   SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type, t.alone, t.expires_at
   FROM returned t WHERE NOT t.is_held
 ), made_held AS (

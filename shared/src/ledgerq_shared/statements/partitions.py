@@ -8,8 +8,9 @@ everybody's work, and then it is itself the partition of these days and an empty
 from __future__ import annotations
 
 from datetime import date
+from typing import NamedTuple
 
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Nothing, Statement
 
 #: A default partition of so many bytes is read in a few hundredths of a second.
 _SMALL = 16_000_000
@@ -19,8 +20,8 @@ _BRIEFLY = "SET LOCAL lock_timeout = '500ms'; "
 _SEALED_AHEAD = 32
 
 
-def missing_event_days(*, days_ahead: int) -> Statement:
-    """Rows ``(day,)``: from today on, the first first, days that no partition covers and of which the default one has no
+def missing_event_days(*, days_ahead: int) -> Statement[tuple[date]]:
+    """From today on, the first first, days that no partition covers and of which the default one has no
     rows. (Those stay where they are: a day is skipped rather than moved.)
     """
     return Statement(
@@ -38,16 +39,25 @@ def missing_event_days(*, days_ahead: int) -> Statement:
     )
 
 
-def make_event_partition(day: date) -> Statement:
-    """Make the partition of one day. Row ``(made,)``; false: there is one that covers it."""
+def make_event_partition(day: date) -> Statement[tuple[bool]]:
+    """Make the partition of one day. Whether it was made; false: there is one that covers it."""
     return Statement("SELECT ledgerq_make_event_partition(%(day)s)", {"day": day})
 
 
-def default_event_partition() -> Statement:
-    """Row ``(seal, is_checked, since, until)`` if the default partition is not small, none if it is: its seal and whether
-    all rows have been checked, both null if it has none; and for which days (``until`` is the first that is not its own) it
-    can be sealed, both null if other partitions lie between its rows.
-    """
+class DefaultPartition(NamedTuple):
+    """The default partition, where it is not small."""
+
+    #: The name of its seal, and whether all rows have been checked by it. None: it has none.
+    seal: str | None
+    is_checked: bool | None
+    #: For which days it can be sealed; ``until`` is the first that is not its own. None: other partitions lie between its
+    #: rows.
+    since: date | None
+    until: date | None
+
+
+def default_event_partition() -> Statement[DefaultPartition]:
+    """No row: the default partition is small."""
     return Statement(
         """
         WITH found AS MATERIALIZED (
@@ -68,38 +78,46 @@ def default_event_partition() -> Statement:
           WHERE r.since < s.until::timestamp AT TIME ZONE 'UTC' AND r.until > s.since::timestamp AT TIME ZONE 'UTC')
         """,
         {"small": _SMALL, "ahead": _SEALED_AHEAD},
+        row=DefaultPartition._make,
     )
 
 
-def seal_event_default(since: date, until: date) -> Statement:
+def seal_event_default(since: date, until: date) -> Statement[Nothing]:
     """Say which days the default partition holds; its rows are checked afterwards."""
-    return Statement(
-        f"""{_BRIEFLY}ALTER TABLE task_event_default ADD CONSTRAINT ck_sealed_{since:%Y%m%d}_{until:%Y%m%d}
-            CHECK (at >= '{since} 00:00:00+00' AND at < '{until} 00:00:00+00') NOT VALID""",
-        {},
-    )
+    return Statement(_SEAL_EVENT_DEFAULT.format(since=since, until=until), {})
 
 
-def check_event_default(seal: str) -> Statement:
+_SEAL_EVENT_DEFAULT = f"""
+{_BRIEFLY}
+ALTER TABLE task_event_default ADD CONSTRAINT ck_sealed_{{since:%Y%m%d}}_{{until:%Y%m%d}}
+  CHECK (at >= '{{since}} 00:00:00+00' AND at < '{{until}} 00:00:00+00') NOT VALID
+"""
+
+
+def check_event_default(seal: str) -> Statement[Nothing]:
     """Check all of its rows by its seal. Nobody has to wait for that."""
-    return Statement(f"{_BRIEFLY}ALTER TABLE task_event_default VALIDATE CONSTRAINT {seal}", {})
+    return Statement(_CHECK_EVENT_DEFAULT.format(seal=seal), {})
 
 
-def replace_event_default(seal: str) -> Statement:
+_CHECK_EVENT_DEFAULT = f"{_BRIEFLY}ALTER TABLE task_event_default VALIDATE CONSTRAINT {{seal}}"
+
+
+def replace_event_default(seal: str) -> Statement[Nothing]:
     """Make the sealed default partition the one of its days, and an empty one the default. Nothing is read."""
     since, until = (date.fromisoformat(text) for text in seal.split("_")[2:])
     name = f"task_event_until_{until:%Y%m%d}"
-    return Statement(
-        f"""{_BRIEFLY}
-        ALTER TABLE task_event DETACH PARTITION task_event_default;
-        ALTER TABLE task_event_default RENAME TO {name};
-        ALTER INDEX task_event_default_pkey RENAME TO {name}_pkey;
-        ALTER TABLE task_event ATTACH PARTITION {name}
-          FOR VALUES FROM ('{since} 00:00:00+00') TO ('{until} 00:00:00+00');
-        ALTER TABLE {name} DROP CONSTRAINT {seal};
-        CREATE TABLE task_event_default (LIKE task_event INCLUDING DEFAULTS);
-        SELECT ledgerq_protect_events('task_event_default');
-        ALTER TABLE task_event ATTACH PARTITION task_event_default DEFAULT
-        """,
-        {},
-    )
+    return Statement(_REPLACE_EVENT_DEFAULT.format(name=name, since=since, until=until, seal=seal), {})
+
+
+_REPLACE_EVENT_DEFAULT = f"""
+{_BRIEFLY}
+ALTER TABLE task_event DETACH PARTITION task_event_default;
+ALTER TABLE task_event_default RENAME TO {{name}};
+ALTER INDEX task_event_default_pkey RENAME TO {{name}}_pkey;
+ALTER TABLE task_event ATTACH PARTITION {{name}}
+  FOR VALUES FROM ('{{since}} 00:00:00+00') TO ('{{until}} 00:00:00+00');
+ALTER TABLE {{name}} DROP CONSTRAINT {{seal}};
+CREATE TABLE task_event_default (LIKE task_event INCLUDING DEFAULTS);
+SELECT ledgerq_protect_events('task_event_default');
+ALTER TABLE task_event ATTACH PARTITION task_event_default DEFAULT
+"""

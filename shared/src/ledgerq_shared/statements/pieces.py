@@ -7,6 +7,8 @@ as they are now, with ``before``, their state until then.
 
 from __future__ import annotations
 
+from ledgerq_shared.statements.times import LATEST
+
 #: Needs `input` (``id, claim_no``) and the parameter ``nos``. Gives `owner`, the claims' rows, locked in the order of their
 #: numbers; and `valid`, the inputs that their claim still holds, with one time (``now``) for all that is written of each.
 GUARD = """
@@ -36,6 +38,31 @@ IS_AS_BEFORE = "(t.state = v.before) IS TRUE"
 #: Whether the task ``t`` runs; a filter for the same reason.
 IS_STARTED = "(t.state = 'STARTED') IS TRUE"
 
+#: Only these tasks, where some are named: a condition on a ``task_id``. Needs the parameter ``tasks``; null: all are meant.
+OF_THESE = "(%(tasks)s::uuid[] IS NULL OR task_id = ANY (%(tasks)s::uuid[]))"
+
+#: Needs a query of ``ids``. Takes these tasks out of `ready` and `held`, but for what somebody has locked; gives `unready`
+#: and `unheld`.
+TAKEN_OUT = """
+unready AS (
+  DELETE FROM ready WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM ready WHERE task_id = ANY (ARRAY({ids})) FOR UPDATE SKIP LOCKED))
+  RETURNING task_id
+), unheld AS (
+  DELETE FROM held WHERE task_id = ANY (ARRAY(
+    SELECT task_id FROM held WHERE task_id = ANY (ARRAY({ids})) FOR UPDATE SKIP LOCKED))
+  RETURNING task_id
+)"""
+
+#: Of an UPDATE of the task ``t``, whose start may be not in the ledger yet: then it is written together with what came after
+#: it, and the event stands for `dispatched` and `started`, too, and takes three numbers. Needs ``with_start`` of a ``row``,
+#: whether it is so; and the times before which it has not ``begun``.
+START_WITH_END = f"""seq = t.seq + CASE WHEN {{row}}.with_start THEN 3 ELSE 1 END,
+    started_at = CASE WHEN {{row}}.with_start THEN greatest({{begun}}, {LATEST}) ELSE t.started_at END"""
+
+#: Its part of the event: ``claimed_at, started_at``. Needs `done` (``with_start, claimed_at, started_at``).
+START_IN_EVENT = "CASE WHEN with_start THEN claimed_at END, CASE WHEN with_start THEN started_at END"
+
 #: Needs `unready` and `unheld` (``task_id``), which took tasks out of their places. Gives `found`: these, locked in the
 #: order of their ids.
 FOUND = """
@@ -44,6 +71,10 @@ found AS MATERIALIZED (
   WHERE t.id = ANY (ARRAY(SELECT task_id FROM unready UNION ALL SELECT task_id FROM unheld))
   ORDER BY t.id FOR UPDATE
 )"""
+
+#: Makes tasks ready: the head of an INSERT, whose query gives each task's values in this order. ``run_at``: its place in the
+#: queue (``times.PLACE``); ``alone``: it is a suspect. Only a submit says it in its own words: nothing new is a suspect.
+INTO_READY = "INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)"
 
 #: Needs `done` (``task_type, queue, before, state``). Writes the counters' part of a change of state.
 COUNTED = """

@@ -17,7 +17,18 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
-from ledgerq_shared.statements.pieces import COUNTED, FREED, GUARD, IS_AS_BEFORE, IS_STARTED, RELEASE, TOLD
+from ledgerq_shared.statements.pieces import (
+    COUNTED,
+    FREED,
+    GUARD,
+    INTO_READY,
+    IS_AS_BEFORE,
+    IS_STARTED,
+    RELEASE,
+    START_IN_EVENT,
+    START_WITH_END,
+    TOLD,
+)
 from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START
 from ledgerq_shared.states import State
 
@@ -45,14 +56,14 @@ class Ended(NamedTuple):
     #: The state in the ledger before; anything but STARTED: the start is recorded together with the end.
     before: State
     state: State
-    #: Seconds since the code began; null: it never did (expired or cancelled when claimed).
+    #: Seconds since the code began; None: it never did (expired or cancelled when claimed).
     begun_ago: float | None
     ended_ago: float
-    #: The return value as JSON; null for no result.
+    #: The return value as JSON; None for no result.
     result: str | None
-    #: ``{type, message, traceback, retryable}`` as JSON; null unless FAILURE.
+    #: ``{type, message, traceback, retryable}`` as JSON; None unless FAILURE.
     error: str | None
-    #: What the event says beyond that, as JSON; null for nothing.
+    #: What the event says beyond that, as JSON; None for nothing.
     data: str | None = None
 
 
@@ -70,7 +81,7 @@ class NextLeg(NamedTuple):
     queue: str
     priority: int
     retries: int
-    #: Seconds from now until it may run; or ``run_at``, an RFC 3339 time. Both null: at once.
+    #: Seconds from now until it may run; or ``run_at``, an RFC 3339 time. Both None: at once.
     delay: float | None
     run_at: str | None
     args: str | None
@@ -103,8 +114,8 @@ class LogLine:
     logged_ago: float
 
 
-def record_begun(items: Sequence[Begun]) -> Statement:
-    """Write STARTED. Rows: ``(id, is_cancelled)`` of the accepted ones."""
+def record_begun(items: Sequence[Begun]) -> Statement[tuple[str, bool]]:
+    """Write STARTED. Of the accepted ones their ids, and whether a cancellation was requested."""
     return Statement(
         _BEGUN,
         {
@@ -141,8 +152,8 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
 
-def record_ended(items: Sequence[Ended]) -> Statement:
-    """Write final states. Rows: ``(id,)`` of the accepted ones.
+def record_ended(items: Sequence[Ended]) -> Statement[tuple[str]]:
+    """Write final states. The ids of the accepted ones.
 
     A start that was not yet in the ledger is recorded together with the end: the event then stands for `dispatched`,
     `started` and the end, and takes three numbers.
@@ -168,27 +179,23 @@ def record_ended(items: Sequence[Ended]) -> Statement:
 
 _ENDED = f"""
 WITH input AS (
-  SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[], %(state)s::text[],
-                       %(begun_ago)s::float8[], %(ended_ago)s::float8[], %(result)s::text[], %(error)s::text[],
-                       %(data)s::text[])
+  SELECT *, before <> 'STARTED' AND begun_ago IS NOT NULL AS with_start
+  FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[], %(state)s::text[],
+              %(begun_ago)s::float8[], %(ended_ago)s::float8[], %(result)s::text[], %(error)s::text[], %(data)s::text[])
     AS i(id, claim_no, attempt, before, state, begun_ago, ended_ago, result, error, data)
 ), {GUARD}, done AS (
   UPDATE task t SET state = v.state, attempt = v.attempt, worker = v.worker,
-    seq = t.seq + CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN 1 ELSE 3 END,
-    started_at = CASE WHEN v.before = 'STARTED' OR v.begun_ago IS NULL THEN t.started_at ELSE
-      greatest(v.now - v.begun_ago * interval '1 second', v.claimed_at, {LATEST}) END,
+    {START_WITH_END.format(row="v", begun="v.now - v.begun_ago * interval '1 second', v.claimed_at")},
     completed_at = greatest(v.now - least(v.ended_ago, v.begun_ago) * interval '1 second', v.claimed_at, {LATEST}),
     result = v.result::json, error = v.error::json
   FROM valid v WHERE t.id = v.id AND {IS_AS_BEFORE}
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.completed_at,
             t.unique_key, v.before, v.attempt, v.worker, v.data,
-            greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at,
-            v.before <> 'STARTED' AND v.begun_ago IS NOT NULL AS with_start
+            greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at, v.with_start
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
   SELECT id, seq, completed_at, CASE state WHEN 'SUCCESS' THEN 'succeeded' WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END,
-         attempt, 'worker:' || worker, CASE WHEN with_start THEN claimed_at END,
-         CASE WHEN with_start THEN started_at END, data::json
+         attempt, 'worker:' || worker, {START_IN_EVENT}, data::json
   FROM done
 ), listed AS (
   INSERT INTO task_success (task_id) SELECT id FROM done WHERE state = 'SUCCESS'
@@ -197,14 +204,13 @@ SELECT id FROM done
 """
 
 
-def record_next_leg(item: NextLeg) -> Statement:
-    """Write a retry or a replacement. Row: ``(id, is_cancelled)`` when accepted.
+def record_next_leg(item: NextLeg) -> Statement[tuple[str, bool]]:
+    """Write a retry or a replacement. If it is accepted, its id, and whether its cancellation was requested.
 
     The wait stands in the ledger (``held``), never in a worker's memory. A task whose cancellation was requested is to
     be revoked in the same transaction (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
     """
     params = item._asdict()
-    params["task_id"] = str(item.task_id)
     params["nos"] = plain_array([item.claim_no])
     return Statement(_NEXT_LEG, params)
 
@@ -216,31 +222,28 @@ WITH input AS (
          greatest(now(), %(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second') AS run_at
 ), {GUARD}, found AS MATERIALIZED (
   SELECT v.*, t.task_type AS old_type, t.queue AS old_queue,
-         greatest(v.claimed_at, {LATEST_BEFORE_START}) AS dispatched_at
+         greatest(v.claimed_at, {LATEST_BEFORE_START}) AS dispatched_at, v.before <> 'STARTED' AS with_start
   FROM valid v JOIN task t ON t.id = v.id WHERE {IS_AS_BEFORE} FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET state = %(state)s, attempt = f.attempt, worker = f.worker, task_type = %(task_type)s,
     queue = %(queue)s, priority = %(priority)s, retries = %(retries)s, run_at = f.run_at,
     args = %(args)s::json, parameters = %(parameters)s::json, celery = %(celery)s::json,
-    seq = t.seq + CASE WHEN f.before = 'STARTED' THEN 1 ELSE 3 END,
-    started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE
-      greatest(f.now - f.begun_ago * interval '1 second', f.claimed_at, {LATEST}) END,
+    {START_WITH_END.format(row="f", begun="f.now - f.begun_ago * interval '1 second', f.claimed_at")},
     noted_at = greatest(f.now, f.claimed_at, {LATEST})
   FROM found f WHERE t.id = f.id
   RETURNING t.id, t.seq, t.task_type, t.queue, t.priority, t.state, t.run_at, t.started_at, t.noted_at,
-            t.expires_at, t.worker_deaths, t.cancel_requested_at, f.before, f.attempt, f.worker, f.dispatched_at,
-            f.old_type, f.old_queue
+            t.expires_at, t.worker_deaths, t.cancel_requested_at, f.before, f.attempt, f.worker,
+            f.dispatched_at AS claimed_at, f.with_start, f.old_type, f.old_queue
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
   SELECT id, seq, noted_at, CASE state WHEN 'RETRY' THEN 'retried' ELSE 'replaced' END, attempt,
-         'worker:' || worker, CASE WHEN before <> 'STARTED' THEN dispatched_at END,
-         CASE WHEN before <> 'STARTED' THEN started_at END, %(data)s::json
+         'worker:' || worker, {START_IN_EVENT}, %(data)s::json
   FROM done
 ), counted AS (
   INSERT INTO task_count (task_type, queue, state, delta)
   SELECT old_type, old_queue, before, -1 FROM done UNION ALL SELECT task_type, queue, state, 1 FROM done
 ), made_ready AS (
-  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  {INTO_READY}
   SELECT id, queue, priority, run_at, task_type, worker_deaths > 0, expires_at FROM done WHERE run_at <= now()
 ), made_held AS (
   INSERT INTO held (task_id, queue, priority, task_type, reason, until, alone, expires_at)
@@ -252,8 +255,8 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
 
-def record_progress(items: Sequence[Progress]) -> Statement:
-    """Write the latest progress of running tasks. Rows: ``(id, is_cancelled)`` of the accepted ones."""
+def record_progress(items: Sequence[Progress]) -> Statement[tuple[str, bool]]:
+    """Write the latest progress of running tasks. Of the accepted ones as :func:`record_begun`."""
     return Statement(
         _PROGRESS,
         {
@@ -288,9 +291,9 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 """
 
 
-def record_log(items: Sequence[LogLine]) -> Statement:
-    """Add lines to the histories of running tasks, each task's in their order. Rows: ``(id, seq)`` of the accepted tasks,
-    with the last line's place.
+def record_log(items: Sequence[LogLine]) -> Statement[tuple[str, int]]:
+    """Add lines to the histories of running tasks, each task's in their order. Of the accepted tasks their ids, and
+    the last line's place.
     """
     return Statement(
         _LOG,
@@ -329,8 +332,8 @@ SELECT id, last FROM done
 
 def end_from_outside(
     *, task_id: str, claim_no: int, state: State, error: str | None, data: str | None, actor: str
-) -> Statement:
-    """End a running task from outside its process (hard limit, termination). Row: ``(id,)`` when accepted.
+) -> Statement[tuple[str]]:
+    """End a running task from outside its process (hard limit, termination). Its id, if it is accepted.
 
     Who is to be told of it (``AsyncResult``, a chord, errbacks) is told through the outbox.
     """
@@ -350,45 +353,31 @@ def end_from_outside(
 
 _END_FROM_OUTSIDE = f"""
 WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {GUARD}, found AS MATERIALIZED (
-  SELECT t.id, t.state AS before, v.now, v.worker, greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
+  SELECT t.id, t.state AS before, t.state <> 'STARTED' AS with_start, v.now, v.worker,
+         greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
   FROM valid v JOIN task t ON t.id = v.id FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET state = %(state)s, worker = f.worker, error = %(error)s::json,
     completed_at = greatest(f.now, f.claimed_at, {LATEST}),
-    attempt = t.attempt + (f.before <> 'STARTED')::integer,
-    seq = t.seq + CASE WHEN f.before = 'STARTED' THEN 1 ELSE 3 END,
-    started_at = CASE WHEN f.before = 'STARTED' THEN t.started_at ELSE greatest(f.claimed_at, {LATEST}) END
+    attempt = t.attempt + f.with_start::integer,
+    {START_WITH_END.format(row="f", begun="f.claimed_at")}
   FROM found f WHERE t.id = f.id AND t.completed_at IS NULL
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, t.completed_at, t.unique_key,
-            f.before, f.claimed_at
+            f.before, f.with_start, f.claimed_at
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
   SELECT id, seq, completed_at, CASE state WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END, attempt, %(actor)s,
-         CASE WHEN before <> 'STARTED' THEN claimed_at END, CASE WHEN before <> 'STARTED' THEN started_at END,
-         %(data)s::json
+         {START_IN_EVENT}, %(data)s::json
   FROM done
 ), {TOLD}, {COUNTED}, {FREED}, {RELEASE}
 SELECT id FROM done
 """
 
 
-def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement:
-    """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. Rows: ``(id,)``."""
+def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement[tuple[str]]:
+    """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. The ids of those tasks."""
     return Statement(
-        f"""
-        WITH input AS (
-          SELECT id, min(no) AS no, min(what) AS what
-          FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(what)s::text[]) AS i(id, no, what) GROUP BY id
-        ), done AS (
-          UPDATE task t SET seq = t.seq + 1, noted_at = greatest(clock_timestamp(), {LATEST})
-          FROM input i WHERE t.id = i.id
-          RETURNING t.id, t.seq, t.noted_at, t.attempt, i.no, i.what
-        )
-        INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
-        SELECT id, seq, noted_at, 'late_write_refused', attempt, 'worker:' || %(worker)s,
-               json_build_object('claim', no, 'write', what)
-        FROM done RETURNING task_id
-        """,
+        _REFUSE,
         {
             "id": plain_array(task_id for task_id, _, _ in refused),
             "no": plain_array(no for _, no, _ in refused),
@@ -396,3 +385,19 @@ def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement
             "worker": worker,
         },
     )
+
+
+_REFUSE = f"""
+WITH input AS (
+  SELECT id, min(no) AS no, min(what) AS what
+  FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(what)s::text[]) AS i(id, no, what) GROUP BY id
+), done AS (
+  UPDATE task t SET seq = t.seq + 1, noted_at = greatest(clock_timestamp(), {LATEST})
+  FROM input i WHERE t.id = i.id
+  RETURNING t.id, t.seq, t.noted_at, t.attempt, i.no, i.what
+)
+INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
+SELECT id, seq, noted_at, 'late_write_refused', attempt, 'worker:' || %(worker)s,
+       json_build_object('claim', no, 'write', what)
+FROM done RETURNING task_id
+"""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
-from ledgerq_shared.statements.pieces import COUNTED, FREED, TOLD
+from ledgerq_shared.statements.pieces import COUNTED, FREED, INTO_READY, RELEASE, START_IN_EVENT, START_WITH_END, TOLD
 from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START, PLACE
 from ledgerq_shared.task_errors import TaskError
+
+
+class TakenBack(NamedTuple):
+    """A task that a claim held."""
+
+    id: str
+    queue: str
+    #: As it now is; PENDING and RETRY: it is ready again.
+    state: str
 
 
 def recover_claims(
@@ -24,8 +35,8 @@ def recover_claims(
     quarantine_after: int,
     why: str,
     actor: str,
-) -> Statement:
-    """End all claims of a worker, or of one of its slots. Rows: ``(id, queue, state)`` of what they held.
+) -> Statement[TakenBack]:
+    """End all claims of a worker, or of one of its slots; what they held.
 
     A task whose code was running is *charged* with the death: it runs again, alone, or ends as FAILURE with
     `WorkerLost` (``on_worker_lost = fail``) or `TaskQuarantined` (too many deaths). All others go back to their place
@@ -33,10 +44,10 @@ def recover_claims(
     task that had begun never begins again, charged or not.
 
     Args:
-        slot: only this slot's claims; null: the whole worker's.
-        numbers: of these, only the claims with these numbers; null: all.
-        tasks: of what these hold, only these tasks: a claim goes on with the others; null: all.
-        suspects: tasks known to have been running. Null: nobody could tell (the machine is gone). Then those are charged
+        slot: only this slot's claims; None: the whole worker's.
+        numbers: of these, only the claims with these numbers; None: all.
+        tasks: of what these hold, only these tasks: a claim goes on with the others; None: all.
+        suspects: tasks known to have been running. None: nobody could tell (the machine is gone). Then those are charged
             that the ledger has as STARTED. The others may or may not have begun: they are not charged, but run alone,
             and a suspect's start is recorded before it begins, so that the next death tells.
         is_whole_node: all that ran on a node died together, and any of it may be the reason. Noted in the event, for
@@ -58,13 +69,14 @@ def recover_claims(
             "why": why,
             "actor": actor,
         },
+        row=TakenBack._make,
     )
 
 
 def find_claimed(
     *, worker_id: UUID, slot: int | None = None, numbers: Collection[int] | None = None, limit: int
-) -> Statement:
-    """Rows ``(id,)``: what :func:`recover_claims` would take back."""
+) -> Statement[tuple[str]]:
+    """The ids of what :func:`recover_claims` would take back."""
     return Statement(
         f"SELECT unnest(task_ids)::text FROM claim WHERE {_CLAIMS} ORDER BY no LIMIT %(limit)s",
         {**_which(worker_id, slot, numbers), "limit": limit},
@@ -79,18 +91,27 @@ def _which(worker_id: UUID, slot: int | None, numbers: Collection[int] | None) -
     }
 
 
-def find_claims(worker_id: UUID) -> Statement:
-    """Rows ``(no, slot, claimed_at)``: what a worker holds. After a failover that lost some a number may come again, its
-    time does not.
-    """
+class HeldClaim(NamedTuple):
+    """A claim of a worker. After a failover that lost some, its number may be given out again; its time is not."""
+
+    no: int
+    slot: int
+    claimed_at: datetime
+
+
+def find_claims(worker_id: UUID) -> Statement[HeldClaim]:
+    """What a worker holds."""
     return Statement(
-        "SELECT no, slot, claimed_at FROM claim WHERE worker_id = %(id)s::uuid", {"id": str(worker_id)}, "find_claims"
+        "SELECT no, slot, claimed_at FROM claim WHERE worker_id = %(id)s::uuid",
+        {"id": str(worker_id)},
+        "find_claims",
+        row=HeldClaim._make,
     )
 
 
-def read_suspicion(task_id: str) -> Statement:
-    """Row ``(worker_deaths, is_of_a_node)``: how often workers died while this suspect ran, and whether a whole node once
-    did, with others that may have been the reason. No row: there is no such task.
+def read_suspicion(task_id: str) -> Statement[tuple[int, bool]]:
+    """How often workers died while this suspect ran, and whether a whole node once did, with others that may have been the
+    reason. No row: there is no such task.
     """
     return Statement(
         """
@@ -114,14 +135,10 @@ WITH taken AS (
 _SOME = f"""
 WITH owner AS MATERIALIZED (
   SELECT no, task_ids, claimed_at, alone FROM claim WHERE {_CLAIMS} ORDER BY no FOR UPDATE
-), rest AS MATERIALIZED (
-  SELECT no, ARRAY(SELECT unnest(task_ids) EXCEPT SELECT unnest(%(tasks)s::uuid[])) AS task_ids FROM owner
-), emptied AS (
-  DELETE FROM claim c USING rest r WHERE c.no = r.no AND cardinality(r.task_ids) = 0
-), shrunk AS (
-  UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
-), taken AS (
-  SELECT no, ARRAY(SELECT unnest(task_ids) INTERSECT SELECT unnest(%(tasks)s::uuid[])) AS task_ids, claimed_at, alone
+), valid AS (
+  SELECT unnest(%(tasks)s::uuid[]) AS id
+), {RELEASE}, taken AS (
+  SELECT no, ARRAY(SELECT unnest(task_ids) INTERSECT SELECT id FROM valid) AS task_ids, claimed_at, alone
   FROM owner
 )"""
 
@@ -137,7 +154,7 @@ _REST = f""", lost AS (
   WHERE t.completed_at IS NULL
   ORDER BY t.id FOR UPDATE OF t
 ), decided AS (
-  SELECT f.*, f.had_begun AND %(charge)s AS is_charged,
+  SELECT f.*, f.had_begun AND f.before <> 'STARTED' AS with_start, f.had_begun AND %(charge)s AS is_charged,
     CASE WHEN f.cancel_requested_at IS NOT NULL THEN 'REVOKED'
          WHEN f.had_begun AND f.policy = 'fail' THEN 'FAILURE'
          WHEN f.had_begun AND %(charge)s AND f.worker_deaths + 1 >= %(limit)s THEN 'FAILURE'
@@ -145,10 +162,8 @@ _REST = f""", lost AS (
   FROM found f
 ), done AS (
   UPDATE task t SET state = d.state, worker_deaths = t.worker_deaths + d.is_charged::integer,
-    attempt = t.attempt + (d.had_begun AND d.before <> 'STARTED')::integer,
-    seq = t.seq + CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN 3 ELSE 1 END,
-    started_at = CASE WHEN d.had_begun AND d.before <> 'STARTED' THEN greatest(d.claimed_at, {LATEST})
-      ELSE t.started_at END,
+    attempt = t.attempt + d.with_start::integer,
+    {START_WITH_END.format(row="d", begun="d.claimed_at")},
     completed_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN greatest(clock_timestamp(), d.claimed_at, {LATEST}) END,
     noted_at = CASE WHEN d.state IN ('FAILURE', 'REVOKED') THEN t.noted_at
       ELSE greatest(clock_timestamp(), d.claimed_at, {LATEST}) END,
@@ -160,20 +175,19 @@ _REST = f""", lost AS (
                     d.worker_deaths + 1, %(why)s) END,
       'traceback', NULL, 'retryable', false) ELSE t.error END
   FROM decided d WHERE t.id = d.id AND (d.had_begun OR d.state <> d.before)
-  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, d.before, d.had_begun, d.is_charged,
+  RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.attempt, t.started_at, d.before, d.with_start, d.is_charged,
             t.worker_deaths, t.unique_key, t.completed_at, t.noted_at, d.no, d.claimed_at, d.cancel_requested_at
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, claimed_at, started_at, data)
   SELECT id, seq, coalesce(completed_at, noted_at),
          CASE state WHEN 'PENDING' THEN 'recovered' WHEN 'FAILURE' THEN 'failed' ELSE 'revoked' END, attempt, %(actor)s,
-         CASE WHEN had_begun AND before <> 'STARTED' THEN claimed_at END,
-         CASE WHEN had_begun AND before <> 'STARTED' THEN started_at END,
+         {START_IN_EVENT},
          json_build_object('reason', CASE WHEN state = 'REVOKED' THEN 'cancelled' ELSE 'worker_lost' END,
                            'why', %(why)s, 'claim', no, 'charged', is_charged, 'worker_deaths', worker_deaths,
                            'whole_node', %(whole_node)s::boolean)
   FROM done
 ), {COUNTED}, {FREED}, {TOLD}, made_ready AS (
-  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  {INTO_READY}
   SELECT t.id, t.queue, t.priority, {PLACE}, t.task_type,
          d.is_charged OR d.is_uncertain OR t.worker_deaths > 0, t.expires_at
   FROM decided d JOIN task t ON t.id = d.id WHERE d.state IN ('PENDING', 'RETRY')

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.pieces import INTO_READY
 from ledgerq_shared.statements.times import LATEST
 
 
-def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Statement:
-    """FAILURE or REVOKED → PENDING, at once. Row: ``(queue,)``; none: the task is in another state, or there is none.
+def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Statement[tuple[str]]:
+    """FAILURE or REVOKED → PENDING, at once. Its queue; no row: the task is in another state, or there is none.
 
     Attempts go on counting and the history stays. Retries and worker deaths begin anew, or the first error would end it;
     one that has killed workers runs alone. An expiry that has passed is dropped, and so is a request to cancel.
@@ -43,7 +44,7 @@ WITH found AS MATERIALIZED (
   INSERT INTO task_count (task_type, queue, state, delta)
   SELECT task_type, queue, before, -1 FROM done UNION ALL SELECT task_type, queue, 'PENDING', 1 FROM done
 ), made_ready AS (
-  INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)
+  {INTO_READY}
   SELECT id, queue, priority, run_at, task_type, is_suspect, expires_at FROM done
 )
 SELECT queue FROM done
@@ -68,8 +69,8 @@ class RepeatableTask(NamedTuple):
     tags: list[str] | None
 
 
-def read_repeatable(task_id: str) -> Statement:
-    """Row :class:`RepeatableTask`; none if there is no such task."""
+def read_repeatable(task_id: str) -> Statement[RepeatableTask]:
+    """No row: there is no such task."""
     return Statement(
         """
         SELECT task_type, queue, priority, max_retries, time_limit, soft_time_limit, on_worker_lost, args::text,
@@ -77,4 +78,5 @@ def read_repeatable(task_id: str) -> Statement:
         FROM task WHERE id = %(id)s::uuid
         """,
         {"id": task_id},
+        row=RepeatableTask._make,
     )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Nothing, Statement
 from ledgerq_shared.statements.arrays import id_array, plain_array, text_array
 
 DEFAULT_PRIORITY = 5
@@ -59,12 +59,12 @@ class NewTaskOptions(NamedTuple):
     rerun_of: UUID | None = None
     #: At most one task holds a key; see :mod:`ledgerq_shared.statements.unique`.
     unique_key: str | None = None
-    #: ``return_existing`` (as is null), ``reject`` or ``replace``.
+    #: ``return_existing`` (as is None), ``reject`` or ``replace``.
     unique_policy: str | None = None
     #: True: who submits may see, or may end (``replace``), only tasks of their own.
     sees_own: bool | None = None
     ends_own: bool | None = None
-    #: Seconds from now for which the key is held; null: until the task is final.
+    #: Seconds from now for which the key is held; None: until the task is final.
     unique_ttl: float | None = None
 
     def encoded(self) -> str:
@@ -81,8 +81,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statement:
-    """Accept ``tasks``. Rows: ``(queue, ready)``: of those that were not there before, how many may run now.
+def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statement[tuple[str, int]]:
+    """Accept ``tasks``. By queue, how many of those that were not there before may run now.
 
     Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. An id
     that is there twice is taken once. A time that is already past counts as "at once". Unique keys are not looked at:
@@ -163,28 +163,19 @@ input AS MATERIALIZED (
 )"""
 
 
-def accepted_from(source: str, *, with_unique_key: bool = False, of_one: bool = False) -> str:
-    """CTEs that accept what the CTE ``source``, a part of :data:`INPUT`, has; `new` says which.
-
-    Args:
-        of_one: all were asked for by the same actor; saves sorting them all to find out whose each is.
-    """
-    submitter = (
-        "(%(actor)s::text[])[1] FROM new"
-        if of_one
-        else "(%(actor)s::text[])[input.kind] FROM new JOIN input ON input.id = new.id"
-    )
-    return f"""
+#: CTEs that accept what the CTE ``source``, a part of :data:`INPUT`, has; `new` says which. ``key`` and ``key_of``: where
+#: some may have a unique key, its column and its value. ``asked``: by whom (:data:`OF_ONE`, :data:`OF_SEVERAL`).
+ACCEPTED = """
 new AS (
   INSERT INTO task (id, celery_id, task_type, queue, priority, submitted_at, run_at, expires_at, retries, max_retries,
                     time_limit, soft_time_limit, on_worker_lost, args, parameters, celery, metadata, tags, rerun_of, trace
-                    {", unique_key" if with_unique_key else ""})
+                    {key})
   SELECT id, o->>'celery_id', task_type, queue, priority, now(), run_at, expires_at,
          coalesce((o->>'retries')::integer, 0), (o->>'max_retries')::integer, (o->>'time_limit')::real,
          (o->>'soft_time_limit')::real, o->>'on_worker_lost', (o->>'args')::json, parameters, (o->>'celery')::json,
          (o->>'metadata')::json,
          CASE WHEN o->'tags' IS NOT NULL THEN ARRAY(SELECT json_array_elements_text(o->'tags')) END,
-         (o->>'rerun_of')::uuid, trace{", o->>'unique_key'" if with_unique_key else ""}
+         (o->>'rerun_of')::uuid, trace{key_of}
   FROM {source}
   ON CONFLICT DO NOTHING
   RETURNING id, task_type, queue, priority, submitted_at, run_at, expires_at
@@ -196,14 +187,17 @@ new AS (
   SELECT id, queue, priority, task_type, 'eta', run_at, expires_at FROM new WHERE run_at > now()
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, actor)
-  SELECT new.id, 1, new.submitted_at, 'submitted', {submitter}
+  SELECT new.id, 1, new.submitted_at, 'submitted', {asked}
 ), counted AS (
   INSERT INTO task_count (task_type, queue, state, delta)
   SELECT task_type, queue, 'PENDING', count(*) FROM new GROUP BY task_type, queue
 )"""
 
+#: All were asked for by the same actor; saves sorting them all to find out whose each is.
+OF_ONE = "(%(actor)s::text[])[1] FROM new"
+OF_SEVERAL = "(%(actor)s::text[])[input.kind] FROM new JOIN input ON input.id = new.id"
 
-_ACCEPTED = "SELECT queue, count(*) FILTER (WHERE coalesce(run_at <= now(), true)) FROM new GROUP BY queue"
+_HOW_MANY = "SELECT queue, count(*) FILTER (WHERE coalesce(run_at <= now(), true)) FROM new GROUP BY queue"
 # Most submits: new tasks that say nothing special, all of which become ready at once.
 _SUBMIT_PLAIN = """
 WITH input AS MATERIALIZED (
@@ -225,8 +219,9 @@ WITH input AS MATERIALIZED (
 )
 SELECT queue, count(*) FROM input GROUP BY queue
 """
-_SUBMIT = f"WITH {INPUT}, {accepted_from('input', of_one=True)} {_ACCEPTED}"
-_SUBMIT_OF_SEVERAL = f"WITH {INPUT}, {accepted_from('input')} {_ACCEPTED}"
+_ACCEPTED = ACCEPTED.format(source="input", key="", key_of="", asked="{asked}")
+_SUBMIT = f"WITH {INPUT}, {_ACCEPTED.format(asked=OF_ONE)} {_HOW_MANY}"
+_SUBMIT_OF_SEVERAL = f"WITH {INPUT}, {_ACCEPTED.format(asked=OF_SEVERAL)} {_HOW_MANY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +241,8 @@ class KeyedSubmit:
         return f"{self.key}\n{self.owner}"  # no key has a line break in it
 
 
-def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Statement:
-    """Take Idempotency-Keys. Rows: ``(key, owner)`` of those that were free; run before ``submit_tasks``, same transaction.
+def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Statement[tuple[str, str]]:
+    """Take Idempotency-Keys. Key and owner of those that were free; run before ``submit_tasks``, same transaction.
 
     Who comes first with a name has it as it is, where older releases look for it; all others have theirs ``apart``.
     A key that another transaction is just taking is waited for; whoever does not get it reads the winner's row with
@@ -255,14 +250,7 @@ def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Stateme
     forgotten meanwhile, and is free. Keys are locked in one order, whatever the database's collation is.
     """
     return Statement(
-        """
-        INSERT INTO idempotency (key, body_sha256, task_id, created_at, owner)
-        SELECT key, decode(sha, 'hex'), task_id, now(), owner
-        FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[], %(owner)s::text[])
-             AS i(key, sha, task_id, owner)
-        ORDER BY key COLLATE "C"
-        ON CONFLICT DO NOTHING RETURNING key, owner
-        """,
+        _RESERVE_KEYS,
         {
             "key": text_array(key.apart if apart else key.key for key in keys),
             "owner": text_array(key.owner for key in keys),
@@ -273,20 +261,30 @@ def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Stateme
     )
 
 
+_RESERVE_KEYS = """
+INSERT INTO idempotency (key, body_sha256, task_id, created_at, owner)
+SELECT key, decode(sha, 'hex'), task_id, now(), owner
+FROM unnest(%(key)s::text[], %(sha)s::text[], %(task_id)s::uuid[], %(owner)s::text[])
+     AS i(key, sha, task_id, owner)
+ORDER BY key COLLATE "C"
+ON CONFLICT DO NOTHING RETURNING key, owner
+"""
+
+
 class KnownKey(NamedTuple):
     """What is known of an Idempotency-Key that was used."""
 
     key: str
-    body_sha256: bytes
+    body_sha256: memoryview
     task_id: str
     #: A batch's answer, or the state in which a single submit found the task that it was given instead of its own.
     answer: str | None
-    #: Who used it; null: nobody can tell any more.
+    #: Who used it; None: nobody can tell any more.
     owner: str | None
 
 
-def find_keys(keys: Sequence[KeyedSubmit]) -> Statement:
-    """Rows :class:`KnownKey` of the given Idempotency-Keys, whoever has used them, and of those that lie apart.
+def find_keys(keys: Sequence[KeyedSubmit]) -> Statement[KnownKey]:
+    """The given Idempotency-Keys, whoever has used them, and those that lie apart.
 
     Of what an older release has written the owner is who submitted the task.
     """
@@ -298,52 +296,59 @@ def find_keys(keys: Sequence[KeyedSubmit]) -> Statement:
         FROM idempotency i WHERE i.key = ANY(%(key)s::text[])
         """,
         {"key": text_array([name for key in keys for name in (key.key, key.apart)])},
+        row=KnownKey._make,
     )
 
 
-def keep_beside(keys: Sequence[str]) -> Statement:
-    """Let those Idempotency-Keys be remembered at least as long as what is now put beside them, apart. Rows: ``(key,)``
-    of those that are still there. Who has come second would otherwise find the name free one day, and come first.
+def keep_beside(keys: Sequence[str]) -> Statement[tuple[str]]:
+    """Let those Idempotency-Keys be remembered at least as long as what is now put beside them, apart. Those that
+    are still there. Who has come second would otherwise find the name free one day, and come first.
     """
-    return Statement(
-        """
-        UPDATE idempotency SET created_at = now() WHERE key = ANY (ARRAY(
-          SELECT key FROM idempotency WHERE key = ANY(%(key)s::text[]) ORDER BY key COLLATE "C" FOR UPDATE))
-        RETURNING key
-        """,
-        {"key": text_array(keys)},
-    )
+    return Statement(_KEEP_BESIDE, {"key": text_array(keys)})
 
 
-def keep_answer(key: str, answer: str) -> Statement:
+_KEEP_BESIDE = """
+UPDATE idempotency SET created_at = now() WHERE key = ANY (ARRAY(
+  SELECT key FROM idempotency WHERE key = ANY(%(key)s::text[]) ORDER BY key COLLATE "C" FOR UPDATE))
+RETURNING key
+"""
+
+
+def keep_answer(key: str, answer: str) -> Statement[Nothing]:
     """Keep what a batch is answered, in the transaction that has reserved its Idempotency-Key."""
-    return Statement("UPDATE idempotency SET answer = %(answer)s WHERE key = %(key)s", {"key": key, "answer": answer})
+    return Statement(_KEEP_ANSWER, {"key": key, "answer": answer})
 
 
-def redirect_keys(answers: Mapping[str, tuple[UUID, str] | None]) -> Statement:
+_KEEP_ANSWER = "UPDATE idempotency SET answer = %(answer)s WHERE key = %(key)s"
+
+
+def redirect_keys(answers: Mapping[str, tuple[UUID, str] | None]) -> Statement[Nothing]:
     """Change what Idempotency-Keys stand for, in the transaction that has reserved them.
 
     Args:
-        answers: key → the task that is the answer, and its state then; null: nothing was accepted, and the key is free
+        answers: key → the task that is the answer, and its state then; None: nothing was accepted, and the key is free
             again. Its row stays as nobody's where others have the same name beside it, in this very transaction.
     """
     return Statement(
-        """
-        WITH input AS (
-          SELECT i.key, i.task_id, i.state, EXISTS (
-            SELECT FROM idempotency b WHERE b.key > i.key || E'\\n' AND b.key < i.key || E'\\x0b') AS has_neighbours
-          FROM unnest(%(key)s::text[], %(task_id)s::uuid[], %(state)s::text[]) AS i(key, task_id, state)
-        ), freed AS (
-          DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL AND NOT i.has_neighbours
-        ), left_behind AS (
-          UPDATE idempotency d SET owner = '' FROM input i WHERE d.key = i.key AND i.task_id IS NULL AND i.has_neighbours
-        )
-        UPDATE idempotency d SET task_id = i.task_id, answer = i.state FROM input i
-        WHERE d.key = i.key AND i.task_id IS NOT NULL
-        """,
+        _REDIRECT_KEYS,
         {
             "key": text_array(answers),
             "task_id": plain_array(answer and answer[0] for answer in answers.values()),
             "state": plain_array(answer and answer[1] for answer in answers.values()),
         },
     )
+
+
+_REDIRECT_KEYS = """
+WITH input AS (
+  SELECT i.key, i.task_id, i.state, EXISTS (
+    SELECT FROM idempotency b WHERE b.key > i.key || E'\\n' AND b.key < i.key || E'\\x0b') AS has_neighbours
+  FROM unnest(%(key)s::text[], %(task_id)s::uuid[], %(state)s::text[]) AS i(key, task_id, state)
+), freed AS (
+  DELETE FROM idempotency d USING input i WHERE d.key = i.key AND i.task_id IS NULL AND NOT i.has_neighbours
+), left_behind AS (
+  UPDATE idempotency d SET owner = '' FROM input i WHERE d.key = i.key AND i.task_id IS NULL AND i.has_neighbours
+)
+UPDATE idempotency d SET task_id = i.task_id, answer = i.state FROM input i
+WHERE d.key = i.key AND i.task_id IS NOT NULL
+"""

@@ -30,9 +30,9 @@ class Rows(NamedTuple):
         return {name: plain_array(values) for name, values in self._asdict().items()}
 
 
-def end_standstill(rows: Rows) -> Statement:
+def end_standstill(rows: Rows) -> Statement[tuple[bool]]:
     """End who stands still in the middle of a transaction that has locked one of ``rows``: its client is gone, which its
-    server process does not know yet.
+    server process does not know yet. Of each whether it got the signal.
     """
     return Statement(
         """
@@ -47,27 +47,27 @@ def end_standstill(rows: Rows) -> Statement:
     )
 
 
-def lock_written(rows: Rows) -> Statement:
-    """Lock what a flush has written. Raises at once (SQLSTATE 55P03) where somebody else has it: the flush may still be
-    under way, as one is whose COMMIT waits for a standby.
+def lock_written(rows: Rows) -> Statement[tuple[int, int, int]]:
+    """Lock what a flush has written; how many ready tasks, claims and tasks that are. Raises at once (SQLSTATE 55P03) where
+    somebody else has it: the flush may still be under way, as one is whose COMMIT waits for a standby.
     """
-    return Statement(
-        """
-        WITH locked_ready AS MATERIALIZED (
-          SELECT task_id FROM ready WHERE task_id = ANY (%(taken)s::uuid[]) ORDER BY task_id FOR UPDATE NOWAIT
-        ), locked_claims AS MATERIALIZED (
-          SELECT no FROM claim WHERE no = ANY (%(claims)s::bigint[]) ORDER BY no FOR UPDATE NOWAIT
-        ), locked_tasks AS MATERIALIZED (
-          SELECT id FROM task WHERE id = ANY (%(tasks)s::uuid[]) ORDER BY id FOR UPDATE NOWAIT
-        )
-        SELECT (SELECT count(*) FROM locked_ready), (SELECT count(*) FROM locked_claims), (SELECT count(*) FROM locked_tasks)
-        """,
-        rows.as_params(),
-    )
+    return Statement(_LOCK_WRITTEN, rows.as_params())
 
 
-def has_event(task_id: str, *, kind: EventKind, attempt: int, actor: str) -> Statement:
-    """Row ``(bool,)``: whether the task's history has this."""
+_LOCK_WRITTEN = """
+WITH locked_ready AS MATERIALIZED (
+  SELECT task_id FROM ready WHERE task_id = ANY (%(taken)s::uuid[]) ORDER BY task_id FOR UPDATE NOWAIT
+), locked_claims AS MATERIALIZED (
+  SELECT no FROM claim WHERE no = ANY (%(claims)s::bigint[]) ORDER BY no FOR UPDATE NOWAIT
+), locked_tasks AS MATERIALIZED (
+  SELECT id FROM task WHERE id = ANY (%(tasks)s::uuid[]) ORDER BY id FOR UPDATE NOWAIT
+)
+SELECT (SELECT count(*) FROM locked_ready), (SELECT count(*) FROM locked_claims), (SELECT count(*) FROM locked_tasks)
+"""
+
+
+def has_event(task_id: str, *, kind: EventKind, attempt: int, actor: str) -> Statement[tuple[bool]]:
+    """Whether the task's history has this."""
     return Statement(
         """
         SELECT EXISTS (
@@ -78,8 +78,8 @@ def has_event(task_id: str, *, kind: EventKind, attempt: int, actor: str) -> Sta
     )
 
 
-def has_refusal(task_id: str, *, claim_no: int, actor: str) -> Statement:
-    """Row ``(bool,)``: whether the task's history has that a late write under this claim was refused."""
+def has_refusal(task_id: str, *, claim_no: int, actor: str) -> Statement[tuple[bool]]:
+    """Whether the task's history has that a late write under this claim was refused."""
     return Statement(
         """
         SELECT coalesce(bool_or(CASE WHEN kind = 'late_write_refused' THEN data->>'claim' = %(no)s::text END), false)
@@ -89,8 +89,8 @@ def has_refusal(task_id: str, *, claim_no: int, actor: str) -> Statement:
     )
 
 
-def has_log_line(task_id: str, *, seq: int, data: str) -> Statement:
-    """Row ``(bool,)``: whether this line stands at this place of the task's history."""
+def has_log_line(task_id: str, *, seq: int, data: str) -> Statement[tuple[bool]]:
+    """Whether this line stands at this place of the task's history."""
     return Statement(
         """
         SELECT EXISTS (
@@ -101,8 +101,8 @@ def has_log_line(task_id: str, *, seq: int, data: str) -> Statement:
     )
 
 
-def has_progress(task_id: str, *, percent: float, status: str | None) -> Statement:
-    """Row ``(bool,)``: whether this is the task's progress."""
+def has_progress(task_id: str, *, percent: float, status: str | None) -> Statement[tuple[bool]]:
+    """Whether this is the task's progress."""
     return Statement(
         """
         SELECT EXISTS (
@@ -113,8 +113,8 @@ def has_progress(task_id: str, *, percent: float, status: str | None) -> Stateme
     )
 
 
-def has_claim(no: int, *, worker_id: str, slot: int) -> Statement:
-    """Row ``(bool,)``: whether this slot holds this claim."""
+def has_claim(no: int, *, worker_id: str, slot: int) -> Statement[tuple[bool]]:
+    """Whether this slot holds this claim."""
     return Statement(
         """
         SELECT EXISTS (

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Nothing, Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
-from ledgerq_shared.statements.pieces import COUNTED, FOUND, TOLD
-from ledgerq_shared.statements.submit import INPUT, NewTask, accepted_from, submit_parameters
+from ledgerq_shared.statements.pieces import COUNTED, FOUND, TAKEN_OUT, TOLD
+from ledgerq_shared.statements.submit import ACCEPTED, INPUT, OF_SEVERAL, NewTask, submit_parameters
 from ledgerq_shared.statements.times import LATEST
 
 #: A scalar sub-select: who has submitted the task ``id``.
@@ -27,11 +27,12 @@ SELECT e.actor FROM task t JOIN task_event e ON e.task_id = t.id AND e.seq = 1 A
 WHERE t.id = {id}"""
 
 
-def submitters_of(ids: Sequence[UUID]) -> Statement:
-    """Rows ``(task id, actor)``: who has submitted each of the tasks."""
-    return Statement(
-        f"SELECT i.id, ({SUBMITTER.format(id='i.id')}) FROM unnest(%(id)s::uuid[]) AS i(id)", {"id": plain_array(ids)}
-    )
+def submitters_of(ids: Sequence[UUID]) -> Statement[tuple[str, str | None]]:
+    """By task id, who has submitted each of the tasks; None: there is no such task."""
+    return Statement(_SUBMITTERS, {"id": plain_array(ids)})
+
+
+_SUBMITTERS = f"SELECT i.id, ({SUBMITTER.format(id='i.id')}) FROM unnest(%(id)s::uuid[]) AS i(id)"
 
 
 class SubmitRow(NamedTuple):
@@ -40,7 +41,7 @@ class SubmitRow(NamedTuple):
     id: str
     queue: str
     is_ready: bool
-    #: The task that holds its key instead; null: it was accepted.
+    #: The task that holds its key instead; None: it was accepted.
     holder: str | None
     #: The holder's state.
     state: str | None
@@ -48,15 +49,17 @@ class SubmitRow(NamedTuple):
     is_stale: bool
 
 
-def submit_unique_tasks(tasks: Sequence[NewTask]) -> Statement:
-    """Accept ``tasks`` whose unique keys are free, and those without one. Rows: :class:`SubmitRow` of all that were
-    accepted and of all whose key is held by another task.
+def submit_unique_tasks(tasks: Sequence[NewTask]) -> Statement[SubmitRow]:
+    """Accept ``tasks`` whose unique keys are free, and those without one. All that were accepted, and all whose key is
+    held by another task.
 
     Args:
         tasks: no two with the same key.
     """
-    return Statement(_SUBMIT, submit_parameters(tasks))
+    return Statement(_SUBMIT, submit_parameters(tasks), row=SubmitRow._make)
 
+
+_ACCEPTED = ACCEPTED.format(source="{source}", key=", unique_key", key_of=", o->>'unique_key'", asked=OF_SEVERAL)
 
 # A task that is there already (a commit that was interrupted) takes nothing: it may have ended meanwhile. The look-ups
 # are scalar sub-selects because the planner makes hash joins over all of `task` of anything else.
@@ -75,7 +78,7 @@ WITH {INPUT}, taken AS (
   SELECT i.*, k.task_id AS holder, k.until FROM input i LEFT JOIN taken k ON k.key = i.o->>'unique_key'
 ), winner AS (
   SELECT * FROM wanted WHERE holder IS NULL OR holder = id
-), {accepted_from("winner", with_unique_key=True)}
+), {_ACCEPTED.format(source="winner")}
 SELECT id::text, queue, coalesce(run_at <= now(), true), NULL, NULL, false FROM new
 UNION ALL
 SELECT w.id::text, w.queue, false, w.holder::text, coalesce(h.state, 'PENDING'),
@@ -85,8 +88,8 @@ WHERE w.holder <> w.id
 """
 
 
-def take_over(tasks: Sequence[NewTask]) -> Statement:
-    """Give the keys of ``tasks`` to them where their holders can go. Rows: ``(id,)`` of those that now have theirs.
+def take_over(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
+    """Give the keys of ``tasks`` to them where their holders can go. The ids of those that now have theirs.
 
     A holder that waits ends as REVOKED, reason ``replaced``, where the task's policy is ``replace``; one that has ended
     just loses the key; all others keep it, and so do those that are not the submitter's own, where only these may be
@@ -109,19 +112,19 @@ def take_over(tasks: Sequence[NewTask]) -> Statement:
     )
 
 
-def submit_replaced(tasks: Sequence[NewTask]) -> Statement:
-    """Accept ``tasks`` whose keys another one holds by now. Rows: ``(id,)`` of those that were not there before.
+def submit_replaced(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
+    """Accept ``tasks`` whose keys another one holds by now. The ids of those that were not there before.
 
     Each is to be ended in the same transaction, by :func:`give_way`.
     """
     return Statement(_SUBMIT_REPLACED, submit_parameters(tasks))
 
 
-_SUBMIT_REPLACED = f"WITH {INPUT}, {accepted_from('input', with_unique_key=True)} SELECT id FROM new"
+_SUBMIT_REPLACED = f"WITH {INPUT}, {_ACCEPTED.format(source='input')} SELECT id FROM new"
 
 
-def give_way(pairs: Sequence[tuple[UUID, NewTask]]) -> Statement:
-    """End tasks that were just accepted, and wait, as REVOKED, reason ``replaced``. Rows: none.
+def give_way(pairs: Sequence[tuple[UUID, NewTask]]) -> Statement[Nothing]:
+    """End tasks that were just accepted, and wait, as REVOKED, reason ``replaced``.
 
     Args:
         pairs: the task, and which one replaces it.
@@ -150,17 +153,7 @@ WITH wanted AS MATERIALIZED (
   SELECT id, key, ttl, actor, holder,
          replaces AND CASE WHEN own THEN actor = ({SUBMITTER.format(id="w.holder")}) ELSE true END AS replaces
   FROM wanted w
-), unready AS (
-  DELETE FROM ready WHERE task_id = ANY (ARRAY(
-    SELECT task_id FROM ready WHERE task_id = ANY (ARRAY(SELECT holder FROM input WHERE replaces))
-    FOR UPDATE SKIP LOCKED))
-  RETURNING task_id
-), unheld AS (
-  DELETE FROM held WHERE task_id = ANY (ARRAY(
-    SELECT task_id FROM held WHERE task_id = ANY (ARRAY(SELECT holder FROM input WHERE replaces))
-    FOR UPDATE SKIP LOCKED))
-  RETURNING task_id
-), {FOUND}, done AS (
+), {TAKEN_OUT.format(ids="SELECT holder FROM input WHERE replaces")}, {FOUND}, done AS (
   UPDATE task t SET state = 'REVOKED', completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1
   FROM found f WHERE t.id = f.id
   RETURNING t.id, t.seq, t.completed_at, t.task_type, t.queue, t.state, t.attempt, f.before
@@ -178,54 +171,54 @@ UPDATE unique_key k SET task_id = f.id, until = f.until FROM free f WHERE k.key 
 """
 
 
-def free_keys(keys: Mapping[UUID, str]) -> Statement:
+def free_keys(keys: Mapping[UUID, str]) -> Statement[Nothing]:
     """Free the ``keys`` (by task id) that were taken for what has become no task: another one has its Celery id. To be run
-    in the transaction that has taken them. Rows: none.
+    in the transaction that has taken them.
     """
-    return Statement(
-        """
-        DELETE FROM unique_key WHERE key = ANY (ARRAY(
-          SELECT k.key FROM unnest(%(id)s::uuid[], %(key)s::text[]) AS i(id, key)
-          JOIN unique_key k ON k.key = i.key AND k.task_id = i.id
-          WHERE (SELECT t.id FROM task t WHERE t.id = i.id) IS NULL))
-        """,
-        {"id": plain_array(keys), "key": text_array(keys.values())},
-    )
+    return Statement(_FREE_KEYS, {"id": plain_array(keys), "key": text_array(keys.values())})
 
 
-def retake_key(task_id: str) -> Statement:
-    """Take the key of a task that is to run again. Row: ``(holder,)``: the task that has it now, perhaps another one.
+_FREE_KEYS = """
+DELETE FROM unique_key WHERE key = ANY (ARRAY(
+  SELECT k.key FROM unnest(%(id)s::uuid[], %(key)s::text[]) AS i(id, key)
+  JOIN unique_key k ON k.key = i.key AND k.task_id = i.id
+  WHERE (SELECT t.id FROM task t WHERE t.id = i.id) IS NULL))
+"""
+
+
+def retake_key(task_id: str) -> Statement[tuple[str]]:
+    """Take the key of a task that is to run again. The id of the task that has it now, perhaps another one.
 
     No row: the task has no key, or there is no such task.
     """
-    return Statement(
-        """
-        INSERT INTO unique_key AS k (key, task_id) SELECT unique_key, id FROM task
-        WHERE id = %(id)s::uuid AND unique_key IS NOT NULL
-        ON CONFLICT (key) DO UPDATE SET
-          task_id = CASE WHEN k.until <= now() THEN excluded.task_id ELSE k.task_id END,
-          until = CASE WHEN k.until <= now() OR k.task_id = excluded.task_id THEN NULL ELSE k.until END
-        RETURNING task_id::text
-        """,
-        {"id": task_id},
-    )
+    return Statement(_RETAKE_KEY, {"id": task_id})
 
 
-def forget_keys(*, idempotency_older_than: float, limit: int) -> Statement:
-    """Delete unique keys whose time is over, and Idempotency-Keys older than so many seconds. Row: ``(deleted,)``."""
-    return Statement(
-        """
-        WITH unique_ones AS (
-          DELETE FROM unique_key WHERE key = ANY (ARRAY(
-            SELECT key FROM unique_key WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-          RETURNING 1
-        ), idempotent_ones AS (
-          DELETE FROM idempotency WHERE key = ANY (ARRAY(
-            SELECT key FROM idempotency WHERE created_at < now() - %(age)s * interval '1 second'
-            ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-          RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM unique_ones) + (SELECT count(*) FROM idempotent_ones)
-        """,
-        {"age": idempotency_older_than, "limit": limit},
-    )
+_RETAKE_KEY = """
+INSERT INTO unique_key AS k (key, task_id) SELECT unique_key, id FROM task
+WHERE id = %(id)s::uuid AND unique_key IS NOT NULL
+ON CONFLICT (key) DO UPDATE SET
+  task_id = CASE WHEN k.until <= now() THEN excluded.task_id ELSE k.task_id END,
+  until = CASE WHEN k.until <= now() OR k.task_id = excluded.task_id THEN NULL ELSE k.until END
+RETURNING task_id::text
+"""
+
+
+def forget_keys(*, idempotency_older_than: float, limit: int) -> Statement[tuple[int]]:
+    """Delete unique keys whose time is over, and Idempotency-Keys older than so many seconds. How many were deleted."""
+    return Statement(_FORGET_KEYS, {"age": idempotency_older_than, "limit": limit})
+
+
+_FORGET_KEYS = """
+WITH unique_ones AS (
+  DELETE FROM unique_key WHERE key = ANY (ARRAY(
+    SELECT key FROM unique_key WHERE until <= now() ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+  RETURNING 1
+), idempotent_ones AS (
+  DELETE FROM idempotency WHERE key = ANY (ARRAY(
+    SELECT key FROM idempotency WHERE created_at < now() - %(age)s * interval '1 second'
+    ORDER BY created_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM unique_ones) + (SELECT count(*) FROM idempotent_ones)
+"""

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.sql import Nothing, Statement
 from ledgerq_shared.statements.arrays import id_array
 
 
-def read_timeline() -> Statement:
-    """Row ``(timeline,)``: the primary's. Some that call themselves PostgreSQL do not tell it, and refuse."""
+def read_timeline() -> Statement[tuple[str]]:
+    """The primary's timeline. Some that call themselves PostgreSQL do not tell it, and refuse."""
     return Statement("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)", {})
 
 
-def count_found(ids: Sequence[UUID]) -> Statement:
-    """Row ``(found,)``: how many of these tasks are there."""
+def count_found(ids: Sequence[UUID]) -> Statement[tuple[int]]:
+    """How many of these tasks are there."""
     return Statement("SELECT count(*) FROM task WHERE id = ANY (%(id)s::uuid[])", {"id": id_array(ids)})
 
 
-def find_missing(ids: Sequence[UUID]) -> Statement:
-    """Rows ``(id,)``: those that are not there."""
+def find_missing(ids: Sequence[UUID]) -> Statement[tuple[str]]:
+    """The ids of those that are not there."""
     return Statement(
         """
         SELECT i.id::text FROM unnest(%(id)s::uuid[]) AS i(id) WHERE NOT EXISTS (SELECT FROM task t WHERE t.id = i.id)
@@ -31,7 +31,7 @@ def find_missing(ids: Sequence[UUID]) -> Statement:
 
 def note_went_back(
     *, timeline: str | None, before: str | None, known_ago: float, lost: int, sent_again: int, noticed_by: str
-) -> Statement:
+) -> Statement[Nothing]:
     """Write down that the ledger went back in time.
 
     Args:
@@ -42,11 +42,7 @@ def note_went_back(
         noticed_by: the service.
     """
     return Statement(
-        """
-        INSERT INTO went_back (noticed_at, timeline, before, lost_since, lost, sent_again, noticed_by)
-        VALUES (clock_timestamp(), %(timeline)s, %(before)s,
-                clock_timestamp() - %(known_ago)s::float8 * interval '1 second', %(lost)s, %(sent_again)s, %(noticed_by)s)
-        """,
+        _NOTE_WENT_BACK,
         {
             "timeline": timeline,
             "before": before,
@@ -58,7 +54,14 @@ def note_went_back(
     )
 
 
-def note_behind(*, timeline: str | None, before: str | None, known_ago: float, noticed_by: str) -> Statement:
+_NOTE_WENT_BACK = """
+INSERT INTO went_back (noticed_at, timeline, before, lost_since, lost, sent_again, noticed_by)
+VALUES (clock_timestamp(), %(timeline)s, %(before)s,
+        clock_timestamp() - %(known_ago)s::float8 * interval '1 second', %(lost)s, %(sent_again)s, %(noticed_by)s)
+"""
+
+
+def note_behind(*, timeline: str | None, before: str | None, known_ago: float, noticed_by: str) -> Statement[Nothing]:
     """Write down that the ledger went back in time, says who knows no task that it had; unless somebody did just now.
 
     Args:
@@ -67,14 +70,17 @@ def note_behind(*, timeline: str | None, before: str | None, known_ago: float, n
         noticed_by: the service.
     """
     return Statement(
-        """
-        INSERT INTO went_back (noticed_at, timeline, before, lost_since, lost, sent_again, noticed_by)
-        SELECT clock_timestamp(), %(timeline)s, %(before)s,
-               clock_timestamp() - %(known_ago)s::float8 * interval '1 second', 0, 0, %(noticed_by)s
-        WHERE NOT EXISTS (
-          SELECT FROM went_back WHERE noticed_at > clock_timestamp() - interval '1 minute'
-            AND timeline IS NOT DISTINCT FROM %(timeline)s
-        )
-        """,
+        _NOTE_BEHIND,
         {"timeline": timeline, "before": before, "known_ago": known_ago, "noticed_by": noticed_by},
     )
+
+
+_NOTE_BEHIND = """
+INSERT INTO went_back (noticed_at, timeline, before, lost_since, lost, sent_again, noticed_by)
+SELECT clock_timestamp(), %(timeline)s, %(before)s,
+       clock_timestamp() - %(known_ago)s::float8 * interval '1 second', 0, 0, %(noticed_by)s
+WHERE NOT EXISTS (
+  SELECT FROM went_back WHERE noticed_at > clock_timestamp() - interval '1 minute'
+    AND timeline IS NOT DISTINCT FROM %(timeline)s
+)
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -118,7 +118,8 @@ class TaskActions:
         def work(cursor: Cursor, is_repeated: bool) -> str | None:
             rows = execute(cursor, resubmit(task_id, actor=actor, message=body.reason))
             if not rows:
-                _check_retried(task_id, execute(cursor, read_end(task_id)), is_repeated=is_repeated)
+                ends = execute(cursor, read_end(task_id))
+                _check_retried(task_id, ends, is_repeated=is_repeated)
             elif (holders := execute(cursor, retake_key(task_id))) and holders[0][0] != task_id:
                 raise DuplicateTask(
                     "Another task has the unique_key of this one, so it is not run again.", task_id=holders[0][0]
@@ -172,7 +173,7 @@ class TaskActions:
         return await self._ledger.run(lambda cursor: own_id(cursor, task_id))
 
 
-def _check_retried(task_id: str, rows: list[tuple[Any, ...]], *, is_repeated: bool) -> None:
+def _check_retried(task_id: str, rows: Sequence[tuple[Any, ...]], *, is_repeated: bool) -> None:
     """Raise the reason why a task was not resubmitted, unless an earlier try has resubmitted it."""
     if not rows:
         raise not_found(task_id)

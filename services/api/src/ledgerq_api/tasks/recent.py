@@ -220,6 +220,6 @@ class Recent:
         missing: set[UUID] = set()
         for start in range(0, len(ids), _ASKED_AT_ONCE):
             with self._database.transaction(writes=True, lasts=False) as cursor:
-                rows: list[tuple[Any, ...]] = execute(cursor, find_missing(ids[start : start + _ASKED_AT_ONCE]))
-            missing.update(UUID(str(row[0])) for row in rows)
+                rows = execute(cursor, find_missing(ids[start : start + _ASKED_AT_ONCE]))
+            missing.update(UUID(task_id) for (task_id,) in rows)
         return missing

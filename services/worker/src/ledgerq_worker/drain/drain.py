@@ -208,7 +208,9 @@ class Drain:
             self._table.sign(self._slot, STORE_WITHIN)
             with self._database.transaction() as cursor:
                 rows = execute(cursor, read_suspicion(task.id))
-            return self._solitude_of(*rows[0]) if rows else Kind.NONE
+            for worker_deaths, is_of_a_node in rows:
+                return self._solitude_of(worker_deaths, is_of_a_node)
+            return Kind.NONE
 
         return until_done(once, what="worker.suspect")
 
@@ -219,6 +221,7 @@ class Drain:
         self._table.sign(self._slot, STORE_WITHIN)
         try:
             with self._database.transaction() as cursor:
-                return bool(execute(cursor, has_ready(queue, unknown_types=self._unknown_types))[0][0])
+                [(is_there,)] = execute(cursor, has_ready(queue, unknown_types=self._unknown_types))
+                return is_there
         except Unavailable:
             return False

@@ -19,6 +19,7 @@ from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.once import OncePerProcess
 from ledgerq_shared.repeating import until_done
+from ledgerq_shared.statements.recover import TakenBack
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.outbox import Outbox
 from ledgerq_worker.celery.results import Publisher
@@ -31,7 +32,7 @@ from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.drain.solitude import Solitude, kind_of
 from ledgerq_worker.drain.watcher import Watcher
-from ledgerq_worker.recovering import Loss, Recovering, Rows
+from ledgerq_worker.recovering import Loss, Recovering
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slot import forks
 from ledgerq_worker.slot.composure import Composure, pool_signals
@@ -122,7 +123,7 @@ class PoolProcess:
     def _return_claims(self, slot: int) -> None:
         """Return what this slot holds in the ledger and nobody remembers; nothing is charged with a death."""
 
-        def once(_: bool) -> Rows:
+        def once(_: bool) -> list[TakenBack]:
             worker_id = self._table.worker_id
             return (
                 self._own().recovering.take_back(Loss(worker_id, "the slot began anew", slot)) if worker_id.int else []
@@ -130,7 +131,7 @@ class PoolProcess:
 
         rows = until_done(once, what="worker.slot", slot=slot)
         if rows:
-            log.warning("worker.slot.returned", slot=slot, tasks=[task_id for task_id, *_ in rows])
+            log.warning("worker.slot.returned", slot=slot, tasks=[row.id for row in rows])
 
     def _make_own(self) -> _Own:
         forks.watch()

@@ -118,7 +118,7 @@ class Recorder:
         pending = self._pending
         return bool(pending.ended or pending.begun or pending.logs)
 
-    def flush(self, claim: Statement | None = None) -> list[ClaimedTask]:
+    def flush(self, claim: Statement[ClaimedTask] | None = None) -> list[ClaimedTask]:
         """Write everything pending and, in the same transaction, make ``claim``.
 
         Returns:
@@ -199,7 +199,7 @@ class Recorder:
                 execute(cursor, end_standstill(rows))
                 execute(cursor, lock_written(rows))
                 [(is_there,)] = execute(cursor, witness)
-            return bool(is_there)
+            return is_there
 
         return until_done(once, what="worker.record.witness", outlasts=any_refusal, legs=len(part.pending.ended))
 

@@ -17,6 +17,7 @@ import structlog
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.sqlstates import fault_of, is_missing_right
+from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_worker.drain.aside import Aside
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.slot.ends import Failed
@@ -38,7 +39,7 @@ class Part:
 
     pending: Pending
     #: Made in the same transaction; None: nothing is claimed.
-    claim: Statement | None = None
+    claim: Statement[ClaimedTask] | None = None
     patience: float = field(default_factory=lambda: _MISTAKE_PATIENCE)
     #: When a mistake was met first, by the monotonic clock.
     since: float | None = None

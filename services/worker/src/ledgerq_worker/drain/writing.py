@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.sql import Statement
@@ -33,7 +32,7 @@ class Writing:
         self._slot = slot
         self._worker = worker
 
-    def write(self, cursor: Cursor, pending: Pending, claim: Statement | None, written: Written) -> None:
+    def write(self, cursor: Cursor, pending: Pending, claim: Statement[ClaimedTask] | None, written: Written) -> None:
         """Write what is pending and make ``claim``; ``written`` is told what the ledger has accepted."""
         written.refused = self._write_running(cursor, pending, written)
         accepted = self._write_ended(cursor, pending)
@@ -46,7 +45,7 @@ class Writing:
         written.kept = [leg for leg in pending.ended if leg.task.id in accepted]
         written.outbox = self._write_leaving(cursor, written.kept)
         if claim is not None:
-            written.claimed = [ClaimedTask(*row) for row in execute(cursor, claim)]
+            written.claimed = execute(cursor, claim)
 
     def _write_running(self, cursor: Cursor, pending: Pending, written: Written) -> dict[str, tuple[Leg, str]]:
         """STARTED, log lines and progress; returns the refused ones by task id, with what was to be written."""
@@ -54,7 +53,7 @@ class Writing:
         now = time.monotonic()
         # What reported while its STARTED was on the way stands here once more: it is written once.
         if begun := [leg for leg in pending.begun.values() if leg.recorded is not State.STARTED]:
-            rows = execute(
+            answers = execute(
                 cursor,
                 record.record_begun(
                     [
@@ -63,32 +62,31 @@ class Writing:
                     ]
                 ),
             )
-            refused.update(self._answered(rows, begun, "STARTED"))
+            refused.update(self._answered(dict(answers), begun, "STARTED"))
         if pending.logs:
             lines = [
                 record.LogLine(logged.leg.task.id, logged.leg.task.claim_no, logged.leg.attempt, data, now - at)
                 for logged in pending.logs.values()
                 for data, at in logged.all()
             ]
-            rows = execute(cursor, record.record_log(lines))
+            places = execute(cursor, record.record_log(lines))
             last = {line.task_id: line.data for line in lines}
-            written.logged = {task_id: (seq, last[task_id]) for task_id, seq in rows}
-            rows = [(task_id,) for task_id, _ in rows]
-            refused.update(self._answered(rows, [logged.leg for logged in pending.logs.values()], "log"))
+            written.logged = {task_id: (seq, last[task_id]) for task_id, seq in places}
+            accepted = dict.fromkeys(written.logged, False)
+            refused.update(self._answered(accepted, [logged.leg for logged in pending.logs.values()], "log"))
         if pending.progress:
             items = [
                 record.Progress(leg.task.id, leg.task.claim_no, leg.attempt, percent, status, now - at)
                 for leg, percent, status, at in pending.progress.values()
             ]
-            rows = execute(cursor, record.record_progress(items))
-            refused.update(self._answered(rows, [leg for leg, *_ in pending.progress.values()], "progress"))
+            answers = execute(cursor, record.record_progress(items))
+            refused.update(self._answered(dict(answers), [leg for leg, *_ in pending.progress.values()], "progress"))
         return refused
 
-    def _answered(self, rows: list[tuple[Any, ...]], legs: list[Leg], what: str) -> dict[str, tuple[Leg, str]]:
+    def _answered(self, answers: dict[str, bool], legs: list[Leg], what: str) -> dict[str, tuple[Leg, str]]:
         """What the ledger said to writes of running legs: refusals, or perhaps that a task should stop."""
-        answers = {row[0]: row[1:] for row in rows}
         for leg in legs:
-            if answers.get(leg.task.id) == (True,) and leg.end is None:
+            if answers.get(leg.task.id) and leg.end is None:
                 self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
         return {leg.task.id: (leg, what) for leg in legs if leg.task.id not in answers}
 
@@ -103,10 +101,10 @@ class Writing:
             else:
                 final.append(_ended(leg, _before(leg, pending)))
         if final:
-            accepted.update(row[0] for row in execute(cursor, record.record_ended(final)))
+            accepted.update(task_id for (task_id,) in execute(cursor, record.record_ended(final)))
         for following in further:
             rows = execute(cursor, record.record_next_leg(following))
-            accepted.update(row[0] for row in rows)
+            accepted.update(task_id for task_id, _ in rows)
             if cancelled := [task_id for task_id, is_cancelled in rows if is_cancelled]:
                 execute(cursor, revoke_waiting(cancelled, actor=f"worker:{self._worker}"))
         return accepted
@@ -119,10 +117,10 @@ class Writing:
         outbox: list[int] = []
         messages = [to_json({**message, "task_id": leg.task.id}) for leg in legs for message in leg.messages]
         if messages:
-            outbox += [row[0] for row in execute(cursor, put_in_outbox("message", messages))]
+            outbox += [entry for (entry,) in execute(cursor, put_in_outbox("message", messages))]
         outcomes = [to_json({"task_id": leg.task.id}) for leg in legs if has_listeners(leg)]
         if outcomes:
-            outbox += [row[0] for row in execute(cursor, put_in_outbox("outcome", outcomes))]
+            outbox += [entry for (entry,) in execute(cursor, put_in_outbox("outcome", outcomes))]
         return outbox
 
 

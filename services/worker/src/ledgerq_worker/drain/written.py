@@ -40,8 +40,8 @@ class Written:
     #: By the performance counter, in seconds.
     begun_at: float = field(default_factory=time.perf_counter)
 
-    def witness(self, pending: Pending, *, worker: str, worker_id: str, slot: int) -> Statement | None:
-        """Asks whether ``pending`` and this were committed. Null: nothing was to be written.
+    def witness(self, pending: Pending, *, worker: str, worker_id: str, slot: int) -> Statement[tuple[bool]] | None:
+        """Asks whether ``pending`` and this were committed. None: nothing was to be written.
 
         Args:
             worker: the node's name.

@@ -8,19 +8,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.dispatch import (
-    DUTIES,
-    count_ready,
-    expire,
-    find_due,
-    find_expired,
-    next_due,
-    promote_due,
-    what_to_do,
-)
+from ledgerq_shared.statements.dispatch import count_ready_by_queue, find_due, next_due, promote_due, what_to_do
+from ledgerq_shared.statements.expire import expire, find_expired
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.apart import Apart
 from ledgerq_worker.maintenance.loop import Duty, Round
@@ -60,14 +51,14 @@ class Promote:
         self._waker.wake(Counter(queues))
         return len(queues)
 
-    def _promote(self, tasks: list[str] | None) -> list[tuple[Any, ...]]:
+    def _promote(self, tasks: list[str] | None) -> list[tuple[str]]:
         with self._database.transaction() as cursor:
             rows = execute(cursor, promote_due(limit=_BATCH, tasks=tasks))
             if not rows:
                 self._wait_for(execute(cursor, next_due()))
         return rows
 
-    def _wait_for(self, due: list[tuple[Any, ...]]) -> None:
+    def _wait_for(self, due: list[tuple[float | None]]) -> None:
         [(seconds,)] = due
         self.every = math.inf if seconds is None else max(seconds, self._rest)
 
@@ -98,11 +89,11 @@ class Sweep:
     def run_once(self) -> int:
         """Look once. Tickets do not count as work done, so there is no second batch."""
         [found] = self._database.fetch(what_to_do(ahead=self.every))
-        is_due = dict(zip(DUTIES, found, strict=True))
-        if is_due["wake"]:
-            self._waker.wake(dict(self._database.fetch(count_ready(up_to=_COUNT_UP_TO))))
-        if is_due["promote"]:
+        if found.wake:
+            self._waker.wake(dict(self._database.fetch(count_ready_by_queue(up_to=_COUNT_UP_TO))))
+        if found.promote:
             self._promote.bring_forward()
+        is_due = found._asdict()
         for name, duty in self._rounds.items():
             if is_due[name]:
                 duty.run_if_due(time.monotonic())
@@ -123,6 +114,6 @@ class Expire:
         """Expire one batch."""
         return len(self._apart.run(lambda limit: self._database.fetch(find_expired(limit=limit)), self._expire))
 
-    def _expire(self, tasks: list[str] | None) -> list[tuple[Any, ...]]:
+    def _expire(self, tasks: list[str] | None) -> list[tuple[str]]:
         with self._database.transaction() as cursor:
             return execute(cursor, expire(limit=_BATCH, tasks=tasks))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.partitions import make_next_partition
-from ledgerq_shared.statements.dispatch import fold_counts
+from ledgerq_shared.statements.fold import fold_counts
 from ledgerq_shared.statements.unique import forget_keys
 
 _FOLD_AT = 2000
@@ -30,7 +30,7 @@ class FoldCounts:
         """Fold if there are enough rows to be worth it. Fewer rows do not count as work."""
         with self._database.transaction() as cursor:
             [(rows,)] = execute(cursor, fold_counts(at_least=_FOLD_AT, at_most=_FOLD_AT_ONCE))
-        return int(rows) if rows == _FOLD_AT_ONCE else 0
+        return rows if rows == _FOLD_AT_ONCE else 0
 
 
 class MakePartitions:
@@ -71,4 +71,4 @@ class ForgetKeys:
         """Delete one batch."""
         with self._database.transaction() as cursor:
             [(deleted,)] = execute(cursor, forget_keys(idempotency_older_than=self._older_than, limit=_FORGET_AT_ONCE))
-        return int(deleted)
+        return deleted

@@ -9,7 +9,7 @@ from uuid import uuid4
 import structlog
 
 from ledgerq_shared.database import Database, execute
-from ledgerq_shared.statements.workers import give_up_leadership, take_leadership
+from ledgerq_shared.statements.leader import give_up_leadership, take_leadership
 from ledgerq_worker.maintenance.pulse import Pulse
 from ledgerq_worker.maintenance.witness import Seen, Witness
 
@@ -59,12 +59,12 @@ class Leadership:
     def _ask(self) -> None:
         began = self._now()
         statement = take_leadership(name=_NAME, holder=self._holder, lease=self._lease)
-        [(clock, until, holder, found_until)] = self._database.fetch(statement, writes=True)
+        [row] = self._database.fetch(statement, writes=True)
         ended = self._now()
-        is_new = self._has_answered(began, ended, clock)
-        self._leads_until = began + self._lease if until is not None else 0.0
-        found = Seen(holder, found_until or 0.0, clock, began, ended)
-        left = found if until is None else found._replace(holder=str(self._holder), until=until)
+        is_new = self._has_answered(began, ended, row.clock)
+        self._leads_until = began + self._lease if row.until is not None else 0.0
+        found = Seen(row.found_holder, row.found_until or 0.0, row.clock, began, ended)
+        left = found if row.until is None else found._replace(holder=str(self._holder), until=row.until)
         self._witness.compare(found, left)
         if is_new:
             self._witness.connected()

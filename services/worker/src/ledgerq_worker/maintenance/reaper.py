@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from uuid import UUID
 
 import psycopg2
@@ -11,7 +10,7 @@ import structlog
 
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.workers import declare_dead, find_lost_workers, prune_workers
+from ledgerq_shared.statements.workers import LostWorker, declare_dead, find_lost_workers, prune_workers
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.metrics import DutyMetrics
 from ledgerq_worker.recovering import Loss, Recovering
@@ -66,12 +65,13 @@ class Reap:
         lost = self._database.fetch(find_lost_workers())
         if not lost or self._leadership.reachable_for() < self._lease:
             return 0
-        return sum(self._take_back(*worker) for worker in lost)
+        return sum(map(self._take_back, lost))
 
-    def _take_back(self, worker_id: UUID, name: str, lease_until: datetime) -> int:
+    def _take_back(self, worker: LostWorker) -> int:
+        worker_id = UUID(worker.id)
         try:
             with self._database.transaction() as cursor:
-                if not execute(cursor, declare_dead(worker_id=worker_id, lease_until=lease_until)):
+                if not execute(cursor, declare_dead(worker_id=worker_id, lease_until=worker.lease_until)):
                     return 0
             # This is a separate statement after the commit, so that it sees every claim that the worker made before it
             # was declared dead.
@@ -81,10 +81,10 @@ class Reap:
         except (psycopg2.Error, Unavailable) as error:
             if isinstance(error, Unavailable) and not error.is_busy:
                 raise
-            log.warning("maintenance.worker_not_taken_back", worker=name, error=str(error).strip())
+            log.warning("maintenance.worker_not_taken_back", worker=worker.name, error=str(error).strip())
             return 0
         if rows or not self._recovering.are_some_apart:  # a node whose tasks are set apart is met again and again
-            log.warning("maintenance.worker_lost", worker=name, tasks=len(rows))
+            log.warning("maintenance.worker_lost", worker=worker.name, tasks=len(rows))
         return len(rows)
 
 

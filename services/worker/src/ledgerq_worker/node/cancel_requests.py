@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
+from ledgerq_shared.statements.workers import CancelRequest
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
-
-
-class CancelRequest(NamedTuple):
-    """A task of this node whose cancellation was requested, under the claim that holds it."""
-
-    claim_no: int
-    task_id: str
-    #: Whether the process that runs it may be killed.
-    terminate: bool
 
 
 def running(table: SlotTable, cancel_requests: Iterable[CancelRequest]) -> Iterator[tuple[SlotRecord, CancelRequest]]:

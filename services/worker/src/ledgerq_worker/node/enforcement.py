@@ -13,9 +13,10 @@ import structlog
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.record import end_from_outside
+from ledgerq_shared.statements.workers import CancelRequest
 from ledgerq_shared.states import State
 from ledgerq_shared.task_errors import TaskError
-from ledgerq_worker.node.cancel_requests import CancelRequest, running
+from ledgerq_worker.node.cancel_requests import running
 from ledgerq_worker.node.killing import kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.parent import Parent
 from ledgerq_worker.slot.encoding import to_json
@@ -29,7 +30,7 @@ class Killed(NamedTuple):
 
     record: SlotRecord
     #: How its task ended; None: it did not.
-    end: Statement | None
+    end: Statement[tuple[str]] | None
     why: str
 
 
@@ -101,7 +102,7 @@ class Enforcement:
         return [record for record in records if self._table.is_shared_with(record.pid)]
 
     def _kill(
-        self, record: SlotRecord, end: Statement | None, why: str, is_still: Callable[[SlotRecord], bool]
+        self, record: SlotRecord, end: Statement[tuple[str]] | None, why: str, is_still: Callable[[SlotRecord], bool]
     ) -> bool:
         """Returns whether it was killed: its task may have ended by itself, and an innocent one run there now."""
         if not self._is_prefork or record.slot in self.killed or not self._parent.has_child(record.pid):
@@ -112,7 +113,7 @@ class Enforcement:
         return is_killed
 
 
-def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement:
+def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement[tuple[str]]:
     """FAILURE `TimeLimitExceeded` for the task in this slot, guarded by its claim like every write."""
     assert record.task_id is not None
     error = {
@@ -131,7 +132,7 @@ def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement:
     )
 
 
-def _termination(record: SlotRecord, *, actor: str) -> Statement:
+def _termination(record: SlotRecord, *, actor: str) -> Statement[tuple[str]]:
     """REVOKED for the task in this slot, guarded by its claim like every write."""
     assert record.task_id is not None
     return end_from_outside(

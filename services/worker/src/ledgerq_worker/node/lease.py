@@ -19,8 +19,8 @@ import structlog
 from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.workers import find_wishes, renew_lease
-from ledgerq_worker.node.cancel_requests import CancelRequest, running
+from ledgerq_shared.statements.workers import CancelRequest, find_wishes, renew_lease
+from ledgerq_worker.node.cancel_requests import running
 from ledgerq_worker.slot.table import SlotTable, lease_clock
 
 log = structlog.get_logger()
@@ -213,8 +213,7 @@ class Lease:
         """Learn what is to end: tell what of it runs, and let nothing else of it begin. With the renewal, by which the API
         knows that it was heard; behind it, so that it costs no lease to wait.
         """
-        rows = database.fetch(find_wishes(worker_id=worker_id)) if self._table.has_busy_slot else []
-        self.cancel_requests = [CancelRequest(*row) for row in rows]
+        self.cancel_requests = database.fetch(find_wishes(worker_id=worker_id)) if self._table.has_busy_slot else []
         self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in self.cancel_requests)
         for record, wish in running(self._table, self.cancel_requests):
             self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)

@@ -11,18 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import NamedTuple
 
+from ledgerq_shared.statements.recover import HeldClaim
 from ledgerq_worker.slot.table import SlotTable
-
-
-class HeldClaim(NamedTuple):
-    """A claim as the ledger shows it. Its number may be given out again, its time is not."""
-
-    no: int
-    slot: int
-    claimed_at: datetime
 
 
 class Orphans:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 from uuid import uuid4
 
 import structlog
 
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Cursor, Database, execute
-from ledgerq_shared.statements.dispatch import slots_by_queue
+from ledgerq_shared.statements.dispatch import QueueSlots, slots_by_queue
 from ledgerq_shared.statements.workers import is_known, register_worker
 from ledgerq_shared.timeline import Timeline, write_down
 from ledgerq_shared.waking import Waker
@@ -35,7 +34,7 @@ class Registration:
         self._lease = lease
         self._timeline = Timeline()
         #: How many slots serve each queue, as when this was last of use.
-        self._slots: list[tuple[Any, ...]] = []
+        self._slots: list[QueueSlots] = []
         self._waker = Waker(lambda: self._slots, broker)
 
     def register(self) -> None:

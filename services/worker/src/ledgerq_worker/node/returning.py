@@ -19,7 +19,7 @@ from ledgerq_shared.statements.recover import find_claims
 from ledgerq_shared.statements.workers import end_worker
 from ledgerq_worker.node.enforcement import Enforcement, Killed
 from ledgerq_worker.node.lease import Lease
-from ledgerq_worker.node.orphans import HeldClaim, Orphans
+from ledgerq_worker.node.orphans import Orphans
 from ledgerq_worker.node.parent import Parent
 from ledgerq_worker.recovering import Loss, Recovering
 from ledgerq_worker.slot.table import SlotTable
@@ -140,7 +140,7 @@ class Returning:
         log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))
 
     def _look_for_orphans(self, worker_id: UUID) -> None:
-        claims = [HeldClaim(*row) for row in self._database.fetch(find_claims(worker_id))]
+        claims = self._database.fetch(find_claims(worker_id))
         orphans = self._orphans.among(claims)
         if not orphans:
             return
@@ -148,8 +148,8 @@ class Returning:
         loss = Loss(worker_id, "its slot was done with it", numbers=numbers)
 
         def those_that_are_still_there(cursor: Cursor, _: Collection[str] | None) -> Loss:
-            still = orphans.intersection(HeldClaim(*row) for row in execute(cursor, find_claims(worker_id)))
-            return loss._replace(numbers=[claim.no for claim in still])
+            held = execute(cursor, find_claims(worker_id))
+            return loss._replace(numbers=[claim.no for claim in held if claim in orphans])
 
         rows = self._recovering.take_back(loss, those_that_are_still_there)
         if rows or not self._recovering.are_some_apart:  # one whose tasks are set apart is met again and again
