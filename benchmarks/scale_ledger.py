@@ -134,7 +134,7 @@ def _parameters(first: int, last: int, total: int, days: float) -> dict[str, obj
     }
 
 
-def _registration(ledger: Ledger) -> Statement:
+def _registration(ledger: Ledger) -> Statement[tuple[str]]:
     return register_worker(
         worker_id=ledger.worker_id,
         name="bench:2",

@@ -64,7 +64,7 @@ def _moving_statements() -> set[str]:
 
 
 def test_every_statement_that_moves_tasks_is_an_action_of_the_model():
-    statements = _moving_statements() - {"prune_workers", "accepted_from"}
+    statements = _moving_statements() - {"prune_workers"}
     assert {
         "claim_tasks",
         "hand_back",

@@ -55,12 +55,12 @@ class Bench:
         self.do(submit_tasks([task]))
         return str(task.id)
 
-    def do(self, statement: Statement) -> list[tuple[Any, ...]]:
+    def do(self, statement: Statement[Any]) -> list[tuple[Any, ...]]:
         """Run and commit."""
         with self._cancels.transaction() as cursor:
             return execute(cursor, statement)
 
-    def leave_open(self, *statements: Statement) -> list[tuple[Any, ...]]:
+    def leave_open(self, *statements: Statement[Any]) -> list[tuple[Any, ...]]:
         """Run in the open transaction; returns the last one's rows."""
         with self.open.cursor() as cursor:
             rows: list[tuple[Any, ...]] = []
@@ -76,7 +76,7 @@ class Bench:
         """A cancel that meets the open transaction: returns once it waits for it."""
         return self._beside(lambda: self.cancel(task_id))
 
-    def beside(self, statement: Statement) -> Future[list[tuple[Any, ...]]]:
+    def beside(self, statement: Statement[Any]) -> Future[list[tuple[Any, ...]]]:
         """A statement that meets the open transaction: returns once it waits for it."""
         return self._beside(lambda: self.do(statement))
 
@@ -86,7 +86,7 @@ class Bench:
         assert not future.done()
         return future
 
-    def claim(self) -> Statement:
+    def claim(self) -> Statement[Any]:
         return claim_tasks(
             worker_id=self.worker.id, slot=0, queue="default", limit=10, budget=1e9, cost_of_type={},
             unknown_cost=0.0, low_water={},
@@ -127,13 +127,13 @@ def bench(database: str) -> Iterator[Bench]:
     ledger_checks.assert_sound(database)
 
 
-def ended(task: ClaimedTask, state: State = State.SUCCESS, before: State = State.PENDING) -> Statement:
+def ended(task: ClaimedTask, state: State = State.SUCCESS, before: State = State.PENDING) -> Statement[Any]:
     return record.record_ended(
         [record.Ended(task.id, task.claim_no, task.attempt + 1, before, state, 0.01, 0.0, "1", None)]
     )
 
 
-def next_leg(task: ClaimedTask, delay: float | None = 60.0) -> Statement:
+def next_leg(task: ClaimedTask, delay: float | None = 60.0) -> Statement[Any]:
     return record.record_next_leg(
         record.NextLeg(
             task.id, task.claim_no, task.attempt + 1, State(task.state), 0.01, State.RETRY, task.task_type, task.queue,
@@ -142,7 +142,7 @@ def next_leg(task: ClaimedTask, delay: float | None = 60.0) -> Statement:
     )  # fmt: skip
 
 
-def recovered(bench: Bench) -> Statement:
+def recovered(bench: Bench) -> Statement[Any]:
     return recover_claims(worker_id=bench.worker.id, suspects=[], quarantine_after=3, why="test", actor="maintenance")
 
 
@@ -260,7 +260,7 @@ def test_an_end_that_meets_a_cancel_is_the_outcome(bench: Bench):
         bench.cancel(task_id)
 
 
-MOVES: dict[str, Callable[[Bench, ClaimedTask], Statement]] = {
+MOVES: dict[str, Callable[[Bench, ClaimedTask], Statement[Any]]] = {
     "handed back": lambda _, task: hand_back({task.id: task.claim_no}),
     "held for want of a worker": lambda _, task: hand_back({task.id: task.claim_no}, reason="no_worker"),
     "tried again later": lambda _, task: next_leg(task),
@@ -271,7 +271,7 @@ MOVES: dict[str, Callable[[Bench, ClaimedTask], Statement]] = {
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
 def test_a_cancel_that_meets_a_claimed_task_on_its_way_back_revokes(
-    bench: Bench, move: Callable[[Bench, ClaimedTask], Statement]
+    bench: Bench, move: Callable[[Bench, ClaimedTask], Statement[Any]]
 ):
     task_id = bench.submit()
     bench.leave_open(move(bench, bench.claimed()))

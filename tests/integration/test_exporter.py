@@ -172,7 +172,7 @@ def test_no_statement_reads_tasks_one_by_one(database):
         "ANALYZE",
     )
     statements = [
-        read_metrics.count_tasks(),
+        read_metrics.read_task_counts(),
         read_metrics.read_queue_gauges(),
         read_metrics.count_held(),
         read_metrics.read_dispatch(),

@@ -42,7 +42,7 @@ def waiter(database: str) -> Iterator[Database]:
 
 
 def _locks_the_first_while_it_waits_for_the_last(
-    database: str, waiter: Database, statement: Statement, *, last: str, first: str
+    database: str, waiter: Database, statement: Statement[Any], *, last: str, first: str
 ) -> bool:
     """Whether ``first`` has to wait while ``statement`` waits for whoever runs ``last``."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -109,7 +109,7 @@ def test_a_large_default_partition_becomes_the_one_of_its_days_and_no_row_is_rea
     read: list[str] = []
     replace = partitions.replace_event_default
 
-    def talkative(seal: str) -> Statement:
+    def talkative(seal: str) -> Statement[Any]:
         """PostgreSQL tells at this level which rows it has not read, because a rule says enough of them."""
         statement = replace(seal)
         return statement._replace(sql=f"SET LOCAL client_min_messages = debug1; {statement.sql}")
@@ -138,7 +138,7 @@ def test_whoever_comes_between_the_steps_waits_for_nothing_and_they_go_on_afterw
         [found] = ledger.fetch(partitions.default_event_partition())
         return found  # type: ignore[return-value]
 
-    def beside_a_reader(statement: Statement) -> None:
+    def beside_a_reader(statement: Statement[Any]) -> None:
         """It gives way, and then it is done."""
         with psycopg2.connect(database) as dump, dump.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM task_event")
@@ -164,6 +164,6 @@ def test_whoever_comes_between_the_steps_waits_for_nothing_and_they_go_on_afterw
     assert databases.rows(database, MISSING, (0,)) == []
 
 
-def _noting(cursor: Cursor, statement: Statement, notices: list[str]) -> None:
+def _noting(cursor: Cursor, statement: Statement[Any], notices: list[str]) -> None:
     execute(cursor, statement)
     notices += cursor.connection.notices

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -39,7 +39,7 @@ EXAMPLES = [
 ]
 
 
-def raising(code: str) -> Statement:
+def raising(code: str) -> Statement[Any]:
     return Statement(f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$", {})
 
 
@@ -58,7 +58,7 @@ def test_no_row_of_the_table_is_there_twice_and_each_has_its_reason():
     assert all(row.reason for row in TABLE)
 
 
-def in_transaction(pool: Database, statement: Statement) -> None:
+def in_transaction(pool: Database, statement: Statement[Any]) -> None:
     with pool.transaction() as cursor:
         execute(cursor, statement)
 
@@ -66,7 +66,7 @@ def in_transaction(pool: Database, statement: Statement) -> None:
 @pytest.mark.parametrize("run", [in_transaction, Database.fetch], ids=["transaction", "fetch"])
 @pytest.mark.parametrize(("code", "fault"), [*CODES, *EXAMPLES])
 def test_an_error_asks_for_what_the_table_says_and_a_state_that_stays_costs_the_connection(
-    pool: Database, code: str, fault: Fault, run: Callable[[Database, Statement], object]
+    pool: Database, code: str, fault: Fault, run: Callable[[Database, Statement[Any]], object]
 ):
     before = session(pool)
     with pytest.raises((LedgerUnavailable, psycopg2.Error)) as caught:

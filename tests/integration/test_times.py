@@ -61,7 +61,7 @@ class Life:
         getattr(self, name)()
         databases.execute(self.url, "UPDATE skewed.clock SET hours = hours + 1")
 
-    def do(self, statement: Statement) -> list[tuple[Any, ...]]:
+    def do(self, statement: Statement[Any]) -> list[tuple[Any, ...]]:
         """Run and commit."""
         with self.database.transaction() as cursor:
             return execute(cursor, statement)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from typing_extensions import TypeVar
-
-Row = TypeVar("Row", default=tuple[Any, ...])
+Row = TypeVar("Row")
 
 #: The row of a statement that returns none.
 Nothing = tuple[()]

@@ -65,7 +65,7 @@ class _CountingDatabase(Database):
     transactions = 0
 
     def fetch(
-        self, statement: Statement, timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
+        self, statement: Statement[Any], timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
     ) -> list[tuple[Any, ...]]:
         self.asked[statement.name] += 1
         return super().fetch(statement, timeout, writes=writes, lasts=lasts)

@@ -58,13 +58,7 @@ def add_key(
         expires_in: seconds from now; null: it does not expire.
     """
     return Statement(
-        """
-        INSERT INTO api_key (id, sha256, name, scopes, expires_at)
-        SELECT %(id)s, decode(%(sha256)s, 'hex'), %(name)s, %(scopes)s::text[],
-               now() + %(expires_in)s::float8 * interval '1 second'
-        ON CONFLICT (sha256) DO NOTHING
-        RETURNING expires_at
-        """,
+        _ADD_KEY,
         {
             "id": key_id,
             "sha256": sha256.hex(),
@@ -73,6 +67,15 @@ def add_key(
             "expires_in": expires_in,
         },
     )
+
+
+_ADD_KEY = """
+INSERT INTO api_key (id, sha256, name, scopes, expires_at)
+SELECT %(id)s, decode(%(sha256)s, 'hex'), %(name)s, %(scopes)s::text[],
+       now() + %(expires_in)s::float8 * interval '1 second'
+ON CONFLICT (sha256) DO NOTHING
+RETURNING expires_at
+"""
 
 
 def find_key(sha256: bytes) -> Statement[ApiKeyRow]:
@@ -91,14 +94,14 @@ def list_keys() -> Statement[ApiKeyRow]:
 
 def revoke_key(key_id: str) -> Statement[tuple[bool]]:
     """Revoke a key. Whether it was revoked already; no row: there is no such key. Revoking again keeps the first time."""
-    return Statement(
-        """
-        WITH found AS (SELECT id, revoked_at IS NOT NULL AS was_revoked FROM api_key WHERE id = %(id)s FOR UPDATE),
-        done AS (UPDATE api_key k SET revoked_at = coalesce(k.revoked_at, now()) FROM found f WHERE k.id = f.id)
-        SELECT was_revoked FROM found
-        """,
-        {"id": key_id},
-    )
+    return Statement(_REVOKE_KEY, {"id": key_id})
+
+
+_REVOKE_KEY = """
+WITH found AS (SELECT id, revoked_at IS NOT NULL AS was_revoked FROM api_key WHERE id = %(id)s FOR UPDATE),
+done AS (UPDATE api_key k SET revoked_at = coalesce(k.revoked_at, now()) FROM found f WHERE k.id = f.id)
+SELECT was_revoked FROM found
+"""
 
 
 def read_usable_keys() -> Statement[UsableKey]:
@@ -117,11 +120,11 @@ def read_usable_keys() -> Statement[UsableKey]:
 
 def note_use(key_ids: Collection[str]) -> Statement[Nothing]:
     """Write down that keys were used just now, unless that has been written down lately."""
-    return Statement(
-        f"""
-        UPDATE api_key SET last_used_at = date_trunc('minute', now())
-        WHERE id = ANY (%(ids)s::text[])
-          AND (last_used_at IS NULL OR last_used_at < now() - interval '{_USE_IS_NEWS_AFTER}')
-        """,
-        {"ids": text_array(key_ids)},
-    )
+    return Statement(_NOTE_USE, {"ids": text_array(key_ids)})
+
+
+_NOTE_USE = f"""
+UPDATE api_key SET last_used_at = date_trunc('minute', now())
+WHERE id = ANY (%(ids)s::text[])
+  AND (last_used_at IS NULL OR last_used_at < now() - interval '{_USE_IS_NEWS_AFTER}')
+"""

@@ -39,17 +39,7 @@ class CatalogueRow(NamedTuple):
 def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement[tuple[str]]:
     """Add or update task types. The names of those that are new or differ from before."""
     return Statement(
-        """
-        INSERT INTO task_type (name, doc, parameters_schema, queue, options, registered_at, updated_at)
-        SELECT name, doc, schema::json, queue, options::json, now(), now()
-        FROM unnest(%(name)s::text[], %(doc)s::text[], %(schema)s::text[], %(queue)s::text[], %(options)s::text[])
-          AS i(name, doc, schema, queue, options) ORDER BY name COLLATE "C"
-        ON CONFLICT (name) DO UPDATE SET doc = excluded.doc, parameters_schema = excluded.parameters_schema,
-          queue = excluded.queue, options = excluded.options, updated_at = now()
-        WHERE (task_type.doc, task_type.parameters_schema::text, task_type.queue, task_type.options::text)
-          IS DISTINCT FROM (excluded.doc, excluded.parameters_schema::text, excluded.queue, excluded.options::text)
-        RETURNING name
-        """,
+        _REGISTER_TASK_TYPES,
         {
             "name": text_array(entry.name for entry in entries),
             "doc": text_array(entry.doc for entry in entries),
@@ -58,6 +48,19 @@ def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement[tuple[st
             "options": text_array(entry.options for entry in entries),
         },
     )
+
+
+_REGISTER_TASK_TYPES = """
+INSERT INTO task_type (name, doc, parameters_schema, queue, options, registered_at, updated_at)
+SELECT name, doc, schema::json, queue, options::json, now(), now()
+FROM unnest(%(name)s::text[], %(doc)s::text[], %(schema)s::text[], %(queue)s::text[], %(options)s::text[])
+  AS i(name, doc, schema, queue, options) ORDER BY name COLLATE "C"
+ON CONFLICT (name) DO UPDATE SET doc = excluded.doc, parameters_schema = excluded.parameters_schema,
+  queue = excluded.queue, options = excluded.options, updated_at = now()
+WHERE (task_type.doc, task_type.parameters_schema::text, task_type.queue, task_type.options::text)
+  IS DISTINCT FROM (excluded.doc, excluded.parameters_schema::text, excluded.queue, excluded.options::text)
+RETURNING name
+"""
 
 
 def read_catalogue() -> Statement[CatalogueRow]:

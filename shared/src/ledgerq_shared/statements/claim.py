@@ -165,6 +165,7 @@ def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statem
     return Statement(_HAND_BACK, params)
 
 
+# Its guard is not GUARD: it needs what nobody else does of a claim, ``alone`` and ``cancelled``, and no worker's name.
 _HAND_BACK = f"""
 WITH input AS (SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[]) AS i(id, no)),
 owner AS MATERIALIZED (

@@ -11,7 +11,7 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.read_replica import THEN, WAS_LIVE
 
 #: Entries of one queue in ``ready`` are counted up to here; beyond it the counters know, minus what waits or is held.
-COUNTED_UP_TO = 10_000
+_READY_COUNTED_UP_TO = 10_000
 
 #: Entries of ``held``, ``outbox`` and such are counted up to here, all together.
 LOOKED_AT = 100_000
@@ -97,7 +97,7 @@ class ServerGauges(NamedTuple):
     went_back: int | None
 
 
-def count_tasks() -> Statement[TaskCount]:
+def read_task_counts() -> Statement[TaskCount]:
     """The counts of all types, queues and states, also those that are 0 again."""
     return Statement(
         "SELECT task_type, queue, state, sum(delta)::bigint FROM task_count GROUP BY 1, 2, 3", {}, row=TaskCount._make
@@ -106,7 +106,7 @@ def count_tasks() -> Statement[TaskCount]:
 
 def read_queue_gauges() -> Statement[QueueGauges]:
     """Every queue that was ever used."""
-    return Statement(_QUEUES, {"limit": COUNTED_UP_TO}, row=QueueGauges._make)
+    return Statement(_QUEUES, {"limit": _READY_COUNTED_UP_TO}, row=QueueGauges._make)
 
 
 _QUEUES = f"""

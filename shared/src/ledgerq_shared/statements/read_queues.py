@@ -134,7 +134,7 @@ def read_clock() -> Statement[tuple[float]]:
     return Statement("SELECT extract(epoch FROM clock_timestamp())::float8", {})
 
 
-def read_running() -> Statement[Running]:
+def read_all_running() -> Statement[Running]:
     """What is running, oldest first."""
     return Statement(
         """

@@ -12,7 +12,7 @@ from ledgerq_shared.statements.arrays import plain_array
 _LONGEST = 1024
 
 
-class RunningTask(NamedTuple):
+class RunningRow(NamedTuple):
     """A task as Celery tells of it."""
 
     id: str
@@ -25,7 +25,7 @@ class RunningTask(NamedTuple):
     queue: str
 
 
-def read_running(task_ids: Iterable[str]) -> Statement[RunningTask]:
+def read_running(task_ids: Iterable[str]) -> Statement[RunningRow]:
     """Those of the tasks that exist, in no order."""
     return Statement(
         """
@@ -34,5 +34,5 @@ def read_running(task_ids: Iterable[str]) -> Statement[RunningTask]:
         FROM task WHERE id = ANY (%(ids)s::uuid[])
         """,
         {"ids": plain_array(task_ids), "longest": _LONGEST},
-        row=RunningTask._make,
+        row=RunningRow._make,
     )

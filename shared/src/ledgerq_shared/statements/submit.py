@@ -102,7 +102,7 @@ def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statemen
     )
 
 
-def submit_plain_tasks(tasks: Sequence[NewTask]) -> Statement:
+def submit_plain_tasks(tasks: Sequence[NewTask]) -> Statement[tuple[str, int]]:
     """As :func:`submit_tasks`, of tasks that are new and that are plain, as the caller has seen."""
     return Statement(_SUBMIT_PLAIN, _parameters(tasks), "submit_plain_tasks")
 

@@ -59,7 +59,7 @@ class QueuePauses:
             if paused:
                 return 0
             [(ready,)] = execute(cursor, count_ready(queue, up_to=_MOST_READY))
-            return int(ready)
+            return ready
 
         if ready := await change(self._ledger, work):
             self._waker.wake({queue: ready})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,15 +15,15 @@ from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks import action_schemas as schemas
 from ledgerq_api.tasks.explaining import FailingStore, explain
-from ledgerq_api.tasks.reading import not_found, own_id, the_one
+from ledgerq_api.tasks.reading import own_id, the_one
 from ledgerq_api.tasks.reruns import rerun_of
 from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, TaskIsFinal, TaskIsNotFinal
-from ledgerq_shared.statements.cancel import read_end, read_told
+from ledgerq_shared.statements.cancel import TaskEnd, read_end, read_told
 from ledgerq_shared.statements.read_explain import read_circumstances
-from ledgerq_shared.statements.resubmit import RepeatableTask, read_repeatable, resubmit
+from ledgerq_shared.statements.resubmit import read_repeatable, resubmit
 from ledgerq_shared.statements.unique import retake_key
 from ledgerq_shared.states import STARTABLE, State
 from ledgerq_shared.submitting import Existing
@@ -93,10 +93,8 @@ class TaskActions:
         deadline = time.monotonic() + TOLD_WITHIN
         since, pause, has_heard = None, _FIRST_LOOK, False
         while True:
-            rows = await self._ledger.fetch(read_told(task_id, since=since))
-            if not rows:
-                raise not_found(task_id)
-            state, is_final, hears, clock = rows[0]
+            told = await self._ledger.fetch(read_told(task_id, since=since))
+            state, is_final, hears, clock = the_one(task_id, told)
             if is_final and state != State.REVOKED:
                 raise TaskIsFinal(f"The task has already ended as {state}.", task_status=state)
             if state not in STARTABLE or has_heard or time.monotonic() > deadline:
@@ -118,13 +116,15 @@ class TaskActions:
         def work(cursor: Cursor, is_repeated: bool) -> str | None:
             rows = execute(cursor, resubmit(task_id, actor=actor, message=body.reason))
             if not rows:
-                ends = execute(cursor, read_end(task_id))
-                _check_retried(task_id, ends, is_repeated=is_repeated)
-            elif (holders := execute(cursor, retake_key(task_id))) and holders[0][0] != task_id:
-                raise DuplicateTask(
-                    "Another task has the unique_key of this one, so it is not run again.", task_id=holders[0][0]
-                )
-            return rows[0][0] if rows else None
+                _check_retried(the_one(task_id, execute(cursor, read_end(task_id))), is_repeated=is_repeated)
+                return None
+            for (holder,) in execute(cursor, retake_key(task_id)):
+                if holder != task_id:
+                    raise DuplicateTask(
+                        "Another task has the unique_key of this one, so it is not run again.", task_id=holder
+                    )
+            [(queue,)] = rows
+            return queue
 
         queue = await change(self._ledger, work)
         if queue is not None:
@@ -144,10 +144,8 @@ class TaskActions:
             TaskNotFound, and what a submit raises
         """
         task_id = await self._own_id(task_id)
-        rows = await self._ledger.fetch(read_repeatable(task_id))
-        if not rows:
-            raise not_found(task_id)
-        make = partial(rerun_of, task_id, RepeatableTask(*rows[0]), body, caller=caller)
+        earlier = the_one(task_id, await self._ledger.fetch(read_repeatable(task_id)))
+        make = partial(rerun_of, task_id, earlier, body, caller=caller)
         outcome = await self._submitting.submit(make, key=key, encoded=f"rerun {task_id} ".encode() + encoded)
         if isinstance(outcome, Existing):  # the edits have a unique key, and another task holds it
             return schemas.RerunAnswer(task_id=str(outcome.id), status=outcome.state, rerun_of=task_id)
@@ -173,16 +171,13 @@ class TaskActions:
         return await self._ledger.run(lambda cursor: own_id(cursor, task_id))
 
 
-def _check_retried(task_id: str, rows: Sequence[tuple[Any, ...]], *, is_repeated: bool) -> None:
+def _check_retried(end: TaskEnd, *, is_repeated: bool) -> None:
     """Raise the reason why a task was not resubmitted, unless an earlier try has resubmitted it."""
-    if not rows:
-        raise not_found(task_id)
-    state, is_final, _ = rows[0]
-    if is_repeated and not is_final:
+    if is_repeated and not end.is_final:
         return
-    if not is_final:
-        raise TaskIsNotFinal(f"The task has not ended yet: it is {state}.", task_status=state)
+    if not end.is_final:
+        raise TaskIsNotFinal(f"The task has not ended yet: it is {end.state}.", task_status=end.state)
     raise TaskIsFinal(
         "The task has succeeded, so it is not run again under its id; see POST /tasks/{task_id}/rerun.",
-        task_status=state,
+        task_status=end.state,
     )

@@ -58,7 +58,7 @@ def reserve(cursor: Cursor, keys: Sequence[KeyedSubmit]) -> dict[str, Reserved]:
         lost = [key for key in (*keys, *apart) if key.apart not in found]
         if not lost:
             return found
-        rows = {row.key: row for row in map(KnownKey._make, execute(cursor, find_keys(lost)))}
+        rows = {row.key: row for row in execute(cursor, find_keys(lost))}
         strangers: list[KeyedSubmit] = []
         for key in lost:
             row = rows.get(key.apart) or rows.get(key.key)
@@ -88,7 +88,7 @@ def find_repeats(cursor: Cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> R
     for own, (name, known) in reserve(cursor, list(owners.values())).items():
         names[own] = name
         if known is not None:
-            owners[own] = KeyedSubmit(name, bytes(known.body_sha256), UUID(str(known.task_id)))
+            owners[own] = KeyedSubmit(name, bytes(known.body_sha256), UUID(known.task_id))
             if known.answer in set(State):  # else a batch's answer, whose body is another
                 found[own] = Existing(owners[own].task_id, State(known.answer))
     outcomes: dict[UUID, UUID | Existing | IdempotencyKeyReused] = {}

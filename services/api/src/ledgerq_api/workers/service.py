@@ -9,7 +9,7 @@ from ledgerq_api.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.workers.schemas import RunningTask, WorkerEntry, WorkerList
 from ledgerq_shared.database import Cursor, execute
-from ledgerq_shared.statements.read_queues import read_live_workers, read_running
+from ledgerq_shared.statements.read_queues import read_all_running, read_live_workers
 
 
 class WorkerService:
@@ -26,7 +26,7 @@ class WorkerService:
 
 def _read(cursor: Cursor) -> list[WorkerEntry]:
     running: dict[str, list[RunningTask]] = defaultdict(list)
-    for one in execute(cursor, read_running()):
+    for one in execute(cursor, read_all_running()):
         task = RunningTask(task_id=one.task_id, task_type=one.task_type, started_at=one.started_at.astimezone(UTC))
         running[one.worker_id].append(task)
     return [

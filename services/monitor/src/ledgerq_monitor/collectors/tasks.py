@@ -12,7 +12,7 @@ from prometheus_client.core import Metric as Family
 from ledgerq_monitor.collectors.collector import Ledger, Names
 from ledgerq_shared.database import execute
 from ledgerq_shared.metrics import Metric
-from ledgerq_shared.statements.read_metrics import count_stuck, count_tasks, count_worker_deaths
+from ledgerq_shared.statements.read_metrics import count_stuck, count_worker_deaths, read_task_counts
 from ledgerq_shared.states import FINAL
 
 _TASKS = Metric(
@@ -70,7 +70,7 @@ class Tasks:
 
     def collect(self) -> Iterable[Family]:
         """Read the counts. If a final state has gained tasks since the last look, these have ended meanwhile."""
-        rows, as_of = self._ledger.look(lambda cursor: execute(cursor, count_tasks()), not_before=self._seen_at)
+        rows, as_of = self._ledger.look(lambda cursor: execute(cursor, read_task_counts()), not_before=self._seen_at)
         self._seen_at = as_of or self._ledger.now()
         exported = set(self._ended)
         tasks: Counter[tuple[str, str, str]] = Counter()

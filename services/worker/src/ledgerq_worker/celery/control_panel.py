@@ -23,7 +23,7 @@ from ledgerq_shared.cancelling import cancel
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
 from ledgerq_shared.once import OncePerProcess
-from ledgerq_shared.statements.read_running import RunningTask, read_running
+from ledgerq_shared.statements.read_running import RunningRow, read_running
 from ledgerq_shared.statements.read_task import find_task
 from ledgerq_worker.celery.seams.panel import replace_commands
 from ledgerq_worker.slot.table import SlotTable
@@ -121,7 +121,7 @@ class ControlPanel:
         try:
             rows = self._in_ledger(lambda cursor: execute(cursor, read_running(running)))
         except LedgerQError:
-            rows = [RunningTask(task_id, task_id, "", None, "{}", "") for task_id in running]
+            rows = [RunningRow(task_id, task_id, "", None, "{}", "") for task_id in running]
         found = []
         for row in rows:
             record = running[row.id]
