@@ -1,7 +1,8 @@
 """The ledger's database: one way to open a transaction, one way to run a statement, one meaning for each error.
 
 All database code is synchronous psycopg2; the API runs it in its batchers' threads. Nothing here relies on session
-state, so a PgBouncer in transaction mode may stand between; without one, sessions keep the busiest statements prepared.
+state, so a PgBouncer in transaction mode may stand in between; without one, sessions keep the busiest statements
+prepared.
 """
 
 from __future__ import annotations
@@ -29,42 +30,47 @@ from ledgerq_shared.timers import if_longer_than
 Cursor = psycopg2.extensions.cursor
 log = structlog.get_logger()
 
-#: Sent data that the server's host does not acknowledge for this long means a lost connection, in seconds.
+#: If the server's host does not acknowledge sent data for this many seconds, the connection is lost.
 _UNANSWERED_AFTER = 15.0
-#: Nobody waits longer for a lock, in seconds, and keeps others waiting for those that it has; then it tries again.
+#: Seconds that a statement waits for a lock at most, because others wait for the locks that it has; then the caller
+#: tries again.
 _LOCK_TIMEOUT = 3.0
-#: A COMMIT waits for synchronous standbys only if its transaction has written. So whoever finds that an earlier one, of
-#: which nothing is known, has done all, writes this: a record in the log that is in no table, and that nobody reads.
+#: A COMMIT waits for synchronous standbys only if its transaction has written. So a transaction that finds that an
+#: earlier one, of unknown outcome, has done everything writes this: a record in the write-ahead log that is in no table
+#: and that nobody reads.
 _CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
 
 
 class Database:
-    """One PostgreSQL database, by a pool of connections.
+    """One PostgreSQL database, reached through a pool of connections.
 
     Args:
-        url: libpq URL; of several servers the primary is meant (:mod:`ledgerq_shared.connecting`).
+        url: libpq URL; if it names several servers, the primary is used (:mod:`ledgerq_shared.connecting`).
         application_name: shown in ``pg_stat_activity``: which process holds a connection.
-        size: most connections kept open; a thread that finds none free waits for one.
+        size: how many connections are open at most; a thread that finds none free waits for one.
         connect_timeout: seconds.
         debug: log every statement.
-        lock_timeout: seconds that a statement waits for a lock, whatever the operator has set; then PostgreSQL
-            refuses it, as one that may be tried again.
-        unanswered_after: sent data that the server's host does not acknowledge for so many seconds means a lost connection.
+        lock_timeout: seconds that a statement waits for a lock, whatever the operator has set; then PostgreSQL refuses
+            it, and it may be tried again.
+        unanswered_after: if the server's host does not acknowledge sent data for this many seconds, the connection is
+            lost.
         commit_patience: seconds that a COMMIT may wait for standbys before the wait is given up, as an unknown outcome;
-            null: for ever.
-        answers_within: after so many seconds in one use it is asked, over another connection, whether a server is at it. If
-            none is (the leader is frozen and another one leads, something in between has forgotten the connection), this
-            one is hung up (:mod:`ledgerq_shared.upkeep`).
-        waits_for_work: false: it is hung up then, whoever is at it, or cannot be asked. So it is with a replica, for another
-            of several would answer.
-        spare: how many unused connections to keep open, asked each second; those beyond are closed after ten. Null: all.
-        keeps_statements: named statements stay prepared where that is possible (:mod:`ledgerq_shared.prepared`). For
-            processes that run the same few statements all day and read no table whole.
-        is_brief: its process ends with the first failure and says so itself: no outage is told of.
-        is_replica: it is no ledger but what shows one (:mod:`ledgerq_shared.replica`, which tells of its outages): of
-            several servers one that is a standby is meant.
-        checks_socket: look each time whether the connection's socket is still its own. For processes in which tasks run,
-            which may close or replace any descriptor.
+            None: for ever.
+        answers_within: when a connection has been in one use for this many seconds, the pool asks over another
+            connection whether a server process works on the statement. If none does (the leader is frozen and another
+            one leads, or something in between has forgotten the connection), the pool closes the connection
+            (:mod:`ledgerq_shared.upkeep`).
+        waits_for_work: False: the pool then closes the connection in any case. This is used for a replica, because
+            another one of several would answer.
+        spare: returns how many unused connections to keep open, and is called each second; further ones are closed
+            after ten seconds. None: all are kept.
+        keeps_statements: named statements stay prepared if that is possible (:mod:`ledgerq_shared.prepared`). This is
+            for processes that run the same few statements all day and read no whole tables.
+        is_brief: its process ends with the first failure and reports it itself, so no outage is logged.
+        is_replica: the database is not the ledger but a replica of it (:mod:`ledgerq_shared.replica`, which logs its
+            outages): of several servers, one that is a standby is used.
+        checks_socket: check each time that the connection's socket is still its own. This is for processes in which
+            tasks run, which may close or replace any descriptor.
     """
 
     def __init__(
@@ -109,18 +115,18 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, timeout: float = 30.0, *, writes: bool = True, lasts: bool = True) -> Iterator[Cursor]:
-        """A cursor in a transaction that is committed at the end, or rolled back by an exception. PostgreSQL begins it
-        with the first statement.
+        """A cursor in a transaction that is committed at the end, or rolled back after an exception. The transaction
+        begins with its first statement.
 
         Args:
             timeout: seconds to wait for a free connection.
-            writes: false: a server that only reads (a standby) will do.
-            lasts: false: what it writes is of use only while this server lives, so its COMMIT waits for no disk and no
+            writes: False: a read-only server (a standby) will do.
+            lasts: False: the written data matter only while this server lives, so the COMMIT waits for no disk and no
                 standby.
 
         Raises:
             LedgerUnavailable: PostgreSQL is away, or refused it just now (``is_busy``); nothing was recorded.
-            OutcomeUnknown: the connection was lost during COMMIT, or PostgreSQL has committed and not waited for its
+            OutcomeUnknown: the connection was lost during COMMIT, or PostgreSQL has committed without waiting for its
                 standbys.
         """
         with self._pool.session(timeout) as connection:
@@ -129,7 +135,7 @@ class Database:
 
     @contextlib.contextmanager
     def reads(self, timeout: float = 30.0, *, statement_timeout: float = 0.0) -> Iterator[Cursor]:
-        """A cursor each of whose statements only reads, and is a transaction by itself: no round trip but theirs.
+        """A cursor whose statements only read. Each is a transaction by itself, so there are no further round trips.
 
         Args:
             timeout: seconds to wait for a free connection.
@@ -148,11 +154,11 @@ class Database:
     def fetch(
         self, statement: Statement[Row], timeout: float = 30.0, *, writes: bool = False, lasts: bool = True
     ) -> list[Row]:
-        """The rows of one statement that does no harm when it is run twice: a transaction by itself, in one round trip.
+        """The rows of one statement that may be run twice. It is a transaction by itself, in one round trip.
 
         Args:
             timeout: seconds to wait for a free connection.
-            writes: whether it does.
+            writes: whether the statement writes.
             lasts: as in :meth:`transaction`.
 
         Raises:
@@ -176,7 +182,7 @@ class Database:
         self._pool.close()
 
     def _has_worked(self, *, writes: bool) -> None:
-        """A transaction came to its end: where an outage goes on, that may mean that it is over."""
+        """Note that a transaction has ended well: during an outage, this may mean that the outage is over."""
         if self._is_replica:
             return
         if outages.POSTGRESQL.is_on:
@@ -215,7 +221,7 @@ class Database:
         self._doubts.settle(doubts)
 
     def _not_waited(self, connection: Session) -> str:
-        """A COMMIT came with a warning: it is done, and nobody waited until a standby has it."""
+        """Raise, because a COMMIT came with a warning: it is done, but it did not wait until a standby had it."""
         warning = str(connection.notices[0]).strip().splitlines()[0]
         _forget_notices(connection)
         self._doubts.arise()
@@ -223,12 +229,12 @@ class Database:
         return f"PostgreSQL has committed, and perhaps no standby has it: {warning}"
 
     def _limited(self, connection: Session, writes: bool) -> contextlib.AbstractContextManager[None]:
-        """Give up a wait for standbys after a while, where that was asked for."""
+        """Give up a COMMIT's wait for standbys after ``commit_patience``, if that is set."""
         return if_longer_than(self._commit_patience if writes else None, partial(self._pool.cancel, connection))
 
     @contextlib.contextmanager
     def _explained(self, connection: Session) -> Iterator[None]:
-        """For statements that are transactions by themselves: an error that passes becomes one that says so."""
+        """For statements that are transactions by themselves: turn an error that passes into one that says so."""
         try:
             yield
         except psycopg2.Error as error:
@@ -238,7 +244,9 @@ class Database:
             raise
 
     def _unavailable(self, connection: Session, error: psycopg2.Error) -> LedgerUnavailable | None:
-        """What to raise where the same work may just be done again; else null. Closes a connection whose state stays."""
+        """The error to raise if the same work may simply be done again; otherwise None. It closes a connection whose
+        state does not pass.
+        """
         fault = fault_of(error)
         if fault not in (Fault.REPEAT, Fault.RECONNECT):
             return None
@@ -246,19 +254,19 @@ class Database:
         unavailable = kind(reason(error), is_busy=fault is Fault.REPEAT)
         if refuses_writes(error) and self._tells_of_outages:
             outages.POSTGRESQL_WRITES.failed(unavailable.detail)
-        # A connection that was lost is no outage: whether there is one, the next connection tells.
+        # A lost connection is not yet an outage: the next connection will show whether there is one.
         unavailable.is_told = refuses_writes(error) or outages.POSTGRESQL.is_on
         if fault is Fault.REPEAT:
             return unavailable
         if connection.has_lost_statements(error):
-            # Something passes our sessions on to others and does not say so: from now on do without.
+            # A pooler shares our sessions without showing it: from now on prepare nothing.
             self._pool.keeps_statements = False
         connection.close()
         return unavailable
 
 
 def execute(cursor: Cursor, statement: Statement[Row]) -> list[Row]:
-    """Run a statement; its rows, or none where it returns none."""
+    """Run a statement; returns its rows, or an empty list if it returns none."""
     run(cursor, statement)
     if cursor.description is None:
         return []
@@ -267,19 +275,19 @@ def execute(cursor: Cursor, statement: Statement[Row]) -> list[Row]:
 
 
 def confirm(cursor: Cursor) -> None:
-    """Let this transaction's COMMIT wait for synchronous standbys even if it writes nothing: the answer that follows it
-    vouches for what others have written, and nobody knows whether they have waited.
+    """Let this transaction's COMMIT wait for synchronous standbys even if it writes nothing. The answer that follows
+    depends on what other transactions have written, and nobody knows whether their COMMITs have waited.
     """
     cursor.execute(_CONFIRM)
 
 
 def confirmation() -> Statement[tuple[str]]:
-    """What :func:`confirm` runs. Its row: where in the log that was written."""
+    """The statement that :func:`confirm` runs. Its row is the position of the record in the write-ahead log."""
     return Statement(_CONFIRM, {})
 
 
 def is_rolled_back(error: psycopg2.Error) -> bool:
-    """Whether ``error``, the answer to a COMMIT, says that nothing was committed; else nobody knows."""
+    """Whether ``error``, the answer to a COMMIT, says that nothing was committed; otherwise the outcome is unknown."""
     return str(error.pgcode or "").startswith("40") and error.pgcode != "40003"
 
 

@@ -1,7 +1,8 @@
-"""What opens a transaction: said in the round trip of its first statement, so that it costs none of its own.
+"""The statements that open a transaction: they are sent with its first statement, so that they cost no round trip of
+their own.
 
-What an operator has set for the role or the database (time limits, isolation, read-only) changes nothing: a session that
-is ours alone says once what its transactions need; where a pooler stands between, each transaction does.
+An operator's settings for the role or the database (time limits, isolation, read-only) have no effect: a session that
+only we use sets once what its transactions need; behind a pooler, each transaction sets it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from ledgerq_shared.prepared import Session
 
 log = structlog.get_logger()
 
-#: PostgreSQL notices only by the kernel's keepalives, after two hours, that a client's host has vanished in the middle of
-#: a transaction. Until then its locks would hold up whoever goes on with the same tasks: so not for longer than half of
-#: the time that it takes to notice the loss. In milliseconds.
+#: Milliseconds that a transaction may stand still. PostgreSQL notices only by the kernel's keepalives, after two hours,
+#: that a client's host has vanished in the middle of a transaction. Until then its locks would hold up the processes
+#: that go on with the same tasks. So this is half of the time after which the loss is noticed.
 _STANDS_STILL_FOR = 5_000
-#: What the transactions of a session that is ours alone are, unless they say otherwise.
+#: The properties of transactions in a session that only we use, unless a transaction sets others.
 _TRANSACTIONS = (
     "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; "
     "SET default_transaction_deferrable = off; "
@@ -28,7 +29,7 @@ _TRANSACTIONS = (
 
 
 class Opening:
-    """The texts, by what a transaction is for, and the cursors that say them.
+    """The opening statements for each kind of transaction, and the cursors that send them.
 
     Args:
         lock_timeout: seconds.
@@ -42,18 +43,18 @@ class Opening:
             "idle_in_transaction_session_timeout": _STANDS_STILL_FOR,
             "client_min_messages": "warning",
         }
-        #: What a session that is ours alone is told once.
+        #: The settings that a session gets once, if only we use it.
         self.once = _TRANSACTIONS + "".join(f"SET {name} = {value}; " for name, value in limits.items())
         self._debug = debug
         each = "".join(f"SET LOCAL {name} = {value}; " for name, value in limits.items())
-        #: By whether the session is ours, and what a transaction is for (``writes``, ``lasts``).
+        #: By whether only we use the session, and by the kind of transaction (``writes``, ``lasts``).
         self._begin: dict[tuple[bool, bool, bool], str] = {}
-        #: As well, for several statements in one message, which are a transaction by themselves.
+        #: The same, for several statements in one message, which are a transaction by themselves.
         self._alone: dict[tuple[bool, bool, bool], str] = {}
         for writes, lasts in itertools.product((True, False), repeat=2):
             waits = "SET LOCAL synchronous_commit = off; " if writes and not lasts else ""
             mode = "READ WRITE" if writes else ""
-            # A standby refuses at once what says that it writes.
+            # A standby refuses at once a transaction that says that it writes.
             self._begin[True, writes, lasts] = f"BEGIN {mode}; {waits}"
             self._alone[True, writes, lasts] = f"SET LOCAL TRANSACTION {mode}; {waits}" if writes else ""
             level = f"ISOLATION LEVEL READ COMMITTED {mode}"
@@ -67,10 +68,10 @@ class Opening:
         return cursor
 
     def alone(self, session: Session, *, writes: bool, lasts: bool, more: str = "") -> psycopg2.extensions.cursor:
-        """A cursor each of whose statements is a transaction by itself.
+        """A cursor whose statements are each a transaction by themselves.
 
         Args:
-            more: what is to be said before each, besides.
+            more: further settings to send before each statement.
         """
         cursor = session.cursor(cursor_factory=_LoggingAlone if self._debug else _Alone)
         cursor.first = self._alone[session.is_ours, writes, lasts] + more
@@ -78,19 +79,19 @@ class Opening:
 
 
 class Transaction(psycopg2.extensions.cursor):
-    """Begins with its first statement, in the same round trip."""
+    """A cursor whose transaction begins with its first statement, in the same round trip."""
 
-    #: What goes before the next statement; empty once it was sent.
+    #: The text that is sent before the next statement; empty once it was sent.
     first = ""
 
     def execute(self, query: Any, params: Any = None) -> None:
-        """As psycopg2's."""
+        """As psycopg2's method."""
         first, self.first = self.first, ""
         super().execute(first + query, params)
 
 
 class _Alone(psycopg2.extensions.cursor):
-    #: What goes before each statement.
+    #: The text that is sent before each statement.
     first = ""
 
     def execute(self, query: Any, params: Any = None) -> None:

@@ -1,4 +1,6 @@
-"""A small pool of connections that looks after them: it closes what nobody needs, and hangs up where no server is at it."""
+"""A small pool of connections. It closes connections that nobody needs, and connections on whose statement no server
+process works.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,16 @@ from ledgerq_shared.prepared import Session
 from ledgerq_shared.timers import if_longer_than
 from ledgerq_shared.upkeep import Looks, at_work, cancel, look_after
 
-#: So many looks in a row at a connection that nobody has used (one each second), and it is one too many.
+#: After this many looks in a row (one each second) at which nobody used a connection, the connection is not needed.
 _UNUSED_LOOKS = 10
 
 
 class Pool:
-    """Connections to one PostgreSQL database. Arguments as of :class:`~ledgerq_shared.database.Database`, and:
+    """Connections to one PostgreSQL database. It has the arguments of :class:`~ledgerq_shared.database.Database`, and:
 
     Args:
-        once: what a session that is ours alone is told once.
-        tells_of_outages: whether it says that nobody can be connected to, and that somebody can be again.
+        once: settings that a session gets once, if only we use it.
+        tells_of_outages: whether it logs that no server can be reached, and that one can be reached again.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Pool:
         waits_for_work: bool,
         spare: Callable[[], int] | None,
     ) -> None:
-        #: Whether sessions that are ours alone keep statements prepared.
+        #: Whether sessions that only we use keep statements prepared.
         self.keeps_statements = keeps_statements
         self._url = url
         self._application_name = application_name
@@ -67,13 +69,13 @@ class Pool:
 
     @contextlib.contextmanager
     def session(self, timeout: float) -> Iterator[Session]:
-        """One that nobody else has meanwhile.
+        """A connection that nobody else uses meanwhile.
 
         Args:
-            timeout: seconds to wait for a free one.
+            timeout: seconds to wait for a free connection.
 
         Raises:
-            LedgerUnavailable: none is free, or nobody can be connected to.
+            LedgerUnavailable: none is free, or no server can be reached.
         """
         if not self._slots.acquire(timeout=timeout):
             raise LedgerUnavailable("All connections to PostgreSQL are busy; try again.")
@@ -94,15 +96,18 @@ class Pool:
             connection.close()
 
     def cancel(self, connection: Session) -> None:
-        """End what its server process does.
+        """End what the connection's server process does.
 
-        Not by libpq's request to cancel: psycopg2 holds the GIL meanwhile, for ever where the server is frozen.
+        This does not use libpq's request to cancel: psycopg2 holds the GIL during that request, for ever if the server
+        is frozen.
         """
         with contextlib.suppress(psycopg2.Error), self._asking() as asking:
             cancel(asking, connection)
 
     def look(self) -> None:
-        """Close what nobody needs, hang up where nobody is at it. Done once a second by :mod:`ledgerq_shared.upkeep`."""
+        """Close connections that nobody needs, and those on whose statement no server process works.
+        :mod:`ledgerq_shared.upkeep` calls this once a second.
+        """
         assert self._looks is not None
         with self._lock:
             free, busy = list(self._free), list(self._busy)
@@ -116,7 +121,7 @@ class Pool:
 
     def _close_unused(self, looks: dict[Session, int], spare: int) -> None:
         with self._lock:
-            # Who needs one takes that which was used last.
+            # A caller takes the connection that was used last.
             beyond = self._free[: max(len(self._free) - spare, 0)]
             unused = [connection for connection in beyond if looks.get(connection, 0) > _UNUSED_LOOKS]
             self._free = [connection for connection in self._free if connection not in unused]
@@ -130,14 +135,16 @@ class Pool:
                 with self._asking() as asking:
                     found = at_work(asking, silent)
             except psycopg2.Error:
-                return  # nobody answers: there is nobody to turn to
+                return  # no server answers, so there is no other server to use
         for connection in silent:
             if connection not in found:
                 connection.hang_up()
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[psycopg2.extensions.connection]:
-        """A connection beside the pool's, to whoever is the primary now. It waits for no answer for long."""
+        """A connection outside of the pool, to the server that is the primary now. It does not wait long for an
+        answer.
+        """
         asking = connect(
             self._url,
             application_name=self._application_name,
@@ -168,7 +175,7 @@ class Pool:
                 self._url,
                 application_name=self._application_name,
                 connect_timeout=self._connect_timeout,
-                # A host that vanished is noticed in seconds, not after the kernel's two hours.
+                # So a host that has vanished is noticed in seconds, and not after the kernel's two hours.
                 keepalives_idle=5,
                 keepalives_interval=2,
                 keepalives_count=3,
@@ -199,7 +206,7 @@ class Pool:
         return made
 
     def _watch(self, connection: Session) -> None:
-        """A new connection is in use."""
+        """Note that a new connection is in use."""
         with self._lock:
             self._busy.add(connection)
             is_first = self._looks is None
@@ -211,7 +218,8 @@ class Pool:
         self._busy.discard(connection)
         connection.uses += 1
         if connection.closed:
-            # After a restart of PostgreSQL every pooled connection is dead: do not make each caller find one out.
+            # After a restart of PostgreSQL every pooled connection is dead: close all, so that not every caller meets a
+            # dead one.
             self.close()
             return
         with self._lock:
@@ -219,7 +227,7 @@ class Pool:
 
 
 def reason(error: psycopg2.Error) -> str:
-    """Why the ledger cannot be had, in one line."""
+    """Why the ledger cannot be reached, in one line."""
     what = describe(error)
     if error.pgcode is None:
         return f"PostgreSQL cannot be reached: {what}"

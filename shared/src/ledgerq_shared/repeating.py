@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 
 class Patience(NamedTuple):
-    """For how long a transaction is done again, and how soon."""
+    """For how long a transaction is tried again, and how soon."""
 
-    #: After so many seconds it is given up.
+    #: After this many seconds the work is given up.
     seconds: float
     #: Seconds between two tries. Each pause is twice as long as the one before it.
     first_pause: float
     longest_pause: float
-    #: Whether it goes on while PostgreSQL is away. Who keeps somebody waiting does not.
+    #: Whether the tries go on while PostgreSQL is away. They do not if a caller waits for the outcome.
     outlasts_outages: bool
 
 
@@ -119,7 +119,7 @@ def until_done(
     Args:
         work: as in :func:`until_known`.
         what: begins the names of the log's events: ``<what>.ledger_unavailable``, ``.outcome_unknown``, ``.not_possible``.
-        seconds: the work is given up after so many seconds.
+        seconds: the work is given up after this many seconds.
         outlasts: whether to try again after any other error. Somebody must put it right, and until then the caller waits.
         fields: more for the log.
 

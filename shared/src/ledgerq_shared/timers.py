@@ -1,4 +1,4 @@
-"""What is done, from outside, about something that takes too long."""
+"""Does something, from another thread, about work that takes too long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def if_longer_than(seconds: float | None, action: Callable[[], object]) -> Iterator[None]:
-    """Do ``action``, in another thread, if this takes longer than so many seconds; None: it may."""
+    """Call ``action``, in another thread, if the block takes longer than ``seconds``; None: it may take any time."""
     if seconds is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Group commit: all submits that arrive while one commit is under way share the next one."""
+"""Group commit: all submits that arrive while a commit is running share the next one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from ledgerq_shared.submitting import submit
 
 _MOST_ITEMS = 1000
 
-#: Parameters per statement, in characters: a thousand tasks with a megabyte each must not become one string.
+#: How many characters of parameters one statement may have: a thousand tasks with a megabyte each must not become one
+#: string.
 _MOST_CHARACTERS = 8 * 1024 * 1024
 
 
@@ -36,14 +37,14 @@ class Submission:
 
     task: NewTask
     key: KeyedSubmit | None = None
-    #: Its statement may have been sent: from here on nobody can say "nothing was recorded".
+    #: Whether its statement may have been sent: from then on nobody can say "nothing was recorded".
     is_begun: bool = False
-    #: Its caller was told that nothing was recorded: from here on nothing may be.
+    #: Whether its caller was told that nothing was recorded: from then on nothing may be recorded.
     is_abandoned: bool = False
 
 
 class Acceptance:
-    """Takes tasks into the ledger that come one by one."""
+    """Accepts tasks that come one by one."""
 
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
@@ -55,19 +56,19 @@ class Acceptance:
         self._deadline = Deadline(commits.timeout, self._give_up)
 
     def accept(self, submission: Submission) -> asyncio.Future[Outcome]:
-        """Done when the task is committed.
+        """Returns when the task is committed.
 
         Raises:
             LedgerUnavailable: nothing was recorded.
-            OutcomeUnknown: it may have been.
+            OutcomeUnknown: the task may have been recorded.
             IdempotencyKeyReused: the key belongs to another body.
             DuplicateTask: the unique key is taken.
-            ScopeMissing: it is taken by another actor's task, which would have to end.
+            ScopeMissing: another actor's task, which would have to end, has the unique key.
         """
         return self._deadline.watch(self._batcher.submit(submission), submission)
 
     async def close(self) -> None:
-        """Let what has begun end."""
+        """Wait for commits that have begun."""
         await self._batcher.close()
         self._thread.shutdown(wait=False)
 
@@ -84,21 +85,21 @@ class Acceptance:
             try:
                 outcomes |= self._write(chunk)
             except Unavailable as error:
-                # Only this chunk's: those before it are committed.
+                # Only for this chunk: the chunks before it are committed.
                 outcomes |= _same(error, chunk)
             except psycopg2.Error as error:
                 if fault_of(error) is not Fault.REFUSE:
-                    outcomes |= _same(error, chunk)  # it concerns all: there is nobody to find
+                    outcomes |= _same(error, chunk)  # the error concerns all, so no single one is at fault
                 elif len(submissions) > 1:
-                    raise  # the batcher finds out whose fault it is; what is committed is not written again
+                    raise  # the batcher finds out which one is at fault; committed tasks are not written again
                 else:
                     outcomes |= _same(refused(error), chunk)
         return [outcomes[submission.task.id] for submission in submissions]
 
     def _write(self, submissions: Sequence[Submission]) -> dict[UUID, Outcome | BaseException]:
-        """Commit; one outcome per submission, by its task's id."""
+        """Commit; returns one outcome per submission, by its task's id."""
         with self._lock:
-            # Of a flush that failed, a part may be committed before its rest comes here again.
+            # If a flush failed, a part of it may be committed before the rest comes here again.
             are_new = not any(submission.is_begun for submission in submissions)
             for submission in submissions:
                 submission.is_begun = not submission.is_abandoned
@@ -133,7 +134,7 @@ class Acceptance:
                 confirm(cursor)
         final: dict[UUID, Outcome | BaseException] = {item.task.id: item.task.id for item in submissions}
         final.update(submitted.others)
-        # A repeated Idempotency-Key gets what the first submission has got, perhaps in this very flush.
+        # A repeated Idempotency-Key gets the outcome of the first submission, perhaps of the same flush.
         final.update(
             (task_id, submitted.others.get(outcome, outcome) if isinstance(outcome, UUID) else outcome)
             for task_id, outcome in outcomes.items()
@@ -150,7 +151,9 @@ def _same(error: BaseException, submissions: Sequence[Submission]) -> dict[UUID,
 
 
 def _chunks(submissions: Sequence[Submission]) -> Iterator[Sequence[Submission]]:
-    """What is written in one transaction each: not too much, and of one actor where tasks may end only their actor's own."""
+    """The submissions in parts, each for one transaction: a part is not too large, and has one actor if its tasks may
+    end only their own actor's tasks.
+    """
     groups: dict[str, list[Submission]] = {"": list(submissions)}
     if any(item.task.options is not None and item.task.options.ends_own for item in submissions):
         groups = {}

@@ -1,4 +1,4 @@
-"""Batches: all tasks of a client's are accepted, in one commit of its own, or none is."""
+"""Batches: all tasks of a client's batch are accepted, in a commit of their own, or none is."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, keep_answer
 from ledgerq_shared.submitting import submit
 
-#: Batches that are written at the same time: PostgreSQL writes the one while the other's statement is being made.
+#: How many batches are written at the same time: PostgreSQL writes one while the statement of another one is being
+#: made.
 _AT_ONCE = 2
 
 
 class Batches:
-    """Takes batches into the ledger."""
+    """Accepts batches."""
 
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
-        # Threads of their own: a large batch must not make single submits wait, nor the reverse.
+        # Batches have threads of their own: a large batch must not make single submits wait, and single submits must
+        # not make batches wait.
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="submit-batch")
 
     async def accept(
         self, tasks: Sequence[NewTask], key: KeyedSubmit | None, answer: Callable[[list[Outcome]], str]
     ) -> str:
-        """Done when all tasks are committed, together; raises when none is, or when nobody can tell.
+        """Returns when all tasks are committed, together; raises if none is committed, or if the outcome is unknown.
 
         Args:
             key: an Idempotency-Key for all of them, with the id of the first.
-            answer: makes the answer from what each task came to.
+            answer: makes the answer from the outcome of each task.
 
         Returns:
             The answer; the first one's if the Idempotency-Key was known.
@@ -68,7 +70,7 @@ class Batches:
             raise OutcomeUnknown from None
 
     def close(self) -> None:
-        """Let what has begun end."""
+        """Wait for batches that have begun."""
         self._threads.shutdown(wait=False)
 
     def _commit(

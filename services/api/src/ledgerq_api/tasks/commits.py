@@ -1,4 +1,6 @@
-"""A commit of accepted tasks: repeated until its outcome is known; then workers are woken, and it is kept for a while."""
+"""A commit of accepted tasks: it is repeated until its outcome is known; then workers are woken, and the commit is kept
+for a while.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from ledgerq_shared.waking import Waker
 
 T = TypeVar("T")
 
-#: What a submit comes to: the id of its task, which is the first one's where its Idempotency-Key was known; or the task
+#: The outcome of a submit: the id of its task (the id of the first one if its Idempotency-Key was known), or the task
 #: that holds its unique key.
 Outcome = UUID | Existing
 
@@ -35,9 +37,9 @@ class Committed(NamedTuple, Generic[T]):
     outcome: T
     #: By queue: how many tasks may run now.
     ready: Counter[str]
-    #: Tasks that are in the ledger by it.
+    #: The tasks that it has put into the ledger.
     tasks: Sequence[NewTask]
-    #: All that were sent, also those that have become no tasks.
+    #: All tasks that were sent, also those that were not accepted.
     sent: Sequence[NewTask]
 
 
@@ -45,8 +47,8 @@ class Commits:
     """Commits tasks.
 
     Args:
-        timeout: seconds after which a caller is answered whatever PostgreSQL does.
-        resend_seconds: for so long what was accepted is kept, to be sent again if the ledger goes back in time.
+        timeout: seconds after which a caller gets an answer, whatever PostgreSQL does.
+        resend_seconds: for how many seconds accepted tasks are kept, to be sent again if the ledger goes back in time.
     """
 
     def __init__(self, database: Database, waker: Waker, *, timeout: float, resend_seconds: float = 0.0) -> None:
@@ -56,12 +58,12 @@ class Commits:
         self._recent = Recent(database, waker.wake, seconds=resend_seconds)
 
     def transaction(self) -> AbstractContextManager[Cursor]:
-        """In which a commit is made."""
+        """The transaction of a commit."""
         return self._database.transaction(timeout=self.timeout)
 
     def made(self, commit: Callable[[bool], Committed[T]], keys: Sequence[KeyedSubmit], again: Again) -> T:
-        """What ``commit`` comes to, which is told whether none of its tasks can be in the ledger. What was sent into an
-        interrupted commit is sent again, under the same ids, until the answer is known.
+        """The outcome of ``commit``; its argument says whether none of its tasks can be in the ledger. After an
+        interrupted commit, the tasks are sent again, under the same ids, until the outcome is known.
 
         Args:
             keys, again: as :meth:`Recent.keep` takes them.
@@ -74,10 +76,10 @@ class Commits:
         return committed.outcome
 
     def close(self) -> None:
-        """Keep nothing any more."""
+        """Stop keeping commits."""
         self._recent.close()
 
 
 def refused(error: psycopg2.Error) -> InvalidRequest:
-    """What the checks at the edge let pass and PostgreSQL does not is still the client's to change."""
+    """The client's error for a value that passed the API's checks and that PostgreSQL refuses."""
     return InvalidRequest(f"PostgreSQL cannot hold this task: {error.diag.message_primary}.")
