@@ -14,8 +14,9 @@ RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 # The peers of benchmarks/ have an environment of their own.
 BENCH_VENV := .venv-bench
-# So has Locust.
+# So has Locust, and what builds the documentation.
 LOAD_VENV := .venv-load
+DOCS_VENV := .venv-docs
 DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -84,6 +85,10 @@ test-load: $(DEVELOPMENT) $(LOAD_VENV)/.installed ## ten seconds of each of two 
 model: $(VENV)/.created ## check the model of the protocol with SPIN, and what each protection is good for; SKIPPED where there is none
 	@$(BIN)/python scripts/check_model.py $(ARGS)
 
+.PHONY: docs
+docs: $(DOCS_VENV)/.installed ## build the documentation into site/: both languages, offline; fails at a broken link or anchor
+	@$(DOCS_VENV)/bin/python scripts/make_site.py
+
 lint: $(DEVELOPMENT) ## ruff, mypy --strict, import contracts, SQL in its place
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -107,14 +112,16 @@ format: $(DEVELOPMENT) ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-reference: $(DEVELOPMENT) ## write docs/reference from the code, and the dashboards
+reference: $(DEVELOPMENT) ## write docs/reference from the code, the dashboards and the drawings
 	$(BIN)/python scripts/make_reference.py
 	$(BIN)/python scripts/make_dashboards.py
+	$(BIN)/python scripts/make_drawings.py
 
 verify: $(DEVELOPMENT) ## are generated files what their sources say?
 	$(BIN)/python -m pip check
 	$(BIN)/python scripts/make_reference.py --check
 	$(BIN)/python scripts/make_dashboards.py --check
+	$(BIN)/python scripts/make_drawings.py --check
 	$(BIN)/python scripts/make_chart.py --check
 	@$(MAKE) --no-print-directory requirements
 	git diff --exit-code -- 'requirements*.txt' 'services/*/requirements.txt'
@@ -149,6 +156,12 @@ $(LOAD_VENV)/.installed: requirements-load.txt | $(VENV)/.created
 	$(LOAD_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-load.txt
 	@touch $@
 
+$(DOCS_VENV)/.installed: requirements-docs.txt | $(VENV)/.created
+	@echo "Installing what builds the documentation into $(DOCS_VENV) (once) ..."
+	$(BIN)/python -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-docs.txt
+	@touch $@
+
 $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@echo "Installing the peers of the benchmarks into $(BENCH_VENV) (once) ..."
 	$(BIN)/python -m venv $(BENCH_VENV)
@@ -156,7 +169,7 @@ $(BENCH_VENV)/.installed: requirements-bench.txt | $(VENV)/.created
 	@touch $@
 
 clean: ## remove the environment and the caches (data in .ledgerq/ stays)
-	rm -rf .bench-against $(VENV) $(BENCH_VENV) benchmarks/peers/node/node_modules $(LOAD_VENV) load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf .bench-against $(VENV) $(BENCH_VENV) benchmarks/peers/node/node_modules $(LOAD_VENV) $(DOCS_VENV) site load-report .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 clean-data: ## remove the embedded servers' data, for good

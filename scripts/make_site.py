@@ -45,7 +45,7 @@ LISTED = {"Runbooks": "runbooks", "Decisions": "adr"}
 GLOSSARY = "docs/glossary.md"
 
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^)\s]+)\)")
-_FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
 #: A translated heading may say the original's anchor: `## 提交 {#submit}`.
 _HEADING = re.compile(r"^(#+) (.+?)(?: \{#([\w-]+)\})?\s*$", re.MULTILINE)
 #: What a page must not load: anything from elsewhere.
@@ -69,7 +69,7 @@ def documents() -> dict[str, str]:
 def headings(text: str) -> list[str]:
     """The anchors of a document's headings, as GitHub makes them."""
     found: list[str] = []
-    for _, title, said in _HEADING.findall(_FENCE.sub("", text)):
+    for _, title, said in _HEADING.findall(FENCE.sub("", text)):
         plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", title)
         anchor = said or re.sub(r"[^\w -]", "", plain.lower()).replace(" ", "-")
         number = sum(1 for other in found if re.sub(r"-\d+$", "", other) == anchor or other == anchor)
@@ -95,7 +95,7 @@ class Source:
 
     def page(self, name: str) -> str:
         """A document as the site's page."""
-        text = _text(name)
+        text = text_of(name)
         text = re.sub(r"```mermaid\nstateDiagram.*?```", "![](../drawings/states.svg)", text, flags=re.DOTALL)
         anchors = headings(self._original(name))
         own = headings(text)
@@ -104,7 +104,7 @@ class Source:
         return _outside_of_fences(text, lambda part: self._linked(part, name), _anchored(anchors))
 
     def _original(self, name: str) -> str:
-        return _text(_plain(name))
+        return text_of(_plain(name))
 
     def _linked(self, text: str, name: str) -> str:
         return _LINK.sub(lambda found: self._link(found, name), text)
@@ -130,7 +130,7 @@ class Source:
 
     def _anchor(self, name: str, anchor: str) -> str:
         """The anchor that every language has for this one."""
-        own = headings(_text(name))
+        own = headings(text_of(name))
         originals = headings(self._original(name))
         if anchor in own and len(own) == len(originals):
             return originals[own.index(anchor)]
@@ -148,11 +148,11 @@ def _plain(name: str) -> str:
     return name
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
     """A document's text; the glossary's is ARCHITECTURE's section."""
     if name != GLOSSARY:
         return (ROOT / name).read_text(encoding="utf-8")
-    section = _text("ARCHITECTURE.md").partition("\n## Glossary\n")[2]
+    section = text_of("ARCHITECTURE.md").partition("\n## Glossary\n")[2]
     return f"# Glossary\n{section.partition(chr(10) + '## ')[0]}\n"
 
 
@@ -163,7 +163,7 @@ def _anchored(anchors: list[str]) -> Callable[[str], str]:
 
 def _outside_of_fences(text: str, *changes: Callable[[str], str]) -> str:
     parts, end = [], 0
-    for fence in _FENCE.finditer(text):
+    for fence in FENCE.finditer(text):
         parts += [(text[end : fence.start()], True), (fence[0], False)]
         end = fence.end()
     parts.append((text[end:], True))
