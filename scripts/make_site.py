@@ -121,6 +121,8 @@ class Source:
         page = self.documents.get(_plain(target))
         if page is None and target.startswith("docs/") and target.endswith(".svg"):
             page = _plain(target).removeprefix("docs/")
+        if page is None and not (ROOT / target).exists():
+            return found[0]  # MkDocs says that it leads nowhere
         if page is None:
             return text if path.rsplit("/", 1)[-1] in text else f"{text} (`{target}`)"
         address = os.path.relpath(page, Path(self.documents[name]).parent)

@@ -1,85 +1,24 @@
-"""The documentation site: both languages have the same pages, headings and commands."""
+"""The documentation site, before MkDocs has it (`make docs` builds it, strictly)."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
-import pytest
+from tests.support.scripts import script
 
 ROOT = Path(__file__).parent.parent.parent
 
-#: Folders whose pages are English only: what is generated from the code, and what is read beside the code.
-ENGLISH = ("docs/reference/", "docs/adr/", "docs/model/", "docs/benchmarks.md")
-#: Pages that are still without Chinese. This list only shrinks: take a page out when it is translated.
-WITHOUT_CHINESE: set[str] = {
-    f"docs/guides/{name}.md" for name in ("guarantees", "high-availability", "hostile", "observe")
-} | {
-    f"docs/runbooks/{name}.md"
-    for name in (
-        "disk-growth", "exporter-down", "failure-ratio", "leader-missing", "ledger-went-back", "no-workers",
-        "not-synchronous", "oldest-task-too-old", "postgresql-away", "redis-away", "store-outage", "task-quarantined",
-        "tasks-stuck",
-    )
-}  # fmt: skip
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 SITE = script("make_site")
-PAGES = [name for name in SITE.documents() if name.startswith("docs/") and not name.startswith(ENGLISH)]
-TRANSLATED = sorted(name for name in PAGES if name.endswith(".zh.md"))
-
-
-def text_of(name: str) -> str:
-    return SITE.text_of(name)
-
-
-def levels(text: str) -> list[str]:
-    return re.findall(r"^(#+) ", SITE.FENCE.sub("", text), re.MULTILINE)
-
-
-def code(text: str) -> list[str]:
-    """The code of a document, without its comments."""
-    fences = [found[0] for found in SITE.FENCE.finditer(text)]
-    return [re.sub(r"[ \t]*(?:#|--) [^\n]*", "", fence).replace("\n\n", "\n") for fence in fences]
-
-
-def test_every_page_is_there_in_chinese_but_for_those_that_are_listed():
-    originals = {name for name in PAGES if not name.endswith(".zh.md")}
-    missing = {name for name in originals if name.replace(".md", ".zh.md") not in TRANSLATED}
-    assert missing == WITHOUT_CHINESE
-    assert {name.replace(".zh.md", ".md") for name in TRANSLATED} <= originals
-
-
-@pytest.mark.parametrize("name", TRANSLATED)
-def test_a_translation_has_the_headings_of_its_original_and_names_their_anchors(name):
-    translation, original = text_of(name), text_of(name.replace(".zh.md", ".md"))
-    assert levels(translation) == levels(original)
-    assert SITE.headings(translation) == SITE.headings(original)
-
-
-@pytest.mark.parametrize("name", TRANSLATED)
-def test_a_translation_has_the_commands_and_examples_of_its_original(name):
-    assert code(text_of(name)) == code(text_of(name.replace(".zh.md", ".md")))
 
 
 def test_both_glossaries_have_the_same_words():
     words = [
         [
             re.findall(r"\*\*(.+?)\*\*", row.split("|")[1])
-            for row in text_of(name).splitlines()
+            for row in SITE.text_of(name).splitlines()
             if row.startswith("| **")
         ]
         for name in ("docs/glossary.md", "docs/glossary.zh.md")
