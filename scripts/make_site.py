@@ -47,7 +47,7 @@ GLOSSARY = "docs/glossary.md"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:)([^)\s]+)\)")
 FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2[ \t]*$", re.MULTILINE | re.DOTALL)
 #: A translated heading may say the original's anchor: `## 提交 {#submit}`.
-_HEADING = re.compile(r"^(#+) (.+?)(?: \{#([\w-]+)\})?\s*$", re.MULTILINE)
+_HEADING = re.compile(r"^(#+) (.+?)(?: \{#([\w-]+)\})?[ \t]*$", re.MULTILINE)
 #: What a page must not load: anything from elsewhere.
 _FOREIGN = re.compile(r"<(?:script|img|iframe|link|source)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 
@@ -202,7 +202,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         Source(Path(folder) / "docs").write()
         (Path(folder) / "mkdocs.yml").write_text(configuration(), encoding="utf-8")
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(SITE)]
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(SITE)]
         environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "TMPDIR": folder}  # for jieba's cache
         done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
         if done.returncode:
