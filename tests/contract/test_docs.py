@@ -37,11 +37,11 @@ CODE = {
 #: What nobody looks for in a map.
 PLAIN = {"__init__", "__main__"}
 SITE = script("make_site")
-#: Folders whose pages are English only: what is generated from the code, and what is read beside the code.
-ENGLISH = ("docs/reference/", "docs/adr/", "docs/model/", "docs/benchmarks.md")
+#: Folders whose pages need no Chinese: what is generated from the code, and what is read beside the code.
+ENGLISH = ("docs/reference/", "docs/adr/", "docs/model/")
 #: Pages that are still without Chinese. This list only shrinks: take a page out when it is translated.
 WITHOUT_CHINESE: set[str] = set()
-_PAGES = [name for name in SITE.documents() if name.startswith("docs/") and not name.startswith(ENGLISH)]
+_PAGES = [name for name in SITE.documents() if name.startswith("docs/")]
 TRANSLATED = sorted(name for name in _PAGES if name.endswith(".zh.md"))
 
 
@@ -214,6 +214,7 @@ def test_both_readmes_have_the_same_commands_examples_and_proofs():
 def test_every_page_is_there_in_chinese_but_for_those_that_are_listed():
     originals = {name for name in _PAGES if not name.endswith(".zh.md")}
     missing = {name for name in originals if name.replace(".md", ".zh.md") not in TRANSLATED}
+    missing = {name for name in missing if not name.startswith(ENGLISH)}
     assert missing == WITHOUT_CHINESE
     assert {name.replace(".zh.md", ".md") for name in TRANSLATED} <= originals
 
