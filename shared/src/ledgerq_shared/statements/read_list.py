@@ -163,14 +163,16 @@ def goes_either_way(filter_: TaskFilter) -> bool:
 
 
 def is_shorter_along_successes(counts: Sequence[StateCount], *, successes: int, limit: int) -> bool:
-    """Whether all that succeeded has fewer others to pass over than all of the filter's type or queue.
+    """Whether a walk along all successes is shorter than one along all tasks of the filter's type or queue, because there
+    are fewer other tasks to pass over.
 
-    The latter's others may be one long row of waiting tasks, the newest of all; the former's are taken for evenly spread.
+    Among the tasks of a type or queue, the others may be one long row of waiting tasks, which are the newest of all.
+    Among the successes, the others are assumed to be spread evenly.
 
     Args:
-        counts: of the filter's type or queue.
-        successes: of all types and queues.
-        limit: how many tasks of the filter end the walk.
+        counts: the counts of the filter's type or queue.
+        successes: how many tasks of all types and queues have succeeded.
+        limit: after how many tasks of the filter the walk ends.
     """
     wanted = in_state(counts, State.SUCCESS)
     others = sum(one.tasks for one in counts) - wanted
