@@ -7,23 +7,16 @@ which task was running.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import math
-import mmap
-import os
 import struct
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from uuid import UUID
 
-from ledgerq_shared.descriptors import identity
-from ledgerq_shared.settings import SettingsError
+from ledgerq_worker.slot.file import SlotFile, make_file
 
-_PREFIX = "ledgerq-node-"
 #: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, lease held until, asides until.
 _HEADER = struct.Struct("<16s B B H I B B 6x d d 16x")
 _COUNT = struct.Struct("<H")
@@ -92,99 +85,24 @@ class SlotRecord(NamedTuple):
 _WHAT_RUNS = SlotRecord._fields.index("is_cancelled")
 
 
-class SlotTable:
-    """The shared file. Create it in the worker's parent; elsewhere open it by its path, or by an inherited descriptor
-    (because somebody may have deleted the file at that path).
-
-    Each process that has it open holds a lock on it, which the kernel releases when the process dies. So a file that
-    nobody has locked belonged to a node that was killed together with its agent. Process numbers would not show this,
-    because containers may share the folder.
-    """
+class SlotTable(SlotFile):
+    """What is in the shared file. Read and written by whatever process, without a lock."""
 
     def __init__(self, path: Path, count: int, handle: int | None = None) -> None:
-        self.path = path
+        super().__init__(path, _size(count), handle)
         self.count = count
-        self._handle = os.open(path, os.O_RDWR) if handle is None else handle
-        self._file = identity(self._handle)
-        fcntl.flock(self._handle, fcntl.LOCK_SH)  # held as long as the map, which keeps the file open
-        self._map = mmap.mmap(self._handle, _size(count))
 
     @classmethod
-    def create(cls, count: int) -> SlotTable:
-        """A new table for ``count`` slots; it is in memory if the system has a folder for that with room in it.
+    def create(cls, count: int) -> Self:
+        """A new table for ``count`` slots.
 
         Raises:
-            SettingsError: there is room in no folder.
+            SettingsError: there is room for it in no folder.
         """
-        memory = Path("/dev/shm")  # noqa: S108 - the file in it has a random name and mode 600
-        refusals = []
-        for folder in (memory, Path(tempfile.gettempdir())):
-            try:
-                return cls._create_in(folder, count)
-            except OSError as error:
-                refusals.append(f"{folder}: {error.strerror}")
-        raise SettingsError(
-            f"no room for the worker's slot file of {_size(count):,} bytes ({'; '.join(refusals)}): "
-            "make some, or name another folder in TMPDIR"
-        )
-
-    @classmethod
-    def _create_in(cls, folder: Path, count: int) -> SlotTable:
-        _remove_orphans(folder)
-        while True:
-            handle, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
-            fcntl.flock(handle, fcntl.LOCK_SH)
-            if os.fstat(handle).st_nlink:
-                break
-            os.close(handle)  # a process that looks for orphans was quicker
-        try:
-            # Allocates the pages and not only the length: a write to a page for which a full disk has no room would be
-            # a SIGBUS.
-            os.posix_fallocate(handle, 0, _size(count))
-            table = cls(Path(name), count, handle)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            os.close(handle)
-            raise
+        path, handle = make_file(_size(count))
+        table = cls(path, count, handle)
         table.held_until = math.inf  # until an agent renews a lease
         return table
-
-    def remove(self) -> None:
-        """Delete the file; processes that have it open keep it."""
-        self.path.unlink(missing_ok=True)
-        if self.handle is not None:
-            os.close(self._handle)
-
-    @property
-    def handle(self) -> int | None:
-        """The descriptor of the open file, to be inherited; None: a task has closed it, or put something else in its
-        place.
-        """
-        return self._handle if identity(self._handle) == self._file else None
-
-    @property
-    def is_at_its_path(self) -> bool:
-        """Whether the file can be opened by its path: somebody may have deleted it, or put another file there."""
-        try:
-            status = self.path.stat()
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._file
-
-    def is_shared_with(self, pid: int) -> bool:
-        """Whether a process has this table in its memory. A node's own processes do, even if their parent is gone; a
-        process that got the number of a dead one does not. (If the system does not tell, the answer is yes.)
-        """
-        status = os.fstat(self._handle) if self.handle is not None else None
-        try:
-            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError):
-            return not Path("/proc/self/maps").exists()
-        except PermissionError:  # we may not signal it, either
-            return True
-        if status is None:
-            return any(str(self.path) in line for line in lines)
-        return any(_PREFIX in line and line.split()[4] == str(status.st_ino) for line in lines)
 
     @property
     def worker_id(self) -> UUID:
@@ -401,14 +319,6 @@ class SlotTable:
     @staticmethod
     def _at(index: int) -> int:
         return _HEADER.size + index * _RECORD.size
-
-
-def _remove_orphans(folder: Path) -> None:
-    """Delete the tables that nobody has open."""
-    for path in folder.glob(f"{_PREFIX}*-*"):
-        with contextlib.suppress(OSError), path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
 
 
 def _packed(claim_no: int, task_id: str) -> bytes:
