@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 3
 #: What needs longer than one stay to come to its size.
 _LONGER = {"5,000 streams": 2.0}
+#: An attack's last requests have ended this many seconds after its stay: they wait up to 80 s for an answer.
+_ENDS_WITHIN = 150.0
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,14 @@ def _attack(target: Target, plan: Plan, dice: random.Random, course: Course, unt
     # The last one is taken first: what needs long must not be what everybody waits for at the end.
     bag = sorted(ATTACKS, key=lambda name: (name in _LONGER, dice.random()))
     running: dict[str, subprocess.Popen[str]] = {}
+    late: dict[str, float] = {}
     try:
         while running or time.monotonic() < until or len(course.stays) < len(ATTACKS):
             for name, process in list(running.items()):
                 if process.poll() is not None:
                     _count(course, name, running.pop(name))
+                else:
+                    assert time.monotonic() < late[name], f"the attack {name} does not end"
             wants_more = time.monotonic() < until or len(course.stays) < len(ATTACKS)
             if wants_more and len(running) < _AT_ONCE:
                 bag = bag or dice.sample(list(ATTACKS), len(ATTACKS))
@@ -117,6 +122,7 @@ def _attack(target: Target, plan: Plan, dice: random.Random, course: Course, unt
                 if name not in running:
                     running[name] = _begin(target, plan, name, dice.randrange(1 << 30), course.stays[name])
                     course.stays[name] += 1
+                    late[name] = time.monotonic() + plan.stay * _LONGER.get(name, 1.0) + _ENDS_WITHIN
             time.sleep(0.1)
     finally:
         for process in running.values():

@@ -181,6 +181,14 @@ class ComposeStack:
         return {"Authorization": f"Bearer {self.key}"}
 
     @property
+    def inner_url(self) -> str:
+        """The API by its container's address, as a reverse proxy in Docker reaches it: without Docker's own proxy, which
+        connections of the same host to a published port go through.
+        """
+        networks = self.container("api")["NetworkSettings"]["Networks"].values()
+        return f"http://{next(network['IPAddress'] for network in networks)}:8000"
+
+    @property
     def database_url(self) -> str:
         """PostgreSQL by its container's address: it publishes no port."""
         networks = self.container("postgres")["NetworkSettings"]["Networks"]

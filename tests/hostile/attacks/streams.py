@@ -27,7 +27,7 @@ async def run(visit: Visit) -> None:
 
 
 async def _waiting_task(visit: Visit) -> str:
-    while True:
+    while visit.left:
         try:
             answer = await visit.call("GET", "/tasks/?page_size=1&queue=nobody")
             if answer.status == 200:
@@ -35,6 +35,7 @@ async def _waiting_task(visit: Visit) -> str:
         except NoAnswer:
             pass
         await asyncio.sleep(0.2)
+    raise AssertionError("no list of tasks was answered for as long as this attack stays")
 
 
 async def _one(visit: Visit, task_id: str, later: float) -> None:
