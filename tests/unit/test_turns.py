@@ -82,3 +82,28 @@ def test_an_error_is_its_owners_alone(turns):
     with pytest.raises(ValueError, match="this one"):
         turns.submit("a", fail).result(20)
     assert turns.submit("a", lambda: 1).result(20) == 1
+
+
+def test_an_owner_whose_long_work_never_ends_leaves_processors_to_others():
+    now, rests = [0.0], []
+
+    def work(seconds):
+        now[0] += seconds
+
+    def later(seconds, action):
+        rests.append(round(seconds, 6))
+        action()
+
+    turns = Turns(1, each=3, name="test", clock=lambda: now[0], later=later)
+    gate = Gate()
+    held = turns.submit("hog", gate.work("hog"))
+    durations = (0.2, 0.005, 30.0, 0.1)
+    futures = [turns.submit("hog", lambda seconds=seconds: work(seconds)) for seconds in durations]
+    lone = turns.submit("other", lambda: work(5.0))
+    gate.over.set()
+    assert not wait_for([held, *futures, lone], 20).not_done
+    turns.close()
+    # Three turns: each rests for twice the time it worked, for a second at most. Quick work and a turn with nothing more
+    # to do are followed by no rest.
+    assert set(rests) <= {0.4, 1.0, 0.2}
+    assert {0.4, 1.0} & set(rests)

@@ -1,15 +1,31 @@
-"""Threads that many callers share: no caller has more than a few of them at a time, and all take turns."""
+"""Threads that many callers share: no caller has more than a few of them at a time, and all take turns.
+
+An owner whose turns are all in use, with more work waiting, keeps the server behind these threads busy with as much as it
+can do at once. If a piece of such work takes long, the turn rests before its next piece, so that all turns of one owner
+together take about one of that server's processors.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+#: Work that took no longer than this is followed by no rest, and no rest is longer than that. In seconds.
+_QUICK, _LONGEST_REST = 0.01, 1.0
+
+
+def _later(seconds: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
 
 
 class Turns:
@@ -19,9 +35,21 @@ class Turns:
         threads: how many there are.
         each: how many of them one owner may have at a time.
         name: the names of its threads begin so.
+        clock: monotonic, in seconds.
+        later: calls a function after a number of seconds.
     """
 
-    def __init__(self, threads: int, *, each: int, name: str) -> None:
+    def __init__(
+        self,
+        threads: int,
+        *,
+        each: int,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], None] = _later,
+    ) -> None:
+        self._clock = clock
+        self._later = later
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._each = each
         self._lock = threading.Lock()
@@ -53,6 +81,7 @@ class Turns:
         with self._lock:
             owner.unserved -= 1
             future, work = owner.waiting.popleft()
+        begun = self._clock()
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(work())
@@ -66,9 +95,18 @@ class Turns:
                 owner.running -= 1
                 if not owner.running:
                     del self._owners[name]
-        if goes_on:  # queued behind all others that wait for a thread
-            with contextlib.suppress(RuntimeError):  # closed
-                self._pool.submit(self._take_turn, name, owner)
+        if not goes_on:
+            return
+        took = self._clock() - begun
+        if took > _QUICK:
+            self._later(min(took * (self._each - 1), _LONGEST_REST), partial(self._go_on, name, owner))
+        else:
+            self._go_on(name, owner)
+
+    def _go_on(self, name: str, owner: _Owner) -> None:
+        """Queue for a thread, behind all others that wait for one."""
+        with contextlib.suppress(RuntimeError):  # closed
+            self._pool.submit(self._take_turn, name, owner)
 
 
 class _Owner:
