@@ -1,5 +1,5 @@
-"""The one way to take tasks back from claims whose owner will not end them: in a transaction, with each task that alone is
-refused set apart; and after the commit slots are woken for what is ready again.
+"""The only way to take tasks back from claims whose owner will not end them. It works in a transaction and sets a task
+apart that PostgreSQL alone refuses; after the commit it wakes slots for tasks that are ready again.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from ledgerq_worker.apart import Apart
 
 
 class Loss(NamedTuple):
-    """Whose claims are taken back, and what is known of the reason. As in :func:`recover_claims`."""
+    """Which claims are taken back, and what is known about the reason. The fields are as in :func:`recover_claims`."""
 
     worker_id: UUID
     #: A short reason for the events.
     why: str
-    #: Only this slot's claims; None: the whole worker's.
+    #: Only this slot's claims; None: all claims of the worker.
     slot: int | None = None
-    #: Of these, only the claims with these numbers; None: all.
+    #: Only the claims with these numbers; None: all.
     numbers: Collection[int] | None = None
-    #: Tasks known to have been running; None: nobody could tell.
+    #: Tasks that are known to have been running; None: nobody could tell.
     suspects: Collection[str] | None = ()
-    #: Whether those that ran may be the reason.
+    #: Whether the tasks that ran may be the reason.
     charge: bool = False
     is_whole_node: bool = False
 
 
-#: What is done before the claims are taken, in the same transaction, given the tasks that are to be taken (None: all).
-#: Returns the loss as it turns out to be.
+#: Called in the same transaction before the claims are taken, with the tasks that are to be taken (None: all). Returns
+#: the loss with what it has found out.
 Before = Callable[[Cursor, Collection[str] | None], Loss]
 
 
@@ -41,12 +41,12 @@ class Recovering:
     """Takes tasks back.
 
     Args:
-        wake: told after each commit how many tasks are ready again, by queue.
+        wake: called after each commit with the number of tasks that are ready again, by queue.
         quarantine_after: worker deaths after which a task is quarantined.
-        actor: who does it, for the event log.
+        actor: the actor for the event log.
         what: the work, for the log.
-        told: hears how many tasks are set apart, whenever that changes.
-        behind: done in the same transaction, after the claims were taken.
+        told: called with the number of tasks that are set apart, whenever it changes.
+        behind: called in the same transaction, after the claims were taken.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Recovering:
 
         Raises:
             Unavailable: PostgreSQL is away or busy.
-            psycopg2.Error: all are refused, and for no reason of their own.
+            psycopg2.Error: all tasks are refused, and not because of one of them.
         """
 
         def find(limit: int) -> list[tuple[str]]:
@@ -88,11 +88,11 @@ class Recovering:
         return self._apart.run(find, lambda tasks: self._take(loss, before, tasks))
 
     def take_back_whole(self, loss: Loss, before: Before | None = None) -> list[TakenBack]:
-        """As :meth:`take_back`, in one transaction: all or nothing.
+        """As :meth:`take_back`, but in one transaction: all tasks or none.
 
         Raises:
             Unavailable: PostgreSQL is away or busy.
-            psycopg2.Error: something of it is refused.
+            psycopg2.Error: something in it is refused.
         """
         return self._take(loss, before, None)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Nothing, Statement
 from ledgerq_shared.statements.arrays import text_array
 
-#: Minutes within which the use of a key is written down once.
+#: The use of a key is recorded at most once within this time.
 _USE_IS_NEWS_AFTER = "5 minutes"
 
 _COLUMNS = """id, name, scopes, created_at, expires_at, revoked_at, last_used_at,
@@ -31,16 +31,16 @@ class ApiKeyRow(NamedTuple):
 
 
 class UsableKey(NamedTuple):
-    """What an API process checks requests with. All but ``is_any`` are null where no key is usable."""
+    """What an API process needs to check requests. All fields except ``is_any`` are None if no key is usable."""
 
-    #: Whether a key was ever made, usable or not.
+    #: Whether a key was ever created, usable or not.
     is_any: bool
     id: str | None
     sha256: memoryview | None
     scopes: list[str] | None
-    #: Seconds from now; null: it does not expire.
+    #: Seconds from now; None: it does not expire.
     expires_in: float | None
-    #: Whether a use would be worth writing down.
+    #: Whether a use now would be recorded.
     is_use_news: bool | None
 
 
@@ -55,7 +55,7 @@ def add_key(
     """Add a key. When it expires; no row: the ledger knows a key with this digest.
 
     Args:
-        expires_in: seconds from now; null: it does not expire.
+        expires_in: seconds from now; None: it does not expire.
     """
     return Statement(
         _ADD_KEY,
@@ -119,7 +119,7 @@ def read_usable_keys() -> Statement[UsableKey]:
 
 
 def note_use(key_ids: Collection[str]) -> Statement[Nothing]:
-    """Write down that keys were used just now, unless that has been written down lately."""
+    """Record that keys were used just now, unless a use was recorded lately."""
     return Statement(_NOTE_USE, {"ids": text_array(key_ids)})
 
 

@@ -1,9 +1,10 @@
-"""Cancel tasks: a fact in the ledger, wherever the task is at the moment.
+"""Cancel tasks: a cancel is a fact in the ledger, wherever the task is at the moment.
 
-An unfinished task stands in ``ready``, in ``held`` or on a claim's list. A waiting one is taken out and ends at once; for
-one on a claim the wish is written down, and the worker that holds it honours it. Both lock in the order that everybody
-keeps: ready or held row, claim row, task row. A task may move from one place to another between two looks, so
-whoever finds it in neither looks again in new statements of the same transaction (``ledgerq_shared.cancelling``).
+An unfinished task is in ``ready``, in ``held`` or on a claim's list. A waiting task is taken out and ends at once. For
+a task on a claim the request is recorded, and the worker that holds the task honours it. Both statements lock in the
+usual order: ready or held row, claim row, task row. A task may move from one place to another between two looks, so a
+caller that finds it in neither place looks again with new statements in the same transaction
+(``ledgerq_shared.cancelling``).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def revoke_waiting(
     """End those tasks that wait (``ready``, ``held``) as REVOKED, reason ``cancelled``. The ids of these.
 
     Args:
-        actor: who cancels, for the event log.
-        message: why, in the words of whoever asked; null: they did not say.
-        terminate: kept in the task, as it was asked for; a waiting task has no process to kill.
+        actor: the actor for the event log.
+        message: the reason, in the caller's words; None: the caller gave none.
+        terminate: recorded in the task as requested; a waiting task has no process to kill.
     """
     params = {"ids": plain_array(task_ids), "actor": actor, "message": message, "terminate": terminate}
     return Statement(_REVOKE_WAITING, params)
@@ -58,7 +59,7 @@ def request_cancel(
 ) -> Statement[tuple[str, bool]]:
     """Ask the worker that holds a task to end it. Its state and ``terminate`` as they now are; no row: no claim holds it.
 
-    Asking again changes nothing and leaves no second event, unless it now may terminate and might not before.
+    A second request changes nothing and leaves no second event, unless it allows termination and the first did not.
 
     Args:
         terminate: whether the process that runs it may be killed.
@@ -92,7 +93,8 @@ SELECT state, terminate FROM found
 
 
 def read_told(task_id: str, *, since: datetime | None) -> Statement[tuple[str, bool, bool, datetime]]:
-    """What a claimed task whose cancellation was requested has come to; for one who asks again until that is known.
+    """The present outcome for a claimed task whose cancellation was requested; a caller asks again until the outcome is
+    known.
 
     Its state; whether it has ended; whether the node that holds it has renewed its lease after ``since``, and with the
     answer to that heard what it must not begin; and the database's clock. No row: there is no such task.

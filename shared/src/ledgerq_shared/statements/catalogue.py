@@ -24,11 +24,11 @@ class CatalogueEntry(NamedTuple):
 
 
 class CatalogueRow(NamedTuple):
-    """A task type as it is registered; JSON decoded."""
+    """A registered task type; JSON is decoded."""
 
     name: str
     doc: str
-    #: As in :class:`CatalogueEntry`, and ``options`` as well.
+    #: As in :class:`CatalogueEntry`; so is ``options``.
     parameters_schema: dict[str, Any]
     queue: str
     options: dict[str, Any]
@@ -37,7 +37,7 @@ class CatalogueRow(NamedTuple):
 
 
 def register_task_types(entries: Sequence[CatalogueEntry]) -> Statement[tuple[str]]:
-    """Add or update task types. The names of those that are new or differ from before."""
+    """Add or update task types; returns the names of those that are new or have changed."""
     return Statement(
         _REGISTER_TASK_TYPES,
         {

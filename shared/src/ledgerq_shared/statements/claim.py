@@ -1,4 +1,6 @@
-"""Claim ready tasks for a slot: the one place where two workers could take the same task, and cannot."""
+"""Claim ready tasks for a slot. This is the only place where two workers could take the same task, and the statement
+prevents it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ PRIORITIES = range(9, -1, -1)
 
 
 class ClaimedTask(NamedTuple):
-    """A task as the claim returns it: all that a run needs. JSON columns are decoded by psycopg2 or left as text."""
+    """A task as the claim returns it, with everything that a run needs. psycopg2 decodes JSON columns or leaves them as
+    text.
+    """
 
     claim_no: int
     id: str
@@ -33,15 +37,16 @@ class ClaimedTask(NamedTuple):
     args: str | None
     parameters: str
     celery: str | None
-    #: Null, or not to be begun after this moment; ``is_expired`` says so by the database's clock.
+    #: The task must not begin after this time; ``is_expired`` compares it with the database's clock. None: it does not
+    #: expire.
     expires_at: datetime | None
     is_expired: bool
     is_cancelled: bool
-    #: ``rerun`` or ``fail``, as submitted; null: the task type's own.
+    #: ``rerun`` or ``fail``, as submitted; None: the task type's value applies.
     on_worker_lost: str | None
     #: A suspect after a worker's death: no other task may run in its process meanwhile.
     is_alone: bool
-    #: Where this task stood in the queue; the low-water mark follows it.
+    #: The task's place in the queue; the low-water mark follows it.
     ready_at: datetime
     #: Where it comes from; see :class:`ledgerq_shared.tracing.Origin`.
     trace: str | None = None
@@ -61,17 +66,18 @@ def claim_tasks(
 ) -> Statement[ClaimedTask]:
     """Claim the next tasks of ``queue``, highest priority first, then oldest.
 
-    At least one task is claimed when any is ready; further ones only while the expected run time of those before them
-    stays below ``budget`` seconds, so that nothing waits behind a long task while another slot is idle. A suspect
-    (``ready.alone``) is claimed by itself. A paused queue and a worker that was declared dead get nothing.
+    If any task is ready, at least one is claimed. Further ones are claimed only while the expected run time of those
+    before them stays below ``budget`` seconds, so that no task waits behind a long task while another slot is idle. A
+    suspect (``ready.alone``) is claimed by itself. For a paused queue, or a worker that was declared dead, nothing is
+    claimed.
 
     Args:
-        limit: most tasks to claim.
+        limit: how many tasks to claim at most.
         cost_of_type: expected run time of each known task type, in seconds; ``unknown_cost`` for all others.
-        low_water: per priority, where to begin looking. Deleted entries pile up at the head of the index while any
-            old transaction is open; beginning where the last claim ended steps over them. Leave a priority out to see
-            its stragglers (a retry that came due, a clock difference, a slow commit).
-        unknown_types: task types that this worker has met and lacks, although another live one has them.
+        low_water: per priority, where to begin to look. While an old transaction is open, deleted entries gather at the
+            head of the index; a look that begins where the last claim ended skips them. Leave a priority out to see its
+            stragglers (a retry that came due, a clock difference, a slow commit).
+        unknown_types: task types that this worker has met and does not know, although another live worker knows them.
     """
     return Statement(
         _CLAIM,
@@ -135,8 +141,7 @@ ORDER BY taken.priority DESC, taken.run_at, t.id
 def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement[tuple[bool]]:
     """Whether anything of the queue is ready, unknown types aside.
 
-    Asked by a drain that found nothing to claim: another claimer may just hold the locks of more entries than it will
-    take.
+    A drain asks this if it found nothing to claim: another claim may hold the locks of more entries than it will take.
     """
     return Statement(
         """SELECT EXISTS (SELECT FROM ready WHERE queue = %(queue)s::text AND task_type <> ALL (%(unknown)s::text[]))
@@ -147,13 +152,13 @@ def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement[t
 
 
 def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statement[tuple[str, str, bool]]:
-    """Return claimed tasks that have not begun, uncharged and with their old place in the queue.
+    """Hand back claimed tasks that have not begun, uncharged and with their old place in the queue.
 
     Of each its id, its queue, and whether its cancellation was requested. Those are to be revoked in the same transaction
     (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
 
     Args:
-        claims: task id → number of the claim that holds it. What a claim no longer holds is left alone.
+        claims: task id → number of the claim that holds it. A task that its claim no longer holds is not touched.
         reason: ``no_worker``: put those that no live worker of their queue knows into ``held`` instead of ``ready``.
     """
     params: dict[str, Any] = {

@@ -10,19 +10,20 @@ from ledgerq_shared.statements.arrays import plain_array
 from ledgerq_shared.statements.pieces import INTO_READY, OF_THESE
 from ledgerq_shared.statements.times import PLACE
 
-#: The held task ``h`` is known to the worker ``w``, which came not long ago. Who held it for want of a worker may not have
-#: seen the other register, nor the other have seen it held: both look at what is committed, and neither waits.
+#: The worker ``w``, which registered not long ago, knows the held task ``h``. The process that held the task because no
+#: worker knew it may not have seen the registration, and the worker may not have seen that the task was held: both see
+#: only committed rows, and neither waits for the other.
 _IS_KNOWN = """
   w.ended_at IS NULL AND w.started_at > now() - interval '1 minute'
   AND h.reason = 'no_worker' AND h.task_type = ANY (w.task_types) AND h.queue = ANY (w.queues)"""
 
 
 def promote_due(*, limit: int, tasks: Collection[str] | None = None) -> Statement[tuple[str]]:
-    """Make ready what has waited long enough, the longest overdue first, and what was held for want of a worker that has
-    come just then. Of each its queue.
+    """Make tasks ready that have waited long enough, the longest overdue first, and tasks that were held for want of a
+    worker that has just registered. Of each its queue.
 
     Args:
-        tasks: of these, only these tasks; None: all.
+        tasks: only these of the tasks; None: all.
     """
     return Statement(_PROMOTE_DUE, {"limit": limit, "tasks": None if tasks is None else plain_array(tasks)})
 
@@ -84,9 +85,9 @@ class ToDo(NamedTuple):
 def what_to_do(*, ahead: float) -> Statement[ToDo]:
     """One row; ``promote`` looks ``ahead`` seconds ahead.
 
-    Asked twice a second for ever, so it is small, and planned once. Asks for the first in an index instead of whether there
-    is one: what was deleted, or a million tasks, cost no more than one, also while PostgreSQL has no statistics of them and
-    takes a third of them for past.
+    It is asked twice a second for ever, so it is small and planned once. It reads the first entry of an index instead
+    of asking whether one exists: so deleted entries, or a million tasks, cost no more than one, even while PostgreSQL
+    has no statistics and assumes that a third of them are past.
     """
     return Statement(
         f"""
@@ -105,7 +106,8 @@ def what_to_do(*, ahead: float) -> Statement[ToDo]:
 def count_ready_by_queue(*, up_to: int) -> Statement[tuple[str, int]]:
     """Each queue that live workers serve, is not paused and has ready tasks, and how many of them (counted up to ``up_to``).
 
-    Goes by who serves, for anybody may submit to as many queues as there are names. A worker that comes wakes its own.
+    It starts from the queues that workers serve, because callers may submit to any number of queue names. A worker that
+    registers wakes its own slots.
     """
     return Statement(
         """

@@ -1,4 +1,6 @@
-"""What must leave after a commit and is not in the ledger itself: kept in the same transaction, deleted when it has left."""
+"""What must leave after a commit and is not in the ledger itself: an entry is written in the same transaction, and
+deleted when it has left.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from ledgerq_shared.statements.times import LATEST
 
 
 def put_in_outbox(kind: str, payloads: Sequence[str]) -> Statement[tuple[int]]:
-    """Keep what must leave after this commit and is not in the ledger itself. The entries' numbers, in the given order."""
+    """Write entries for what must leave after this commit and is not in the ledger itself. The entries' numbers, in the
+    given order.
+    """
     return Statement(_PUT_IN_OUTBOX, {"kind": kind, "payloads": text_array(payloads)})
 
 
@@ -37,8 +41,8 @@ class OutboxEntry(NamedTuple):
 def take_from_outbox(
     *, ids: Sequence[int] | None = None, older_than: float = 0.0, lease: float
 ) -> Statement[OutboxEntry]:
-    """Take entries for ``lease`` seconds. Do what they say, then :func:`delete_from_outbox`; who dies meanwhile leaves them
-    to the next, when the lease is over.
+    """Take entries for ``lease`` seconds. Do what they say, then :func:`delete_from_outbox`; if the process dies
+    meanwhile, the next one takes them when the lease is over.
 
     Args:
         ids: these; None: any that is older than ``older_than`` seconds (whoever wrote it would have done it by then): many
@@ -67,7 +71,7 @@ RETURNING o.id, o.kind, o.payload, o.attempts
 
 
 def keep_from_outbox(entry: int, *, lease: float) -> Statement[Nothing]:
-    """What it says takes longer: nobody else may take it for so many seconds."""
+    """Extend the lease of an entry that takes longer: nobody else may take it for ``lease`` seconds."""
     return Statement(_KEEP_FROM_OUTBOX, {"id": entry, "lease": lease})
 
 
@@ -75,7 +79,7 @@ _KEEP_FROM_OUTBOX = "UPDATE outbox SET taken_until = now() + %(lease)s * interva
 
 
 def put_back_in_outbox(ids: Sequence[int]) -> Statement[Nothing]:
-    """Nobody has tried these yet: they are anybody's again."""
+    """Put back entries that were taken and not tried: any process may take them again."""
     return Statement(_PUT_BACK_IN_OUTBOX, {"ids": plain_array(ids)})
 
 
@@ -83,7 +87,7 @@ _PUT_BACK_IN_OUTBOX = "UPDATE outbox SET taken_until = NULL, attempts = attempts
 
 
 def delete_from_outbox(ids: Sequence[int]) -> Statement[Nothing]:
-    """These are done with."""
+    """Delete entries that are done."""
     return Statement(_DELETE_FROM_OUTBOX, {"ids": plain_array(ids)})
 
 
@@ -91,10 +95,10 @@ _DELETE_FROM_OUTBOX = "DELETE FROM outbox WHERE id = ANY(%(ids)s::bigint[])"
 
 
 class FailedDelivery(NamedTuple):
-    """An entry that is done with and has not done what it says."""
+    """An entry that is deleted although it was not done."""
 
     entry: int
-    #: Whose end it tells of; None: the entry does not say (one of an older release).
+    #: The task whose end it is about; None: the entry does not say (it is from an older release).
     task_id: str | None
     #: A JSON object for the event.
     data: str

@@ -1,8 +1,10 @@
-"""The partitions of ``task_event``: one a UTC day, made far ahead, and one for whatever has none.
+"""The partitions of ``task_event``: one for each UTC day, made far ahead, and a default one for events without a
+partition of their day.
 
-PostgreSQL attaches a partition only after it has read all of the default one, which nobody may touch meanwhile. While it
-is small that is a moment. A large one is *replaced*: a rule says which days it holds (its *seal*), is checked beside
-everybody's work, and then it is itself the partition of these days and an empty one takes its place. No row moves.
+PostgreSQL attaches a partition only after it has read all of the default partition, which nobody may touch meanwhile.
+If the default partition is small, this takes a moment. A large one is *replaced*: a constraint says which days it holds
+(its *seal*) and is checked while others work; then the table itself becomes the partition of these days, and an empty
+one becomes the default. No row moves.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Nothing, Statement
 
-#: A default partition of so many bytes is read in a few hundredths of a second.
+#: A default partition of this many bytes is read in a few hundredths of a second.
 _SMALL = 16_000_000
-#: Nobody waits longer for a strong lock, for everybody else waits behind it; then it is tried again, later.
+#: No statement waits longer for a strong lock, because everybody else would wait behind it; it is tried again later.
 _BRIEFLY = "SET LOCAL lock_timeout = '500ms'; "
-#: A rule that is not made use of for so many days would refuse events, so that it is far ahead.
+#: How many days ahead a seal ends: if it is not used before that, it would refuse events.
 _SEALED_AHEAD = 32
 
 
@@ -83,7 +85,7 @@ def default_event_partition() -> Statement[DefaultPartition]:
 
 
 def seal_event_default(since: date, until: date) -> Statement[Nothing]:
-    """Say which days the default partition holds; its rows are checked afterwards."""
+    """Add the constraint that says which days the default partition holds; its rows are checked afterwards."""
     return Statement(_SEAL_EVENT_DEFAULT.format(since=since, until=until), {})
 
 
@@ -95,7 +97,7 @@ ALTER TABLE task_event_default ADD CONSTRAINT ck_sealed_{{since:%Y%m%d}}_{{until
 
 
 def check_event_default(seal: str) -> Statement[Nothing]:
-    """Check all of its rows by its seal. Nobody has to wait for that."""
+    """Check all of its rows against its seal. Nobody has to wait for this."""
     return Statement(_CHECK_EVENT_DEFAULT.format(seal=seal), {})
 
 
@@ -103,7 +105,7 @@ _CHECK_EVENT_DEFAULT = f"{_BRIEFLY}ALTER TABLE task_event_default VALIDATE CONST
 
 
 def replace_event_default(seal: str) -> Statement[Nothing]:
-    """Make the sealed default partition the one of its days, and an empty one the default. Nothing is read."""
+    """Make the sealed default partition the partition of its days, and an empty one the default. No rows are read."""
     since, until = (date.fromisoformat(text) for text in seal.split("_")[2:])
     name = f"task_event_until_{until:%Y%m%d}"
     return Statement(_REPLACE_EVENT_DEFAULT.format(name=name, since=since, until=until, seal=seal), {})

@@ -1,16 +1,17 @@
-"""Pieces that several statements share: CTEs by the names under which these statements meet.
+"""Pieces that several statements share: CTEs with fixed names.
 
-A statement puts them together after ``WITH``; each says which CTEs it needs and which it gives. The usual ones: `input`,
-what the caller passes; `owner` and `valid`, what the claims still hold of it; `found`, tasks that are locked; `done`, tasks
-as they are now, with ``before``, their state until then.
+A statement joins them after ``WITH``. Each piece says which CTEs it needs and which it gives. The usual ones are:
+`input`, what the caller passes; `owner` and `valid`, what the claims still hold of that; `found`, locked tasks; `done`,
+the tasks after the change, with ``before``, their state before it.
 """
 
 from __future__ import annotations
 
 from ledgerq_shared.statements.times import LATEST
 
-#: Needs `input` (``id, claim_no``) and the parameter ``nos``. Gives `owner`, the claims' rows, locked in the order of their
-#: numbers; and `valid`, the inputs that their claim still holds, with one time (``now``) for all that is written of each.
+#: Needs `input` (``id, claim_no``) and the parameter ``nos``. Gives `owner`, the claims' rows, locked in the order of
+#: their numbers; and `valid`, the inputs that their claim still holds, with one time (``now``) for everything that is
+#: written about each.
 GUARD = """
 owner AS MATERIALIZED (
   SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
@@ -30,12 +31,13 @@ rest AS (
   UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
 )"""
 
-#: Whether the task ``t`` is as the writer of `valid` ``v`` knows it. Anything else is refused: it was ended or taken back.
-#: ``IS TRUE`` keeps it a filter: as a plain equation it would be a join clause, too, and the planner could match tasks by
-#: their states, of which it has statistics, where the row is to be found by its id.
+#: Whether the task ``t`` is in the state that the writer of `valid` ``v`` knows. Otherwise the write is refused: the
+#: task was ended or taken back. ``IS TRUE`` makes this only a filter. A plain equation would also be a join clause, and
+#: the planner could match tasks by their states, for which it has statistics, although the row should be found by its
+#: id.
 IS_AS_BEFORE = "(t.state = v.before) IS TRUE"
 
-#: Whether the task ``t`` runs; a filter for the same reason.
+#: Whether the task ``t`` runs; it is only a filter for the same reason.
 IS_STARTED = "(t.state = 'STARTED') IS TRUE"
 
 #: Only these tasks, where some are named: a condition on a ``task_id``. Needs the parameter ``tasks``; null: all are meant.
@@ -63,8 +65,8 @@ START_WITH_END = f"""seq = t.seq + CASE WHEN {{row}}.with_start THEN 3 ELSE 1 EN
 #: Its part of the event: ``claimed_at, started_at``. Needs `done` (``with_start, claimed_at, started_at``).
 START_IN_EVENT = "CASE WHEN with_start THEN claimed_at END, CASE WHEN with_start THEN started_at END"
 
-#: Needs `unready` and `unheld` (``task_id``), which took tasks out of their places. Gives `found`: these, locked in the
-#: order of their ids.
+#: Needs `unready` and `unheld` (``task_id``), which took tasks out of ``ready`` and ``held``. Gives `found`: these
+#: tasks, locked in the order of their ids.
 FOUND = """
 found AS MATERIALIZED (
   SELECT t.id, t.state AS before FROM task t
@@ -76,7 +78,7 @@ found AS MATERIALIZED (
 #: queue (``times.PLACE``); ``alone``: it is a suspect. Only a submit says it in its own words: nothing new is a suspect.
 INTO_READY = "INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)"
 
-#: Needs `done` (``task_type, queue, before, state``). Writes the counters' part of a change of state.
+#: Needs `done` (``task_type, queue, before, state``). Writes the counters for a change of state.
 COUNTED = """
 counted AS (
   INSERT INTO task_count (task_type, queue, state, delta)
@@ -86,15 +88,15 @@ counted AS (
   ) d GROUP BY task_type, queue, state HAVING sum(delta) <> 0
 )"""
 
-#: Needs `done` (``id, completed_at``), of which some may have ended outside of a run. Who waits for these
-#: (``AsyncResult``, a chord, errbacks) is told through the outbox.
+#: Needs `done` (``id, completed_at``), of which some may have ended outside of a run. Writes outbox entries for what
+#: waits for these (``AsyncResult``, a chord, errbacks).
 TOLD = """
 told AS (
   INSERT INTO outbox (kind, payload, created_at)
   SELECT 'outcome', json_build_object('task_id', id), now() FROM done WHERE completed_at IS NOT NULL
 )"""
 
-#: Needs `done` (``id, unique_key, completed_at``), of which some may have ended. Frees the keys that these held.
+#: Needs `done` (``id, unique_key, completed_at``), of which some may have ended. Frees the unique keys that these held.
 FREED = """
 freed AS (
   DELETE FROM unique_key WHERE key = ANY (ARRAY(

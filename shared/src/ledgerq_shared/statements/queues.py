@@ -1,4 +1,4 @@
-"""Pause queues, let them go on, make them known before their first task."""
+"""Pause and resume queues, and create them before their first task."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ SELECT ARRAY(SELECT name FROM new), (SELECT count FROM named)
 def set_paused(queue: str, *, paused: bool, make: bool) -> Statement[tuple[bool]]:
     """Pause a queue or let it go on. Whether it was paused; no row: it was never used, and is not made.
 
-    A pause is one flag that the claim reads: nothing is moved, and what runs goes on.
+    A pause is one flag that the claim reads: nothing is moved, and running tasks go on.
 
     Args:
-        make: whether a queue that was never used is made.
+        make: whether to create a queue that was never used.
     """
     return Statement(_SET_PAUSED, {"queue": queue, "paused": paused, "make": make})
 

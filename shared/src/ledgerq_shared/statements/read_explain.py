@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.workers import IS_LIVE
 
-#: Tasks ahead of one are counted no further than this.
+#: The tasks ahead of a task are counted no further than this.
 AHEAD_UP_TO = 10_000
 
 
 class Circumstances(NamedTuple):
-    """Where a task stands and what is around it. An unfinished task is in exactly one of ready, held and a claim."""
+    """Where a task is, and its circumstances. An unfinished task is in exactly one of ready, held and a claim."""
 
     state: str
     queue: str
@@ -23,17 +23,17 @@ class Circumstances(NamedTuple):
     completed_at: datetime | None
     expires_at: datetime | None
     cancel_requested_at: datetime | None
-    #: The error of a failure; null: it has none. Read here and not by SQL: PostgreSQL's text cannot hold all that it may
-    #: hold (a NUL, half of a surrogate pair).
+    #: The error of a failure; None: there is none. It is decoded here and not by SQL, because PostgreSQL's text cannot
+    #: hold everything that it may contain (a NUL, half of a surrogate pair).
     error: dict[str, Any] | None
-    #: Null: not in ``ready``. True: it was running when a worker died, and is claimed by itself.
+    #: None: the task is not in ``ready``. True: it was running when a worker died, and is claimed by itself.
     ready_alone: bool | None
-    #: Ready tasks that stand before it, counted up to :data:`AHEAD_UP_TO` + 1; null: it is not ready.
+    #: How many ready tasks are before it, counted up to :data:`AHEAD_UP_TO` + 1; None: it is not ready.
     ahead: int | None
-    #: Why it is held; null: it is not in ``held``.
+    #: Why it is held; None: it is not in ``held``.
     held_reason: str | None
     held_until: datetime | None
-    #: Name of the worker whose claim has it; null: no claim has it.
+    #: The name of the worker whose claim has it; None: no claim has it.
     worker: str | None
     claimed_at: datetime | None
     #: Whether that worker's lease is over.
@@ -43,7 +43,7 @@ class Circumstances(NamedTuple):
     workers: int
     slots: int
     busy: int
-    #: Those of the live workers that know its type too.
+    #: Those of the live workers that also know its type.
     able: int
     has_leader: bool
 

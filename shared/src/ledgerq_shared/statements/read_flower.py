@@ -1,6 +1,6 @@
-"""Read tasks for Flower's pages: which are the newest, and which of those it shows are no longer as it shows them.
+"""Read tasks for Flower's pages: the newest ones, and those whose state is no longer the one that Flower shows.
 
-All of it by the primary key (or Celery's id) of so many tasks; long values are cut off in PostgreSQL.
+All reads use the primary key (or Celery's id) of a bounded number of tasks; PostgreSQL cuts long values off.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.read_replica import THEN
 
-#: Most characters of arguments and results: as much as workers' events tell.
+#: How many characters of arguments and results are read: as many as workers' events have.
 LONGEST = 1024
 
 
 class FlowerRow(NamedTuple):
-    """A task as Flower shows it. Times are seconds since 1970; null where it has not happened."""
+    """A task as Flower shows it. Times are seconds since 1970; None if it has not happened."""
 
     id: str
-    #: Celery's own id where it is not ``id``: what workers' events call the task.
+    #: Celery's own id, if it is not ``id``: workers' events use it for the task.
     celery_id: str | None
     task_type: str
     state: str
     retries: int
-    #: Name of the node that runs or ran the latest attempt.
+    #: The name of the node that runs or ran the latest attempt.
     worker: str | None
     #: Positional and keyword arguments and the result: the first :data:`LONGEST` characters of their JSON.
     args: str | None
@@ -44,11 +44,11 @@ class FlowerRow(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What Flower believes of a task."""
+    """What Flower shows about a task."""
 
     #: The task's own id or Celery's.
     uuid: str
-    #: Celery's word, RECEIVED among them: a worker has it and has not begun.
+    #: Celery's word. RECEIVED means that a worker has the task and has not begun it.
     state: str
     retries: int
 
@@ -64,8 +64,8 @@ SELECT {THEN}, ARRAY(SELECT id::text FROM task WHERE id >= %(from_id)s::uuid ORD
 
 _READ = f"SELECT {_COLUMNS} FROM task t WHERE t.id = ANY(%(ids)s::uuid[])"
 
-# Each by its index, whatever the planner thinks of it. The ledger does not know RECEIVED: what a worker has received and
-# not begun is PENDING there, or RETRY.
+# Each task is found by an index, whatever the planner's estimate is. The ledger has no state RECEIVED: a task that a
+# worker has received and not begun is PENDING there, or RETRY.
 _CHANGED = """
 SELECT {columns}
 FROM unnest(%(ids)s::{type}[], %(states)s::text[], %(retries)s::integer[]) AS a(id, state, retries)
@@ -83,7 +83,7 @@ def newest_ids(*, since: datetime | None, limit: int) -> Statement[tuple[datetim
     """One row: the ledger's time, and the ids of the newest tasks, newest first.
 
     Args:
-        since: by their makers' clocks; null: from the beginning.
+        since: by the clocks that made the ids; None: from the beginning.
     """
     from_id = UUID(int=0) if since is None else first_id_at(since)
     return Statement(_NEWEST, {"from_id": str(from_id), "limit": limit})
@@ -95,7 +95,7 @@ def read_flower_tasks(ids: Sequence[str]) -> Statement[FlowerRow]:
 
 
 def read_changed(shown: Sequence[Shown], *, by: Literal["id", "celery_id"]) -> Statement[FlowerRow]:
-    """Those tasks whose state or number of retries is another one, in no order."""
+    """Those tasks whose state or number of retries has changed, in no order."""
     ids = [one.uuid for one in shown]
     sql, literal = (_CHANGED_BY_ID, plain_array(ids)) if by == "id" else (_CHANGED_BY_CELERY_ID, text_array(ids))
     states, retries = text_array(one.state for one in shown), plain_array(one.retries for one in shown)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.read_replica import THEN, WAS_LIVE
 
-#: Entries of one queue in ``ready`` are counted up to here; beyond it the counters know, minus what waits or is held.
+#: The entries of one queue in ``ready`` are counted up to this number; beyond it the counters are used, minus the tasks
+#: that are held or claimed.
 _READY_COUNTED_UP_TO = 10_000
 
-#: Entries of ``held``, ``outbox`` and such are counted up to here, all together.
+#: The entries of ``held``, ``outbox`` and similar tables are counted up to this number, all together.
 LOOKED_AT = 100_000
 
 
@@ -27,30 +28,30 @@ class TaskCount(NamedTuple):
 
 
 class QueueGauges(NamedTuple):
-    """How a queue stands. Ages are in seconds, 0 where there is nothing."""
+    """The state of a queue. Ages are in seconds; 0 if there is nothing."""
 
     queue: str
     is_paused: bool
-    #: Of live workers that serve it; not of those whose lease is over and whom nobody has declared dead, for nobody may be
-    #: there to do so.
+    #: The slots of live workers that serve it. Workers whose lease is over do not count, even if nobody has declared
+    #: them dead, because no maintenance may be running.
     slots: int
     ready: int
     oldest_ready_seconds: float
-    #: Tasks in workers' hands.
+    #: Tasks that workers hold.
     claimed: int
     oldest_claim_seconds: float
 
 
 class DispatchGauges(NamedTuple):
-    """How maintenance stands. Ages are in seconds, 0 where there is nothing."""
+    """The state of maintenance. Ages are in seconds; 0 if there is nothing."""
 
-    #: What has come due and maintenance has not promoted, and for how long.
+    #: How many due tasks maintenance has not promoted, and for how long.
     due: int
     due_seconds: float
-    #: What waits in the outbox.
+    #: How many entries wait in the outbox.
     outbox: int
     outbox_seconds: float
-    #: For how long the leader's lease still holds; 0: nobody leads.
+    #: For how many seconds the leader's lease still lasts; 0: nobody leads.
     leader_seconds: float
 
 
@@ -59,17 +60,17 @@ class WorkerGauges(NamedTuple):
 
     name: str
     slots: int
-    #: Of its slots, those that hold tasks.
+    #: How many of its slots hold tasks.
     busy_slots: int
     #: In seconds.
     heartbeat_age: float
-    #: For how long its lease still holds; negative: it is over, and nobody has declared the worker dead yet.
+    #: For how long its lease still lasts; negative: it is over, and nobody has declared the worker dead yet.
     lease_seconds: float
     is_stopping: bool
 
 
 class TableGauges(NamedTuple):
-    """A table and its indexes; the event log's partitions count as one. Rows: PostgreSQL's guess."""
+    """A table and its indexes; the event log's partitions count as one. The number of rows is PostgreSQL's estimate."""
 
     table: str
     #: Its size; None: PostgreSQL does not tell.
@@ -82,23 +83,23 @@ class ServerGauges(NamedTuple):
     """The server and the database as a whole. What PostgreSQL does not tell is None."""
 
     database_bytes: int | None
-    #: To this database, and those that the server allows in all.
+    #: Connections to this database, and how many the server allows in all.
     connections: int | None
     max_connections: int | None
     #: Age of the oldest open transaction; without the role ``pg_read_all_stats`` only this role's own are seen.
     oldest_transaction_seconds: float | None
     #: Transactions since the oldest row that is not frozen.
     frozen_age: int | None
-    #: Log written since the server was made; None on a standby, too.
+    #: Bytes of WAL written since the server was created; also None on a standby.
     wal_bytes: float | None
-    #: Log that is kept for the slowest replication slot.
+    #: Bytes of WAL that are kept for the slowest replication slot.
     wal_retained_bytes: float | None
-    #: How often the ledger was found to have gone back in time, of a day.
+    #: How many times within a day the ledger was found to have gone back in time.
     went_back: int | None
 
 
 def read_task_counts() -> Statement[TaskCount]:
-    """The counts of all types, queues and states, also those that are 0 again."""
+    """The counts of all types, queues and states, including those that are 0 again."""
     return Statement(
         "SELECT task_type, queue, state, sum(delta)::bigint FROM task_count GROUP BY 1, 2, 3", {}, row=TaskCount._make
     )
@@ -138,7 +139,7 @@ LEFT JOIN LATERAL (
 
 
 def count_held() -> Statement[tuple[str, str, int]]:
-    """How many wait for something else than a worker, by queue and reason; of the first :data:`LOOKED_AT`."""
+    """How many tasks wait for something other than a worker, by queue and reason; among the first :data:`LOOKED_AT`."""
     return Statement(
         "SELECT queue, reason, count(*) FROM (SELECT queue, reason FROM held LIMIT %(limit)s) h GROUP BY 1, 2",
         {"limit": LOOKED_AT},
@@ -163,7 +164,7 @@ def read_dispatch() -> Statement[DispatchGauges]:
 
 
 def read_worker_gauges(*, limit: int) -> Statement[WorkerGauges]:
-    """Those that have not ended, by name."""
+    """The workers that have not ended, by name."""
     return Statement(
         """
         SELECT w.name, w.slots, (SELECT count(DISTINCT c.slot) FROM claim c WHERE c.worker_id = w.id)::integer,
@@ -177,13 +178,13 @@ def read_worker_gauges(*, limit: int) -> Statement[WorkerGauges]:
 
 
 def count_ended_workers() -> Statement[tuple[str, int]]:
-    """How many workers ended and are not forgotten yet (a day later they are), by the reason."""
+    """How many workers have ended, by the reason; they are forgotten after a day."""
     return Statement("SELECT ended_why, count(*) FROM worker WHERE ended_at IS NOT NULL GROUP BY 1", {})
 
 
 def count_stuck(*, after: float) -> Statement[tuple[int, float]]:
-    """How many tasks are in the hands of workers that are dead or were not heard of for ``after`` seconds beyond their
-    lease, and for how many seconds the first of these workers has been so. Recovery should have taken them back.
+    """How many tasks are held by workers that are dead or whose lease ended more than ``after`` seconds ago, and for
+    how many seconds this has been so for the first of these workers. Recovery should have taken these tasks back.
     """
     return Statement(
         """
@@ -198,10 +199,10 @@ def count_stuck(*, after: float) -> Statement[tuple[int, float]]:
 
 
 def count_worker_deaths() -> Statement[tuple[int, int]]:
-    """How many unfinished tasks were running when a worker died, and how many tasks ended as `TaskQuarantined`, of those
-    still in the ledger. An index knows the few tasks that any worker died with.
+    """How many unfinished tasks were running when a worker died, and how many tasks ended as `TaskQuarantined`, among
+    those still in the ledger. An index has the few tasks with which any worker died.
 
-    The error is looked at as it is written: of one with a NUL or half of a surrogate pair, PostgreSQL cannot take a part.
+    The error is compared as text: if it has a NUL or half of a surrogate pair, PostgreSQL cannot extract a part of it.
     """
     return Statement(
         r"""
@@ -213,7 +214,7 @@ def count_worker_deaths() -> Statement[tuple[int, int]]:
     )
 
 
-#: What :func:`read_tables` and :func:`read_server` ask PostgreSQL's own functions and views for.
+#: The figures that :func:`read_tables` and :func:`read_server` read from PostgreSQL's own functions and views.
 TABLE_FIGURES = ("table_bytes",)
 SERVER_FIGURES = {
     "database_bytes": "pg_database_size(current_database())::bigint",

@@ -1,4 +1,4 @@
-"""Read a task's end, for those who are told about it after the commit."""
+"""Read a task's end, for what has to be sent about it after the commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StoredOutcome(NamedTuple):
     result: str | None
     error: dict[str, Any] | None
     celery: str | None
-    #: Why it was revoked (``expired``, ``cancelled``); null otherwise.
+    #: Why it was revoked (``expired``, ``cancelled``); None otherwise.
     reason: str | None
 
 

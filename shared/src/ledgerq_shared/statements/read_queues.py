@@ -1,4 +1,4 @@
-"""Read queues and workers, as people look at them."""
+"""Read queues and workers in the form that people look at."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NAMES = "(SELECT name FROM queue UNION SELECT queue FROM task_count UNION SELEC
 
 
 class QueueRow(NamedTuple):
-    """A queue as people look at it."""
+    """A queue in the form that people look at."""
 
     name: str
     is_paused: bool
-    #: Of live workers that serve it.
+    #: Slots of live workers that serve it.
     slots: int
     #: None: nothing is ready.
     oldest_ready_seconds: float | None
@@ -53,11 +53,11 @@ class Running(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """How the ledger stands."""
+    """The state of the ledger."""
 
-    #: Known ones.
+    #: How many task types are registered.
     task_types: int
-    #: Live ones, and their slots.
+    #: How many workers are live, and their slots.
     workers: int
     slots: int
     #: Whether a COMMIT has waited for a synchronous standby for more than two seconds.
@@ -72,7 +72,7 @@ def count_queues() -> Statement[tuple[int]]:
 
 
 def read_queues(*, after: str, limit: int) -> Statement[QueueRow]:
-    """The first queues after that name, by name."""
+    """The first queues whose names come after ``after``, by name."""
     return Statement(
         f"""
         SELECT n.name, coalesce(q.paused, false),
@@ -102,7 +102,7 @@ def queue_counts(queues: Sequence[str]) -> Statement[tuple[str, str, int]]:
 
 
 def read_live_workers() -> Statement[LiveWorker]:
-    """The live ones, by name."""
+    """The live workers, by name."""
     return Statement(
         f"""
         SELECT id::text, name, host, pid, pool, slots, queues, task_types, started_at,
@@ -130,12 +130,12 @@ def read_overview() -> Statement[Overview]:
 
 
 def read_clock() -> Statement[tuple[float]]:
-    """What time it is in the ledger, in seconds since 1970."""
+    """The time in the ledger, in seconds since 1970."""
     return Statement("SELECT extract(epoch FROM clock_timestamp())::float8", {})
 
 
 def read_all_running() -> Statement[Running]:
-    """What is running, oldest first."""
+    """The running tasks, oldest first."""
     return Statement(
         """
         SELECT c.worker_id::text, t.id::text, t.task_type, t.started_at

@@ -1,4 +1,4 @@
-"""What PostgreSQL's replication promises at this moment."""
+"""Read what PostgreSQL's replication promises at this moment."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import NamedTuple
 
 from ledgerq_shared.sql import Statement
 
-#: What PostgreSQL's own functions and views are asked for.
+#: The figures that are read from PostgreSQL's own functions and views.
 REPLICATION_FIGURES = ("timeline", "standbys", "lag_bytes")
 
 
 class ReplicationRow(NamedTuple):
-    """A server's promises, and one of its standbys. Where it has none, all that is a standby's is None."""
+    """A server's promises, and one of its standbys. If it has no standby, the fields of the standby are None."""
 
     #: The values of ``synchronous_commit`` and ``synchronous_standby_names``.
     level: str
     names: str
     #: Rises by one with each failover; None on a standby.
     timeline: int | None
-    #: Whether this role is told of standbys.
+    #: Whether this role may see the standbys.
     is_told: bool
     standby: str | None
-    #: This and the following are None, too, for a role that is no member of ``pg_monitor``: it sees that there are standbys.
+    #: This field and the following are also None for a role that is not a member of ``pg_monitor``: such a role only
+    #: sees that there are standbys.
     is_streaming: bool | None
     #: PostgreSQL's word: ``sync``, ``quorum``, ``potential`` or ``async``.
     sync_state: str | None
-    #: What the standby has not replayed, in bytes; None, too, where the server does not tell.
+    #: How many bytes the standby has not replayed; also None if the server does not tell.
     lag_bytes: float | None
-    #: For how long it has not, in seconds; None, too, while nothing is written.
+    #: For how many seconds the standby has been behind; also None while nothing is written.
     lag_seconds: float | None
 
 

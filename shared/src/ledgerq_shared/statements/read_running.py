@@ -1,4 +1,4 @@
-"""Tasks that run, for who asks a node what it does."""
+"""Read running tasks, for a client that asks a node what it does."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 
-#: Most characters of a task's arguments that are told.
+#: How many characters of a task's arguments are read.
 _LONGEST = 1024
 
 
 class RunningRow(NamedTuple):
-    """A task as Celery tells of it."""
+    """A task in the form that Celery shows."""
 
     id: str
     celery_id: str
     task_type: str
-    #: Positional arguments as JSON, cut off; null: none.
+    #: Positional arguments as JSON, cut off; None: none.
     args: str | None
     #: Keyword arguments as JSON, cut off.
     parameters: str

@@ -1,4 +1,4 @@
-"""Read how much a queue waits for, for whoever decides how many workers there should be."""
+"""Read the load of a queue, to decide how many workers there should be."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
 from ledgerq_shared.statements.workers import IS_LIVE
 
-#: The backlog is counted up to here; beyond it the counters know it, minus what waits for a time or is in workers' hands.
+#: The backlog is counted up to this number; beyond it the counters are used, minus tasks that wait for a time or that
+#: workers hold.
 COUNTED_UP_TO = 10_000
 
-#: Tasks looked at for their run times: the last ones that were claimed, and the last ones that were submitted.
+#: How many tasks are read for their run times: of the last ones that were claimed, and of the last ones that were
+#: submitted.
 _SAMPLE = 100
 
 
 class QueueLoad(NamedTuple):
-    """How a queue stands."""
+    """The load of a queue."""
 
     queue: str
     is_paused: bool
     #: Tasks that may run now and wait for a worker.
     backlog: int
-    #: Tasks in workers' hands, and slots that hold them.
+    #: Tasks that workers hold, and the slots that hold them.
     running: int
     busy_slots: int
     #: How long the oldest of the backlog has been waiting, in seconds; 0 if there is none.
     oldest_seconds: float
-    #: Mean run time of recent tasks, in seconds, also of those that are still running; null: none has run.
+    #: The mean run time of recent tasks in seconds, including those that are still running; None: none has run.
     run_seconds: float | None
     #: Slots of live workers that serve the queue.
     live_slots: int
-    #: Slots of the latest worker that served it; null: none did within a day.
+    #: Slots of the latest worker that served it; None: none did within a day.
     slots_per_worker: int | None
 
 
 def read_load(queues: Collection[str]) -> Statement[QueueLoad]:
     """One row for each of ``queues``, used or not.
 
-    Costs the same with a million waiting tasks. What ran lately is found right before the oldest waiting task: ids are in
-    the order of submission, and so, mostly, is what is claimed.
+    It costs the same with a million waiting tasks. The tasks that ran lately are found right before the oldest waiting
+    task, because ids are in the order of submission, and tasks are mostly claimed in that order.
     """
     return Statement(
         _LOAD, {"queues": text_array(queues), "limit": COUNTED_UP_TO, "sample": _SAMPLE}, row=QueueLoad._make

@@ -1,4 +1,4 @@
-"""Read what is new about many tasks at once, for those who follow them."""
+"""Read what is new about many tasks at once, for clients that follow them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ledgerq_shared.statements.arrays import plain_array
 class News(NamedTuple):
     """One event that a follower has not seen."""
 
-    #: Which of the followers, from 0.
+    #: The number of the follower, from 0.
     follower: int
     #: Number of the task's latest event, and whether the task is final, at the moment of this look.
     task_seq: int
     is_final: bool
-    #: ``data`` as text; None: the ledger has none of the events any more.
+    #: The event, with ``data`` as text; None: the ledger no longer has any of the events.
     event: StoredEvent | None
 
 
@@ -27,12 +27,13 @@ def read_news(
 ) -> Statement[News]:
     """Rows for followers of tasks with news, in order; none for the others.
 
-    Looks at each task's row by its primary key, whatever the planner thinks of it, and at events only where there is news.
+    It reads each task's row by its primary key, whatever the planner's estimate is, and reads events only if there is
+    news.
 
     Args:
         seen: per follower, the number of the last event that it has.
-        limit: most stored events for each follower.
-        most_characters: when the ``data`` of a follower's events is more than that, one event follows, and no further one.
+        limit: how many stored events to read for each follower at most.
+        most_characters: if the ``data`` of a follower's events exceed this, one more event follows and no further one.
     """
     params = {"ids": plain_array(task_ids), "seen": plain_array(seen), "limit": limit}
     params["most_characters"] = most_characters

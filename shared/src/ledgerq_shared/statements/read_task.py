@@ -1,7 +1,7 @@
 """Read single tasks: status, everything, history.
 
-JSON columns are read as their text: what a task returned goes to the client byte for byte, and nothing in it
-(a lone surrogate, an integer of a thousand digits) can break the answer.
+JSON columns are read as text: a task's result goes to the client byte for byte, and nothing in it (a lone surrogate, an
+integer of a thousand digits) can break the answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ledgerq_shared.statements.arrays import plain_array, text_array
 
 
 class StatusRow(NamedTuple):
-    """What a status answer needs of a task. Fields as in table ``task``; JSON as text."""
+    """What a status answer needs from a task. The fields are those of table ``task``; JSON is text."""
 
     id: str
     task_type: str
@@ -39,7 +39,7 @@ class StatusRow(NamedTuple):
 
 
 class DetailRow(NamedTuple):
-    """What an answer with everything needs beyond :class:`StatusRow`."""
+    """What an answer with all details needs in addition to :class:`StatusRow`."""
 
     celery_id: str | None
     priority: int
@@ -64,7 +64,7 @@ class DetailRow(NamedTuple):
 
 _STATUS_FIELDS = len(StatusRow._fields)
 
-#: Reruns of one task that are listed with it.
+#: How many reruns of a task are listed with it.
 MOST_RERUNS = 100
 
 _STATUS = """id::text, task_type, state, queue, submitted_at, started_at, completed_at, run_at, seq,
@@ -100,8 +100,8 @@ def find_task(*, task_id: str | None, celery_id: str) -> Statement[tuple[str]]:
     """The task's own id; none if there is no such task.
 
     Args:
-        task_id: null if what was asked for is no UUID.
-        celery_id: looked for where no task has that id of its own.
+        task_id: None if the given id is not a UUID.
+        celery_id: looked up if no task has ``task_id`` as its own id.
     """
     return Statement(
         """
@@ -123,7 +123,7 @@ def read_task(task_id: str) -> Statement[tuple[StatusRow, DetailRow]]:
     )
 
 
-#: Kinds that begin or end an attempt: what the list of a task's attempts is made of.
+#: Kinds of event that begin or end an attempt: the list of a task's attempts is made from these.
 ATTEMPT_KINDS = (
     EventKind.STARTED, EventKind.SUCCEEDED, EventKind.FAILED, EventKind.RETRIED, EventKind.REPLACED, EventKind.REVOKED,
     EventKind.RECOVERED,
@@ -143,13 +143,12 @@ def read_events(
     """Stored events of a task with a ``seq`` above ``after``, in order; ``data`` as text.
 
     Args:
-        submitted_at: the task's. No event of it is older, and none is of the future, so other partitions are not looked
-            at (some days are allowed for a database clock that was set back).
-        limit: most stored rows; each may stand for up to three events.
+        submitted_at: the time of the task's submission. No event of the task is older, and none is in the future, so
+            other partitions are not read (some days are allowed for a database clock that was set back).
+        limit: how many stored rows to read at most; each may stand for up to three events.
         kinds: only these.
-        most_bytes: when the rows' ``data`` is more than that, one row follows, and no further one; null: as many as there
-            are.
-        with_data: false: ``data`` is null in all rows, so that they are small whatever stands in it.
+        most_bytes: if the rows' ``data`` exceed this, one more row follows and no further one; None: there is no bound.
+        with_data: False: ``data`` is None in all rows, so that the rows are small.
     """
     data = "data" if with_data else "NULL::json AS data"
     read: Statement[StoredEvent] = Statement(
@@ -177,5 +176,5 @@ def read_events(
         "read_events",
         StoredEvent._make,
     )
-    # A name stands for one text, which sessions keep prepared.
+    # A name stands for only one text, because sessions keep it prepared.
     return read if with_data else read._replace(name=None)

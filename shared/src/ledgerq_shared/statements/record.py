@@ -1,12 +1,13 @@
-"""Record what a run did: begun, progressed, ended, goes on as a next leg. Every write is guarded by the claim.
+"""Record what a leg did: it has begun, made progress, ended, or goes on as a next leg. Every write is guarded by the
+claim.
 
-A claim's row lists the tasks it still holds. The guard locks that row and lets a write pass only for a task that is on
-its list: a superseded claim, or one whose task was handed back, changes nothing. What was refused comes back as "not
-among the rows" and is written down by :func:`refuse`.
+A claim's row lists the tasks that it still holds. The guard locks that row and lets a write pass only for a task on its
+list: a superseded claim, or a claim whose task was handed back, changes nothing. A refused write is not among the
+returned rows, and :func:`refuse` records it.
 
 Times are passed as ages in seconds ("ended 0.2 s ago"): the worker measures them with a monotonic clock, and the
-database subtracts them from its own. No worker's wall clock ever gets into the ledger. No time is before that of the
-task's event before (``statements.times``).
+database subtracts them from its own. No time of a worker's wall clock ever gets into the ledger. No time is earlier
+than that of the task's previous event (``statements.times``).
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Begun(NamedTuple):
     before: State
     #: Seconds since the code began.
     begun_ago: float
-    #: ``on_worker_lost = fail`` by its code or by its submit: kept with the task, for whoever finds it lost.
+    #: ``on_worker_lost = fail`` by its code or by its submit: kept with the task, for the process that recovers it
+    #: after its worker died.
     runs_once: bool = False
 
 
@@ -56,14 +58,14 @@ class Ended(NamedTuple):
     #: The state in the ledger before; anything but STARTED: the start is recorded together with the end.
     before: State
     state: State
-    #: Seconds since the code began; None: it never did (expired or cancelled when claimed).
+    #: Seconds since the code began; None: it never began (the task had expired or was cancelled when it was claimed).
     begun_ago: float | None
     ended_ago: float
-    #: The return value as JSON; None for no result.
+    #: The return value as JSON; None: there is no result.
     result: str | None
     #: ``{type, message, traceback, retryable}`` as JSON; None unless FAILURE.
     error: str | None
-    #: What the event says beyond that, as JSON; None for nothing.
+    #: Further data for the event, as JSON; None: there are none.
     data: str | None = None
 
 
@@ -81,7 +83,7 @@ class NextLeg(NamedTuple):
     queue: str
     priority: int
     retries: int
-    #: Seconds from now until it may run; or ``run_at``, an RFC 3339 time. Both None: at once.
+    #: Seconds from now until it may run; or ``run_at``, an RFC 3339 time. If both are None, it may run at once.
     delay: float | None
     run_at: str | None
     args: str | None
@@ -207,8 +209,8 @@ SELECT id FROM done
 def record_next_leg(item: NextLeg) -> Statement[tuple[str, bool]]:
     """Write a retry or a replacement. If it is accepted, its id, and whether its cancellation was requested.
 
-    The wait stands in the ledger (``held``), never in a worker's memory. A task whose cancellation was requested is to
-    be revoked in the same transaction (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
+    The task waits in the ledger (``held``), never in a worker's memory. The caller must revoke a task whose
+    cancellation was requested, in the same transaction (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
     """
     params = item._asdict()
     params["nos"] = plain_array([item.claim_no])
@@ -335,7 +337,7 @@ def end_from_outside(
 ) -> Statement[tuple[str]]:
     """End a running task from outside its process (hard limit, termination). Its id, if it is accepted.
 
-    Who is to be told of it (``AsyncResult``, a chord, errbacks) is told through the outbox.
+    ``AsyncResult``, a chord and errbacks learn of it through the outbox.
     """
     return Statement(
         _END_FROM_OUTSIDE,

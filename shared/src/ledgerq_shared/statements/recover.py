@@ -1,4 +1,4 @@
-"""Take tasks back from a worker, or a slot of one, that will not finish them."""
+"""Take tasks back from a worker, or from one of its slots, that will not finish them."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def recover_claims(
     """End all claims of a worker, or of one of its slots; what they held.
 
     A task whose code was running is *charged* with the death: it runs again, alone, or ends as FAILURE with
-    `WorkerLost` (``on_worker_lost = fail``) or `TaskQuarantined` (too many deaths). All others go back to their place
-    in the queue as if nothing had happened. A task whose cancellation was requested ends as REVOKED. With ``fail`` a
-    task that had begun never begins again, charged or not.
+    `WorkerLost` (``on_worker_lost = fail``) or `TaskQuarantined` (too many deaths). All other tasks go back to their
+    place in the queue as if nothing had happened. A task whose cancellation was requested ends as REVOKED. With
+    ``fail`` a task that had begun never begins again, charged or not.
 
     Args:
-        slot: only this slot's claims; None: the whole worker's.
-        numbers: of these, only the claims with these numbers; None: all.
-        tasks: of what these hold, only these tasks: a claim goes on with the others; None: all.
-        suspects: tasks known to have been running. None: nobody could tell (the machine is gone). Then those are charged
-            that the ledger has as STARTED. The others may or may not have begun: they are not charged, but run alone,
-            and a suspect's start is recorded before it begins, so that the next death tells.
-        is_whole_node: all that ran on a node died together, and any of it may be the reason. Noted in the event, for
-            :func:`read_suspicion`.
+        slot: only this slot's claims; None: all claims of the worker.
+        numbers: only the claims with these numbers; None: all.
+        tasks: only these tasks of the claims: a claim keeps the others; None: all.
+        suspects: tasks that are known to have been running. None: nobody could tell (the machine is gone). Then tasks
+            that are STARTED in the ledger are charged. The others may or may not have begun: they are not charged, but
+            run alone, and a suspect's start is recorded before it begins, so that the next death shows it.
+        is_whole_node: all tasks that ran on a node died together, and any of them may be the reason. The event notes
+            this, for :func:`read_suspicion`.
         quarantine_after: worker deaths after which a task is quarantined.
-        charge: false when the death was our own doing (end of the grace period): nothing is charged.
+        charge: False if we caused the death ourselves (end of the grace period): then no task is charged.
         why: short reason for the events, such as ``SIGKILL`` or ``lease expired``.
     """
     return Statement(

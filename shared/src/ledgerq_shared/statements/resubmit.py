@@ -1,4 +1,4 @@
-"""Run a task again because a person asked for it: under its own id, or as a new task that is like it."""
+"""Run a task again because a person asked for it: under its own id, or as a new task like it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from ledgerq_shared.statements.times import LATEST
 def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Statement[tuple[str]]:
     """FAILURE or REVOKED → PENDING, at once. Its queue; no row: the task is in another state, or there is none.
 
-    Attempts go on counting and the history stays. Retries and worker deaths begin anew, or the first error would end it;
-    one that has killed workers runs alone. An expiry that has passed is dropped, and so is a request to cancel.
+    Attempts go on counting and the history stays. Retries and worker deaths are counted anew, because otherwise the
+    first error would end the task; a task that has killed workers runs alone. An expiry that has passed is dropped, and
+    so is a request to cancel.
 
     Args:
-        actor: who asked, for the event log.
-        message: why, in their words; null: they did not say.
+        actor: the actor for the event log.
+        message: the reason, in the caller's words; None: the caller gave none.
     """
     return Statement(_RESUBMIT, {"id": task_id, "actor": actor, "message": message})
 
@@ -52,7 +53,7 @@ SELECT queue FROM done
 
 
 class RepeatableTask(NamedTuple):
-    """What a rerun takes over from an earlier task. JSON as text."""
+    """What a rerun takes over from an earlier task. JSON is text."""
 
     task_type: str
     queue: str

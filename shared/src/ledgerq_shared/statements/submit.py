@@ -16,7 +16,7 @@ DEFAULT_PRIORITY = 5
 
 
 class NewTask(NamedTuple):
-    """A task about to be accepted. JSON fields are already encoded texts: they are stored as they are."""
+    """A task that is about to be accepted. JSON fields are encoded texts, which are stored as they are."""
 
     id: UUID
     task_type: str
@@ -27,19 +27,20 @@ class NewTask(NamedTuple):
     priority: int = DEFAULT_PRIORITY
     #: Who asked: ``api``, ``key:<id>``, ``worker:<name>`` or ``client``.
     actor: str = "api"
-    #: What few tasks have; see :class:`NewTaskOptions`. ``None`` costs nothing.
+    #: Fields that few tasks have; see :class:`NewTaskOptions`. ``None`` costs nothing.
     options: NewTaskOptions | None = None
     #: Where it comes from: the text of a :class:`ledgerq_shared.tracing.Origin`.
     trace: str | None = None
 
 
 class NewTaskOptions(NamedTuple):
-    """What most submits leave out. ``None`` means: not given."""
+    """Fields that most submits leave out. ``None`` means that a field was not given."""
 
-    #: Not before this moment (RFC 3339 where it is a text); or ``countdown`` seconds from now by the database's clock.
+    #: The task may not begin before this time (RFC 3339 if it is a text); or ``countdown`` seconds from now, by the
+    #: database's clock.
     run_at: datetime | str | None = None
     countdown: float | None = None
-    #: Not to be begun after this moment; or ``expires_in`` seconds from now by the database's clock.
+    #: The task must not begin after this time; or ``expires_in`` seconds from now, by the database's clock.
     expires_at: datetime | str | None = None
     expires_in: float | None = None
     max_retries: int | None = None
@@ -52,23 +53,23 @@ class NewTaskOptions(NamedTuple):
     args: str | None = None
     #: Callbacks, chain, chord and headers of a Celery message, as a JSON object.
     celery: str | None = None
-    #: Celery's own id where it is not the text of our UUID.
+    #: Celery's own id, if it is not the text of our UUID.
     celery_id: str | None = None
     metadata: str | None = None
     tags: list[str] | None = None
     rerun_of: UUID | None = None
     #: At most one task holds a key; see :mod:`ledgerq_shared.statements.unique`.
     unique_key: str | None = None
-    #: ``return_existing`` (as is None), ``reject`` or ``replace``.
+    #: ``return_existing`` (None means the same), ``reject`` or ``replace``.
     unique_policy: str | None = None
-    #: True: who submits may see, or may end (``replace``), only tasks of their own.
+    #: True: the submitter may see only tasks of its own; ``ends_own``: it may end (``replace``) only those.
     sees_own: bool | None = None
     ends_own: bool | None = None
     #: Seconds from now for which the key is held; None: until the task is final.
     unique_ttl: float | None = None
 
     def encoded(self) -> str:
-        """As a JSON object with the given ones only."""
+        """A JSON object with only the given fields."""
         return json.dumps({name: value for name in _OPTION_NAMES if (value := _plain(getattr(self, name))) is not None})
 
 
@@ -84,13 +85,13 @@ def _plain(value: Any) -> Any:
 def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statement[tuple[str, int]]:
     """Accept ``tasks``. By queue, how many of those that were not there before may run now.
 
-    Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. An id
-    that is there twice is taken once. A time that is already past counts as "at once". Unique keys are not looked at:
-    see :func:`~ledgerq_shared.statements.unique.submit_unique_tasks`.
+    Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. If an
+    id is given twice, it is taken once. A time that is already past counts as "at once". Unique keys are not
+    considered: see :func:`~ledgerq_shared.statements.unique.submit_unique_tasks`.
 
     Args:
-        are_new: their ids are this process's own, each there once, and no statement with any of them was sent so far:
-            nothing can be in their way, so nothing is looked for. An id that is there all the same is an error.
+        are_new: this process made their ids, each is given once, and no statement with any of them was sent so far. So
+            no task with such an id can exist, and none is looked for. If one exists nevertheless, that is an error.
     """
     if are_new and are_plain(tasks):
         return submit_plain_tasks(tasks)
@@ -103,23 +104,25 @@ def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statemen
 
 
 def submit_plain_tasks(tasks: Sequence[NewTask]) -> Statement[tuple[str, int]]:
-    """As :func:`submit_tasks`, of tasks that are new and that are plain, as the caller has seen."""
+    """As :func:`submit_tasks`, for tasks that are new and plain, which the caller has checked."""
     return Statement(_SUBMIT_PLAIN, _parameters(tasks), "submit_plain_tasks")
 
 
 def are_plain(tasks: Sequence[NewTask]) -> bool:
-    """Whether none has options. Asked of each batch, so it is a list that is counted: a third of the price of ``all``."""
+    """Whether no task has options. It is asked for each batch, so it counts in a list, which costs a third of
+    ``all``.
+    """
     return [task.options for task in tasks].count(None) == len(tasks)
 
 
-#: Of any number of tasks that have none: unnest() fills up a short array with nulls.
+#: The options of any number of tasks that have none: unnest() fills up a short array with nulls.
 _NO_OPTIONS = "{}"
 
 
 def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
     """The parameters of a statement that begins with :data:`INPUT`."""
     if len({task.id for task in tasks}) < len(tasks):
-        # Each would write a first event, with one and the same number.
+        # Two tasks with the same id would each write a first event with the same number.
         tasks = list({task.id: task for task in tasks}.values())
     if are_plain(tasks):
         return _parameters(tasks)
@@ -128,7 +131,8 @@ def submit_parameters(tasks: Sequence[NewTask]) -> dict[str, Any]:
 
 
 def _parameters(tasks: Sequence[NewTask], options: str = _NO_OPTIONS) -> dict[str, Any]:
-    # Few kinds of tasks make up a large batch: what they have in common is sent once, and each task has a number.
+    # A large batch has few kinds of tasks: what they have in common is sent once, and each task has the number of its
+    # kind.
     kinds: dict[tuple[str, str, int, str], int] = {}
     numbers = [
         kinds.setdefault((task.task_type, task.queue, task.priority, task.actor), len(kinds) + 1) for task in tasks
@@ -198,7 +202,7 @@ OF_ONE = "(%(actor)s::text[])[1] FROM new"
 OF_SEVERAL = "(%(actor)s::text[])[input.kind] FROM new JOIN input ON input.id = new.id"
 
 _HOW_MANY = "SELECT queue, count(*) FILTER (WHERE coalesce(run_at <= now(), true)) FROM new GROUP BY queue"
-# Most submits: new tasks that say nothing special, all of which become ready at once.
+# For most submits: new tasks without special fields, all of which become ready at once.
 _SUBMIT_PLAIN = """
 WITH input AS MATERIALIZED (
   SELECT u.id, (%(task_type)s::text[])[u.kind] AS task_type, (%(queue)s::text[])[u.kind] AS queue,
@@ -226,28 +230,29 @@ _SUBMIT_OF_SEVERAL = f"WITH {INPUT}, {_ACCEPTED.format(asked=OF_SEVERAL)} {_HOW_
 
 @dataclass(frozen=True, slots=True)
 class KeyedSubmit:
-    """An Idempotency-Key with what it was used for."""
+    """An Idempotency-Key with the request for which it was used."""
 
     key: str
     #: SHA-256 of the request that the key belongs to.
     body_sha256: bytes
     task_id: UUID = field(compare=False)
-    #: Who uses it, as :attr:`NewTask.actor`; each has all names of their own.
+    #: Who uses it, as :attr:`NewTask.actor`; each owner has keys of its own.
     owner: str = "api"
 
     @property
     def apart(self) -> str:
-        """The name under which it lies where somebody else has used the same one first."""
-        return f"{self.key}\n{self.owner}"  # no key has a line break in it
+        """The name under which it is stored if another owner has used the same key first."""
+        return f"{self.key}\n{self.owner}"  # no key contains a line break
 
 
 def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Statement[tuple[str, str]]:
     """Take Idempotency-Keys. Key and owner of those that were free; run before ``submit_tasks``, same transaction.
 
-    Who comes first with a name has it as it is, where older releases look for it; all others have theirs ``apart``.
-    A key that another transaction is just taking is waited for; whoever does not get it reads the winner's row with
-    :func:`find_keys` in a statement of its own, so that it sees what the winner committed. Is there none, the key was
-    forgotten meanwhile, and is free. Keys are locked in one order, whatever the database's collation is.
+    The first owner's key is stored under its own name, where older releases look for it; the keys of all other owners
+    are stored ``apart``. If another transaction is just taking a key, the statement waits for it. A caller that does
+    not get a key reads the winner's row with :func:`find_keys` in a separate statement, so that it sees what the winner
+    committed. If there is no row, the key was forgotten meanwhile, and is free. Keys are locked in one order, whatever
+    the database's collation is.
     """
     return Statement(
         _RESERVE_KEYS,
@@ -272,21 +277,21 @@ ON CONFLICT DO NOTHING RETURNING key, owner
 
 
 class KnownKey(NamedTuple):
-    """What is known of an Idempotency-Key that was used."""
+    """What is known about an Idempotency-Key that was used."""
 
     key: str
     body_sha256: memoryview
     task_id: str
-    #: A batch's answer, or the state in which a single submit found the task that it was given instead of its own.
+    #: The answer to a batch, or the state of the existing task that a single submit got instead of its own.
     answer: str | None
-    #: Who used it; None: nobody can tell any more.
+    #: Who used it; None: this is no longer known.
     owner: str | None
 
 
 def find_keys(keys: Sequence[KeyedSubmit]) -> Statement[KnownKey]:
     """The given Idempotency-Keys, whoever has used them, and those that lie apart.
 
-    Of what an older release has written the owner is who submitted the task.
+    For a row of an older release, the owner is the submitter of the task.
     """
     return Statement(
         """
@@ -301,8 +306,8 @@ def find_keys(keys: Sequence[KeyedSubmit]) -> Statement[KnownKey]:
 
 
 def keep_beside(keys: Sequence[str]) -> Statement[tuple[str]]:
-    """Let those Idempotency-Keys be remembered at least as long as what is now put beside them, apart. Those that
-    are still there. Who has come second would otherwise find the name free one day, and come first.
+    """Let those Idempotency-Keys be remembered at least as long as the ones that are now stored ``apart``. Those that
+    are still there. Otherwise the second owner would some day find the name free and become the first.
     """
     return Statement(_KEEP_BESIDE, {"key": text_array(keys)})
 
@@ -315,7 +320,7 @@ RETURNING key
 
 
 def keep_answer(key: str, answer: str) -> Statement[Nothing]:
-    """Keep what a batch is answered, in the transaction that has reserved its Idempotency-Key."""
+    """Keep the answer to a batch, in the transaction that has reserved its Idempotency-Key."""
     return Statement(_KEEP_ANSWER, {"key": key, "answer": answer})
 
 
@@ -326,8 +331,9 @@ def redirect_keys(answers: Mapping[str, tuple[UUID, str] | None]) -> Statement[N
     """Change what Idempotency-Keys stand for, in the transaction that has reserved them.
 
     Args:
-        answers: key → the task that is the answer, and its state then; None: nothing was accepted, and the key is free
-            again. Its row stays as nobody's where others have the same name beside it, in this very transaction.
+        answers: key → the task that is the answer, and its state at that time; None: nothing was accepted, and the key
+            is free again. Its row stays, without an owner, if others have the same key ``apart`` in the same
+            transaction.
     """
     return Statement(
         _REDIRECT_KEYS,

@@ -1,17 +1,19 @@
-"""Times of a task, as parts of statements: its history never runs backwards, and its place in the queue stays its own.
+"""Times of a task, as parts of statements: a task's history never runs backwards, and the task keeps its own place in
+the queue.
 
 PostgreSQL's clock may be set back, a worker's ages are rounded, and one statement reads the clock more than once. So
-whatever writes an event writes a time that is not before the event before it, which the task's row tells.
+every statement that writes an event writes a time that is not before that of the previous event, which the task's row
+has.
 """
 
-#: No earlier than this may the next event of the task ``t`` be: all its events so far stand in these columns. Nulls do
-#: not count. ``noted_at`` is the time of those that have no column of their own (retried, recovered, a line, …).
+#: The earliest time of the next event of the task ``t``: these columns have the times of all its events so far. Nulls
+#: do not count. ``noted_at`` is the time of events without a column of their own (retried, recovered, a line, …).
 LATEST = "greatest(t.submitted_at, t.started_at, t.progress_at, t.completed_at, t.noted_at)"
 
-#: The same as far as it is still there when ``started_at`` has been written anew, for the `dispatched` before that:
-#: whatever ended an earlier attempt is in ``noted_at``.
+#: The same, for the `dispatched` event before a start, when ``started_at`` has already been overwritten: the end of an
+#: earlier attempt is in ``noted_at``.
 LATEST_BEFORE_START = "greatest(t.submitted_at, t.noted_at)"
 
-#: Where the waiting task ``t`` stands in its queue: since when it might have begun. An ETA that was past when it was
-#: submitted counts from then; a retry has written its own time.
+#: The place of the waiting task ``t`` in its queue: the time since which it might have begun. If its ETA was already
+#: past at its submission, that is the time of the submission; a retry has written a time of its own.
 PLACE = "greatest(t.run_at, t.submitted_at)"

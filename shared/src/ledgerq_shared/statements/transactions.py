@@ -1,5 +1,5 @@
-"""What became of a flush whose COMMIT nobody knows of. PostgreSQL is asked for its effect: numbers of transactions, claims
-and processes are given out again after a failover, and would be a stranger's.
+"""Find out the outcome of a flush whose COMMIT got no answer. PostgreSQL is asked for the flush's effect, because after
+a failover it gives out numbers of transactions, claims and processes again, to others.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from ledgerq_shared.events import EventKind
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
 
-#: A transaction that stands still for so many milliseconds, with locks that its own client needs, has lost its client.
+#: A transaction that stands still for this many milliseconds, with locks that its own client needs, has lost its
+#: client.
 _STANDS_STILL_FOR = 100
 
 
 class Rows(NamedTuple):
-    """What a flush writes, and locks by that."""
+    """The rows that a flush writes and thereby locks."""
 
-    #: Claims whose tasks it records.
+    #: The claims whose tasks it records.
     claims: Collection[int]
     #: Those tasks.
     tasks: Collection[str]
-    #: Ready tasks that it claims.
+    #: The ready tasks that it claims.
     taken: Collection[str]
 
     def as_params(self) -> dict[str, str]:
@@ -31,8 +32,8 @@ class Rows(NamedTuple):
 
 
 def end_standstill(rows: Rows) -> Statement[tuple[bool]]:
-    """End who stands still in the middle of a transaction that has locked one of ``rows``: its client is gone, which its
-    server process does not know yet. Of each whether it got the signal.
+    """End server processes that stand still in the middle of a transaction that has locked one of ``rows``: the client
+    is gone, but its server process does not know that yet. Of each whether it got the signal.
     """
     return Statement(
         """
@@ -48,8 +49,9 @@ def end_standstill(rows: Rows) -> Statement[tuple[bool]]:
 
 
 def lock_written(rows: Rows) -> Statement[tuple[int, int, int]]:
-    """Lock what a flush has written; how many ready tasks, claims and tasks that are. Raises at once (SQLSTATE 55P03) where
-    somebody else has it: the flush may still be under way, as one is whose COMMIT waits for a standby.
+    """Lock what a flush has written; how many ready tasks, claims and tasks that are. It raises at once (SQLSTATE
+    55P03) if another transaction has a lock: the flush may still be under way, for example while its COMMIT waits for a
+    standby.
     """
     return Statement(_LOCK_WRITTEN, rows.as_params())
 

@@ -1,12 +1,13 @@
 """Unique keys: at most one task holds a key, until it is final or for a time.
 
-`unique_key` has one row for each key that is taken; its primary key decides every race. A submit that finds the key taken
-locks that row, so nothing about its holder's key can change before the submit is committed; the holder is read from the
-row itself, whoever has committed it when. Ending a task deletes its row in the same statement (``pieces.FREED``).
+`unique_key` has one row for each key that is taken; its primary key decides every race. A submit that finds the key
+taken locks that row, so the key cannot change before the submit is committed. The submit reads the holder from the
+locked row, so it sees the latest committed one. The statement that ends a task also deletes its row (``pieces.FREED``).
 
-Order of locks: a submitter locks keys (sorted), then `ready` and `held` without waiting, then tasks that it has taken out
-of these; who ends tasks locks as everybody does and keys last, sorted. Neither waits for what the other can hold. Sorted
-means by COLLATE "C", the column's, whatever the database's own order is.
+Order of locks: a submit locks keys (sorted), then rows of `ready` and `held` without waiting, then the tasks that it
+has taken out of these. A statement that ends tasks takes its locks in the usual order, and locks keys last (sorted). So
+neither waits for a lock that the other can hold while it waits. "Sorted" means by COLLATE "C", which is the column's
+collation, whatever the database's own order is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ledgerq_shared.statements.pieces import COUNTED, FOUND, TAKEN_OUT, TOLD
 from ledgerq_shared.statements.submit import ACCEPTED, INPUT, OF_SEVERAL, NewTask, submit_parameters
 from ledgerq_shared.statements.times import LATEST
 
-#: A scalar sub-select: who has submitted the task ``id``.
+#: A scalar sub-select: the actor that has submitted the task ``id``.
 SUBMITTER = """
 SELECT e.actor FROM task t JOIN task_event e ON e.task_id = t.id AND e.seq = 1 AND e.at = t.submitted_at
 WHERE t.id = {id}"""
@@ -36,7 +37,7 @@ _SUBMITTERS = f"SELECT i.id, ({SUBMITTER.format(id='i.id')}) FROM unnest(%(id)s:
 
 
 class SubmitRow(NamedTuple):
-    """What became of a task in :func:`submit_unique_tasks`."""
+    """The outcome for a task in :func:`submit_unique_tasks`."""
 
     id: str
     queue: str
@@ -45,7 +46,7 @@ class SubmitRow(NamedTuple):
     holder: str | None
     #: The holder's state.
     state: str | None
-    #: The holder has ended and should not hold the key any more: an older release's worker ended it.
+    #: The holder has ended and should no longer hold the key: a worker of an older release ended it.
     is_stale: bool
 
 
@@ -61,8 +62,8 @@ def submit_unique_tasks(tasks: Sequence[NewTask]) -> Statement[SubmitRow]:
 
 _ACCEPTED = ACCEPTED.format(source="{source}", key=", unique_key", key_of=", o->>'unique_key'", asked=OF_SEVERAL)
 
-# A task that is there already (a commit that was interrupted) takes nothing: it may have ended meanwhile. The look-ups
-# are scalar sub-selects because the planner makes hash joins over all of `task` of anything else.
+# A task that is there already (after an interrupted commit) takes no key, because it may have ended meanwhile. The
+# look-ups are scalar sub-selects, because the planner would turn anything else into hash joins over all of `task`.
 _SUBMIT = f"""
 WITH {INPUT}, taken AS (
   INSERT INTO unique_key AS k (key, task_id, until)
@@ -89,13 +90,13 @@ WHERE w.holder <> w.id
 
 
 def take_over(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
-    """Give the keys of ``tasks`` to them where their holders can go. The ids of those that now have theirs.
+    """Give ``tasks`` their keys if the holders can give way. The ids of those that now have theirs.
 
-    A holder that waits ends as REVOKED, reason ``replaced``, where the task's policy is ``replace``; one that has ended
-    just loses the key; all others keep it, and so do those that are not the submitter's own, where only these may be
-    ended (``ends_own``). To be run after :func:`submit_unique_tasks` in the same transaction, which has
-    locked the keys, and in a statement of its own, which sees where the holders now are. Then submit them again. The
-    event names the actor of the task that replaces.
+    If the task's policy is ``replace``, a holder that waits ends as REVOKED, reason ``replaced``. A holder that has
+    ended just loses the key. All other holders keep it; so do other submitters' tasks, if the submitter may end only
+    its own (``ends_own``). Run this after :func:`submit_unique_tasks` in the same transaction, which has locked the
+    keys, but as a separate statement, which sees where the holders now are. Then submit the tasks again. The event
+    names the actor of the task that replaces.
     """
     options = [task.options for task in tasks]
     return Statement(
@@ -113,9 +114,9 @@ def take_over(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
 
 
 def submit_replaced(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
-    """Accept ``tasks`` whose keys another one holds by now. The ids of those that were not there before.
+    """Accept ``tasks`` whose keys other tasks now hold. The ids of those that were not there before.
 
-    Each is to be ended in the same transaction, by :func:`give_way`.
+    Each must be ended in the same transaction, by :func:`give_way`.
     """
     return Statement(_SUBMIT_REPLACED, submit_parameters(tasks))
 
@@ -124,10 +125,10 @@ _SUBMIT_REPLACED = f"WITH {INPUT}, {_ACCEPTED.format(source='input')} SELECT id 
 
 
 def give_way(pairs: Sequence[tuple[UUID, NewTask]]) -> Statement[Nothing]:
-    """End tasks that were just accepted, and wait, as REVOKED, reason ``replaced``.
+    """End waiting tasks that were just accepted, as REVOKED, reason ``replaced``.
 
     Args:
-        pairs: the task, and which one replaces it.
+        pairs: the task, and the task that replaces it.
     """
     return Statement(
         _TAKE_OVER,
@@ -172,8 +173,8 @@ UPDATE unique_key k SET task_id = f.id, until = f.until FROM free f WHERE k.key 
 
 
 def free_keys(keys: Mapping[UUID, str]) -> Statement[Nothing]:
-    """Free the ``keys`` (by task id) that were taken for what has become no task: another one has its Celery id. To be run
-    in the transaction that has taken them.
+    """Free the ``keys`` (by task id) that were taken for tasks that were not created, because another task has the same
+    Celery id. Run this in the transaction that has taken the keys.
     """
     return Statement(_FREE_KEYS, {"id": plain_array(keys), "key": text_array(keys.values())})
 
@@ -187,7 +188,7 @@ DELETE FROM unique_key WHERE key = ANY (ARRAY(
 
 
 def retake_key(task_id: str) -> Statement[tuple[str]]:
-    """Take the key of a task that is to run again. The id of the task that has it now, perhaps another one.
+    """Take the key of a task that will run again. The id of the task that has it now, perhaps another one.
 
     No row: the task has no key, or there is no such task.
     """
@@ -205,7 +206,9 @@ RETURNING task_id::text
 
 
 def forget_keys(*, idempotency_older_than: float, limit: int) -> Statement[tuple[int]]:
-    """Delete unique keys whose time is over, and Idempotency-Keys older than so many seconds. How many were deleted."""
+    """Delete unique keys whose time is over, and Idempotency-Keys older than this many seconds. How many were
+    deleted.
+    """
     return Statement(_FORGET_KEYS, {"age": idempotency_older_than, "limit": limit})
 
 

@@ -1,4 +1,4 @@
-"""Whether the ledger is behind what it once had: after an asynchronous failover, or a restore."""
+"""Find out whether the ledger has lost something that it once had, after an asynchronous failover or a restore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ledgerq_shared.statements.arrays import id_array
 
 
 def read_timeline() -> Statement[tuple[str]]:
-    """The primary's timeline. Some that call themselves PostgreSQL do not tell it, and refuse."""
+    """The primary's timeline. Some databases that call themselves PostgreSQL refuse to tell it."""
     return Statement("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)", {})
 
 
@@ -32,13 +32,13 @@ def find_missing(ids: Sequence[UUID]) -> Statement[tuple[str]]:
 def note_went_back(
     *, timeline: str | None, before: str | None, known_ago: float, lost: int, sent_again: int, noticed_by: str
 ) -> Statement[Nothing]:
-    """Write down that the ledger went back in time.
+    """Record that the ledger went back in time.
 
     Args:
         timeline, before: the one that is found, and the one that was known.
-        known_ago: how many seconds ago the oldest was accepted that is missing.
+        known_ago: how many seconds ago the oldest missing task was accepted.
         lost: how many tasks were missing.
-        sent_again: how many of them are there again.
+        sent_again: how many of them were sent again.
         noticed_by: the service.
     """
     return Statement(
@@ -62,11 +62,12 @@ VALUES (clock_timestamp(), %(timeline)s, %(before)s,
 
 
 def note_behind(*, timeline: str | None, before: str | None, known_ago: float, noticed_by: str) -> Statement[Nothing]:
-    """Write down that the ledger went back in time, says who knows no task that it had; unless somebody did just now.
+    """Record that the ledger went back in time, for a process that knows no ids of missing tasks; unless another
+    process has just recorded it.
 
     Args:
         timeline, before: the one that is found, and the one that was known.
-        known_ago: since how many seconds what was written is missing.
+        known_ago: how many seconds ago the missing writes began.
         noticed_by: the service.
     """
     return Statement(

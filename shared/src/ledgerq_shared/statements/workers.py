@@ -12,13 +12,14 @@ from ledgerq_shared.statements.arrays import text_array
 from ledgerq_shared.statements.pieces import INTO_READY
 from ledgerq_shared.statements.times import PLACE
 
-#: Condition on a row of ``worker``: it is live. Its lease counts by itself: where no maintenance runs, nobody declares
-#: those dead whose lease is over.
+#: Condition on a row of ``worker``: it is live. Only its lease counts, because without maintenance nobody declares a
+#: worker dead whose lease is over.
 IS_LIVE = "ended_at IS NULL AND lease_until > now()"
 
-#: Condition on a row of ``worker`` that has not ended: its lease is over. Or it was renewed in the future, by more than a
-#: lease: since then the database's clock was set back, and who lives has renewed it anew. (By the clock, not by ``now()``:
-#: a renewal that commits while this is asked is not in the future.)
+#: Condition on a row of ``worker`` that has not ended: its lease is over, or it was renewed more than a lease in the
+#: future. In the second case the database's clock was set back since then, and a live worker would have renewed its
+#: lease anew. (This uses the clock and not ``now()``, so that a renewal that commits while this runs is not in the
+#: future.)
 _IS_OVER = "(lease_until < now() OR beat_at - (lease_until - beat_at) > clock_timestamp())"
 
 
@@ -74,10 +75,11 @@ FROM freed JOIN task t ON t.id = freed.task_id RETURNING queue
 
 
 def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement[tuple[bool, bool]]:
-    """Renew a worker's lease. It touches the worker's own row and no other, and waits for nobody who has locked that.
+    """Renew a worker's lease. It touches only the worker's own row, and does not wait if another transaction has locked
+    that row.
 
-    Whether it is renewed, and whether the worker is registered. Neither: it was declared dead; then its claims are void, and
-    it must register anew. Not renewed but registered: somebody has its row just now.
+    Whether it is renewed, and whether the worker is registered. Neither: it was declared dead; then its claims are
+    void, and it must register anew. Not renewed but registered: another transaction has locked its row just now.
     """
     return Statement(_RENEW_LEASE, {"id": str(worker_id), "lease": lease, "stopping": stopping}, "renew_lease")
 

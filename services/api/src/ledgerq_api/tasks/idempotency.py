@@ -1,4 +1,6 @@
-"""Idempotency-Keys: who submits again under the same one gets the first answer, and makes no second task."""
+"""Idempotency-Keys: a client that submits again under the same key gets the first answer, and creates no second
+task.
+"""
 
 from __future__ import annotations
 
@@ -27,26 +29,27 @@ _LOOKS = 10
 class Reserved(NamedTuple):
     """A key that is in the ledger."""
 
-    #: Under which it lies there: its own, or beside another owner's of the same name.
+    #: The name under which it is stored: its own name, or ``apart`` if another owner has the same key.
     name: str
-    #: What is known of it, if its owner has used it before; else None.
+    #: What is known about it, if its owner has used it before; otherwise None.
     known: KnownKey | None
 
 
 class Repeats(NamedTuple):
-    """What is known of the keys of several submits."""
+    """What is known about the keys of several submits."""
 
-    #: By the id of the task that a submit would make, if its key was used before: the first one's task, or a refusal.
+    #: By the id of the task that a submit would make, if its key was used before: the first submit's task, or a
+    #: refusal.
     outcomes: dict[UUID, UUID | Existing | IdempotencyKeyReused]
-    #: By :attr:`KeyedSubmit.apart`: under which name each key lies.
+    #: By :attr:`KeyedSubmit.apart`: the name under which each key is stored.
     names: dict[str, str]
 
 
 def reserve(cursor: Cursor, keys: Sequence[KeyedSubmit]) -> dict[str, Reserved]:
-    """Take keys; by :attr:`KeyedSubmit.apart`.
+    """Take keys; returns them by :attr:`KeyedSubmit.apart`.
 
     Raises:
-        LedgerUnavailable: one is forgotten and used again all the time.
+        LedgerUnavailable: a key is forgotten and used again all the time.
     """
     found: dict[str, Reserved] = {}
     apart: list[KeyedSubmit] = []
@@ -66,7 +69,7 @@ def reserve(cursor: Cursor, keys: Sequence[KeyedSubmit]) -> dict[str, Reserved]:
                 found[key.apart] = Reserved(row.key, row)
             elif row is not None:
                 strangers.append(key)
-        # One that was somebody's a moment ago and is nobody's now was forgotten in between: it may be taken.
+        # A key that had an owner a moment ago and has none now was forgotten in between: it may be taken.
         names = [key.key for key in strangers]
         kept = {name for (name,) in execute(cursor, keep_beside(names))} if names else set()
         apart = [key for key in strangers if key.key in kept]
@@ -89,7 +92,7 @@ def find_repeats(cursor: Cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> R
         names[own] = name
         if known is not None:
             owners[own] = KeyedSubmit(name, bytes(known.body_sha256), UUID(known.task_id))
-            if known.answer in set(State):  # else a batch's answer, whose body is another
+            if known.answer in set(State):  # otherwise it is a batch's answer, which has another form
                 found[own] = Existing(owners[own].task_id, State(known.answer))
     outcomes: dict[UUID, UUID | Existing | IdempotencyKeyReused] = {}
     for task_id, key in keyed:
@@ -107,7 +110,7 @@ def redirect(
     others: Mapping[UUID, Existing | DuplicateTask | ScopeMissing],
     names: Mapping[str, str],
 ) -> None:
-    """Let the keys of submits that made no task stand for what they got instead."""
+    """Let the keys of submits that made no task stand for the task that they got instead."""
     moved = {
         names[key.apart]: (other.id, other.state.value) if isinstance(other, Existing) else None
         for task_id, key in keyed
@@ -118,8 +121,8 @@ def redirect(
 
 
 def _is_of(row: KnownKey, key: KeyedSubmit) -> bool:
-    """Whether a row that has the key's name is its owner's. What was submitted while nobody needed a key is of whoever
-    repeats it.
+    """Whether a row with the key's name belongs to its owner. A submit from a time when nobody needed an API key
+    belongs to any caller that repeats it.
     """
     if row.key == key.apart or row.owner == key.owner:
         return True

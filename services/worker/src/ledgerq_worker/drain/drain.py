@@ -1,5 +1,5 @@
-"""A drain: what a ticket sets off in a pool slot. Claim, run, record and claim again, until the queue is empty or a
-while has passed; then the ticket is passed on, so that no queue keeps a slot from the others.
+"""A drain: what a slot does with a ticket. It claims, runs and records tasks, and claims again, until the queue is
+empty or some time has passed. Then the ticket is passed on, so that no queue keeps a slot from the others.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
 
 log = structlog.get_logger()
 
-#: A drain that found entries which another claimer has locked looks again after this long, in seconds.
+#: Seconds until a drain looks again if it found entries that another claim has locked.
 _LOCKED_PAUSE = 0.002
 _LOCKED_LOOKS = 50
-#: Time between two looks whether the node has its lease again, in seconds.
+#: Seconds between two checks whether the node has its lease again.
 _LEASE_LOOK_EVERY = 0.02
 
 
@@ -39,11 +39,11 @@ class Drain:
     """The drain of one slot.
 
     Args:
-        hand: what the slot has claimed and not begun.
-        watcher: the slot's.
+        hand: the tasks that the slot has claimed and not begun.
+        watcher: the slot's watcher.
         seconds: how long it may go on before the ticket is passed on.
         solitude: keeps suspects apart.
-        solitude_of: what a suspect needs, by its deaths and whether a whole node was lost with it.
+        solitude_of: returns what a suspect needs, given its deaths and whether a whole node was lost with it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Drain:
         self._solitude = solitude
         self._solitude_of = solitude_of
         self._low_water = LowWater()
-        #: Task types met that this process lacks: left to others from then on.
+        #: Task types that this process has met and does not know: it leaves them to others from then on.
         self._unknown_types: set[str] = set()
         self._hand = hand
         self._watcher = watcher
@@ -138,8 +138,8 @@ class Drain:
         self._hand.add(claimed, under=worker_id)
 
     def _wait_for_the_lease(self) -> None:
-        """A node that is dead to the ledger, or may be, begins nothing. It takes no more tickets either, for they are meant
-        for those who live.
+        """Wait while the node is, or may be, dead in the ledger: it begins nothing. It also takes no more tickets,
+        because these are meant for live nodes.
         """
         while not (self._table.is_held or self._table.is_stopping):
             self._table.sign(self._slot)
@@ -187,10 +187,12 @@ class Drain:
             self._claim_size.measured(task.task_type, leg.ended_at - leg.begun_at)
         self._recorder.ended(leg)
         if leg.runs_once:
-            self._recorder.flush()  # a death from now on is not this task's
+            self._recorder.flush()  # so that a death from now on is not charged to this task
 
     def _run_suspect(self, task: ClaimedTask) -> None:
-        """One that may have killed a worker: nothing that has ended waits for it, and nothing else dies with it."""
+        """Run a task that may have killed a worker: nothing that has ended waits for it, and no other task dies with
+        it.
+        """
         self._recorder.flush()
         kind = self._kind_of(task)
         is_barred = kind is Kind.NONE and self._solitude.is_closed()
@@ -215,7 +217,7 @@ class Drain:
         return until_done(once, what="worker.suspect")
 
     def _is_worth_a_look(self, queue: str) -> bool:
-        """Whether the queue has ready tasks although none could be claimed: others may hold their locks just now."""
+        """Whether the queue has ready tasks although none could be claimed, because others may have locked them."""
         if self._low_water.forget(queue):
             return True
         self._table.sign(self._slot, STORE_WITHIN)

@@ -1,6 +1,6 @@
 """What one pool process (or the one process of the threads and solo pools) needs to drain queues.
 
-Nothing here survives a fork: connections, threads and drains are made by the process that uses them, on first use.
+Nothing here survives a fork: the process that uses connections, threads and drains makes them on first use.
 """
 
 from __future__ import annotations
@@ -43,32 +43,32 @@ from ledgerq_worker.stores import Stores
 
 log = structlog.get_logger()
 
-#: How long a new process waits for the lease agent to clear its slot, and between two looks, in seconds.
+#: Seconds that a new process waits for the lease agent to clear its slot, and seconds between two looks.
 _CLEARED_WITHIN = 5.0
 _LOOK_AT_SLOT_EVERY = 0.005
-#: Most connections of a process whose slots are threads: more than these are not at their flushes at the same moment.
+#: How many connections a process whose slots are threads has at most: no more threads flush at the same moment.
 _MOST_CONNECTIONS = 32
 
 
 class _Own(NamedTuple):
-    """What one process has."""
+    """The objects of one process."""
 
     database: Database
     waker: Waker
     recovering: Recovering
     #: By slot.
     drains: dict[int, Drain]
-    #: Numbers the threads of a pool, in the order in which they first ask; each keeps its own.
+    #: Numbers the threads of a pool, in the order in which they first ask; each keeps its number.
     threads: Iterator[int]
     thread: threading.local
 
 
 class PoolProcess:
-    """Drains queues in the slots of this process; made in the parent, inherited by every pool process.
+    """Drains queues in the slots of this process. It is made in the parent, and every pool process inherits it.
 
     Args:
         table: the node's slot table.
-        sheet: where its slots count what they do.
+        sheet: where the node's slots count what they do.
     """
 
     def __init__(
@@ -96,22 +96,23 @@ class PoolProcess:
         if slot not in drains:
             if not self._is_cleared(slot):
                 return  # the ticket is lost, and the next sweep replaces it
-            # A commit that the predecessor sent with its last breath may have become visible after the clearing.
+            # A commit that the predecessor sent just before its death may have become visible after the slot was
+            # cleared.
             self._return_claims(slot)
             drains[slot] = self._make(slot)
         try:
             drains[slot].run(queue)
         except BaseException:
-            # Begin the next drain without memories of this one.
+            # Let the next drain start without the state of this one.
             drains.pop(slot, None)
             self._return_claims(slot)
             self._table.rest(slot)
             raise
 
     def _is_cleared(self, slot: int) -> bool:
-        """Wait until the lease agent has taken back what a process that died in this slot held.
+        """Wait until the lease agent has taken back the tasks of a process that died in this slot.
 
-        It goes by slots, so it would take away what this process claims before that.
+        The agent takes back whole slots, so it would also take what this process claims before that.
         """
         deadline = time.monotonic() + _CLEARED_WITHIN
         while self._table.occupant(slot) not in (0, os.getpid()):
@@ -121,7 +122,9 @@ class PoolProcess:
         return True
 
     def _return_claims(self, slot: int) -> None:
-        """Return what this slot holds in the ledger and nobody remembers; nothing is charged with a death."""
+        """Return the tasks that this slot holds in the ledger and that no process remembers; none is charged with a
+        death.
+        """
 
         def once(_: bool) -> list[TakenBack]:
             worker_id = self._table.worker_id
@@ -138,7 +141,7 @@ class PoolProcess:
         if self._settings.worker_pool == "prefork":
             outages.leave_to_node()
         drains: dict[int, Drain] = {}
-        # A slot's own thread and its watcher take turns: what both write stands in one flush, or is small.
+        # A slot's own thread and its watcher take turns with a connection: they write in one flush, or write little.
         database, waker = self._stores.connect(min(self._slots, _MOST_CONNECTIONS), lambda: self._spare(drains))
         recovering = Recovering(
             database,
@@ -154,12 +157,16 @@ class PoolProcess:
         return self._settings.slots if self._settings.worker_pool == "threads" else 1
 
     def _spare(self, drains: Mapping[int, Drain]) -> int:
-        """A connection is kept ready for the next ticket or the next claim. While all slots run tasks, none is."""
+        """How many unused connections to keep open: one for the next ticket or claim, but none while all slots run
+        tasks.
+        """
         found = list(drains.values())
         return int(len(found) < self._slots or not all(drain.is_running for drain in found))
 
     def _slot(self) -> int:
-        """A prefork child has Celery's index; a pool thread gets the next number when it first asks."""
+        """The caller's slot: a prefork child has Celery's index; a pool thread gets the next number when it first
+        asks.
+        """
         if self._settings.worker_pool == "prefork":
             return (process_index() or 0) % self._table.count
         own = self._own()

@@ -1,11 +1,12 @@
-"""Writes what the legs of one slot did, in batches, and never gives up: a result that exists is recorded.
+"""Writes what the legs of one slot did, in batches, and never gives up: every end that exists is recorded.
 
 Two threads use a recorder: the slot's own, at the end of a claim (recording and claiming are then one transaction), and
 the slot's watcher, while a task runs for long. One flush runs at a time.
 
-While PostgreSQL is away, or refuses for a reason that is not in what is written, a flush is repeated until it succeeds.
-The slot stands still meanwhile, so nothing more is claimed and nothing piles up; a result is recorded late rather than its
-task being run a second time. What is refused for a reason that is in it goes on in parts (``refusals``).
+While PostgreSQL is away, or refuses a flush for a reason that is not in the flush's content, the flush is repeated
+until it succeeds. The slot stands still meanwhile, so it claims nothing more and nothing accumulates; an end is
+recorded late, and its task does not run a second time. A flush that is refused because of its content is split into
+parts (``refusals``).
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
 from ledgerq_worker.slot.tally import SlotTally
 
-#: Errbacks and hooks are the users' code, which may take long. In seconds.
+#: Seconds that errbacks and hooks may take, because they are the users' code.
 _LEAVING_WITHIN = 3600.0
 
 
 class _NotMeant(Exception):
-    """Nothing is to be committed: it was a trial."""
+    """Rolls a trial back: nothing is to be committed."""
 
 
 class Recorder:
@@ -48,11 +49,11 @@ class Recorder:
 
     Args:
         database: its own pool of one connection is best: a flush never waits for another slot's.
-        table, slot: where the node's current worker id stands, and which slot this is.
+        table, slot: the table with the node's current worker id, and this slot's number.
         worker: the node's name, for the event log.
-        publisher: lets out, after the commit, what the ledger has accepted.
+        publisher: sends, after the commit, what the ledger has accepted.
         tally: counts what was recorded and claimed.
-        task_events: tells whoever listens for Celery's events; None: nobody is to be told.
+        task_events: sends Celery's events to programs that listen; None: no events are sent.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Recorder:
         self._refusals = Refusals(self._aside, self._would_take)
 
     def ended(self, leg: Leg) -> None:
-        """The leg has ended; its start, if not written yet, is written together with the end."""
+        """Record that the leg has ended; if its start is not written yet, it is written together with the end."""
         with self._changing:
             pending = self._pending
             pending.ended.append(leg)
@@ -88,20 +89,20 @@ class Recorder:
                 pending.begun.pop(leg.task.id, None)
 
     def begun(self, leg: Leg) -> None:
-        """The leg has been running for a while: write STARTED with the next flush."""
+        """Write STARTED with the next flush, because the leg has been running for a while."""
         with self._changing:
             if leg.end is None and leg.recorded is not State.STARTED:
                 self._pending.begun[leg.task.id] = leg
 
     def progressed(self, leg: Leg, percent: float, status: str | None) -> None:
-        """The leg reports progress; only the latest of those that wait for a flush is written."""
+        """Record progress of the leg; if several reports wait for a flush, only the latest is written."""
         with self._changing:
             self._pending.progress[leg.task.id] = (leg, percent, status, time.monotonic())
             if leg.recorded is not State.STARTED:
                 self._pending.begun[leg.task.id] = leg
 
     def logged(self, leg: Leg, data: str) -> None:
-        """The leg adds a line to its history."""
+        """Record a line for the leg's history."""
         with self._changing:
             self._pending.log(leg, data)
             if leg.recorded is not State.STARTED:
@@ -114,17 +115,17 @@ class Recorder:
 
     @property
     def has_more_than_progress(self) -> bool:
-        """Whether something waits that should be seen at once."""
+        """Whether something waits for a flush that should be visible at once."""
         pending = self._pending
         return bool(pending.ended or pending.begun or pending.logs)
 
     def flush(self, claim: Statement[ClaimedTask] | None = None) -> list[ClaimedTask]:
-        """Write everything pending and, in the same transaction, make ``claim``.
+        """Write everything that is pending and, in the same transaction, make ``claim``.
 
         Returns:
-            What was claimed.
+            The claimed tasks.
         """
-        self._table.sign(self._slot, STORE_WITHIN)  # before the wait for a flush of the watcher's
+        self._table.sign(self._slot, STORE_WITHIN)  # before the wait for the watcher's flush
         with self._flushing:
             with self._changing:
                 pending, self._pending = self._pending, Pending()
@@ -133,14 +134,14 @@ class Recorder:
             return self._record(Part(pending, claim))
 
     def _record(self, whole: Part) -> list[ClaimedTask]:
-        """Record it, whatever that takes: as a whole, or what is refused in parts, one after another."""
+        """Record ``whole``, whatever that takes: as a whole or, if it is refused, in parts, one after another."""
         parts = [whole]
         claimed: list[ClaimedTask] = []
         while parts:
             part = parts.pop(0)
             try:
                 written = self._committed(part)
-            except Unavailable:  # nothing was to be recorded; whether there is something to claim is seen later
+            except Unavailable:  # there was nothing to record; a later claim will find what is ready
                 continue
             except Exception as error:
                 parts[:0] = self._refusals.instead(part, error)
@@ -150,11 +151,11 @@ class Recorder:
         return claimed
 
     def _committed(self, part: Part) -> Written:
-        """What was written, and is committed.
+        """Write ``part``; returns what was written and committed.
 
         Raises:
             Unavailable: PostgreSQL is away, and the part only claims.
-            Exception: PostgreSQL refuses something of it.
+            Exception: PostgreSQL refuses something in it.
         """
         in_doubt: Written | None = None
 
@@ -184,8 +185,8 @@ class Recorder:
             self._writing.write(cursor, part.pending, part.claim, written)
 
     def _was_committed(self, part: Part, written: Written) -> bool:
-        """Whether a flush whose COMMIT nobody saw answered was committed. Asks for its effect, once nobody is at it any
-        more, until that, too, is committed: by then a synchronous standby has it.
+        """Whether a flush of unknown outcome was committed. It looks for the flush's effect, once no server process
+        works on it any more, until the look itself is committed: by then a synchronous standby has the effect.
         """
         worker_id = part.claim.params["worker_id"] if part.claim is not None else ""
         witness = written.witness(part.pending, worker=self._worker, worker_id=worker_id, slot=self._slot)
@@ -233,7 +234,7 @@ class Recorder:
             raise _NotMeant
 
     def _record_at_last(self, pending: Pending) -> None:
-        """Try once to record what was set aside."""
+        """Try once to record an end that was put aside."""
         part, written = Part(pending), Written()
         with self._flushing:
             try:

@@ -1,9 +1,11 @@
-"""What PostgreSQL refuses of a flush: whose fault it is, and what is recorded instead, so that all others are recorded.
+"""Decides, when PostgreSQL refuses a flush, whose fault that is and what to record instead, so that all other legs are
+recorded.
 
-An item's own fault, by its SQLSTATE, is looked for at once, by halving. A mistake of ours, or of an operator's, is taken for
-everybody's: somebody must put it right, and until then it waits. It may still be one leg's, so after a while that is looked
-for, too; and a leg is given up in a plainer form only if that could be recorded, and after it itself was refused once more:
-not at the moment in which somebody puts it right.
+If the SQLSTATE shows an item's own fault, that item is looked for at once, by halving. A mistake of ours, or of an
+operator, is first assumed to concern everything: somebody must correct it, and until then the flush waits. It may
+nevertheless be one leg's fault, so after a while that leg is looked for, too. A leg is recorded in a plainer form only
+if that form could be recorded, and only after the leg itself was refused once more, so that this does not happen just
+when somebody corrects the mistake.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from ledgerq_worker.slot.legs import Leg
 
 log = structlog.get_logger()
 
-#: For so many seconds what is a mistake of ours by its SQLSTATE is taken for everybody's.
+#: For this many seconds an error that is a mistake of ours by its SQLSTATE is assumed to concern everything.
 _MISTAKE_PATIENCE = 5.0
 
 
@@ -35,15 +37,15 @@ class OutcomeNotRecordable(Exception):
 
 @dataclass(slots=True)
 class Part:
-    """What is written in one transaction, and what its refusals have shown."""
+    """What one transaction writes, and what its refusals have shown."""
 
     pending: Pending
-    #: Made in the same transaction; None: nothing is claimed.
+    #: The claim that the same transaction makes; None: it claims nothing.
     claim: Statement[ClaimedTask] | None = None
     patience: float = field(default_factory=lambda: _MISTAKE_PATIENCE)
-    #: When a mistake was met first, by the monotonic clock.
+    #: When a mistake was first met, by the monotonic clock.
     since: float | None = None
-    #: Whether its leg could be recorded in a plainer form.
+    #: Whether a plainer form of its leg could be recorded.
     could_be_plainer: bool = False
 
 
@@ -51,8 +53,8 @@ class Refusals:
     """Decides for one recorder.
 
     Args:
-        aside: keeps ends that are taken in no form.
-        would_take: whether PostgreSQL would take this, by a trial.
+        aside: keeps ends that PostgreSQL takes in no form.
+        would_take: returns, by a trial, whether PostgreSQL would take this.
     """
 
     def __init__(self, aside: Aside, would_take: Callable[[Pending], bool]) -> None:
@@ -60,7 +62,7 @@ class Refusals:
         self._would_take = would_take
 
     def is_to_wait(self, part: Part, error: Exception) -> bool:
-        """Whether the part is to be tried again as it is: it seems that none of its legs is the reason."""
+        """Whether to try the part again unchanged, because it seems that none of its legs is the reason."""
         pending = part.pending
         if part.claim is not None or fault_of(error) is Fault.REFUSE:
             return False
@@ -76,7 +78,7 @@ class Refusals:
         """What is to be recorded in place of a part that was refused and is not to wait; at last nothing.
 
         Raises:
-            Exception: ``error``, where there is nothing that could be done about it.
+            Exception: ``error``, if nothing can be done about it.
         """
         pending, is_refused = part.pending, fault_of(error) is Fault.REFUSE
         if not pending:
@@ -105,5 +107,5 @@ def _not_recordable(pending: Pending, error: Exception) -> OutcomeNotRecordable:
 
 
 def _is_plain(leg: Leg) -> bool:
-    """Whether its end stands for another that PostgreSQL cannot keep."""
+    """Whether the leg's end replaces another one that PostgreSQL cannot keep."""
     return isinstance(leg.end, Failed) and isinstance(leg.end.exception, OutcomeNotRecordable)

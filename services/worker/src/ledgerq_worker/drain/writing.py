@@ -1,4 +1,4 @@
-"""What one flush writes, in its transaction: starts, reports, ends, what they send on, and a claim."""
+"""What one flush writes in its transaction: starts, reports, ends, what ended legs send on, and a claim."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Writing:
         self._worker = worker
 
     def write(self, cursor: Cursor, pending: Pending, claim: Statement[ClaimedTask] | None, written: Written) -> None:
-        """Write what is pending and make ``claim``; ``written`` is told what the ledger has accepted."""
+        """Write what is pending and make ``claim``; ``written`` notes what the ledger has accepted."""
         written.refused = self._write_running(cursor, pending, written)
         accepted = self._write_ended(cursor, pending)
         written.refused.update(
@@ -48,10 +48,11 @@ class Writing:
             written.claimed = execute(cursor, claim)
 
     def _write_running(self, cursor: Cursor, pending: Pending, written: Written) -> dict[str, tuple[Leg, str]]:
-        """STARTED, log lines and progress; returns the refused ones by task id, with what was to be written."""
+        """Write STARTED, log lines and progress; returns the refused writes by task id, with what was to be written."""
         refused: dict[str, tuple[Leg, str]] = {}
         now = time.monotonic()
-        # What reported while its STARTED was on the way stands here once more: it is written once.
+        # A leg that reported while its STARTED was being written is in ``begun`` once more: its STARTED is written only
+        # once.
         if begun := [leg for leg in pending.begun.values() if leg.recorded is not State.STARTED]:
             answers = execute(
                 cursor,
@@ -84,14 +85,14 @@ class Writing:
         return refused
 
     def _answered(self, answers: dict[str, bool], legs: list[Leg], what: str) -> dict[str, tuple[Leg, str]]:
-        """What the ledger said to writes of running legs: refusals, or perhaps that a task should stop."""
+        """Handle the ledger's answer to writes of running legs: a refusal, or the request that a task should stop."""
         for leg in legs:
             if answers.get(leg.task.id) and leg.end is None:
                 self._table.flag_cancelled(self._slot, leg.task.claim_no, leg.task.id)
         return {leg.task.id: (leg, what) for leg in legs if leg.task.id not in answers}
 
     def _write_ended(self, cursor: Cursor, pending: Pending) -> set[str]:
-        """Ends and next legs; returns the ids that the ledger accepted."""
+        """Write ends and next legs; returns the ids that the ledger accepted."""
         accepted: set[str] = set()
         final: list[record.Ended] = []
         further: list[record.NextLeg] = []
@@ -110,7 +111,7 @@ class Writing:
         return accepted
 
     def _write_leaving(self, cursor: Cursor, legs: list[Leg]) -> list[int]:
-        """What the accepted legs send on: tasks into the ledger, everything else into the outbox."""
+        """Write what the accepted legs send on: tasks go into the ledger, everything else into the outbox."""
         follow_ups = [task for leg in legs for task in leg.follow_ups]
         if follow_ups:
             execute(cursor, submit_tasks(follow_ups))
@@ -125,18 +126,20 @@ class Writing:
 
 
 def _before(leg: Leg, pending: Pending) -> State:
-    """The state before the end: a STARTED of this very transaction is not `recorded` yet, but the ledger has it."""
+    """The state before the end: a STARTED of the same transaction is not in `recorded` yet, but the ledger has it."""
     return State.STARTED if leg.task.id in pending.begun else leg.recorded
 
 
 def has_listeners(leg: Leg) -> bool:
-    """Whether Celery owes somebody more than the result: a chord that counts its parts, errbacks, a chain to fail."""
+    """Whether more than the result has to be sent: a chord counts its parts, there are errbacks, a chain has to
+    fail.
+    """
     end = leg.end
     if end is None or isinstance(end, GoesOn):
         return False
     is_success = isinstance(end, Succeeded)
     if end.request is None:
-        return not is_success  # Celery's tracer has not seen the end: nobody has been told anything
+        return not is_success  # Celery's tracer has not seen this end, so it has sent nothing
     if leg.task.celery is None:
         return False
     return bool(end.request.chord or (not is_success and (end.request.errbacks or end.request.chain)))
@@ -152,7 +155,7 @@ def _ended(leg: Leg, before: State) -> record.Ended:
         case Revoked():
             data = leg.end.data
     assert leg.end is not None
-    now = time.monotonic()  # one time for both ages: the end is not before the beginning
+    now = time.monotonic()  # one time for both ages, so that the end is not before the beginning
     return record.Ended(
         leg.task.id,
         leg.task.claim_no,

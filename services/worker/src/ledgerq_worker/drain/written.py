@@ -1,7 +1,7 @@
-"""What one flush writes, and the one trace of it by which it is known again when nobody saw its COMMIT answered.
+"""What one flush has written, and the trace by which it is recognised again if its COMMIT got no answer.
 
-A transaction is there whole or not at all, so one effect stands for all. It is one that nobody else can have left: an event
-of this attempt by this worker, a line at its place, a claim of this slot.
+A transaction is there completely or not at all, so one effect stands for all of it. It has to be an effect that nobody
+else can have left: an event of this attempt by this worker, a line at its place in the history, a claim of this slot.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _KINDS = {
 
 @dataclass(slots=True)
 class Written:
-    """What one transaction wrote, known before its commit."""
+    """What one transaction wrote, as known before its commit."""
 
     kept: list[Leg] = field(default_factory=list)
-    #: By task id: the leg and what it was about to write.
+    #: By task id: the leg, and what it was about to write.
     refused: dict[str, tuple[Leg, str]] = field(default_factory=dict)
-    #: By task id: the last line that was written of it, and its place in the history.
+    #: By task id: the last line that was written for it, and the line's place in the history.
     logged: dict[str, tuple[int, str]] = field(default_factory=dict)
     outbox: list[int] = field(default_factory=list)
     claimed: list[ClaimedTask] = field(default_factory=list)
-    #: By the performance counter, in seconds.
+    #: When it began, by the performance counter, in seconds.
     begun_at: float = field(default_factory=time.perf_counter)
 
     def witness(self, pending: Pending, *, worker: str, worker_id: str, slot: int) -> Statement[tuple[bool]] | None:
-        """Asks whether ``pending`` and this were committed. None: nothing was to be written.
+        """A statement that asks whether ``pending`` and this were committed. None: there was nothing to write.
 
         Args:
             worker: the node's name.
-            worker_id, slot: for whom tasks were claimed.
+            worker_id, slot: the node and the slot that claimed tasks.
         """
         actor = f"worker:{worker}"
         for leg in self.kept:
@@ -71,5 +71,5 @@ def _kind(leg: Leg) -> EventKind:
 
 
 def ended_attempt(leg: Leg) -> int:
-    """The number of the attempt that has ended; of a leg that never began, that of the one before."""
+    """The number of the attempt that has ended; for a leg that never began, that of the attempt before."""
     return leg.attempt if leg.begun_at or isinstance(leg.end, GoesOn) else leg.task.attempt

@@ -1,4 +1,4 @@
-"""What somebody asked a node to end."""
+"""Tasks that somebody asked a node to end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 
 def running(table: SlotTable, cancel_requests: Iterable[CancelRequest]) -> Iterator[tuple[SlotRecord, CancelRequest]]:
-    """The cancel_requests whose task's code is running, each with its slot."""
+    """The requests whose task's code is running, each with its slot."""
     wanted = {(wish.claim_no, wish.task_id): wish for wish in cancel_requests}
     for record in table.read():
         wish = wanted.get((record.claim_no, record.task_id or ""))

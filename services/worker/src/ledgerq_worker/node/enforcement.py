@@ -1,7 +1,8 @@
-"""Ends tasks together with their process: at their hard limit, where somebody asked for it, and slots that stand still.
+"""Ends tasks together with their process: tasks at their hard limit, tasks that somebody asked to terminate, and slots
+that stand still.
 
-The ledger comes second (:mod:`ledgerq_worker.node.returning`), for the process itself may hold the lock that the record
-needs: it stands still in the middle of a flush, or writes one without end.
+The ledger is told afterwards (:mod:`ledgerq_worker.node.returning`), because the process itself may hold the lock that
+the record needs: it may stand still in the middle of a flush, or write one without end.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ log = structlog.get_logger()
 
 
 class Killed(NamedTuple):
-    """A slot whose process was killed, and what is to be written of it."""
+    """A slot whose process was killed, and what has to be written about it."""
 
     record: SlotRecord
-    #: How its task ended; None: it did not.
+    #: How its task ended; None: the task did not end.
     end: Statement[tuple[str]] | None
     why: str
 
@@ -38,10 +39,10 @@ class Enforcement:
     """Kills processes of one node's pool.
 
     Args:
-        parent: of the pool's processes.
-        is_prefork: whether slots have processes of their own; threads have not, and nothing is killed.
-        kills_programs: end, too, what tasks have started.
-        actor: who ends tasks, for the event log.
+        parent: the parent of the pool's processes.
+        is_prefork: whether slots have processes of their own; threads have none, and then nothing is killed.
+        kills_programs: also end programs that tasks have started.
+        actor: the actor for the event log.
     """
 
     def __init__(self, table: SlotTable, parent: Parent, *, is_prefork: bool, kills_programs: bool, actor: str) -> None:
@@ -50,7 +51,7 @@ class Enforcement:
         self._is_prefork = is_prefork
         self._kills_programs = kills_programs
         self._actor = actor
-        #: By slot: what was killed, and the ledger does not know it yet.
+        #: By slot: what was killed while the ledger does not know it yet.
         self.killed: dict[int, Killed] = {}
 
     def keep_limits(self, now: float) -> None:
@@ -63,7 +64,7 @@ class Enforcement:
                     log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
 
     def terminate(self, requests: Iterable[CancelRequest]) -> None:
-        """End with its process what somebody asked to end so."""
+        """End, together with their process, the tasks that somebody asked to terminate."""
         for record, request in running(self._table, requests):
             if request.terminate:
                 end = _termination(record, actor=self._actor)
@@ -71,7 +72,7 @@ class Enforcement:
                     log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
 
     def replace(self, record: SlotRecord) -> None:
-        """End a process that does nothing it should. Nobody is charged: it is not known that a task is to blame."""
+        """End a process that stands still. No task is charged, because it is not known that a task is at fault."""
         if self._kill(record, None, "its process did nothing it should for long", self._table.is_as_it_was):
             log.error(
                 "worker.slot.stuck",
@@ -82,29 +83,33 @@ class Enforcement:
             )
 
     def resume_all(self) -> None:
-        """Let processes go on that an agent before this one has stopped: it may have died between question and kill."""
+        """Resume processes that an earlier agent has stopped: it may have died between its question and the kill."""
         for record in self._own_processes():
             resume(record.pid)
 
     def kill_all(self) -> None:
-        """End the pool: its parent is gone."""
+        """End the pool, because its parent is gone."""
         for record in self._own_processes():
             kill_if_alive(record.pid, with_programs=self._kills_programs)
 
     def kill_remains(self, record: SlotRecord) -> None:
-        """End what tasks of a dead process have left running."""
+        """End programs that tasks of a dead process have left running."""
         if self._kills_programs:
             kill_remains(record.pid, parent=self._parent.pid)
 
     def _own_processes(self) -> list[SlotRecord]:
-        """Nobody can tell by a parent that is gone: whoever has the node's slot table in its memory is of the node."""
+        """The node's processes. A parent that is gone cannot tell which these are: a process that has the node's slot
+        table in its memory belongs to the node.
+        """
         records = self._table.read() if self._is_prefork else []
         return [record for record in records if self._table.is_shared_with(record.pid)]
 
     def _kill(
         self, record: SlotRecord, end: Statement[tuple[str]] | None, why: str, is_still: Callable[[SlotRecord], bool]
     ) -> bool:
-        """Returns whether it was killed: its task may have ended by itself, and an innocent one run there now."""
+        """Kill the slot's process; returns whether it was killed, because its task may have ended by itself and another
+        task may run there now.
+        """
         if not self._is_prefork or record.slot in self.killed or not self._parent.has_child(record.pid):
             return False
         is_killed = kill_if(record.pid, lambda: is_still(record), with_programs=self._kills_programs)

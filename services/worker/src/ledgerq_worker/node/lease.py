@@ -1,8 +1,9 @@
 """The node's lease, renewed by a thread that does nothing else, over a connection of its own.
 
-Whatever the agent waits for otherwise (a lock that a task's flush holds, Redis, a process that is slow to die) costs no
-lease. The statement touches the worker's own row, waits for nobody who has locked it, and is a transaction by itself, so a
-connection that falls silent leaves no lock behind; another one is tried while there is time.
+Other waits of the agent (for a lock that a task's flush holds, for Redis, for a process that is slow to die) cost no
+lease. The statement touches only the worker's own row, does not wait if somebody has locked that row, and is a
+transaction by itself. So a connection that falls silent leaves no lock behind, and another one is tried while there is
+time.
 """
 
 from __future__ import annotations
@@ -25,24 +26,25 @@ from ledgerq_worker.slot.table import SlotTable, lease_clock
 
 log = structlog.get_logger()
 
-#: How often the lease is renewed before it would run out.
+#: How many times the lease is renewed before it would run out.
 _RENEWALS = 10
 _IDLE_RENEWALS = 5
-#: How soon it is tried again, in seconds.
+#: Seconds until a failed renewal is tried again.
 _AGAIN_AFTER = 0.2
-#: A renewal that takes longer than this part of the lease is given up, and tried over another connection.
+#: A renewal that takes longer than this share of the lease is given up, and tried over another connection.
 _STUCK_AFTER = 0.3
-#: As long as so many wait in vain, no more are begun: it is not the connection.
+#: While this many renewals wait in vain, no more are begun: then the connection is not the reason.
 _MOST_SILENT = 3
-#: The row of a node that has ended stays for a day, in seconds; one whose lease ended less long ago is to be there.
+#: The row of a node that has ended stays for a day; if its lease ended less than this many seconds ago, the row has to
+#: be there.
 _KNOWN_FOR = 80_000.0
 
 
 class Former(NamedTuple):
-    """An id under which the node was registered, and is not any more."""
+    """An id under which the node was registered and is no longer registered."""
 
     worker_id: UUID
-    #: By the monotonic clock; or, where another agent did that, when this one began.
+    #: By the monotonic clock; if another agent registered the node, the time when this agent began.
     registered_at: float
 
 
@@ -52,7 +54,7 @@ def lease_database(url: str, name: str, lease: float) -> Database:
         url,
         application_name=f"ledgerq-lease {name}",
         size=1,
-        connect_timeout=max(2, round(lease / 4)),  # libpq takes no less
+        connect_timeout=max(2, round(lease / 4)),  # libpq accepts no less
         keeps_statements=True,
         checks_socket=True,
         unanswered_after=lease / 4,
@@ -64,11 +66,13 @@ class Lease:
     """Renews the lease of one node.
 
     Args:
-        connect: makes the database to renew it in; asked again when one answers no more.
-        name: the node's, for the log.
-        table: says under which id the node is registered, whether it is stopping, and whether it is idle.
+        connect: opens the database in which the lease is renewed; called again if a connection no longer answers.
+        name: the node's name, for the log.
+        table: the slot table: it says under which id the node is registered, whether it is stopping, and whether it is
+            idle.
         seconds: how long a renewed lease lasts.
-        is_due_to_live: whether the node may have its lease now. A stopped process may not: its tasks stand still.
+        is_due_to_live: returns whether the node may have its lease now. A stopped process may not have it, because its
+            tasks stand still.
         clock: seconds, monotonic.
     """
 
@@ -88,26 +92,27 @@ class Lease:
         self._seconds = seconds
         self._is_due_to_live = is_due_to_live
         self._clock = clock
-        #: What somebody asked to end, of what the node holds, as of the last renewal.
+        #: Requests to end tasks that the node holds, as of the last renewal.
         self.cancel_requests: list[CancelRequest] = []
         self._renewed_at = 0.0
         self._asked_at: float | None = None
         self._hurry = threading.Event()
         self._is_ended = threading.Event()
-        #: Which thread renews; those with lower numbers have been given up.
+        #: The number of the thread that renews; threads with lower numbers have been given up.
         self._number = 0
         self._thread: threading.Thread | None = None
         self._silent: list[threading.Thread] = []
-        #: The node's id in the ledger; null: it is to be registered, for it never was or has been declared dead. An agent
-        #: that replaces one which died goes on under the same id: the node's tasks are running under it.
+        #: The node's id in the ledger; None: the node has to be registered, because it never was or because it was
+        #: declared dead. An agent that replaces a dead agent goes on under the same id, because the node's tasks run
+        #: under it.
         self.worker_id: UUID | None = table.worker_id if table.worker_id.int else None
         self._registered_at = self._clock()
-        #: Until somebody has looked whether the ledger has forgotten it, which says that it went back in time. (A renewal
-        #: says nothing: any failover may lose one.)
+        #: The former id, until it is checked whether the ledger has forgotten it, which would show that the ledger went
+        #: back in time. (A missing renewal shows nothing, because any failover may lose one.)
         self.former: Former | None = None
 
     def start(self) -> None:
-        """Begin to renew, until :meth:`end`."""
+        """Start to renew, until :meth:`end` is called."""
         self._renew_in_a_thread()
         threading.Thread(target=self._watch, name="lease-watch", daemon=True).start()
 
@@ -117,7 +122,7 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        """Renew no more."""
+        """Stop renewing."""
         self._is_ended.set()
         self._number += 1
         self.hurry()
@@ -125,14 +130,16 @@ class Lease:
             self._thread.join(_AGAIN_AFTER)
 
     def begin(self, worker_id: UUID, asked_at: float) -> None:
-        """The node was registered under this id just now; ``asked_at``, by the clock of leases, it was asked for."""
+        """Note that the node was just registered under this id; ``asked_at`` is the time of the request, by the clock
+        of leases.
+        """
         self._table.worker_id = worker_id  # before the time: see `SlotTable.holds`
         self._table.held_until = asked_at + self._seconds
         self._renewed_at = self._registered_at = self._clock()
         self.worker_id = worker_id
 
     def hurry(self) -> None:
-        """The table says something new: tell the ledger at once."""
+        """Tell the ledger at once, because the table says something new."""
         self._hurry.set()
 
     @property
@@ -145,7 +152,9 @@ class Lease:
             self._look_after()
 
     def _look_after(self) -> None:
-        """Give the work to another thread, with another connection, if this one's does not answer."""
+        """Give the work to another thread, with another connection, if the present thread's connection does not
+        answer.
+        """
         asked_at = self._asked_at
         if asked_at is None or self._clock() - asked_at < self._seconds * _STUCK_AFTER:
             return
@@ -179,11 +188,11 @@ class Lease:
         return self._renewed_at + self._seconds / renewals
 
     def renew_if_due(self, database: Database, number: int = 0) -> None:
-        """Renew it if it is time to.
+        """Renew the lease if it is time.
 
         Raises:
             Unavailable: PostgreSQL is away.
-            psycopg2.Error: it could not be renewed.
+            psycopg2.Error: the lease could not be renewed.
         """
         now, worker_id = self._clock(), self.worker_id
         if worker_id is None or now < self._due_at or not self._is_due_to_live():
@@ -210,8 +219,9 @@ class Lease:
             self._table.held_until = 0.0
 
     def _hear(self, database: Database, worker_id: UUID) -> None:
-        """Learn what is to end: tell what of it runs, and let nothing else of it begin. With the renewal, by which the API
-        knows that it was heard; behind it, so that it costs no lease to wait.
+        """Read the requests to end tasks: tell those that run, and let no other of them begin. This happens with each
+        renewal, by which the API knows that the node has heard of a request; it comes after the renewal, so that a wait
+        costs no lease.
         """
         self.cancel_requests = database.fetch(find_wishes(worker_id=worker_id)) if self._table.has_busy_slot else []
         self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in self.cancel_requests)

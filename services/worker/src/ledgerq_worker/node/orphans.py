@@ -1,10 +1,10 @@
-"""Claims that the ledger has and whose slots are done with them.
+"""Orphans: claims that the ledger has although their slots are done with them.
 
-After a failover that lost the last commits, claims are there again that their slots have recorded. Their worker lives, so
-nobody takes them back from it; the slots know nothing of them.
+After a failover that lost the last commits, claims may be there again although their slots have recorded them. Their
+worker lives, so nobody takes them back; and the slots do not know of them any more.
 
-A slot works on one claim at a time. So a claim that the ledger shows before and after a moment in which its slot rests, or
-runs something of a later claim, is an orphan. (Unless the slot keeps an end aside: then nothing is known.)
+A slot works on one claim at a time. So a claim is an orphan if the ledger shows it before and after a moment in which
+its slot rests or runs a task of a later claim. (If the slot keeps an end aside, this cannot be told.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Orphans:
     """Finds the orphans of one node.
 
     Args:
-        table: says what each slot does.
+        table: shows what each slot does.
         every: seconds between two readings of the claims.
         clock: seconds, monotonic.
     """
@@ -31,21 +31,21 @@ class Orphans:
         self._clock = clock
         self._read_at: float | None = None
         self._seen: set[HeldClaim] = set()
-        #: Of the seen, those of which the slot was done at a moment since.
+        #: Those of the seen claims with which their slot was done at some moment since then.
         self._left: set[HeldClaim] = set()
 
     @property
     def is_due(self) -> bool:
-        """Whether the claims are to be read."""
+        """Whether it is time to read the claims."""
         return self._read_at is None or self._clock() - self._read_at >= self._every
 
     def look(self) -> None:
-        """See what the slots do at this moment."""
+        """Note what the slots do at this moment."""
         self._left |= {one for one in self._seen - self._left if self._table.is_done_with(one.slot, one.no)}
 
     def among(self, claims: Sequence[HeldClaim]) -> set[HeldClaim]:
-        """The orphans among the claims that the ledger has shown just now. They are to be read once more before something
-        is done about them, in the same transaction.
+        """The orphans among the claims that the ledger has just shown. Read them once more before you act on them, in
+        the same transaction.
         """
         orphans = set() if self._table.may_have_asides else self._left.intersection(claims)
         self._read_at, self._seen, self._left = self._clock(), set(claims), set()

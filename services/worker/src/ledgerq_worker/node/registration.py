@@ -1,4 +1,4 @@
-"""The node's row in the ledger, and whom to wake when it appears or returns tasks."""
+"""The node's row in the ledger, and the workers to wake when the node appears or returns tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Registration:
     """Registers one node.
 
     Args:
-        lease: begins with it.
+        lease: the lease, which begins with the registration.
     """
 
     def __init__(self, config: NodeConfig, database: Database, broker: Broker, lease: Lease) -> None:
@@ -33,12 +33,12 @@ class Registration:
         self._database = database
         self._lease = lease
         self._timeline = Timeline()
-        #: How many slots serve each queue, as when this was last of use.
+        #: How many slots serve each queue, as last read.
         self._slots: list[QueueSlots] = []
         self._waker = Waker(lambda: self._slots, broker)
 
     def register(self) -> None:
-        """Under a new id: what the old one held is void."""
+        """Register the node under a new id: the claims under the old id are void."""
         worker_id, asked_at = uuid4(), lease_clock()
         config = self._config
         with self._database.transaction() as cursor:
@@ -58,12 +58,14 @@ class Registration:
             )
             self.read_slots(cursor)
         self._lease.begin(worker_id, asked_at)
-        # A ticket per slot when the node appears: what waits is begun at once, not at the next sweep.
+        # A ticket for each slot when the node appears, so that waiting tasks begin at once and not at the next sweep.
         self.wake(dict.fromkeys(config.queues, config.slots))
         log.info("worker.registered", worker=config.name, slots=config.slots, queues=config.queues)
 
     def look_for(self, former: Former) -> None:
-        """Whoever is declared dead is in the ledger for another day; who is not was lost, with whatever else."""
+        """Check that the ledger still has the former id: a node that was declared dead stays there for another day, so
+        if it is missing, the ledger has lost it, perhaps with other things.
+        """
         if self._database.fetch(is_known(former.worker_id), writes=True) == [(False,)]:
             timeline = self._timeline.now(self._database)
             lost_for = time.monotonic() - former.registered_at
@@ -71,13 +73,13 @@ class Registration:
         self._lease.former = None
 
     def read_slots(self, cursor: Cursor) -> None:
-        """Learn whom to wake after the commit. Who asks is the agent's thread, which has the only connection."""
+        """Read which slots to wake after the commit. The agent's thread asks, because it has the only connection."""
         self._slots = execute(cursor, slots_by_queue())
 
     def wake(self, ready: Mapping[str, int]) -> None:
-        """So many tasks are ready, by queue."""
+        """Wake workers for ready tasks: their number, by queue."""
         self._waker.wake(ready)
 
     def close(self) -> None:
-        """Send what is pending, and disconnect."""
+        """Send pending tickets, and disconnect."""
         self._waker.close()

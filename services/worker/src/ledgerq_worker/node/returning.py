@@ -1,5 +1,5 @@
-"""Returns tasks of one node: of slots whose process died or was killed, of slots that are done with a claim that the ledger
-still has, and at the node's end all.
+"""Returns tasks of one node: those of slots whose process died or was killed, those of claims that the ledger still has
+although their slots are done with them, and at the node's end all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()
 
-#: At the node's end it is tried for so many seconds to tell the ledger.
+#: Seconds for which the agent tries to tell the ledger at the node's end.
 _FAREWELL = 60.0
 
 
@@ -34,8 +34,8 @@ class Returning:
     """Returns tasks.
 
     Args:
-        database: the agent's, in which ``recovering`` takes them back.
-        lease: says under which id the node holds them, and whether the ledger has answered lately.
+        database: the agent's database, in which ``recovering`` takes the tasks back.
+        lease: knows under which id the node holds its tasks, and whether the ledger has answered lately.
         enforcement: knows what was killed.
         orphans: finds the claims of slots that are done with them.
     """
@@ -59,13 +59,14 @@ class Returning:
         self._orphans = orphans
 
     def return_dead(self) -> None:
-        """Return what the slots of dead pool processes held.
+        """Return the tasks of the slots of dead pool processes.
 
-        Looking decides: a word of a death may come late, when the slot has a new process; or never, when it was said to an
-        agent that died; and a drain may fail in a process that lives on. What cannot be returned now is seen again.
+        The look at the processes decides. A report of a death may come late, when the slot has a new process; it may
+        never come, if it was sent to an agent that died; and a drain may fail in a process that lives on. Tasks that
+        cannot be returned now are found again.
         """
         dead = {record.slot for record in self._table.read() if not self._parent.has_child(record.pid)}
-        # Read once more: it may have begun another task between the first reading and its death.
+        # Read once more, because the process may have begun another task between the first reading and its death.
         for record in self._table.read():
             if record.slot in dead and record.slot not in self._enforcement.killed:
                 self._enforcement.kill_remains(record)
@@ -73,24 +74,25 @@ class Returning:
                 tried(partial(self._take_back, died, charge=True), what="agent.slot")
 
     def return_killed(self) -> None:
-        """Tell the ledger of what was killed."""
+        """Tell the ledger about killed tasks."""
         for slot, killed in list(self._enforcement.killed.items()):
             if tried(partial(self._take_back, killed, charge=killed.end is not None), what="agent.slot"):
                 del self._enforcement.killed[slot]
 
     def return_orphans(self) -> None:
-        """Return what the ledger says that slots hold, and they are done with."""
+        """Return claims that the ledger has although their slots are done with them."""
         self._orphans.look()
         worker_id = self._lease.worker_id
         if worker_id is not None and self._lease.is_fresh and self._orphans.is_due:
             tried(partial(self._look_for_orphans, worker_id), what="agent.orphans")
 
     def return_all(self, why: str, *, charge: bool) -> None:
-        """The node ends: return everything. What cannot be returned in time, maintenance does when the lease is over.
+        """Return all tasks, because the node ends. Maintenance returns those that could not be returned in time, when
+        the lease is over.
 
         Args:
             why: ``stopped`` or ``lost``.
-            charge: whether what ran may be the reason.
+            charge: whether the running tasks may be the reason.
         """
         killed = self._enforcement.killed.values()
         innocent = {one.record.slot for one in killed if one.end is None}
@@ -117,10 +119,10 @@ class Returning:
             )
 
     def _take_back(self, lost: Killed, *, charge: bool) -> None:
-        """Return what the slot of a dead process held; then a new process may use it.
+        """Return the tasks of a dead process's slot; after that a new process may use the slot.
 
         Args:
-            charge: whether the task that it ran may be the reason.
+            charge: whether the task that ran may be the reason.
         """
         record, worker_id = lost.record, self._lease.worker_id
         if worker_id is None:
@@ -134,7 +136,7 @@ class Returning:
                 execute(cursor, lost.end)
             return loss
 
-        # What alone is refused stays in its claim: the slot goes on, and later it is an orphan.
+        # A task that PostgreSQL alone refuses stays in its claim: the slot goes on, and later the claim is an orphan.
         rows = self._recovering.take_back(loss, end)
         self._table.enter(record.slot, 0)
         log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))
@@ -152,5 +154,5 @@ class Returning:
             return loss._replace(numbers=[claim.no for claim in held if claim in orphans])
 
         rows = self._recovering.take_back(loss, those_that_are_still_there)
-        if rows or not self._recovering.are_some_apart:  # one whose tasks are set apart is met again and again
+        if rows or not self._recovering.are_some_apart:  # a slot whose tasks are set apart is met again and again
             log.warning("worker.claims.returned", claims=sorted(numbers), tasks=len(rows))
