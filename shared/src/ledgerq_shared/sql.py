@@ -7,15 +7,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 Row = TypeVar("Row")
 
-#: The row of a statement that returns none.
+#: The row type of a statement that returns no rows.
 Nothing = tuple[()]
 
 
 class Statement(NamedTuple, Generic[Row]):
-    """SQL, its parameters (psycopg2's named style), and what a row of its answer is.
+    """SQL, its parameters (psycopg2's named style), and the type of its rows.
 
-    The type of a row is what its builder says in its signature. ``Statement[tuple[str, int]]`` costs nothing: it is
-    psycopg2's own tuple. ``row`` makes a row with names, and is called once for each row.
+    A builder's signature says which type the rows have. ``Statement[tuple[str, int]]`` costs nothing: it is psycopg2's
+    own tuple. ``row`` makes a row with names, and is called once for each row.
     """
 
     sql: str

@@ -73,7 +73,7 @@ class Recovering:
         return bool(self._apart.ids)
 
     def take_back(self, loss: Loss, before: Before | None = None) -> list[TakenBack]:
-        """Take back what these claims hold. What alone is refused stays in its claim.
+        """Take back the tasks of these claims. A task that PostgreSQL alone refuses stays in its claim.
 
         Raises:
             Unavailable: PostgreSQL is away or busy.

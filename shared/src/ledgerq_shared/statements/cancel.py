@@ -22,7 +22,7 @@ from ledgerq_shared.statements.times import LATEST
 def revoke_waiting(
     task_ids: Collection[str], *, actor: str, message: str | None = None, terminate: bool = False
 ) -> Statement[tuple[str]]:
-    """End those tasks that wait (``ready``, ``held``) as REVOKED, reason ``cancelled``. The ids of these.
+    """End those of the tasks that wait (``ready``, ``held``) as REVOKED, reason ``cancelled``; returns their ids.
 
     Args:
         actor: the actor for the event log.
@@ -57,7 +57,8 @@ SELECT id FROM done
 def request_cancel(
     task_id: str, *, actor: str, message: str | None = None, terminate: bool = False
 ) -> Statement[tuple[str, bool]]:
-    """Ask the worker that holds a task to end it. Its state and ``terminate`` as they now are; no row: no claim holds it.
+    """Ask the worker that holds a task to end it. Returns the task's present state and ``terminate``; no row: no claim
+    holds it.
 
     A second request changes nothing and leaves no second event, unless it allows termination and the first did not.
 
@@ -96,11 +97,12 @@ def read_told(task_id: str, *, since: datetime | None) -> Statement[tuple[str, b
     """The present outcome for a claimed task whose cancellation was requested; a caller asks again until the outcome is
     known.
 
-    Its state; whether it has ended; whether the node that holds it has renewed its lease after ``since``, and with the
-    answer to that heard what it must not begin; and the database's clock. No row: there is no such task.
+    Returns its state; whether it has ended; whether the node that holds it has renewed its lease after ``since``, and
+    with the answer has learned which tasks it must not begin; and the time of the database's clock. No row: there is no
+    such task.
 
     Args:
-        since: the clock of an earlier answer; None: this is the first.
+        since: the clock of an earlier answer; None: this is the first question.
     """
     return Statement(
         """

@@ -139,7 +139,7 @@ ORDER BY taken.priority DESC, taken.run_at, t.id
 
 
 def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement[tuple[bool]]:
-    """Whether anything of the queue is ready, unknown types aside.
+    """Returns whether any task of the queue is ready, apart from unknown types.
 
     A drain asks this if it found nothing to claim: another claim may hold the locks of more entries than it will take.
     """
@@ -154,8 +154,8 @@ def has_ready(queue: str, *, unknown_types: Collection[str] = ()) -> Statement[t
 def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statement[tuple[str, str, bool]]:
     """Hand back claimed tasks that have not begun, uncharged and with their old place in the queue.
 
-    Of each its id, its queue, and whether its cancellation was requested. Those are to be revoked in the same transaction
-    (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
+    Returns for each task its id, its queue, and whether its cancellation was requested. The caller must revoke those in
+    the same transaction (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
 
     Args:
         claims: task id → number of the claim that holds it. A task that its claim no longer holds is not touched.
@@ -170,7 +170,8 @@ def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statem
     return Statement(_HAND_BACK, params)
 
 
-# Its guard is not GUARD: it needs what nobody else does of a claim, ``alone`` and ``cancelled``, and no worker's name.
+# Its guard is not GUARD: it needs ``alone`` and ``cancelled`` of a claim, which no other statement needs, and needs no
+# worker's name.
 _HAND_BACK = f"""
 WITH input AS (SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[]) AS i(id, no)),
 owner AS MATERIALIZED (

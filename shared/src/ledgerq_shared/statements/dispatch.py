@@ -1,4 +1,6 @@
-"""What maintenance does with waiting tasks: promote what came due, see what needs a ticket, and what else is to do."""
+"""What maintenance does with waiting tasks: it promotes tasks that are due, and finds queues that need a ticket and
+whatever else there is to do.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _IS_KNOWN = """
 
 def promote_due(*, limit: int, tasks: Collection[str] | None = None) -> Statement[tuple[str]]:
     """Make tasks ready that have waited long enough, the longest overdue first, and tasks that were held for want of a
-    worker that has just registered. Of each its queue.
+    worker that has just registered. Returns the queue of each task.
 
     Args:
         tasks: only these of the tasks; None: all.
@@ -50,7 +52,7 @@ RETURNING queue
 
 
 def find_due(*, limit: int) -> Statement[tuple[str]]:
-    """The ids of what :func:`promote_due` would make ready."""
+    """Returns the ids of the tasks that :func:`promote_due` would make ready."""
     return Statement(
         f"""
         (SELECT task_id::text FROM held WHERE until <= now() ORDER BY until LIMIT %(limit)s)
@@ -61,10 +63,10 @@ def find_due(*, limit: int) -> Statement[tuple[str]]:
 
 
 def next_due(*, but_for: Collection[str] = ()) -> Statement[tuple[float | None]]:
-    """In how many seconds the next held task is due, below 0 if one is overdue; None: none waits for a time.
+    """Returns in how many seconds the next held task is due, below 0 if one is overdue; None: no task waits for a time.
 
     Args:
-        but_for: tasks that do not count.
+        but_for: tasks that are not considered.
     """
     return Statement(
         "SELECT extract(epoch FROM min(until) - clock_timestamp())::float8 FROM held WHERE task_id <> ALL (%(but)s::uuid[])",
@@ -73,10 +75,10 @@ def next_due(*, but_for: Collection[str] = ()) -> Statement[tuple[float | None]]
 
 
 class ToDo(NamedTuple):
-    """What maintenance looks for every moment, by the duty that may find it. None: no."""
+    """What maintenance looks for all the time: for each duty, whether it may find something to do. None means no."""
 
     wake: bool | None
-    #: Something is due within the seconds that were asked for.
+    #: Whether a task is due within the given seconds.
     promote: bool | None
     expire: bool | None
     outbox: bool | None
@@ -104,7 +106,8 @@ def what_to_do(*, ahead: float) -> Statement[ToDo]:
 
 
 def count_ready_by_queue(*, up_to: int) -> Statement[tuple[str, int]]:
-    """Each queue that live workers serve, is not paused and has ready tasks, and how many of them (counted up to ``up_to``).
+    """Returns each queue that live workers serve, that is not paused and that has ready tasks, with their number
+    (counted up to ``up_to``).
 
     It starts from the queues that workers serve, because callers may submit to any number of queue names. A worker that
     registers wakes its own slots.
@@ -127,7 +130,7 @@ class QueueSlots(NamedTuple):
 
     queue: str
     slots: int
-    #: Those of nodes that take no tickets from ticket lists (releases before migration 0011).
+    #: Slots of nodes that take no tickets from ticket lists (releases before migration 0011).
     old_slots: int
 
 

@@ -1,4 +1,4 @@
-"""End what was not begun in time."""
+"""End tasks that did not begin in time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ledgerq_shared.statements.times import LATEST
 
 
 def expire(*, limit: int, tasks: Collection[str] | None = None) -> Statement[tuple[str]]:
-    """End what was not begun before its expiry as REVOKED, reason ``expired``. The ids of these. What somebody has
-    locked is left for the next time, so that it holds up no other.
+    """End tasks that did not begin before their expiry as REVOKED, reason ``expired``; returns their ids. A task that
+    another transaction has locked is left for the next time, so that it holds up no others.
 
     Args:
-        tasks: of these, only these tasks; None: all.
+        tasks: only these of the tasks; None: all.
     """
     return Statement(_EXPIRE, {"limit": limit, "tasks": None if tasks is None else plain_array(tasks)})
 
@@ -41,7 +41,7 @@ SELECT id FROM done
 
 
 def find_expired(*, limit: int) -> Statement[tuple[str]]:
-    """The ids of what :func:`expire` would end."""
+    """Returns the ids of the tasks that :func:`expire` would end."""
     return Statement(
         """
         SELECT task_id::text FROM ready WHERE expires_at <= now()

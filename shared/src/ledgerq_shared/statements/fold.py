@@ -6,14 +6,14 @@ from ledgerq_shared.sql import Statement
 
 
 def fold_counts(*, at_least: int, at_most: int = 50_000) -> Statement[tuple[int]]:
-    """Replace the deltas of ``task_count`` by their sums once there are ``at_least`` rows. How many of
-    them were replaced.
+    """Replace the differences in ``task_count`` by their sums once there are ``at_least`` rows; returns how many rows
+    were replaced.
 
-    Readers see either all of the old rows or all of the new ones. Deltas that commit meanwhile are not touched, nor are
-    sums that stand alone.
+    Readers see either all of the old rows or all of the new ones. Differences that are committed meanwhile are not
+    touched, nor are sums that have nothing to be added to.
 
     Args:
-        at_most: rows to replace at once.
+        at_most: how many rows to replace at once.
     """
     return Statement(_FOLD_COUNTS, {"n": at_least, "most": at_most})
 

@@ -1,4 +1,4 @@
-"""The leader's lease: of several maintenance processes one leads."""
+"""The leader's lease: one of several maintenance processes leads."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ledgerq_shared.sql import Nothing, Statement
 
 
 class LeaderRow(NamedTuple):
-    """Who leads. Times are seconds since 1970."""
+    """Which process leads. Times are seconds since 1970."""
 
-    #: The database's.
+    #: The time of the database's clock.
     clock: float
-    #: Until when whoever asks leads now; None: somebody else does.
+    #: Until when the caller leads; None: another process leads.
     until: float | None
-    #: The row as it was found: who led, and until when. None: there was none.
+    #: The row as it was found: which process led, and until when. None: there was no row.
     found_holder: str | None
     found_until: float | None
 
 
 def take_leadership(*, name: str, holder: UUID, lease: float) -> Statement[LeaderRow]:
-    """Become or stay the leader of ``name``. One row.
+    """Become or stay the leader of ``name``; returns one row.
 
-    A lease that lasts for longer than two is one from before the database's clock was set back: it is over.
+    A lease that lasts for longer than two leases is from before the database's clock was set back, so it is over.
     """
     return Statement(
         _TAKE_LEADERSHIP,
@@ -49,7 +49,7 @@ FROM (SELECT) one LEFT JOIN taken ON true LEFT JOIN leader found ON found.name =
 
 
 def give_up_leadership(*, name: str, holder: UUID) -> Statement[Nothing]:
-    """Let another process lead at once."""
+    """Give up the leadership, so that another process can lead at once."""
     return Statement(_GIVE_UP_LEADERSHIP, {"name": name, "holder": str(holder)})
 
 

@@ -13,8 +13,8 @@ from ledgerq_shared.statements.times import LATEST
 
 
 def put_in_outbox(kind: str, payloads: Sequence[str]) -> Statement[tuple[int]]:
-    """Write entries for what must leave after this commit and is not in the ledger itself. The entries' numbers, in the
-    given order.
+    """Write entries for what must leave after this commit and is not in the ledger itself. Returns the entries'
+    numbers, in the given order.
     """
     return Statement(_PUT_IN_OUTBOX, {"kind": kind, "payloads": text_array(payloads)})
 
@@ -27,14 +27,14 @@ RETURNING id
 
 
 class OutboxEntry(NamedTuple):
-    """Something that is to leave."""
+    """Something that has to leave."""
 
     #: Its number.
     entry: int
     #: ``message`` or ``outcome``.
     kind: str
     payload: dict[str, Any]
-    #: How often somebody has taken it, this time among them.
+    #: How many times it has been taken, including this time.
     attempts: int
 
 
@@ -45,8 +45,9 @@ def take_from_outbox(
     meanwhile, the next one takes them when the lease is over.
 
     Args:
-        ids: these; None: any that is older than ``older_than`` seconds (whoever wrote it would have done it by then): many
-            that nobody has tried, or one that somebody has; it may be what he died of.
+        ids: these entries; None: entries that are older than ``older_than`` seconds (their writer would have done them
+            by then): either many that nobody has tried, or one that somebody has tried, because the process may have
+            died of it.
     """
     return Statement(
         _TAKE_FROM_OUTBOX,
@@ -105,8 +106,8 @@ class FailedDelivery(NamedTuple):
 
 
 def note_failed_deliveries(failed: Sequence[FailedDelivery], *, actor: str) -> Statement[tuple[str]]:
-    """Delete entries and write a `delivery_failed` event for each, in the history of its task. The ids of these
-    tasks. An entry that is gone already has none.
+    """Delete entries and write a `delivery_failed` event for each, in the history of its task. Returns the ids of these
+    tasks. For an entry that is already gone there is no event.
     """
     return Statement(
         _NOTE_FAILED_DELIVERIES,

@@ -40,11 +40,12 @@ IS_AS_BEFORE = "(t.state = v.before) IS TRUE"
 #: Whether the task ``t`` runs; it is only a filter for the same reason.
 IS_STARTED = "(t.state = 'STARTED') IS TRUE"
 
-#: Only these tasks, where some are named: a condition on a ``task_id``. Needs the parameter ``tasks``; null: all are meant.
+#: A condition on a ``task_id``: only these tasks, if some are named. Needs the parameter ``tasks``; null means all
+#: tasks.
 OF_THESE = "(%(tasks)s::uuid[] IS NULL OR task_id = ANY (%(tasks)s::uuid[]))"
 
-#: Needs a query of ``ids``. Takes these tasks out of `ready` and `held`, but for what somebody has locked; gives `unready`
-#: and `unheld`.
+#: Needs a query of ``ids``. Takes these tasks out of `ready` and `held`, except those that another transaction has
+#: locked; gives `unready` and `unheld`.
 TAKEN_OUT = """
 unready AS (
   DELETE FROM ready WHERE task_id = ANY (ARRAY(
@@ -56,13 +57,15 @@ unready AS (
   RETURNING task_id
 )"""
 
-#: Of an UPDATE of the task ``t``, whose start may be not in the ledger yet: then it is written together with what came after
-#: it, and the event stands for `dispatched` and `started`, too, and takes three numbers. Needs ``with_start`` of a ``row``,
-#: whether it is so; and the times before which it has not ``begun``.
+#: A part of an UPDATE of the task ``t``, whose start may not be in the ledger yet. In that case the start is written
+#: together with what came after it, and the event also stands for `dispatched` and `started`, and takes three numbers.
+#: Needs ``with_start`` of a ``row``, which says whether this is so, and the times before which the task has not
+#: ``begun``.
 START_WITH_END = f"""seq = t.seq + CASE WHEN {{row}}.with_start THEN 3 ELSE 1 END,
     started_at = CASE WHEN {{row}}.with_start THEN greatest({{begun}}, {LATEST}) ELSE t.started_at END"""
 
-#: Its part of the event: ``claimed_at, started_at``. Needs `done` (``with_start, claimed_at, started_at``).
+#: The values for the event that belong to START_WITH_END: ``claimed_at, started_at``. Needs `done` (``with_start,
+#: claimed_at, started_at``).
 START_IN_EVENT = "CASE WHEN with_start THEN claimed_at END, CASE WHEN with_start THEN started_at END"
 
 #: Needs `unready` and `unheld` (``task_id``), which took tasks out of ``ready`` and ``held``. Gives `found`: these
@@ -74,8 +77,9 @@ found AS MATERIALIZED (
   ORDER BY t.id FOR UPDATE
 )"""
 
-#: Makes tasks ready: the head of an INSERT, whose query gives each task's values in this order. ``run_at``: its place in the
-#: queue (``times.PLACE``); ``alone``: it is a suspect. Only a submit says it in its own words: nothing new is a suspect.
+#: Makes tasks ready: the head of an INSERT, whose query gives each task's values in this order. ``run_at`` is its place
+#: in the queue (``times.PLACE``); ``alone`` says that it is a suspect. Only a submit has a text of its own, because a
+#: new task is never a suspect.
 INTO_READY = "INSERT INTO ready (task_id, queue, priority, run_at, task_type, alone, expires_at)"
 
 #: Needs `done` (``task_type, queue, before, state``). Writes the counters for a change of state.

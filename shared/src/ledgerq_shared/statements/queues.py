@@ -9,9 +9,9 @@ from ledgerq_shared.statements.arrays import text_array
 
 
 def name_queues(names: Sequence[str], *, made_by: str, most: int | None) -> Statement[tuple[list[str], int]]:
-    """Let queues exist that somebody names. One row: those that did not exist, and how many this one has named before. They
-    are made, unless that would be more than ``most`` for one; None: any number. Two at once may each find the last place
-    free.
+    """Create the queues that a caller names. Returns one row: the queues that did not exist, and how many this caller
+    has named before. The queues are created unless the caller would then have named more than ``most``; None: any
+    number. Two calls at once may each find the last place free.
     """
     return Statement(_NAME_QUEUES, {"name": text_array(names), "made_by": made_by, "most": most})
 
@@ -35,7 +35,7 @@ SELECT ARRAY(SELECT name FROM new), (SELECT count FROM named)
 
 
 def set_paused(queue: str, *, paused: bool, make: bool) -> Statement[tuple[bool]]:
-    """Pause a queue or let it go on. Whether it was paused; no row: it was never used, and is not made.
+    """Pause or resume a queue. Returns whether it was paused; no row: it was never used, and is not created.
 
     A pause is one flag that the claim reads: nothing is moved, and running tasks go on.
 
@@ -61,7 +61,7 @@ SELECT was_paused FROM known
 
 
 def count_ready(queue: str, *, up_to: int) -> Statement[tuple[int]]:
-    """How many tasks of the queue are ready, counted no further than ``up_to``."""
+    """Returns how many tasks of the queue are ready, counted no further than ``up_to``."""
     return Statement(
         "SELECT count(*) FROM (SELECT FROM ready WHERE queue = %(queue)s LIMIT %(up_to)s) AS found",
         {"queue": queue, "up_to": up_to},

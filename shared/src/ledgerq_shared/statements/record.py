@@ -117,7 +117,7 @@ class LogLine:
 
 
 def record_begun(items: Sequence[Begun]) -> Statement[tuple[str, bool]]:
-    """Write STARTED. Of the accepted ones their ids, and whether a cancellation was requested."""
+    """Write STARTED. Returns for each accepted task its id, and whether its cancellation was requested."""
     return Statement(
         _BEGUN,
         {
@@ -155,7 +155,7 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 
 
 def record_ended(items: Sequence[Ended]) -> Statement[tuple[str]]:
-    """Write final states. The ids of the accepted ones.
+    """Write final states. Returns the ids of the accepted tasks.
 
     A start that was not yet in the ledger is recorded together with the end: the event then stands for `dispatched`,
     `started` and the end, and takes three numbers.
@@ -207,7 +207,8 @@ SELECT id FROM done
 
 
 def record_next_leg(item: NextLeg) -> Statement[tuple[str, bool]]:
-    """Write a retry or a replacement. If it is accepted, its id, and whether its cancellation was requested.
+    """Write a retry or a replacement. If it is accepted, returns the task's id, and whether its cancellation was
+    requested.
 
     The task waits in the ledger (``held``), never in a worker's memory. The caller must revoke a task whose
     cancellation was requested, in the same transaction (:func:`~ledgerq_shared.statements.cancel.revoke_waiting`).
@@ -258,7 +259,7 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 
 
 def record_progress(items: Sequence[Progress]) -> Statement[tuple[str, bool]]:
-    """Write the latest progress of running tasks. Of the accepted ones as :func:`record_begun`."""
+    """Write the latest progress of running tasks. Returns the same as :func:`record_begun`."""
     return Statement(
         _PROGRESS,
         {
@@ -294,8 +295,8 @@ SELECT id, cancel_requested_at IS NOT NULL FROM done
 
 
 def record_log(items: Sequence[LogLine]) -> Statement[tuple[str, int]]:
-    """Add lines to the histories of running tasks, each task's in their order. Of the accepted tasks their ids, and
-    the last line's place.
+    """Add lines to the histories of running tasks, each task's in their order. Returns for each accepted task its id,
+    and the place of its last line.
     """
     return Statement(
         _LOG,
@@ -335,7 +336,7 @@ SELECT id, last FROM done
 def end_from_outside(
     *, task_id: str, claim_no: int, state: State, error: str | None, data: str | None, actor: str
 ) -> Statement[tuple[str]]:
-    """End a running task from outside its process (hard limit, termination). Its id, if it is accepted.
+    """End a running task from outside its process (hard limit, termination). Returns its id if this is accepted.
 
     ``AsyncResult``, a chord and errbacks learn of it through the outbox.
     """
@@ -377,7 +378,9 @@ SELECT id FROM done
 
 
 def refuse(refused: Sequence[tuple[str, int, str]], *, worker: str) -> Statement[tuple[str]]:
-    """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. The ids of those tasks."""
+    """Write `late_write_refused` events: ``(task_id, claim_no, what was to be written)``. Returns the ids of those
+    tasks.
+    """
     return Statement(
         _REFUSE,
         {

@@ -19,7 +19,7 @@ class TakenBack(NamedTuple):
 
     id: str
     queue: str
-    #: As it now is; PENDING and RETRY: it is ready again.
+    #: Its present state; PENDING and RETRY mean that it is ready again.
     state: str
 
 
@@ -36,7 +36,7 @@ def recover_claims(
     why: str,
     actor: str,
 ) -> Statement[TakenBack]:
-    """End all claims of a worker, or of one of its slots; what they held.
+    """End all claims of a worker, or of one of its slots; returns the tasks that they held.
 
     A task whose code was running is *charged* with the death: it runs again, alone, or ends as FAILURE with
     `WorkerLost` (``on_worker_lost = fail``) or `TaskQuarantined` (too many deaths). All other tasks go back to their
@@ -76,7 +76,7 @@ def recover_claims(
 def find_claimed(
     *, worker_id: UUID, slot: int | None = None, numbers: Collection[int] | None = None, limit: int
 ) -> Statement[tuple[str]]:
-    """The ids of what :func:`recover_claims` would take back."""
+    """Returns the ids of the tasks that :func:`recover_claims` would take back."""
     return Statement(
         f"SELECT unnest(task_ids)::text FROM claim WHERE {_CLAIMS} ORDER BY no LIMIT %(limit)s",
         {**_which(worker_id, slot, numbers), "limit": limit},
@@ -92,7 +92,9 @@ def _which(worker_id: UUID, slot: int | None, numbers: Collection[int] | None) -
 
 
 class HeldClaim(NamedTuple):
-    """A claim of a worker. After a failover that lost some, its number may be given out again; its time is not."""
+    """A claim of a worker. After a failover that lost some claims, its number may be given out again, but not with the
+    same time.
+    """
 
     no: int
     slot: int
@@ -100,7 +102,7 @@ class HeldClaim(NamedTuple):
 
 
 def find_claims(worker_id: UUID) -> Statement[HeldClaim]:
-    """What a worker holds."""
+    """Returns the claims of a worker."""
     return Statement(
         "SELECT no, slot, claimed_at FROM claim WHERE worker_id = %(id)s::uuid",
         {"id": str(worker_id)},
@@ -110,8 +112,8 @@ def find_claims(worker_id: UUID) -> Statement[HeldClaim]:
 
 
 def read_suspicion(task_id: str) -> Statement[tuple[int, bool]]:
-    """How often workers died while this suspect ran, and whether a whole node once did, with others that may have been the
-    reason. No row: there is no such task.
+    """Returns how often workers died while this suspect ran, and whether a whole node once died, with other tasks that
+    may have been the reason. No row: there is no such task.
     """
     return Statement(
         """

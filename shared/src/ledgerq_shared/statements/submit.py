@@ -83,7 +83,7 @@ def _plain(value: Any) -> Any:
 
 
 def submit_tasks(tasks: Sequence[NewTask], *, are_new: bool = False) -> Statement[tuple[str, int]]:
-    """Accept ``tasks``. By queue, how many of those that were not there before may run now.
+    """Accept ``tasks``. Returns, by queue, how many of the tasks that were not there before may run now.
 
     Sending the same ids again changes nothing, so a submit whose commit was interrupted can simply be repeated. If an
     id is given twice, it is taken once. A time that is already past counts as "at once". Unique keys are not
@@ -289,7 +289,7 @@ class KnownKey(NamedTuple):
 
 
 def find_keys(keys: Sequence[KeyedSubmit]) -> Statement[KnownKey]:
-    """The given Idempotency-Keys, whoever has used them, and those that lie apart.
+    """Returns the given Idempotency-Keys of all owners, including those that are stored ``apart``.
 
     For a row of an older release, the owner is the submitter of the task.
     """
@@ -306,8 +306,8 @@ def find_keys(keys: Sequence[KeyedSubmit]) -> Statement[KnownKey]:
 
 
 def keep_beside(keys: Sequence[str]) -> Statement[tuple[str]]:
-    """Let those Idempotency-Keys be remembered at least as long as the ones that are now stored ``apart``. Those that
-    are still there. Otherwise the second owner would some day find the name free and become the first.
+    """Let those Idempotency-Keys be remembered at least as long as the ones that are now stored ``apart``. Returns
+    those that are still there. Otherwise the second owner would some day find the name free and become the first.
     """
     return Statement(_KEEP_BESIDE, {"key": text_array(keys)})
 

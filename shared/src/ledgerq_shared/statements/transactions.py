@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 def end_standstill(rows: Rows) -> Statement[tuple[bool]]:
     """End server processes that stand still in the middle of a transaction that has locked one of ``rows``: the client
-    is gone, but its server process does not know that yet. Of each whether it got the signal.
+    is gone, but its server process does not know that yet. Returns for each whether it got the signal.
     """
     return Statement(
         """
@@ -49,9 +49,9 @@ def end_standstill(rows: Rows) -> Statement[tuple[bool]]:
 
 
 def lock_written(rows: Rows) -> Statement[tuple[int, int, int]]:
-    """Lock what a flush has written; how many ready tasks, claims and tasks that are. It raises at once (SQLSTATE
-    55P03) if another transaction has a lock: the flush may still be under way, for example while its COMMIT waits for a
-    standby.
+    """Lock what a flush has written; returns how many ready tasks, claims and tasks that are. It raises at once
+    (SQLSTATE 55P03) if another transaction has a lock: the flush may still be under way, for example while its COMMIT
+    waits for a standby.
     """
     return Statement(_LOCK_WRITTEN, rows.as_params())
 
@@ -69,7 +69,7 @@ SELECT (SELECT count(*) FROM locked_ready), (SELECT count(*) FROM locked_claims)
 
 
 def has_event(task_id: str, *, kind: EventKind, attempt: int, actor: str) -> Statement[tuple[bool]]:
-    """Whether the task's history has this."""
+    """Whether the task's history has this event."""
     return Statement(
         """
         SELECT EXISTS (
@@ -81,7 +81,7 @@ def has_event(task_id: str, *, kind: EventKind, attempt: int, actor: str) -> Sta
 
 
 def has_refusal(task_id: str, *, claim_no: int, actor: str) -> Statement[tuple[bool]]:
-    """Whether the task's history has that a late write under this claim was refused."""
+    """Whether the task's history says that a late write under this claim was refused."""
     return Statement(
         """
         SELECT coalesce(bool_or(CASE WHEN kind = 'late_write_refused' THEN data->>'claim' = %(no)s::text END), false)
@@ -92,7 +92,7 @@ def has_refusal(task_id: str, *, claim_no: int, actor: str) -> Statement[tuple[b
 
 
 def has_log_line(task_id: str, *, seq: int, data: str) -> Statement[tuple[bool]]:
-    """Whether this line stands at this place of the task's history."""
+    """Whether the task's history has this line at this place."""
     return Statement(
         """
         SELECT EXISTS (

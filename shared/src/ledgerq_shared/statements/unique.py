@@ -29,7 +29,7 @@ WHERE t.id = {id}"""
 
 
 def submitters_of(ids: Sequence[UUID]) -> Statement[tuple[str, str | None]]:
-    """By task id, who has submitted each of the tasks; None: there is no such task."""
+    """Returns, by task id, the actor that has submitted each of the tasks; None: there is no such task."""
     return Statement(_SUBMITTERS, {"id": plain_array(ids)})
 
 
@@ -51,8 +51,8 @@ class SubmitRow(NamedTuple):
 
 
 def submit_unique_tasks(tasks: Sequence[NewTask]) -> Statement[SubmitRow]:
-    """Accept ``tasks`` whose unique keys are free, and those without one. All that were accepted, and all whose key is
-    held by another task.
+    """Accept ``tasks`` whose unique keys are free, and those without one. Returns a row for each task that was
+    accepted, and for each whose key another task holds.
 
     Args:
         tasks: no two with the same key.
@@ -90,7 +90,7 @@ WHERE w.holder <> w.id
 
 
 def take_over(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
-    """Give ``tasks`` their keys if the holders can give way. The ids of those that now have theirs.
+    """Give ``tasks`` their keys if the holders can give way. Returns the ids of those that now have their keys.
 
     If the task's policy is ``replace``, a holder that waits ends as REVOKED, reason ``replaced``. A holder that has
     ended just loses the key. All other holders keep it; so do other submitters' tasks, if the submitter may end only
@@ -114,7 +114,7 @@ def take_over(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
 
 
 def submit_replaced(tasks: Sequence[NewTask]) -> Statement[tuple[str]]:
-    """Accept ``tasks`` whose keys other tasks now hold. The ids of those that were not there before.
+    """Accept ``tasks`` whose keys other tasks now hold. Returns the ids of those that were not there before.
 
     Each must be ended in the same transaction, by :func:`give_way`.
     """
@@ -188,7 +188,7 @@ DELETE FROM unique_key WHERE key = ANY (ARRAY(
 
 
 def retake_key(task_id: str) -> Statement[tuple[str]]:
-    """Take the key of a task that will run again. The id of the task that has it now, perhaps another one.
+    """Take the key of a task that will run again. Returns the id of the task that now has it, which may be another one.
 
     No row: the task has no key, or there is no such task.
     """
@@ -206,7 +206,7 @@ RETURNING task_id::text
 
 
 def forget_keys(*, idempotency_older_than: float, limit: int) -> Statement[tuple[int]]:
-    """Delete unique keys whose time is over, and Idempotency-Keys older than this many seconds. How many were
+    """Delete unique keys whose time is over, and Idempotency-Keys older than this many seconds. Returns how many were
     deleted.
     """
     return Statement(_FORGET_KEYS, {"age": idempotency_older_than, "limit": limit})

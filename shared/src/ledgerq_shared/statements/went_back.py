@@ -15,12 +15,12 @@ def read_timeline() -> Statement[tuple[str]]:
 
 
 def count_found(ids: Sequence[UUID]) -> Statement[tuple[int]]:
-    """How many of these tasks are there."""
+    """Returns how many of these tasks are there."""
     return Statement("SELECT count(*) FROM task WHERE id = ANY (%(id)s::uuid[])", {"id": id_array(ids)})
 
 
 def find_missing(ids: Sequence[UUID]) -> Statement[tuple[str]]:
-    """The ids of those that are not there."""
+    """Returns the ids of those that are not there."""
     return Statement(
         """
         SELECT i.id::text FROM unnest(%(id)s::uuid[]) AS i(id) WHERE NOT EXISTS (SELECT FROM task t WHERE t.id = i.id)

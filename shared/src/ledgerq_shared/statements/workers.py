@@ -35,8 +35,8 @@ def register_worker(
     task_types: Sequence[str],
     lease: float,
 ) -> Statement[tuple[str]]:
-    """A worker node appears, with a lease of ``lease`` seconds. What waited for one of its task types becomes ready; of
-    each of these its queue.
+    """Register a worker node, with a lease of ``lease`` seconds. Tasks that waited for one of its task types become
+    ready; returns the queue of each.
     """
     return Statement(
         _REGISTER_WORKER,
@@ -78,8 +78,9 @@ def renew_lease(*, worker_id: UUID, lease: float, stopping: bool) -> Statement[t
     """Renew a worker's lease. It touches only the worker's own row, and does not wait if another transaction has locked
     that row.
 
-    Whether it is renewed, and whether the worker is registered. Neither: it was declared dead; then its claims are
-    void, and it must register anew. Not renewed but registered: another transaction has locked its row just now.
+    Returns whether the lease was renewed, and whether the worker is registered. If neither, the worker was declared
+    dead; then its claims are void, and it must register anew. Not renewed but registered: another transaction has
+    locked its row just now.
     """
     return Statement(_RENEW_LEASE, {"id": str(worker_id), "lease": lease, "stopping": stopping}, "renew_lease")
 
@@ -111,7 +112,7 @@ class CancelRequest(NamedTuple):
 
 
 def find_wishes(*, worker_id: UUID) -> Statement[CancelRequest]:
-    """What a worker holds and should end, because somebody asked."""
+    """Returns the tasks that a worker holds and that somebody asked to end."""
     return Statement(
         """
         SELECT c.no, x.id::text, t.terminate FROM claim c CROSS JOIN unnest(c.cancelled) AS x(id)
@@ -135,7 +136,9 @@ def do_writes_wait() -> Statement[tuple[bool]]:
 
 
 def end_worker(*, worker_id: UUID, why: str) -> Statement[tuple[str]]:
-    """A worker has stopped (``stopped``) or died (``lost``), says its own node. Its id; no row: it had ended before."""
+    """Record that a worker has stopped (``stopped``) or died (``lost``), for its own node. Returns its id; no row: it
+    had ended before.
+    """
     return Statement(_END_WORKER, {"id": str(worker_id), "why": why})
 
 
@@ -146,11 +149,12 @@ RETURNING id
 
 
 def declare_dead(*, worker_id: UUID, lease_until: datetime) -> Statement[tuple[str]]:
-    """A worker is ``lost``, says somebody else. Its id, also if it had ended before; no row: it has renewed its lease
-    since. Then it is alive, also if that lease is over by now, for who knows what kept it from the next renewal.
+    """Record that a worker is ``lost``, for a process other than its own node. Returns its id, also if it had ended
+    before; no row: it has renewed its lease since. Then it is alive, even if that lease is over by now, because it is
+    not known what kept it from the next renewal.
 
     Args:
-        lease_until: as :func:`find_lost_workers` has seen it.
+        lease_until: the value that :func:`find_lost_workers` has returned.
     """
     return Statement(_DECLARE_DEAD, {"id": str(worker_id), "until": lease_until})
 
@@ -162,7 +166,7 @@ WHERE id = %(id)s::uuid AND (ended_at IS NOT NULL OR lease_until = %(until)s::ti
 
 
 class LostWorker(NamedTuple):
-    """A worker to take claims back from."""
+    """A worker whose claims are to be taken back."""
 
     id: str
     name: str
@@ -170,7 +174,9 @@ class LostWorker(NamedTuple):
 
 
 def find_lost_workers() -> Statement[LostWorker]:
-    """Those whose lease has run out; or who have ended, and a claim of theirs became visible only after that."""
+    """Returns workers whose lease has run out, and workers that have ended but of which a claim became visible only
+    after that.
+    """
     return Statement(
         f"""
         SELECT id, name, lease_until FROM worker WHERE ended_at IS NULL AND {_IS_OVER}

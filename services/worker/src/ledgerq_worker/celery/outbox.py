@@ -1,6 +1,7 @@
-"""What a task's end owes to others: chords, errbacks, chains that fail, messages for tasks that are not ours.
+"""What has to be sent to others when a task ends: to chords, errbacks and chains that fail, and messages for tasks that
+are not ours.
 
-It must not be lost, so an entry stays in the ledger's ``outbox`` until what it says is done.
+None of this may be lost, so an entry stays in the ledger's ``outbox`` until it is done.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Outbox:
     """Empties the outbox.
 
     Args:
-        app: whose result backend and chords these are.
+        app: the application with the result backend and the chords.
         database: the database with the outbox.
         actor: the actor for the event log.
         limit: called before each entry with the number of seconds that it may take, and with 0 after it.

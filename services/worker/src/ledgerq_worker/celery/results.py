@@ -45,7 +45,7 @@ class Publisher:
 
     Args:
         app: the application with the result backend.
-        empty_outbox: called with the numbers of entries of the outbox: does what they say.
+        empty_outbox: called with the numbers of the outbox's entries, and does what they say.
     """
 
     def __init__(self, app: Celery, empty_outbox: Callable[[Sequence[int]], object]) -> None:
