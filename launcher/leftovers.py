@@ -9,7 +9,8 @@ from ledgerq_shared.embedded.processes import kill_launch, read_record
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Their tasks are in the ledger and run again, so there is no reason to wait for long.
+# How long a process of an earlier `make run` has to end, in seconds. The tasks of its workers are in the ledger and run
+# again, so there is no reason to wait for long.
 _SECONDS = 10.0
 
 

@@ -123,7 +123,7 @@ class _Order(NamedTuple):
 
     #: No two of these have the same key.
     first: list[NewTask]
-    #: To be submitted after those: for each key, the last task that replaces, unless the key's first task does.
+    #: Submitted after the tasks of `first`: for each key, the last task that replaces, unless the key's first task replaces.
     then: list[NewTask]
     #: All other tasks that replace, each with the task that takes its key in the end. Each is replaced at once.
     replaced: list[tuple[NewTask, NewTask]]

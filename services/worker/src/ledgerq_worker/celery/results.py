@@ -26,7 +26,7 @@ from ledgerq_worker.slot.legs import Leg
 
 log = structlog.get_logger()
 
-#: The broker or the result backend cannot be reached.
+#: The errors that say that the broker or the result backend cannot be reached.
 AWAY = (RedisError, OperationalError, BackendStoreError)
 
 
