@@ -17,12 +17,11 @@ from ledgerq_shared.errors import TaskIsFinal, TaskNotFound
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import dispatch, record
-from ledgerq_shared.statements.cancel import revoke_waiting
+from ledgerq_shared.statements.cancel import find_cancel_requests, revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, hand_back
 from ledgerq_shared.statements.expire import expire
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
-from ledgerq_shared.statements.workers import find_wishes
 from ledgerq_shared.states import State
 from tests.support import databases, ledger_checks, wait
 from tests.support.lives import Worker
@@ -180,7 +179,7 @@ def test_a_claimed_task_is_asked_to_end_and_its_worker_hears_of_it(bench: Bench)
     assert bench.cancel(task_id, message="why not") == (None, False)
     bench.worker.begin(task)
     assert bench.row(task_id) == ("STARTED", True, 1)
-    rows = bench.do(find_wishes(worker_id=bench.worker.id))
+    rows = bench.do(find_cancel_requests(worker_id=bench.worker.id))
     assert rows == [(task.claim_no, task_id, False)]
     assert bench.kinds(task_id) == ["submitted", "cancel_requested", "dispatched", "started"]
 
@@ -188,7 +187,7 @@ def test_a_claimed_task_is_asked_to_end_and_its_worker_hears_of_it(bench: Bench)
 def test_a_worker_without_cancelled_tasks_hears_of_none(bench: Bench):
     bench.submit()
     bench.claimed()
-    assert bench.do(find_wishes(worker_id=bench.worker.id)) == []
+    assert bench.do(find_cancel_requests(worker_id=bench.worker.id)) == []
 
 
 def test_a_worker_hears_no_more_of_a_cancelled_task_that_has_ended(bench: Bench):
@@ -197,7 +196,7 @@ def test_a_worker_hears_no_more_of_a_cancelled_task_that_has_ended(bench: Bench)
     tasks = bench.worker.claim()
     bench.cancel(task_id)
     bench.do(ended(tasks[task_id]))
-    assert bench.do(find_wishes(worker_id=bench.worker.id)) == []
+    assert bench.do(find_cancel_requests(worker_id=bench.worker.id)) == []
 
 
 def test_asking_again_changes_nothing_unless_it_may_now_terminate(bench: Bench):
@@ -206,7 +205,7 @@ def test_asking_again_changes_nothing_unless_it_may_now_terminate(bench: Bench):
     for terminate, expected in ((False, False), (False, False), (True, True), (False, True), (True, True)):
         assert bench.cancel(task_id, terminate=terminate).terminate is expected
     assert bench.kinds(task_id) == ["submitted", "cancel_requested", "cancel_requested"]
-    rows = bench.do(find_wishes(worker_id=bench.worker.id))
+    rows = bench.do(find_cancel_requests(worker_id=bench.worker.id))
     assert rows == [(task.claim_no, task_id, True)]
 
 

@@ -18,6 +18,7 @@ from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.prepared import Session
 from ledgerq_shared.statements import record
+from ledgerq_shared.statements.cancel import find_cancel_requests
 from ledgerq_shared.statements.claim import claim_tasks, has_ready
 from ledgerq_shared.statements.dispatch import what_to_do
 from ledgerq_shared.statements.leader import take_leadership
@@ -25,7 +26,7 @@ from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.statements.read_task import read_events, read_statuses
 from ledgerq_shared.statements.recover import find_claims
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, reserve_keys, submit_tasks
-from ledgerq_shared.statements.workers import find_wishes, renew_lease
+from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_shared.states import State
 from tests.support.pgbouncer import PgBouncer, is_installed
 
@@ -62,7 +63,7 @@ def named() -> list[Statement[Any]]:
         read_events(str(ID), submitted_at=dt.datetime.now(dt.UTC), after=0, limit=10),
         read_news([str(ID)], [0], limit=10),
         renew_lease(worker_id=uuid.uuid4(), lease=10.0, stopping=False),
-        find_wishes(worker_id=uuid.uuid4()),
+        find_cancel_requests(worker_id=uuid.uuid4()),
         find_claims(uuid.uuid4()),
         take_leadership(name="maintenance", holder=uuid.uuid4(), lease=4.0),
         what_to_do(ahead=0.5),

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from ledgerq_shared.statements import record
+from ledgerq_shared.statements.cancel import find_cancel_requests
 from ledgerq_shared.statements.recover import recover_claims
-from ledgerq_shared.statements.workers import find_wishes, renew_lease
+from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_shared.states import FINAL, State
 from tests.model import real_ledger
 from tests.model.expected import CLAIM, QUARANTINE_AFTER, Task
@@ -160,7 +161,11 @@ class Workers(People):
         worker = self.nodes[which]
         [(is_renewed, _)] = self.real.do(renew_lease(worker_id=worker.id, lease=LATER, stopping=False))
         assert is_renewed == (not worker.is_dead)
-        asked = {task_id for _, task_id, _ in self.real.do(find_wishes(worker_id=worker.id))} if is_renewed else set()
+        asked = (
+            {task_id for _, task_id, _ in self.real.do(find_cancel_requests(worker_id=worker.id))}
+            if is_renewed
+            else set()
+        )
         assert asked == {task.id for task in self._held_by(worker) if task.is_cancelled}
         worker.is_lost = False
         if worker.is_dead:

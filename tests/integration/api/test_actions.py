@@ -11,10 +11,10 @@ import pytest
 from ledgerq_api.tasks import actions
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.statements.cancel import revoke_waiting
+from ledgerq_shared.statements.cancel import find_cancel_requests, revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
-from ledgerq_shared.statements.workers import find_wishes, renew_lease
+from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_shared.states import State
 from tests.support import databases, http, ledger_checks, wait
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT
@@ -80,7 +80,7 @@ def _renews(database: Database, worker: Worker, task: ClaimedTask) -> None:
     """And so it hears what it is not to begin."""
     with database.transaction() as cursor:
         execute(cursor, renew_lease(worker_id=worker.id, lease=60, stopping=False))
-        rows = execute(cursor, find_wishes(worker_id=worker.id))
+        rows = execute(cursor, find_cancel_requests(worker_id=worker.id))
     assert [row[1] for row in rows] == [str(task.id)]
 
 

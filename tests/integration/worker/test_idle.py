@@ -128,7 +128,7 @@ def let_the_agent_run(
 
 @pytest.mark.parametrize(
     ("is_busy", "asked"),
-    [(False, {"renew_lease": 5}), (True, {"renew_lease": 10, "find_wishes": 10})],
+    [(False, {"renew_lease": 5}), (True, {"renew_lease": 10, "find_cancel_requests": 10})],
     ids=["idle", "busy"],
 )
 def test_an_idle_nodes_lease_is_renewed_half_as_often_and_it_does_not_ask_what_is_to_end(

@@ -1,5 +1,5 @@
-"""Bodies of requests: reads them, also where the body may be left out, and decodes them, or says what to tell the
-client.
+"""Bodies of requests: reads them with a limit, also where the body may be left out, and decodes them, or says what to
+tell the client.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TypeVar
 
 import msgspec
 from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
-from ledgerq_api.errors import MalformedJson
+from ledgerq_api.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
 from ledgerq_api.integers import is_about_floats
-from ledgerq_api.lean import read_json_body
 from ledgerq_api.problems import from_msgspec
 from ledgerq_shared.errors import InvalidRequest
 
@@ -26,6 +27,50 @@ MAX_DEPTH = 64
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Body = TypeVar("Body")
+
+
+async def read_json_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """The whole request body, which must be declared as JSON.
+
+    Args:
+        limit: most bytes.
+    """
+    length: int | None = None
+    media_type = encoding = b""
+    for key, value in scope["headers"]:
+        if key == b"content-type":
+            media_type = value
+        elif key == b"content-length":
+            length = int(value)  # the server has checked that it is a number
+        elif key == b"content-encoding":
+            encoding = value
+    if media_type != b"application/json":
+        _check_media_type(media_type)
+    if encoding and encoding.lower() != b"identity":
+        said = encoding[:80].decode("latin-1")
+        raise UnsupportedMediaType(f"The body must be sent as it is, without `Content-Encoding: {said}`.")
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and len(body) <= limit:
+        return body
+    return await _read_on(receive, bytearray(body), limit)
+
+
+async def _read_on(receive: Receive, body: bytearray, limit: int) -> bytes:
+    while len(body) <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    if len(body) > limit:
+        raise _too_large(limit)
+    return bytes(body)
 
 
 async def read_optional(request: Request, *, limit: int) -> bytes:
@@ -80,3 +125,16 @@ def _is_json(body: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _check_media_type(value: bytes) -> None:
+    """Only JSON is accepted, also so that a page in somebody's browser cannot submit with a plain form."""
+    media_type = value.split(b";")[0].strip().lower()
+    if media_type == b"application/json" or (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
+        return
+    said = f"it says '{value[:80].decode('latin-1')}'" if value else "it has no Content-Type"
+    raise UnsupportedMediaType(f"The body must be sent with `Content-Type: application/json`; {said}.")
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit:,} bytes.", limit=limit)

@@ -1,8 +1,7 @@
 """The lean way through a request: plain ASGI, for the calls whose speed matters.
 
 FastAPI's way from a request to arguments and a model costs more than all the rest of a submit. So these calls are
-answered before FastAPI sees them, with helpers that read a body with a limit and send prepared bytes. All other calls
-go through FastAPI as usual.
+answered before FastAPI sees them, and send prepared bytes. All other calls go through FastAPI as usual.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ledgerq_api.errors import BodyTooLarge, UnsupportedMediaType
 from ledgerq_api.paths import task_id_of
 from ledgerq_api.problems import answer_to
 from ledgerq_api.query import check_names
@@ -107,50 +105,6 @@ def text_of(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def read_json_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """The whole request body, which must be declared as JSON.
-
-    Args:
-        limit: most bytes.
-    """
-    length: int | None = None
-    media_type = encoding = b""
-    for key, value in scope["headers"]:
-        if key == b"content-type":
-            media_type = value
-        elif key == b"content-length":
-            length = int(value)  # the server has checked that it is a number
-        elif key == b"content-encoding":
-            encoding = value
-    if media_type != b"application/json":
-        _check_media_type(media_type)
-    if encoding and encoding.lower() != b"identity":
-        said = encoding[:80].decode("latin-1")
-        raise UnsupportedMediaType(f"The body must be sent as it is, without `Content-Encoding: {said}`.")
-    if length is not None and length > limit:
-        raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False) and len(body) <= limit:
-        return body
-    return await _read_on(receive, bytearray(body), limit)
-
-
-async def _read_on(receive: Receive, body: bytearray, limit: int) -> bytes:
-    while len(body) <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            break
-    if len(body) > limit:
-        raise _too_large(limit)
-    return bytes(body)
-
-
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """What ``work`` returns, unless the client disconnects before that.
 
@@ -179,16 +133,3 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _check_media_type(value: bytes) -> None:
-    """Only JSON is accepted, also so that a page in somebody's browser cannot submit with a plain form."""
-    media_type = value.split(b";")[0].strip().lower()
-    if media_type == b"application/json" or (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
-        return
-    said = f"it says '{value[:80].decode('latin-1')}'" if value else "it has no Content-Type"
-    raise UnsupportedMediaType(f"The body must be sent with `Content-Type: application/json`; {said}.")
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is larger than {limit:,} bytes.", limit=limit)

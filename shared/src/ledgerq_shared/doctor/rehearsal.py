@@ -118,7 +118,7 @@ def _work(on: Rehearsal, ids: list[str]) -> None:
     on.run("record_begun", record.record_begun([begun]))
     on.run("record_progress", record.record_progress([record.Progress(first, no, 1, 50.0, None, 0.0)]))
     on.run("record_log", record.record_log([record.LogLine(first, no, 1, "{}", 0.0)]))
-    on.run("find_wishes", workers.find_wishes(worker_id=worker_id))
+    on.run("find_cancel_requests", cancel.find_cancel_requests(worker_id=worker_id))
     end = record.Ended(first, no, 1, State.STARTED, State.SUCCESS, 0.1, 0.0, "1", None)
     on.run("record_ended", record.record_ended([end]))
     on.run("refuse", record.refuse([(first, no, "SUCCESS")], worker=_NAME))

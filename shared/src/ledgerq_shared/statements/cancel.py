@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import plain_array
@@ -133,4 +134,27 @@ def read_end(task_id: str) -> Statement[TaskEnd]:
         """,
         {"id": task_id},
         row=TaskEnd._make,
+    )
+
+
+class CancelRequest(NamedTuple):
+    """A task whose cancellation was requested, under the claim that holds it."""
+
+    claim_no: int
+    task_id: str
+    #: Whether the process that runs it may be killed.
+    terminate: bool
+
+
+def find_cancel_requests(*, worker_id: UUID) -> Statement[CancelRequest]:
+    """Returns the tasks that a worker holds and that somebody asked to end."""
+    return Statement(
+        """
+        SELECT c.no, x.id::text, t.terminate FROM claim c CROSS JOIN unnest(c.cancelled) AS x(id)
+        CROSS JOIN LATERAL (SELECT terminate FROM task WHERE id = x.id OFFSET 0) t
+        WHERE c.worker_id = %(id)s::uuid AND x.id = ANY (c.task_ids)
+        """,
+        {"id": str(worker_id)},
+        "find_cancel_requests",
+        row=CancelRequest._make,
     )

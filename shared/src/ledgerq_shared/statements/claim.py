@@ -170,8 +170,8 @@ def hand_back(claims: Mapping[str, int], *, reason: str | None = None) -> Statem
     return Statement(_HAND_BACK, params)
 
 
-# Its guard is not GUARD: it needs ``alone`` and ``cancelled`` of a claim, which no other statement needs, and needs no
-# worker's name.
+# Its guard is not that of `record`: it needs ``alone`` and ``cancelled`` of a claim, which no other statement needs, and
+# needs no worker's name.
 _HAND_BACK = f"""
 WITH input AS (SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[]) AS i(id, no)),
 owner AS MATERIALIZED (

@@ -9,18 +9,6 @@ from __future__ import annotations
 
 from ledgerq_shared.statements.times import LATEST
 
-#: Needs `input` (``id, claim_no``) and the parameter ``nos``. Gives `owner`, the claims' rows, locked in the order of
-#: their numbers; and `valid`, the inputs that their claim still holds, with one time (``now``) for everything that is
-#: written about each.
-GUARD = """
-owner AS MATERIALIZED (
-  SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
-  FROM claim c JOIN worker w ON w.id = c.worker_id WHERE c.no = ANY(%(nos)s::bigint[]) ORDER BY c.no FOR UPDATE OF c
-), valid AS MATERIALIZED (
-  SELECT i.*, h.claimed_at, h.worker, clock_timestamp() AS now FROM input i
-  JOIN (SELECT no, unnest(task_ids) AS id, claimed_at, worker FROM owner) h ON h.no = i.claim_no AND h.id = i.id
-)"""
-
 #: Needs `owner` and `valid`. Takes the valid inputs out of their claims; an empty claim is deleted.
 RELEASE = """
 rest AS (
@@ -30,15 +18,6 @@ rest AS (
 ), shrunk AS (
   UPDATE claim c SET task_ids = r.task_ids FROM rest r WHERE c.no = r.no AND cardinality(r.task_ids) > 0
 )"""
-
-#: Whether the task ``t`` is in the state that the writer of `valid` ``v`` knows. Otherwise the write is refused: the
-#: task was ended or taken back. ``IS TRUE`` makes this only a filter. A plain equation would also be a join clause, and
-#: the planner could match tasks by their states, for which it has statistics, although the row should be found by its
-#: id.
-IS_AS_BEFORE = "(t.state = v.before) IS TRUE"
-
-#: Whether the task ``t`` runs; it is only a filter for the same reason.
-IS_STARTED = "(t.state = 'STARTED') IS TRUE"
 
 #: A condition on a ``task_id``: only these tasks, if some are named. Needs the parameter ``tasks``; null means all
 #: tasks.

@@ -21,10 +21,7 @@ from ledgerq_shared.statements.arrays import plain_array, text_array
 from ledgerq_shared.statements.pieces import (
     COUNTED,
     FREED,
-    GUARD,
     INTO_READY,
-    IS_AS_BEFORE,
-    IS_STARTED,
     RELEASE,
     START_IN_EVENT,
     START_WITH_END,
@@ -32,6 +29,27 @@ from ledgerq_shared.statements.pieces import (
 )
 from ledgerq_shared.statements.times import LATEST, LATEST_BEFORE_START
 from ledgerq_shared.states import State
+
+#: Needs `input` (``id, claim_no``) and the parameter ``nos``. Gives `owner`, the claims' rows, locked in the order of
+#: their numbers; and `valid`, the inputs that their claim still holds, with one time (``now``) for everything that is
+#: written about each.
+_GUARD = """
+owner AS MATERIALIZED (
+  SELECT c.no, c.task_ids, c.claimed_at, w.name AS worker
+  FROM claim c JOIN worker w ON w.id = c.worker_id WHERE c.no = ANY(%(nos)s::bigint[]) ORDER BY c.no FOR UPDATE OF c
+), valid AS MATERIALIZED (
+  SELECT i.*, h.claimed_at, h.worker, clock_timestamp() AS now FROM input i
+  JOIN (SELECT no, unnest(task_ids) AS id, claimed_at, worker FROM owner) h ON h.no = i.claim_no AND h.id = i.id
+)"""
+
+#: Whether the task ``t`` is in the state that the writer of `valid` ``v`` knows. Otherwise the write is refused: the
+#: task was ended or taken back. ``IS TRUE`` makes this only a filter. A plain equation would also be a join clause, and
+#: the planner could match tasks by their states, for which it has statistics, although the row should be found by its
+#: id.
+_IS_AS_BEFORE = "(t.state = v.before) IS TRUE"
+
+#: Whether the task ``t`` runs; it is only a filter for the same reason.
+_IS_STARTED = "(t.state = 'STARTED') IS TRUE"
 
 
 class Begun(NamedTuple):
@@ -138,12 +156,12 @@ WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[],
                        %(begun_ago)s::float8[], %(runs_once)s::boolean[])
     AS i(id, claim_no, attempt, before, begun_ago, runs_once)
-), {GUARD}, done AS (
+), {_GUARD}, done AS (
   UPDATE task t SET state = 'STARTED', attempt = v.attempt, worker = v.worker, seq = t.seq + 2,
     started_at = greatest(v.now - v.begun_ago * interval '1 second', v.claimed_at, {LATEST}),
     completed_at = NULL, progress = NULL, progress_status = NULL, progress_at = NULL,
     on_worker_lost = CASE WHEN v.runs_once THEN 'fail' ELSE t.on_worker_lost END
-  FROM valid v WHERE t.id = v.id AND {IS_AS_BEFORE}
+  FROM valid v WHERE t.id = v.id AND {_IS_AS_BEFORE}
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.cancel_requested_at,
             v.before, v.attempt, v.worker, greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
 ), logged AS (
@@ -185,12 +203,12 @@ WITH input AS (
   FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(before)s::text[], %(state)s::text[],
               %(begun_ago)s::float8[], %(ended_ago)s::float8[], %(result)s::text[], %(error)s::text[], %(data)s::text[])
     AS i(id, claim_no, attempt, before, state, begun_ago, ended_ago, result, error, data)
-), {GUARD}, done AS (
+), {_GUARD}, done AS (
   UPDATE task t SET state = v.state, attempt = v.attempt, worker = v.worker,
     {START_WITH_END.format(row="v", begun="v.now - v.begun_ago * interval '1 second', v.claimed_at")},
     completed_at = greatest(v.now - least(v.ended_ago, v.begun_ago) * interval '1 second', v.claimed_at, {LATEST}),
     result = v.result::json, error = v.error::json
-  FROM valid v WHERE t.id = v.id AND {IS_AS_BEFORE}
+  FROM valid v WHERE t.id = v.id AND {_IS_AS_BEFORE}
   RETURNING t.id, t.seq, t.task_type, t.queue, t.state, t.started_at, t.completed_at,
             t.unique_key, v.before, v.attempt, v.worker, v.data,
             greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at, v.with_start
@@ -223,10 +241,10 @@ WITH input AS (
   SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no, %(attempt)s::integer AS attempt,
          %(before)s::text AS before, %(begun_ago)s::float8 AS begun_ago,
          greatest(now(), %(run_at)s::timestamptz, now() + %(delay)s::float8 * interval '1 second') AS run_at
-), {GUARD}, found AS MATERIALIZED (
+), {_GUARD}, found AS MATERIALIZED (
   SELECT v.*, t.task_type AS old_type, t.queue AS old_queue,
          greatest(v.claimed_at, {LATEST_BEFORE_START}) AS dispatched_at, v.before <> 'STARTED' AS with_start
-  FROM valid v JOIN task t ON t.id = v.id WHERE {IS_AS_BEFORE} FOR UPDATE OF t
+  FROM valid v JOIN task t ON t.id = v.id WHERE {_IS_AS_BEFORE} FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET state = %(state)s, attempt = f.attempt, worker = f.worker, task_type = %(task_type)s,
     queue = %(queue)s, priority = %(priority)s, retries = %(retries)s, run_at = f.run_at,
@@ -279,10 +297,10 @@ _PROGRESS = f"""
 WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(percent)s::float8[],
                        %(status)s::text[], %(ago)s::float8[]) AS i(id, claim_no, attempt, percent, status, ago)
-), {GUARD}, done AS (
+), {_GUARD}, done AS (
   UPDATE task t SET seq = t.seq + 1, progress = v.percent, progress_status = v.status,
     progress_at = greatest(v.now - v.ago * interval '1 second', {LATEST})
-  FROM valid v WHERE t.id = v.id AND {IS_STARTED}
+  FROM valid v WHERE t.id = v.id AND {_IS_STARTED}
   RETURNING t.id, t.seq, t.progress_at, t.cancel_requested_at, v.attempt, v.percent, v.status, v.worker
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
@@ -316,10 +334,10 @@ _LOG = f"""
 WITH input AS (
   SELECT * FROM unnest(%(id)s::uuid[], %(no)s::bigint[], %(attempt)s::integer[], %(data)s::text[], %(ago)s::float8[])
     WITH ORDINALITY AS i(id, claim_no, attempt, data, ago, line)
-), {GUARD}, found AS MATERIALIZED (
+), {_GUARD}, found AS MATERIALIZED (
   SELECT t.id, v.lines, v.now, v.last_ago, {LATEST} AS latest FROM task t JOIN (
     SELECT id, count(*)::integer AS lines, max(now) AS now, min(ago) AS last_ago FROM valid GROUP BY id
-  ) v ON v.id = t.id WHERE {IS_STARTED} ORDER BY t.id FOR UPDATE OF t
+  ) v ON v.id = t.id WHERE {_IS_STARTED} ORDER BY t.id FOR UPDATE OF t
 ), done AS (
   UPDATE task t SET seq = t.seq + f.lines, noted_at = greatest(f.now - f.last_ago * interval '1 second', f.latest)
   FROM found f WHERE t.id = f.id RETURNING t.id, t.seq AS last, t.seq - f.lines AS seq, f.now, f.latest
@@ -355,7 +373,7 @@ def end_from_outside(
 
 
 _END_FROM_OUTSIDE = f"""
-WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {GUARD}, found AS MATERIALIZED (
+WITH input AS (SELECT %(task_id)s::uuid AS id, %(claim_no)s::bigint AS claim_no), {_GUARD}, found AS MATERIALIZED (
   SELECT t.id, t.state AS before, t.state <> 'STARTED' AS with_start, v.now, v.worker,
          greatest(v.claimed_at, {LATEST_BEFORE_START}) AS claimed_at
   FROM valid v JOIN task t ON t.id = v.id FOR UPDATE OF t

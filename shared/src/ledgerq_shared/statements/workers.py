@@ -102,29 +102,6 @@ def is_known(worker_id: UUID) -> Statement[tuple[bool]]:
     return Statement("SELECT EXISTS (SELECT FROM worker WHERE id = %(id)s::uuid)", {"id": str(worker_id)})
 
 
-class CancelRequest(NamedTuple):
-    """A task whose cancellation was requested, under the claim that holds it."""
-
-    claim_no: int
-    task_id: str
-    #: Whether the process that runs it may be killed.
-    terminate: bool
-
-
-def find_wishes(*, worker_id: UUID) -> Statement[CancelRequest]:
-    """Returns the tasks that a worker holds and that somebody asked to end."""
-    return Statement(
-        """
-        SELECT c.no, x.id::text, t.terminate FROM claim c CROSS JOIN unnest(c.cancelled) AS x(id)
-        CROSS JOIN LATERAL (SELECT terminate FROM task WHERE id = x.id OFFSET 0) t
-        WHERE c.worker_id = %(id)s::uuid AND x.id = ANY (c.task_ids)
-        """,
-        {"id": str(worker_id)},
-        "find_wishes",
-        row=CancelRequest._make,
-    )
-
-
 def do_writes_wait() -> Statement[tuple[bool]]:
     """Whether a COMMIT waits for a synchronous standby at this moment."""
     return Statement(

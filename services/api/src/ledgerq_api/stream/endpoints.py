@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.auth.gate import check_again
 from ledgerq_api.auth.keyring import Keyring
-from ledgerq_api.errors import ApiKeyInvalid
-from ledgerq_api.lean import LeanRoute, encode, header
+from ledgerq_api.lean import LeanRoute, header
 from ledgerq_api.stream.feed import Subscription
 from ledgerq_api.stream.service import StreamService
-from ledgerq_api.tasks.service import event_entry
+from ledgerq_api.stream.sse import HEADERS, follow
 from ledgerq_shared.errors import InvalidRequest
-from ledgerq_shared.events import Event
-
-#: Seconds without an event after which the caller's key is checked again; and the number of such checks after which a
-#: comment is sent, so that no proxy takes the stream for dead.
-_CHECK_KEY_EVERY = 3.0
-_COMMENT_AFTER = 5
 
 _NUMBER = re.compile(rb"[0-9]{1,9}")
-
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would collect events until its buffer is full
-]
-
-#: Sent at once, so that clients and proxies see that the stream is open; it tells the client to come back after a
-#: second if the stream breaks.
-_GREETING = b"retry: 1000\n\n"
-_COMMENT = b": still here\n\n"
 
 
 def lean_routes(service: StreamService, keyring: Keyring) -> list[LeanRoute]:
@@ -57,57 +39,13 @@ class _Stream:
             return
         gone = asyncio.create_task(_until_gone(receive, subscription))
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
             if scope["method"] != "HEAD":
-                await self._follow(scope, subscription, send)
+                await follow(self._service.feed, subscription, send, partial(check_again, scope, self._keyring))
             await send({"type": "http.response.body"})
         finally:
             self._service.feed.unsubscribe(subscription)
             gone.cancel()
-
-    async def _follow(self, scope: Scope, subscription: Subscription, send: Send) -> None:
-        await _send(send, _GREETING)
-        quiet = 0
-        while True:
-            is_woken = await _is_woken(subscription)
-            try:
-                await check_again(scope, self._keyring)
-            except ApiKeyInvalid:
-                return  # a client that comes back is told why
-            if not is_woken:
-                quiet += 1
-                if quiet % _COMMENT_AFTER == 0:
-                    await _send(send, _COMMENT)
-                continue
-            is_over = subscription.is_over
-            events = self._service.feed.take(subscription)
-            if events:
-                await _send(send, _rendered(events))
-            if is_over:
-                return
-
-
-async def _is_woken(subscription: Subscription) -> bool:
-    """Whether there is news; False after a while without news."""
-    try:
-        async with asyncio.timeout(_CHECK_KEY_EVERY):
-            await subscription.wake.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
-def _rendered(events: Iterable[Event]) -> bytes:
-    return b"".join(
-        # A line break within JSON is white space, and would end the data.
-        b"id: %d\nevent: %s\ndata: %s\n\n"
-        % (event.seq, event.kind.encode(), encode(event_entry(event)).replace(b"\n", b" ").replace(b"\r", b" "))
-        for event in events
-    )
-
-
-async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def _until_gone(receive: Receive, subscription: Subscription) -> None:

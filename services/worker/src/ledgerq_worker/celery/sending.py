@@ -11,7 +11,6 @@ leg's end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import tzinfo
 from typing import Any, NamedTuple
 
 import psycopg2
@@ -28,11 +27,11 @@ from ledgerq_shared.sqlstates import is_missing_right
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted, submit
 from ledgerq_shared.waking import Waker
-from ledgerq_worker.celery.messages import celery_part, moment, priority_of, task_from_message
+from ledgerq_worker.celery.messages import task_from_message
+from ledgerq_worker.celery.retries import next_of_message
 from ledgerq_worker.celery.seams.sender import queue_of
 from ledgerq_worker.slot import legs
-from ledgerq_worker.slot.encoding import celery_json, encode_arguments, encode_celery
-from ledgerq_worker.slot.ends import Next
+from ledgerq_worker.slot.encoding import celery_json
 
 log = structlog.get_logger()
 
@@ -143,7 +142,7 @@ class LedgerSender:
         queue = queue_of(self._app, options)
         leg = legs.current()
         if leg is not None and headers["id"] == leg.celery_id:
-            leg.next = _next(name, headers, properties, body, queue, leg, self._app.timezone)
+            leg.next = next_of_message(name, headers, properties, body, queue, leg, self._app.timezone)
             return None
         if not self._knows(name):
             return self._send_foreign(leg, name, headers, properties, body, queue, send_natively)
@@ -197,30 +196,3 @@ def _with_unique_key(task: NewTask, unique: dict[str, Any]) -> NewTask:
         raise ValueError(f"unique_ttl must be above 0 and at most {LONGEST_TTL} seconds")
     options = task.options or NewTaskOptions()
     return task._replace(options=options._replace(unique_key=key, unique_policy=policy, unique_ttl=seconds))
-
-
-def _next(
-    name: str,
-    headers: dict[str, Any],
-    properties: dict[str, Any],
-    body: Any,
-    queue: str,
-    leg: legs.Leg,
-    timezone: tzinfo,
-) -> Next:
-    """The running task's next leg, from the message that Celery would send for it."""
-    args, kwargs, embed = body
-    encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
-    part = celery_part(headers, embed)
-    has_countdown = headers.get("countdown") is not None
-    return Next(
-        name,
-        queue,
-        priority_of(properties, leg.task.priority),
-        headers.get("retries") or 0,
-        encoded_args,
-        encoded_kwargs,
-        encode_celery(part),
-        delay=headers.get("countdown"),
-        run_at=None if has_countdown else moment(headers.get("eta"), timezone),
-    )

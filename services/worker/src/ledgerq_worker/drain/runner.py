@@ -19,6 +19,7 @@ from ledgerq_shared.states import State
 from ledgerq_shared.tracing import tracer
 from ledgerq_worker.catalogue.wrappers import has_own_call
 from ledgerq_worker.celery.messages import request_of
+from ledgerq_worker.celery.retries import again
 from ledgerq_worker.celery.seams.lean_tracer import LeanTracer, is_anybody_listening, lean_tracer_of
 from ledgerq_worker.celery.seams.tracer import balanced_stacks, tracer_of
 from ledgerq_worker.drain.recorder import Recorder
@@ -26,7 +27,7 @@ from ledgerq_worker.drain.spans import span_of
 from ledgerq_worker.slot import forks, legs
 from ledgerq_worker.slot.composure import Composure
 from ledgerq_worker.slot.encoding import decode, describe_error, original_of, to_json
-from ledgerq_worker.slot.ends import Failed, GoesOn, Next, Revoked, Succeeded
+from ledgerq_worker.slot.ends import Failed, GoesOn, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg, TaskCancelled
 from ledgerq_worker.slot.limits import SoftLimit
 from ledgerq_worker.slot.table import SlotTable
@@ -179,7 +180,7 @@ def _retried(leg: Leg, retry: Retry) -> GoesOn:
     """Handle a retry: ``self.retry`` has sent the next leg already; a bare ``raise Retry`` asks for the same task
     again.
     """
-    following = leg.next or _again(leg, retries=leg.task.retries + 1, when=retry.when)
+    following = leg.next or again(leg, retries=leg.task.retries + 1, when=retry.when)
     reason = retry.exc if isinstance(retry.exc, BaseException) else retry
     if len(retry.args) > 1:  # the arguments that it was made with; `exc` has only what pickle can hold
         reason = original_of(reason, retry.args[1])
@@ -198,7 +199,7 @@ def _ignored(leg: Leg) -> Succeeded | GoesOn:
 def _reject(leg: Leg, error: Reject) -> None:
     if error.requeue:
         told = {"rejected": str(error.reason), "requeue": True}
-        leg.end = GoesOn(State.RETRY, _again(leg, retries=leg.task.retries), to_json(told))
+        leg.end = GoesOn(State.RETRY, again(leg, retries=leg.task.retries), to_json(told))
     else:
         leg.fail(error)
 
@@ -206,20 +207,3 @@ def _reject(leg: Leg, error: Reject) -> None:
 def _not_begun(leg: Leg, reason: str) -> Leg:
     leg.end, leg.ended_at = Revoked(to_json({"reason": reason})), time.monotonic()
     return leg
-
-
-def _again(leg: Leg, *, retries: int, when: Any = None) -> Next:
-    """The same task once more, ``when``: after this many seconds, or at this time."""
-    task = leg.task
-    is_delay = isinstance(when, (int, float))
-    return Next(
-        task.task_type,
-        task.queue,
-        task.priority,
-        retries,
-        task.args,
-        task.parameters,
-        task.celery,
-        delay=float(when) if is_delay else None,
-        run_at=None if is_delay or when is None else when.isoformat(),
-    )

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from uuid import UUID
 
-from ledgerq_shared.statements.workers import CancelRequest
+from ledgerq_shared.database import Database
+from ledgerq_shared.statements.cancel import CancelRequest, find_cancel_requests
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 
-def running(table: SlotTable, cancel_requests: Iterable[CancelRequest]) -> Iterator[tuple[SlotRecord, CancelRequest]]:
-    """The requests whose task's code is running, each with its slot."""
-    wanted = {(wish.claim_no, wish.task_id): wish for wish in cancel_requests}
-    for record in table.read():
-        wish = wanted.get((record.claim_no, record.task_id or ""))
-        if wish is not None:
-            yield record, wish
+class CancelRequests:
+    """The requests to end tasks that a node holds, as of its last look.
+
+    Args:
+        table: the node's slot table.
+    """
+
+    def __init__(self, table: SlotTable) -> None:
+        self._table = table
+        self._requests: list[CancelRequest] = []
+
+    def look(self, database: Database, worker_id: UUID) -> None:
+        """Read the requests from the ledger: tell the tasks that run, and let no other of them begin."""
+        is_busy = self._table.has_busy_slot
+        self._requests = database.fetch(find_cancel_requests(worker_id=worker_id)) if is_busy else []
+        self._table.list_cancelled((request.claim_no, request.task_id) for request in self._requests)
+        for record, request in self.running():
+            self._table.flag_cancelled(record.slot, request.claim_no, request.task_id)
+
+    def running(self) -> Iterator[tuple[SlotRecord, CancelRequest]]:
+        """The requests whose task's code is running, each with its slot."""
+        wanted = {(request.claim_no, request.task_id): request for request in self._requests}
+        for record in self._table.read():
+            request = wanted.get((record.claim_no, record.task_id or ""))
+            if request is not None:
+                yield record, request

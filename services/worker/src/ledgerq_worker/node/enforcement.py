@@ -7,17 +7,16 @@ the record needs: it may stand still in the middle of a flush, or write one with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
 
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.record import end_from_outside
-from ledgerq_shared.statements.workers import CancelRequest
 from ledgerq_shared.states import State
 from ledgerq_shared.task_errors import TaskError
-from ledgerq_worker.node.cancel_requests import running
+from ledgerq_worker.node.cancel_requests import CancelRequests
 from ledgerq_worker.node.killing import kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.parent import Parent
 from ledgerq_worker.slot.encoding import to_json
@@ -63,9 +62,9 @@ class Enforcement:
                 if self._kill(record, end, f"hard time limit of {limit:g} s", self._table.is_unchanged):
                     log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
 
-    def terminate(self, requests: Iterable[CancelRequest]) -> None:
+    def terminate(self, requests: CancelRequests) -> None:
         """End, together with their process, the tasks that somebody asked to terminate."""
-        for record, request in running(self._table, requests):
+        for record, request in requests.running():
             if request.terminate:
                 end = _termination(record, actor=self._actor)
                 if self._kill(record, end, "the task was terminated", self._table.is_unchanged):

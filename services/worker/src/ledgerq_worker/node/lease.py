@@ -20,8 +20,8 @@ import structlog
 from ledgerq_shared import outages
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.statements.workers import CancelRequest, find_wishes, renew_lease
-from ledgerq_worker.node.cancel_requests import running
+from ledgerq_shared.statements.workers import renew_lease
+from ledgerq_worker.node.cancel_requests import CancelRequests
 from ledgerq_worker.slot.table import SlotTable, lease_clock
 
 log = structlog.get_logger()
@@ -92,8 +92,8 @@ class Lease:
         self._seconds = seconds
         self._is_due_to_live = is_due_to_live
         self._clock = clock
-        #: Requests to end tasks that the node holds, as of the last renewal.
-        self.cancel_requests: list[CancelRequest] = []
+        #: Looked at with each renewal, by which the API knows that the node has heard of a request.
+        self.cancel_requests = CancelRequests(table)
         self._renewed_at = 0.0
         self._asked_at: float | None = None
         self._hurry = threading.Event()
@@ -207,7 +207,8 @@ class Lease:
             if is_renewed:
                 self._renewed_at = max(self._renewed_at, now)
                 self._table.held_until = max(self._table.held_until, leased_at + self._seconds)
-                self._hear(database, worker_id)
+                # After the renewal, so that a wait costs no lease.
+                self.cancel_requests.look(database, worker_id)
         finally:
             if self._number == number:
                 self._asked_at = None
@@ -217,13 +218,3 @@ class Lease:
                 self.former = Former(worker_id, self._registered_at)
             self.worker_id = None
             self._table.held_until = 0.0
-
-    def _hear(self, database: Database, worker_id: UUID) -> None:
-        """Read the requests to end tasks: tell those that run, and let no other of them begin. This happens with each
-        renewal, by which the API knows that the node has heard of a request; it comes after the renewal, so that a wait
-        costs no lease.
-        """
-        self.cancel_requests = database.fetch(find_wishes(worker_id=worker_id)) if self._table.has_busy_slot else []
-        self._table.list_cancelled((wish.claim_no, wish.task_id) for wish in self.cancel_requests)
-        for record, wish in running(self._table, self.cancel_requests):
-            self._table.flag_cancelled(record.slot, wish.claim_no, wish.task_id)
