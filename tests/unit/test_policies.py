@@ -24,8 +24,8 @@ from ledgerq_shared.statements.read_scaling import QueueLoad
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.submitting import POLICIES, _arranged
 from ledgerq_worker.celery.messages import moment
+from ledgerq_worker.celery.retries import next_of_message
 from ledgerq_worker.celery.seams.sender import install_sender
-from ledgerq_worker.celery.sending import _next
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.low_water import LowWater
 from ledgerq_worker.slot.ends import Next
@@ -195,7 +195,7 @@ def _next_leg_of(**message: Any) -> Next:
 def _kept(task: ClaimedTask, message: Any) -> Next:
     headers, properties, body, _ = message
     leg: Any = SimpleNamespace(task=task)
-    return _next("t", headers, properties, body, "default", leg, UTC)
+    return next_of_message("t", headers, properties, body, "default", leg, UTC)
 
 
 # How long an answer may be held.
