@@ -159,3 +159,9 @@ def test_every_error_has_a_code_of_its_own_and_a_sentence():
     for error in errors:
         assert error.__doc__
         assert error().detail
+
+
+def test_a_submit_that_finds_its_key_taken_is_shown_as_that(document):
+    for path in ("/tasks/submit", "/tasks/submit/batch"):
+        [shown] = document["paths"][path]["post"]["responses"]["409"]["content"].values()
+        assert shown["example"]["code"] == "duplicate_task"

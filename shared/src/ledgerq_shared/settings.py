@@ -136,7 +136,9 @@ class LogSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LEDGERQ_", extra="ignore")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level shown.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level shown; `critical` is the same as `error`."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`console` for people, `json` for collectors; `auto`: console on a terminal."
     )

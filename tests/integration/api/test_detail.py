@@ -90,6 +90,16 @@ def test_the_history_is_gapless_although_quick_steps_share_a_row(api):
     assert times == sorted(times)
 
 
+def test_what_an_event_says_is_written_as_every_other_json_of_the_api(api):
+    task_id = api.submit(ANYTHING)
+    with Worker(api.database_url) as worker:
+        task = worker.claim()[task_id]
+        worker.begin(task)
+        worker.progress(task, 50, "half")
+    text = api.get(f"/tasks/{task_id}/events").body.decode()
+    assert '"data":{"progress":50,"status":"half"}' in text
+
+
 def test_the_history_comes_in_pages_that_neither_repeat_nor_skip(api):
     task_id = api.submit(ANYTHING)
     with Worker(api.database_url) as worker:

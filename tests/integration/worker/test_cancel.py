@@ -36,6 +36,9 @@ def test_a_running_task_that_asks_hears_of_its_cancellation(work: Work, pool: st
     with pytest.raises(TaskIsFinal):
         _cancel(work, task_id)
     ledger_checks.assert_all_ended(work.database_url, [task_id])
+    log = wait.until(lambda: worker.log() if "TaskCancelled" in worker.log() else None, 30, what=worker.log)
+    assert "raised expected" in log  # that somebody cancelled it is no error
+    assert "Traceback" not in log
 
 
 def test_terminate_kills_the_process_and_blames_nobody(work: Work):

@@ -17,7 +17,7 @@ import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.action_endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
-from ledgerq_api import __version__, docs_page, documentation, metrics, problems, query
+from ledgerq_api import __version__, docs_page, documentation, guide, metrics, problems, query
 from ledgerq_api.auth.gate import Gate
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
@@ -196,6 +196,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     app.include_router(ledgerq_api.health.endpoints.router(services.health))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     docs_page.install(app)
+    guide.install(app)
     lean_routes = [
         *ledgerq_api.tasks.endpoints.lean_routes(
             services.submitting, services.tasks, services.keyring, locale=settings.locale

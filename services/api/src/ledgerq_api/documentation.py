@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -92,16 +92,21 @@ def answers(
     example: object,
     *,
     errors: Iterable[int] = (),
+    instead: Mapping[int, tuple[str, str, str]] | None = None,
     headers: dict[str, Any] | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of an operation: what it answers on success, and its errors."""
+    """The ``responses`` of an operation: what it answers on success, and its errors.
+
+    Args:
+        instead: for an error's status, a description, code and title of its own.
+    """
     good: dict[str, Any] = {
         "description": description,
         "content": _content("application/json", schema, example),
     }
     if headers:
         good["headers"] = headers
-    return {status: good, **{error: _error(error) for error in errors}}
+    return {status: good, **{error: _error(error, (instead or {}).get(error)) for error in errors}}
 
 
 def json_body(schema: str, example: object, *, required: bool = True) -> dict[str, Any]:
@@ -178,8 +183,8 @@ def _drop_fastapis_errors(document: dict[str, Any]) -> None:
         document["components"]["schemas"].pop(name, None)
 
 
-def _error(status: int) -> dict[str, Any]:
-    description, code, title = _ERRORS[status]
+def _error(status: int, own: tuple[str, str, str] | None = None) -> dict[str, Any]:
+    description, code, title = own or _ERRORS[status]
     example = {
         "type": f"urn:ledgerq:problem:{code}",
         "title": title,

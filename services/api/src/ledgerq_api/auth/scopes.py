@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from ledgerq_api import docs_page
+from ledgerq_api import docs_page, guide
 
 
 class KeyScope(StrEnum):
@@ -18,7 +18,9 @@ class KeyScope(StrEnum):
 
 
 #: Anybody may call these. They say nothing about tasks, and orchestrators and people without a key need them.
-OPEN = frozenset({"/", "/livez", "/readyz", "/docs", *(f"/docs/{name}" for name in docs_page.FILES), "/openapi.json"})
+OPEN = frozenset(
+    {"/", "/livez", "/readyz", "/docs", *(f"/docs/{name}" for name in docs_page.FILES), "/openapi.json", *guide.ROUTES}
+)
 
 #: Call → scope. HEAD needs what GET needs.
 NEEDS: dict[tuple[str, str], KeyScope] = {
@@ -51,7 +53,7 @@ def needed_for(method: str, path: str) -> KeyScope | None:
     """The scope that a call of ``path`` needs; None: it needs none. An unknown call needs :attr:`KeyScope.ADMIN`."""
     if path in OPEN:
         return None
-    return known_need(method, path) or KeyScope.ADMIN
+    return known_need(method, path) or (None if guide.is_page(path) else KeyScope.ADMIN)
 
 
 def known_need(method: str, path: str) -> KeyScope | None:

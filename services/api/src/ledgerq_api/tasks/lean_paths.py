@@ -8,6 +8,13 @@ from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, header_parameter
 from ledgerq_api.tasks import examples
 
 _SUBMIT_ERRORS = (400, 409, 413, 415, 422, 503)
+_TAKEN = {
+    409: (
+        "Another task holds the unique key.",
+        "duplicate_task",
+        "A task with this unique_key is already waiting or running.",
+    )
+}
 
 
 ANY_TASK_ID: dict[str, Any] = {
@@ -40,6 +47,7 @@ LEAN_PATHS: dict[str, Any] = {
                     "The task is in the ledger.",
                     examples.ACCEPTED,
                     errors=_SUBMIT_ERRORS,
+                    instead=_TAKEN,
                     headers={"Location": text_header("Where its status is.")},
                 ).items()
             },
@@ -62,6 +70,7 @@ LEAN_PATHS: dict[str, Any] = {
                     "All tasks are in the ledger, in the order sent.",
                     examples.BATCH_ACCEPTED,
                     errors=_SUBMIT_ERRORS,
+                    instead=_TAKEN,
                 ).items()
             },
         }

@@ -336,6 +336,11 @@ def raw(text: str | None) -> Raw:
     return _NULL if text is None else Raw(text.encode())
 
 
+def raw_of_ours(text: str | None) -> Raw:
+    """As :func:`raw`, for JSON of which PostgreSQL may have written a part, with white space of its own."""
+    return _NULL if text is None else Raw(msgspec.json.format(text.encode(), indent=-1))
+
+
 WIRE_TYPES: list[Any] = [
     SubmitBody,
     BatchBody,

@@ -175,7 +175,7 @@ def _status_fields(row: StatusRow, catalogue: Catalogue) -> dict[str, Any]:
         "completed_at": _utc(row.completed_at),
         "progress": _progress(row.progress, row.progress_status, row.progress_at),
         "result": schemas.raw(row.result),
-        "error": schemas.raw(row.error),
+        "error": schemas.raw_of_ours(row.error),
         "queue": row.queue,
         "attempt": row.attempt,
         "max_attempts": own if task_type is None else task_type.max_attempts(row.max_retries),
@@ -217,7 +217,7 @@ def event_entry(event: Event) -> schemas.EventEntry:
 
 def _raw_data(data: object) -> Raw:
     """``data`` as raw JSON: the reader asks for it as text, so that it is sent as it was written."""
-    return schemas.raw(None if data is None else str(data))
+    return schemas.raw_of_ours(None if data is None else str(data))
 
 
 def _progress(percent: float | None, status: str | None, at: datetime | None) -> schemas.Progress | None:

@@ -39,6 +39,11 @@ class DatabaseAwareTask(Task):
     abstract = True
     on_worker_lost = "rerun"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """That a task ends because somebody cancelled it is no error: Celery logs it without a traceback."""
+        super().__init_subclass__(**kwargs)
+        cls.throws = (*(cls.throws or ()), TaskCancelled)
+
     def update_progress(self, progress: float, status: str | None = None) -> None:
         """Report how far the task is.
 
