@@ -174,6 +174,12 @@ def _outside_of_fences(text: str, *changes: Callable[[str], str]) -> str:
     return "".join(part for part, _ in parts)
 
 
+def inline_search(site: Path) -> None:
+    """Let the script that the search reads from a file have every language: MkDocs' plugin writes that of the last."""
+    index = (site / "search/search_index.json").read_text(encoding="utf-8")
+    (site / "search/search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
+
+
 def foreign(site: Path) -> list[str]:
     """What the site's pages would load from another server."""
     return sorted(
@@ -208,6 +214,7 @@ def main() -> int:
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
             return 1
+    inline_search(SITE)
     if found := foreign(SITE):
         sys.stderr.write("\n".join([*found, "These pages would load something from another server.\n"]))
         return 1

@@ -58,3 +58,11 @@ def test_a_page_that_loads_something_from_elsewhere_is_found(tmp_path):
     assert SITE.foreign(tmp_path) == []
     (tmp_path / "bad.html").write_text('<script src="https://example.org/a.js"></script>')
     assert len(SITE.foreign(tmp_path)) == 1
+
+
+def test_the_search_that_needs_no_server_has_every_language(tmp_path):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/search_index.json").write_text('{"docs":["all"]}')
+    (tmp_path / "search/search_index.js").write_text('var __index = {"docs":["the last"]}')
+    SITE.inline_search(tmp_path)
+    assert (tmp_path / "search/search_index.js").read_text() == 'var __index = {"docs":["all"]}'
