@@ -51,9 +51,9 @@ NEEDS: dict[tuple[str, str], KeyScope] = {
 
 def needed_for(method: str, path: str) -> KeyScope | None:
     """The scope that a call of ``path`` needs; None: it needs none. An unknown call needs :attr:`KeyScope.ADMIN`."""
-    if path in OPEN:
+    if path in OPEN or guide.is_page(path):
         return None
-    return known_need(method, path) or (None if guide.is_page(path) else KeyScope.ADMIN)
+    return known_need(method, path) or KeyScope.ADMIN
 
 
 def known_need(method: str, path: str) -> KeyScope | None:
