@@ -9,6 +9,8 @@ if sys.version_info < (3, 11):  # this file must parse on the Pythons that it re
 
 def main():  # type: () -> None
     """Run the launcher; exits with its code."""
+    # The folder of this file comes last, so that a file `email.py` beside it hides nothing.
+    sys.path.append(sys.path.pop(0))
     try:
         from launcher.main import run
     except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
     python test_task_api.py [--base-url http://127.0.0.1:8000] [--api-key KEY] [--timeout 60]
 
 The key may also stand in LEDGERQ_API_KEY. Prints what it does; exits 0 when everything is as documented,
-1 when anything differs, 2 when the server cannot be reached. Needs nothing but Python 3.11, and a worker that
+1 when anything differs, 2 when the server cannot be reached or does not take the key. Needs nothing but Python 3.11, and a worker that
 serves the example tasks.
 """
 
@@ -45,6 +45,10 @@ USERS_EXAMPLE = {
 
 class UnreachableError(Exception):
     """Nobody answers at the base URL."""
+
+
+class KeyNeededError(Exception):
+    """The server asks for an API key that we do not have, or does not know ours, or gives it too few rights."""
 
 
 class Answer:
@@ -437,6 +441,19 @@ def submit_options(server):
     server.check_that("countdown: not begun before its time", started - submitted >= timedelta(seconds=1))
 
 
+def check_key(server, api_key):
+    """Without a key that may do what this script does, every call would differ for one and the same reason."""
+    refused = server.get("/task-types")
+    if refused.status not in (401, 403):
+        return
+    what = "does not take this API key" if api_key else "needs an API key"
+    why = refused.body.get("detail", "") if isinstance(refused.body, dict) else ""
+    raise KeyNeededError(
+        f"The server {what}: make one with `ledgerq keys create --scope tasks:read --scope tasks:submit` "
+        f"and pass it with --api-key or in LEDGERQ_API_KEY. ({why})"
+    )
+
+
 def run(server):
     """All parts in order; a part that meets something entirely unexpected counts as one difference."""
     example = {}
@@ -477,7 +494,11 @@ def main():
     server = Server(options.base_url, options.api_key, options.timeout)
     print(f"Trying {options.base_url}")
     try:
+        check_key(server, options.api_key)
         run(server)
+    except KeyNeededError as error:
+        print(error, file=sys.stderr)
+        return 2
     except UnreachableError as error:
         print(f"No answer from {options.base_url} ({error}): is the server running?", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -13,16 +14,34 @@ from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.embedded.ports import is_free
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ledgerq_shared.settings import StoreSettings
 
 _CONNECT_SECONDS = 5
 
 
-def port_is_free(host: str, port: int, *, change: str) -> None:
-    """Raise :class:`LauncherError` if another process listens there; ``change`` names the setting to change."""
-    if not is_free(port, host):
+@dataclass(frozen=True)
+class Port:
+    """A port that will be needed; ``change`` names the setting that chooses another."""
+
+    host: str
+    number: int
+    change: str
+
+
+def ports_are_free(ports: Iterable[Port]) -> None:
+    """Raise :class:`LauncherError`, which names every port on which another process listens, if there is one."""
+    taken = [port for port in ports if not is_free(port.number, port.host)]
+    if len(taken) == 1:
+        [one] = taken
         raise LauncherError(
-            f"port {port} on {host} is in use: stop what listens there, or choose another with {change}"
+            f"port {one.number} on {one.host} is in use: stop what listens there, or choose another with {one.change}"
+        )
+    if taken:
+        listed = ", ".join(f"{port.number} ({port.change})" for port in taken)
+        raise LauncherError(
+            f"ports are in use: {listed}: stop what listens there, or choose others with these settings"
         )
 
 

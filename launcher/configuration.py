@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from launcher.errors import UsageError
+from launcher.texts import Language
+from ledgerq_shared.logging import is_for_people
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class Configuration:
     #: The port of the worker's metrics; maintenance has the next port. None: neither is scraped.
     metrics_port: int | None
     grace_seconds: float
+    #: Whether a person reads what the processes write, on a terminal; `LEDGERQ_LOG_FORMAT` can say so, too.
+    is_for_people: bool = False
+    language: Language = "en"
 
 
 def read_environment(folder: Path) -> None:
@@ -58,6 +63,8 @@ def configure(environment: Mapping[str, str], options: Options) -> Configuration
         flower_port=_port(environment, "LEDGERQ_FLOWER_PORT", 5555),
         metrics_port=_metrics_port(environment, options),
         grace_seconds=_seconds(environment, "LEDGERQ_GRACE_SECONDS", 30.0),
+        language="zh" if (environment.get("LEDGERQ_LOCALE") or "").strip().lower() == "zh" else "en",
+        is_for_people=is_for_people(environment.get("LEDGERQ_LOG_FORMAT") or "auto"),
     )
 
 
@@ -78,6 +85,8 @@ def service_environment(
         told["LEDGERQ_API_RELOAD"] = "true"
     if options.debug:
         told["LEDGERQ_DEBUG"] = "true"
+    if configuration.is_for_people and not environment.get("LEDGERQ_LOG_LEVEL"):
+        told["LEDGERQ_LOG_LEVEL"] = "warning"  # the screen says what is well
     return {**environment, **told}
 
 

@@ -25,6 +25,7 @@ from launcher.options import Options, parse
 from launcher.signals import StopRequest
 from launcher.stores import Stores
 from launcher.supervisor import Service, Supervisor
+from launcher.texts import TEXTS
 from ledgerq_shared import output
 from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
 from ledgerq_shared.settings import StoreSettings
@@ -44,6 +45,10 @@ def run(arguments: list[str]) -> int:
         options = parse(arguments)
         read_environment(Path.cwd())
         configuration = configure(os.environ, options)
+    except LauncherError as error:
+        print(f"ledgerq: {error}", file=sys.stderr)
+        return error.exit_code
+    try:
         _launch(options, configuration)
     except LauncherError as error:
         print(f"ledgerq: {error}", file=sys.stderr)
@@ -52,9 +57,9 @@ def run(arguments: list[str]) -> int:
         print(f"ledgerq: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"ledgerq: {error.filename}: {error.strerror} (LEDGERQ_DATA_DIR names another folder)", file=sys.stderr)
+        # A write that fails, to a full disk, names no file; the launcher writes only into the data folder.
+        place = error.filename or configuration.data_folder.resolve()
+        print(f"ledgerq: {place}: {error.strerror} (LEDGERQ_DATA_DIR names another folder)", file=sys.stderr)
         return 2
     return 0
 
@@ -68,37 +73,43 @@ def _launch(options: Options, configuration: Configuration) -> None:
         print(f"ledgerq: ended a {name} that an earlier launcher left behind", file=sys.stderr)
     servers.stop_leftovers()
     _check(options, configuration)
+    if configuration.is_for_people:
+        print(f"ledgerq: {TEXTS[configuration.language].starting}", file=sys.stderr)
     supervisor = Supervisor(run_folder, stop_request)
     try:
         stores = configuration.stores or _start_embedded(servers)
         environment = service_environment(os.environ, options, configuration, stores)
-        _start_services(supervisor, options, configuration, environment, stop_request)
+        registered = _start_services(supervisor, options, configuration, environment, stop_request)
         _wait_until_ready(supervisor, options, configuration, stop_request)
         if not stop_request.asked():
-            screen.show(configuration, options)
+            screen.show(configuration, options, registered)
         embedded = None if configuration.stores else Stores(servers)
         while not stop_request.wait(_LOOK_SECONDS):
             supervisor.look_after()
             if embedded is not None:
                 embedded.look_after()
-        print("ledgerq: stopping (again Ctrl-C: at once)", file=sys.stderr)
+        print(f"ledgerq: {TEXTS[configuration.language].stopping}", file=sys.stderr)
     finally:
         supervisor.stop()
         servers.stop()
 
 
 def _check(options: Options, configuration: Configuration) -> None:
-    if options.api:
-        checks.port_is_free(configuration.api_host, configuration.api_port, change="--api-port")
-    if options.monitor:
-        checks.port_is_free("127.0.0.1", configuration.monitor_port, change="LEDGERQ_MONITOR_PORT")
-        checks.port_is_free("127.0.0.1", configuration.flower_port, change="LEDGERQ_FLOWER_PORT")
-    if options.worker and configuration.metrics_port is not None:
-        for port in (configuration.metrics_port, configuration.metrics_port + 1):
-            checks.port_is_free("127.0.0.1", port, change="LEDGERQ_METRICS_PORT")
+    checks.ports_are_free(_ports(options, configuration))
     if configuration.stores is not None:
         checks.postgres_answers(configuration.stores.database_url)
         checks.redis_answers(configuration.stores)
+
+
+def _ports(options: Options, configuration: Configuration) -> Iterator[checks.Port]:
+    if options.api:
+        yield checks.Port(configuration.api_host, configuration.api_port, "--api-port")
+    if options.monitor:
+        yield checks.Port("127.0.0.1", configuration.monitor_port, "LEDGERQ_MONITOR_PORT")
+        yield checks.Port("127.0.0.1", configuration.flower_port, "LEDGERQ_FLOWER_PORT")
+    if options.worker and configuration.metrics_port is not None:
+        for port in (configuration.metrics_port, configuration.metrics_port + 1):
+            yield checks.Port("127.0.0.1", port, "LEDGERQ_METRICS_PORT")
 
 
 def _start_embedded(servers: EmbeddedServers) -> StoreSettings:
@@ -118,13 +129,17 @@ def _start_services(
     configuration: Configuration,
     environment: dict[str, str],
     stop_request: StopRequest,
-) -> None:
+) -> str:
+    """Return what the registration says about the task types, as JSON."""
     supervisor.run_step("the migration", ("-m", "ledgerq_shared.migrate", "upgrade"), environment)
+    said = ""
     if not stop_request.asked():
-        supervisor.run_step("the registration of task types", ("-m", "ledgerq_worker", "register"), environment)
+        register = ("-m", "ledgerq_worker", "register", "--json")
+        said = supervisor.run_step("the registration of task types", register, environment)
     for service in _services(options, configuration, environment):
         if not stop_request.asked():
             supervisor.start(service)
+    return said
 
 
 def _services(options: Options, configuration: Configuration, environment: dict[str, str]) -> Iterator[Service]:

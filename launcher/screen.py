@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+from launcher.texts import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,26 +16,35 @@ if TYPE_CHECKING:
     from launcher.configuration import Configuration
     from launcher.options import Options
 
+#: Some ten seconds of work on one core.
+_PRIMES = 1_000_000_000
 _EXAMPLE = (
-    '{"task_type": "clients.celery.example_tasks.process_document", "task_parameters": '
-    '{"document_id": "doc-123", "options": {"format": "pdf", "quality": "high"}}}'
+    '{"task_type": "clients.celery.example_tasks.long_running", "task_parameters": {"limit": %d}}' % _PRIMES  # noqa: UP031 - it has braces
 )
 
+#: Of a stream, what the task reports.
+_PROGRESS = """grep --line-buffered -o '"progress" *:.*"'"""
 
-def show(configuration: Configuration, options: Options, console: Console | None = None) -> None:
-    """Print where everything is, what to try, and how to stop."""
+
+def show(configuration: Configuration, options: Options, registered: str = "", console: Console | None = None) -> None:
+    """Print what runs, where to look first, what to try, and how to stop.
+
+    Args:
+        registered: what ``ledgerq-worker register --json`` printed.
+    """
     console = console or Console(highlight=False)
+    say = TEXTS[configuration.language]
     base = f"http://{visible_host(configuration.api_host)}:{configuration.api_port}"
     console.print()
-    console.print("[bold green]LedgerQ is running.[/]")
-    for name, place in _places(configuration, options, base):
-        console.print(f"  {name:<14} {place}", soft_wrap=True, markup=False)  # a path must stay in one piece
-    if options.api:
-        console.print("[bold]Try it[/] (a 15-page document, really read):")
-        console.print(f"  curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)
-        console.print(f"    -d '{_EXAMPLE}'", soft_wrap=True, markup=False)
-        console.print(f"  curl -s {base}/tasks/<task_id>/status", soft_wrap=True, markup=False)
-    console.print("[bold]Stop[/] with Ctrl-C; the data stay.")
+    console.print(f"[bold green]{say.running}[/]")
+    for name, place in _places(configuration, options, base, registered):
+        console.print(f"  {_padded(name)} {place}", soft_wrap=True, markup=False)  # a path must stay in one piece
+    if options.api and options.worker:
+        console.print(f"[bold]{say.try_it}[/]")
+        console.print(f"  ID=$(curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)
+        console.print(f"""    -d '{_EXAMPLE}' | cut -d'"' -f4)""", soft_wrap=True, markup=False)
+        console.print(f"  curl -sN {base}/tasks/$ID/stream | {_PROGRESS}", soft_wrap=True, markup=False)
+    console.print(f"[bold]{say.stop}[/]")
     console.print()
 
 
@@ -41,24 +54,40 @@ def visible_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _places(configuration: Configuration, options: Options, base: str) -> Iterator[tuple[str, str]]:
+def _padded(name: str) -> str:
+    """A Chinese character is two columns wide."""
+    return name + " " * (16 - len(name) - sum(not character.isascii() for character in name))
+
+
+def _places(configuration: Configuration, options: Options, base: str, registered: str) -> Iterator[tuple[str, str]]:
+    say = TEXTS[configuration.language]
     if options.api:
-        yield "API", base
-        yield "documentation", f"{base}/docs"
-        yield "health", f"{base}/health"
-    yield "worker", "running, with maintenance" if options.worker else "not started (--no-worker)"
-    if options.monitor:
-        yield "monitor", f"http://127.0.0.1:{configuration.monitor_port}/health"
-        yield "metrics", f"http://127.0.0.1:{configuration.monitor_port}/metrics"
-        if options.api:
-            yield "of the API", f"{base}/metrics"
-    if options.worker and (port := configuration.metrics_port) is not None:
-        yield "of the worker", f"http://127.0.0.1:{port}/metrics; of maintenance: port {port + 1}"
+        yield say.look_first, f"{base}/docs"
+        yield say.health, f"{base}/health"
     if options.monitor:
         yield "Flower", f"http://127.0.0.1:{configuration.flower_port}"
+    if types := _by_module(registered):
+        yield say.task_types, ", ".join(say.of_module.format(count=types[module], module=module) for module in types)
+    yield say.worker, say.with_maintenance if options.worker else say.no_worker
+    if options.monitor:
+        yield say.monitor, f"http://127.0.0.1:{configuration.monitor_port}/health"
+        place = f"http://127.0.0.1:{configuration.monitor_port}/metrics"
+        yield say.metrics, say.also_at.format(place=place, ports=", ".join(_metrics_ports(configuration, options)))
     if configuration.stores is None:
         folder = configuration.data_folder.resolve()
-        yield "data", f"{folder} (embedded PostgreSQL and Valkey)"
-        yield "their URLs", f"{folder / 'urls.env'}"
+        yield say.data, say.embedded.format(folder=folder)
+        yield say.their_urls, f"{folder / 'urls.env'}"
     else:
-        yield "data", "PostgreSQL and Redis as configured"
+        yield say.data, say.configured
+
+
+def _metrics_ports(configuration: Configuration, options: Options) -> Iterator[str]:
+    if options.api:
+        yield f"{configuration.api_port} (API)"
+    if options.worker and (port := configuration.metrics_port) is not None:
+        yield from (f"{port} (worker)", f"{port + 1} (maintenance)")
+
+
+def _by_module(registered: str) -> dict[str, int]:
+    names = json.loads(registered)["task_types"] if registered else []
+    return dict(Counter(name.rpartition(".")[0] or name for name in names).most_common())

@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from launcher.backoff import Backoff
 from launcher.errors import LauncherError, UsageError
@@ -31,7 +32,7 @@ class Service:
     command: tuple[str, ...]
     environment: dict[str, str]
     stop_seconds: float
-    quiet: bool = False  # says nothing but errors
+    stdout: IO[bytes] | None = None  # where it prints; None: where we do
     stop_signal: signal.Signals = signal.SIGTERM
     popen: subprocess.Popen[bytes] | None = None
     identity: Process | None = None
@@ -49,25 +50,32 @@ class Supervisor:
         self._services: list[Service] = []
         self._write_record()
 
-    def run_step(self, name: str, command: tuple[str, ...], environment: dict[str, str]) -> None:
-        """Run a command to its end; raises :class:`LauncherError` when it fails."""
-        step = Service(name, command, environment, stop_seconds=10, quiet=True)
-        child = self.start(step)
-        while child.poll() is None:
-            if self._stop_request.wait(_POLL_SECONDS):
-                return
-        self._services.remove(step)
+    def run_step(self, name: str, command: tuple[str, ...], environment: dict[str, str]) -> str:
+        """Run a command to its end; raises :class:`LauncherError` when it fails. Return what it printed; nothing if the
+        launcher is asked to stop meanwhile.
+        """
+        with tempfile.TemporaryFile() as said:
+            step = Service(name, command, environment, stop_seconds=10, stdout=said)
+            child = self.start(step)
+            while child.poll() is None:
+                if self._stop_request.wait(_POLL_SECONDS):
+                    return ""
+            self._services.remove(step)
+            said.seek(0)
+            text = said.read().decode(errors="replace").strip()
         if child.returncode != 0:
             failure = UsageError if child.returncode == CONFIGURATION_ERROR else LauncherError
             raise failure(f"{name} failed (exit code {child.returncode}): the reason stands above")
+        return text
 
     def start(self, service: Service) -> subprocess.Popen[bytes]:
         """Start a service and put it under supervision. Stopping goes in the order of first starts."""
         service.popen = subprocess.Popen(
-            [sys.executable, *service.command],
+            # -P: a file of the current folder, such as email.py, hides nothing that the process needs.
+            [sys.executable, "-P", *service.command],
             env={**service.environment, TOKEN_VARIABLE: self._token},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if service.quiet else None,
+            stdout=service.stdout,
             start_new_session=True,
         )
         service.backoff.started()

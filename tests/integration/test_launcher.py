@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import subprocess
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -62,10 +67,33 @@ def test_the_screen_says_where_everything_is_and_what_to_try(bare_stack, stores)
     text = running.says("Stop with Ctrl-C")
     assert f"{running.url}/docs" in text
     assert f"curl -s {running.url}/tasks/submit" in text
-    assert "process_document" in text
+    assert "long_running" in text
     assert f"http://127.0.0.1:{port}/health" in text
-    assert f"http://127.0.0.1:{metrics}/metrics; of maintenance: port {metrics + 1}" in text
+    assert f"{metrics} (worker), {metrics + 1} (maintenance)" in text
+    assert "2 from standin.tasks" in text
     assert stores["DATABASE_URL"].split(":")[2].split("@")[0] not in text
+
+
+def test_the_screen_speaks_chinese_where_the_locale_says_so(bare_stack, stores):
+    running = launch(bare_stack, LEDGERQ_LOCALE="zh", **stores)
+    text = running.says("Ctrl-C 停止")
+    assert "正在运行" in text
+    assert "2 个来自 standin.tasks" in text
+
+
+def test_the_command_on_the_screen_shows_moving_progress(bare_stack):
+    running = launch(bare_stack, standins=False)
+    text = running.says("Stop with Ctrl-C", timeout=90)
+    [command] = re.findall(r"^(  ID=.*\n.*\n.*\n)", text, re.MULTILINE)
+    command = command.replace("1000000000", "100000000")
+    bash = shutil.which("bash")
+    assert bash
+    shown = subprocess.run([bash, "-c", command], capture_output=True, text=True, check=True, timeout=60).stdout
+    figures = [float(line.partition(":")[2].partition(",")[0]) for line in shown.splitlines()]
+    assert figures == sorted(figures)
+    assert len(set(figures)) > 2
+    assert figures[-1] == 100
+    assert running.stop() == 0
 
 
 def test_flags_choose_what_runs(bare_stack, stores):
@@ -210,3 +238,33 @@ def _submitted(running, body):
         return answer.json()["task_id"] if answer.status == 202 else None
 
     return wait.until(accepted, 60, what=running.log)
+
+
+def test_on_a_persons_screen_a_healthy_start_says_nothing_before_the_addresses_and_nothing_after_them(bare_stack):
+    flower = str(free_port())
+    running = launch(
+        bare_stack, "--run-monitor", standins=False, LEDGERQ_LOG_FORMAT="console", LEDGERQ_FLOWER_PORT=flower
+    )
+    running.says("Stop with Ctrl-C", timeout=90)
+    # Flower has looked for workers; at its first look there were none yet.
+    wait.until(lambda: b"ledgerq@" in http.request("GET", f"http://127.0.0.1:{flower}/workers").body, 60)
+    assert running.stop() == 0
+    lines = [line for line in running.log().splitlines() if line.strip()]
+    assert lines[0].startswith("ledgerq: starting")
+    assert lines[1].startswith("LedgerQ is running")
+    after = lines[next(at for at, line in enumerate(lines) if "Stop with Ctrl-C" in line) + 1 :]
+    assert after[0] == "ledgerq: stopping (again Ctrl-C: at once)"
+
+
+def test_what_goes_wrong_stands_below_the_addresses_in_short_local_times(bare_stack):
+    running = launch(
+        bare_stack, "--worker-concurrency", "1", standins=False, LEDGERQ_LOG_FORMAT="console", TZ="Asia/Shanghai"
+    )
+    running.says("Stop with Ctrl-C", timeout=90)
+    body = {"task_type": "clients.celery.example_tasks.fail_on_purpose", "task_parameters": {"message": "so be it"}}
+    http.request("POST", f"{running.url}/tasks/submit", body)
+    text = running.says("so be it")
+    [line] = [line for line in text.splitlines() if re.match(r"\d\d:\d\d:\d\d ", line)][:1]
+    hour = datetime.now(ZoneInfo("Asia/Shanghai")).hour
+    assert int(line[:2]) in {hour, (hour - 1) % 24}
+    assert running.stop() == 0

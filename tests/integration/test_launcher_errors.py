@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.launcher import MAIN, fails
+from launcher.main import run
+from tests.support.launcher import MAIN, fails, launch
 from tests.support.ports import free_port
 
 
@@ -109,6 +114,21 @@ def test_a_port_in_use_is_one_line_that_names_the_flag(bare_stack):
         assert "--api-port" in fails(bare_stack, "--api-port", port, code=1)
 
 
+def test_all_ports_in_use_are_named_in_one_round(bare_stack):
+    with socket.socket() as one, socket.socket() as other:
+        for taken in (one, other):
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+        api, flower = (str(taken.getsockname()[1]) for taken in (one, other))
+        line = fails(
+            bare_stack, "--api-port", api, "--run-monitor",
+            code=1, LEDGERQ_MONITOR_PORT=str(free_port()), LEDGERQ_FLOWER_PORT=flower, LEDGERQ_METRICS_PORT="0",
+        )  # fmt: skip
+    assert f"{api} (--api-port)" in line
+    assert f"{flower} (LEDGERQ_FLOWER_PORT)" in line
+    assert "LEDGERQ_MONITOR_PORT" not in line
+
+
 def test_an_env_file_with_a_bad_value_is_one_line(bare_stack):
     (bare_stack.folder / ".env").write_text("LEDGERQ_API_PORT=many\n")
     assert "LEDGERQ_API_PORT" in fails(bare_stack, code=2)
@@ -136,8 +156,57 @@ def test_a_failing_registration_stops_the_start(bare_stack, database, redis_data
     assert "Traceback" not in running.log()
 
 
-@pytest.mark.parametrize("folder", ["/proc/ledgerq", "file/below"])
+@pytest.mark.parametrize("folder", ["/proc/ledgerq", "file", "file/below"])
 def test_a_data_folder_that_cannot_be_written_is_one_line(bare_stack, folder):
     (bare_stack.folder / "file").touch()
     line = fails(bare_stack, "--api-port", str(free_port()), code=2, LEDGERQ_DATA_DIR=folder)
     assert "LEDGERQ_DATA_DIR" in line
+
+
+def test_a_disk_without_room_for_the_data_folder_is_one_line(bare_stack, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what a write says: it names no file
+
+    monkeypatch.chdir(bare_stack.folder)
+    monkeypatch.setattr("launcher.main._launch", full)
+    assert run([]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("ledgerq: ")
+    assert line.count("\n") == 1
+    assert str(bare_stack.folder / ".ledgerq") in line
+    assert "No space left on device" in line
+    assert "LEDGERQ_DATA_DIR" in line
+
+
+@pytest.mark.parametrize("name", ["celery", "email", "calendar", "redis", "launcher"])
+def test_a_file_in_the_folder_hides_no_module_that_the_processes_need(bare_stack, name):
+    (bare_stack.folder / f"{name}.py").write_text("raise SystemExit('the wrong file')\n")
+    running = launch(bare_stack, "--worker-concurrency", "1", standins=False)
+    text = running.says("Stop with Ctrl-C", timeout=90)
+    assert "the wrong file" not in text
+    assert running.stop() == 0
+
+
+def test_main_py_is_not_confused_by_a_file_beside_it(tmp_path):
+    for name in ("main.py", "launcher"):
+        (tmp_path / name).symlink_to(MAIN.parent / name)
+    shutil.copyfile(MAIN, (tmp_path / "real.py"))
+    (tmp_path / "calendar.py").write_text("raise SystemExit('the wrong file')\n")
+    outcome = subprocess.run(
+        [sys.executable, tmp_path / "real.py", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["calendar", "celery"])
+def test_a_task_module_that_another_hides_is_one_line(bare_stack, database, redis_database, name):
+    (bare_stack.folder / f"{name}.py").write_text("import celery\n")
+    running = bare_stack.start(
+        "launcher", str(MAIN), "--api-port", str(free_port()),
+        DATABASE_URL=database, REDIS_URL=redis_database, LEDGERQ_TASK_MODULES=name,
+    )  # fmt: skip
+    assert running.wait(60) == 2
+    assert "Traceback" not in running.log()
+    line = running.log().splitlines()[0]
+    assert f"{name}.py" in line
+    assert "rename" in line

@@ -18,6 +18,11 @@ from ledgerq_shared import output
 from ledgerq_shared.settings import LogSettings
 
 
+def is_for_people(log_format: str) -> bool:
+    """Whether lines of this format (`LogSettings.log_format`) are written for a person, and not for a collector."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
 def configure(
     settings: LogSettings, *, service: str, context: Callable[[], Mapping[str, object]] | None = None
 ) -> None:
@@ -30,11 +35,13 @@ def configure(
     """
     output.guard()
     level = stdlib_logging.getLevelNamesMapping()[("debug" if settings.debug else settings.log_level).upper()]
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    as_json = not is_for_people(settings.log_format)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if as_json
+        else structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
         _Service(service),
         *([] if context is None else [_Context(context)]),
     ]

@@ -134,6 +134,7 @@ def main() -> None:
         rate = load(EventSettings).events_per_second
         configure(logs, service="flower")
         logging.getLogger("tornado.access").setLevel(logging.WARNING)
+        logging.getLogger("flower.inspector").addFilter(_is_trouble)
         # This variable would open Flower's API to anybody who reaches the port, even to pages of other sites.
         os.environ.pop("FLOWER_UNAUTHENTICATED_API", None)
         flower = build(settings, stores)
@@ -155,6 +156,11 @@ def main() -> None:
         flower.io_loop.spawn_callback(LedgerTasks(flower.events.state, ledger, rate=rate).follow)
     flower.start()
     flower.stop()
+
+
+def _is_trouble(record: logging.LogRecord) -> bool:
+    """Leaves out that no worker answered, which Flower says at each start: it starts together with the workers."""
+    return record.msg != "Inspect method %s failed"
 
 
 def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:

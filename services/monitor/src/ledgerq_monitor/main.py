@@ -40,6 +40,7 @@ def main() -> None:
         ws="none",
         proxy_headers=False,
         log_config=None,
+        log_level="warning",
         # Probes ask every few seconds: their access log would bury everything else.
         access_log=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -66,7 +67,9 @@ def maintenance() -> None:
 
 
 @cli.command()
-def register() -> None:
+def register(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
     """Write the task types of all task modules into the catalogue, so that they can be submitted."""
 
     def start() -> None:
@@ -75,7 +78,10 @@ def register() -> None:
         stores = load(StoreSettings)
         _check_ledger(stores)
         names, changed = register_catalogue(stores, load(WorkerSettings))
-        typer.echo(f"{len(names)} task types registered, {changed} new or changed")
+        if as_json:
+            typer.echo(json.dumps({"task_types": names, "changed": changed}))
+        else:
+            typer.echo(f"{len(names)} task types registered, {changed} new or changed")
 
     load_or_exit(lambda: configure(load(LogSettings), service="register"))
     load_or_exit(start)

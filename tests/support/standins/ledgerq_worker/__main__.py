@@ -10,6 +10,7 @@ if command == "register":
     if os.environ.get("STANDIN_REGISTER") == "fail":
         print("standin: cannot import tasks", file=sys.stderr)
         sys.exit(1)
+    print('{"task_types": ["standin.tasks.one", "standin.tasks.two"], "changed": 2}')
     sys.exit(0)
 print(
     f"standin {command} up, concurrency {os.environ.get('LEDGERQ_WORKER_CONCURRENCY')}, "

@@ -1,7 +1,9 @@
 """Importing the modules that define tasks: the users', those of installed packages, and the examples."""
 
 import importlib
+import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -40,14 +42,17 @@ def load_task_modules(names: Iterable[str], *, examples: bool = True) -> list[st
 
 
 def make_importable(folder: Path) -> None:
-    """Put `folder` first on `sys.path`.
+    """Put `folder` on `sys.path`, before installed packages and after Python's own modules: a file `email.py` in it
+    must not hide what every process needs.
 
     Its own `clients/celery/`, where users may keep their tasks, joins the shipped package of that name
     instead of hiding it or being hidden.
     """
     importlib.invalidate_caches()
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        standard = sysconfig.get_paths()["stdlib"]
+        pythons_own = [at for at, entry in enumerate(sys.path) if entry in (standard, f"{standard}/lib-dynload")]
+        sys.path.insert(pythons_own[-1] + 1 if pythons_own else 0, str(folder))
     for package in ("clients", "clients.celery"):
         own = str(folder.joinpath(*package.split(".")))
         portions = importlib.import_module(package).__path__
@@ -70,11 +75,26 @@ def _loaded(entry_point: EntryPoint) -> str:
 
 
 def _imported(module: str, asked_by: str) -> str:
+    _check_not_hidden(module, asked_by)
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the module's own code raises
         raise TaskModuleError(f"{asked_by}: {_reason(module, error)}") from error
     return module
+
+
+def _check_not_hidden(module: str, asked_by: str) -> None:
+    """Refuse a module of the current folder whose name is that of one of Python's, or of one that we have imported."""
+    name = module.partition(".")[0]
+    there = next((path for path in (Path(f"{name}.py"), Path(name, "__init__.py")) if path.is_file()), None)
+    if there is None or name == "clients":  # whose parts are put together
+        return
+    try:
+        found = importlib.util.find_spec(name)
+    except ValueError:  # a module without a spec
+        return
+    if found is not None and found.origin is not None and not there.samefile(found.origin):
+        raise TaskModuleError(f"{asked_by}: {there.resolve()} is hidden by {found.origin}: rename your file")
 
 
 def _reason(module: str, error: BaseException) -> str:

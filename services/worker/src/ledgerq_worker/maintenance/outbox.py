@@ -55,7 +55,7 @@ class EmptyOutbox:
             self._process = None
         if self._process is None:
             # The process lives as long as this end of its standard input is open.
-            self._process = subprocess.Popen([sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE)
+            self._process = subprocess.Popen([sys.executable, "-P", "-m", __spec__.name], stdin=subprocess.PIPE)
         return 0
 
     def stop(self) -> None:

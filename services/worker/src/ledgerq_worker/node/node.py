@@ -103,7 +103,7 @@ class Node:
                 what="somebody deleted the slot file: the node goes on with what it has open",
             )
         self._agent = spawn(
-            [sys.executable, "-m", "ledgerq_worker.node.agent"], inherit=() if handle is None else (handle,)
+            [sys.executable, "-P", "-m", "ledgerq_worker.node.agent"], inherit=() if handle is None else (handle,)
         )
         self._write(json.dumps(dataclasses.asdict(dataclasses.replace(self._config, table_handle=handle))))
 

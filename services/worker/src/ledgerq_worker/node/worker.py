@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
+import warnings
 from functools import partial
 from types import FrameType
 from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from ledgerq_shared import heap
 from ledgerq_shared.ids import use_cell
@@ -159,6 +161,8 @@ def _install(
 
 
 def _configure_celery(app: Celery) -> None:
+    # As root, Celery warns of pickle, which LedgerQ never reads.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app.conf.update(
         # Tickets are interchangeable, so a ticket in a worker's memory holds nothing up.
         worker_prefetch_multiplier=1,
