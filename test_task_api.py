@@ -3,8 +3,8 @@
     python test_task_api.py [--base-url http://127.0.0.1:8000] [--api-key KEY] [--timeout 60]
 
 The key may also stand in LEDGERQ_API_KEY. Prints what it does; exits 0 when everything is as documented,
-1 when anything differs, 2 when the server cannot be reached or does not take the key. Needs nothing but Python 3.11, and a worker that
-serves the example tasks.
+1 when anything differs, 2 when the server cannot be reached or does not take the key. Needs nothing
+but Python 3.11, and a worker that serves the example tasks.
 """
 
 import argparse
@@ -443,8 +443,9 @@ def submit_options(server):
 
 def check_key(server, api_key):
     """Without a key that may do what this script does, every call would differ for one and the same reason."""
-    refused = server.get("/task-types")
-    if refused.status not in (401, 403):
+    tried = [server.get("/task-types"), server.call("POST", "/tasks/submit", {})]
+    refused = next((answer for answer in tried if answer.status in (401, 403)), None)
+    if refused is None:
         return
     what = "does not take this API key" if api_key else "needs an API key"
     why = refused.body.get("detail", "") if isinstance(refused.body, dict) else ""

@@ -28,3 +28,22 @@ def test_the_smoke_script_passes_with_a_key_from_the_environment_and_no_log_has_
     everything = stack.logs()
     assert key not in everything
     assert f"key:{key_id}" in everything  # who has paused the queue
+
+
+def test_the_smoke_script_without_the_right_key_says_one_sentence(stack):
+    url = stack.environment["DATABASE_URL"]
+    _, reader = keys.make(url, KeyScope.READ)
+    api = stack.api()
+    for words, environment in (
+        ("needs an API key", {}),
+        ("does not take this API key", {"LEDGERQ_API_KEY": "lq_unknown"}),
+        ("does not take this API key", {"LEDGERQ_API_KEY": reader}),
+    ):
+        command = [sys.executable, str(SCRIPT), "--base-url", api.url]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stdout.splitlines() == [f"Trying {api.url}"]
+        [line] = done.stderr.splitlines()
+        assert words in line
+        assert "ledgerq keys create" in line
+        assert reader not in line
