@@ -19,6 +19,10 @@ LOAD_VENV := .venv-load
 DOCS_VENV := .venv-docs
 DISTRIBUTIONS := shared/pyproject.toml $(wildcard services/*/pyproject.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(BIN)/python scripts/install.py
+# Whether the environment's Python runs, is new enough, and is the one for which its packages were installed.
+SOUND := import os, sys; v = sys.version_info; \
+	sys.exit(v < (3, 11) or not os.path.isdir(f"{sys.prefix}/lib/python{v[0]}.{v[1]}/site-packages"))
 
 .DEFAULT_GOAL := help
 .PHONY: help run test mutants test-chaos test-old test-collations test-alerts test-browser test-ha test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
@@ -176,20 +180,26 @@ clean-data: ## remove the embedded servers' data, for good
 	@test -n "$(wildcard $(BIN)/python)" || { echo "nothing to remove: run 'make run' first"; exit 1; }
 	$(BIN)/python -m ledgerq_shared.embedded remove .ledgerq
 
-$(VENV)/.created:
+# Looked at before each use, because the system's Python may be another one by now.
+.PHONY: sound
+sound:
+	@test ! -e $(VENV) || $(BIN)/python -c '$(SOUND)' 2>/dev/null || \
+	  { echo "$(VENV) belongs to another Python, or to one that is gone: run 'make clean', then this again."; exit 1; }
+
+$(VENV)/.created: | sound
 	@test -n "$(PYTHON)" || { echo "LedgerQ needs Python 3.11 or newer; none was found on PATH (set PYTHON=...)."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 # What others wrote is held against the hashes of requirements-lock.txt; requirements.txt, with our own folders, cannot have any.
-$(RUNTIME): $(VENV)/.created requirements.txt requirements-lock.txt requirements-build.txt $(DISTRIBUTIONS)
-	@echo "Installing LedgerQ into $(VENV) (once) ..."
-	$(PIP) install --require-hashes -r requirements-lock.txt
-	$(PIP) install --require-hashes -r requirements-build.txt
-	$(PIP) install --no-deps --no-build-isolation $$(grep '^-e' requirements.txt)
+$(RUNTIME): $(VENV)/.created requirements.txt requirements-lock.txt requirements-build.txt $(DISTRIBUTIONS) | sound
+	@echo "Installing LedgerQ into $(VENV) (once; about a minute) ..."
+	@$(INSTALL) "packages of others" --require-hashes -r requirements-lock.txt
+	@$(INSTALL) "build tools" --require-hashes -r requirements-build.txt
+	@$(INSTALL) "LedgerQ" --no-deps --no-build-isolation $$(grep '^-e' requirements.txt)
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
 	@echo "Installing the tools for tests and lint into $(VENV) (once) ..."
-	$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(INSTALL) "tools" --require-hashes -r requirements-dev.txt
 	@touch $@

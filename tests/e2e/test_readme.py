@@ -116,8 +116,7 @@ def test_the_four_urls_in_an_env_file_and_a_task_of_ones_own(bare_stack, empty_d
     assert f"`{environment[-1]}`" in (ROOT / "README.md").read_text(encoding="utf-8")
     (bare_stack.folder / ".env").write_text("\n".join(environment) + "\n", encoding="utf-8")
     [example] = blocks("README.md", "python")
-    module = example.replace("    ...\n", "    result_data = [param1, param2]\n")
-    (bare_stack.folder / "my_tasks.py").write_text(module, encoding="utf-8")
+    (bare_stack.folder / "my_tasks.py").write_text(example, encoding="utf-8")  # as pasted
 
     assert block_with("main.py").splitlines()[-1] == "python main.py"
     running = launch(bare_stack, standins=False)

@@ -41,6 +41,17 @@ def one_line(done, code):
     return line
 
 
+def test_the_command_finds_the_embedded_servers_and_env_as_the_launcher_does(bare_stack, database):
+    (bare_stack.folder / ".ledgerq").mkdir()
+    urls = f"DATABASE_URL={database}\nREDIS_URL=redis://127.0.0.1:1/0\n"
+    found = bare_stack.folder / ".ledgerq" / "urls.env"
+    found.write_text(urls)
+    assert "no API key was ever made" in bare_stack.run("-m", "ledgerq_api.cli", "keys", "list")
+    (bare_stack.folder / ".env").write_text(urls)
+    found.unlink()
+    assert "no API key was ever made" in bare_stack.run("-m", "ledgerq_api.cli", "keys", "list")
+
+
 def test_a_key_is_shown_once_and_only_its_digest_is_kept(ledgerq, database):
     done = ledgerq("keys", "create", "--name", "CI 构建", "--scope", "tasks:submit", "--scope", "tasks:read")
     assert done.returncode == 0, done.stderr

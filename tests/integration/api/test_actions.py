@@ -208,6 +208,24 @@ def test_explain_says_what_is_in_the_way(api):
     assert _codes(api, task_id) == ["ended"]
 
 
+def test_explain_says_why_a_failure_was_not_retried(api):
+    tasks = {
+        api.submit(ANYTHING): {"type": "ValueError", "message": "", "traceback": "", "retryable": True},
+        api.submit(ANYTHING): {"type": "TaskQuarantined", "message": "", "traceback": None, "retryable": False},
+    }
+    with Worker(api.database_url) as worker:
+        claimed = worker.claim(limit=2)
+        for task_id, error in tasks.items():
+            worker.begin(claimed[task_id])
+            worker.end(claimed[task_id], State.FAILURE, error=error, before=State.STARTED)
+    retryable, quarantined = tasks
+    assert _codes(api, retryable) == ["ended", "not_retried"]
+    assert _codes(api, quarantined) == ["ended"]
+    text = api.get(f"/tasks/{retryable}/explain").json()["findings"][1]["text"]
+    assert "autoretry_for" in text
+    assert "/tasks/{task_id}/retry" in text
+
+
 def test_a_queue_that_was_never_used_is_not_paused_by_a_slip(api):
     assert api.post("/queues/defualt/pause", {}).json()["code"] == "queue_not_found"
     assert http.request("PUT", f"{api.url}/queues/defualt", {"paused": False}).status == 200

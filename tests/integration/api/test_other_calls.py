@@ -131,6 +131,19 @@ def test_when_postgresql_has_gone_health_and_metrics_still_answer(database, redi
         assert api.get("/metrics").status == 200
 
 
+def test_every_json_answer_ends_with_a_newline(api):
+    answers = [api.post("/tasks/submit", {"task_type": "a", "task_parameters": {}}), api.post("/tasks/submit", b"{")]
+    task_id = api.submit(PROCESS_DOCUMENT, {"document_id": "doc-123"})
+    paths = ("/livez", "/readyz", "/health", "/tasks/", "/workers", "/queues", "/task-types", "/scaling", "/nothing")
+    answers += [api.get(path) for path in paths]
+    answers += [api.get(f"/tasks/{task_id}{end}") for end in ("", "/status", "/events", "/explain")]
+    answers.append(api.post(f"/tasks/{task_id}/cancel", {}))
+    for answer in answers:
+        assert answer.body.endswith(b"}\n")
+        assert answer.headers.get("content-length") == str(len(answer.body))
+        assert answer.json()
+
+
 def test_an_unknown_path_and_a_wrong_method_are_problems(bare_api):
     for method, path, status, code in (
         ("GET", "/nowhere", 404, "not_found"),

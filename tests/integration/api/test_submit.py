@@ -58,6 +58,27 @@ def test_the_locale_setting_decides_for_other_languages(database, redis_database
         assert api.post("/tasks/submit", USERS_BODY).json()["message"] == "Task submitted"
 
 
+def test_a_submits_message_alone_is_chinese_unless_somebody_asks(database, redis_database):
+    api_support.register(database, *api_support.CATALOGUE)
+    nobody = uuid.uuid4()
+    for locale, spoken, title in (
+        (None, "任务已成功提交", "No task has this id."),
+        ("en", "Task submitted", "No task has this id."),
+        ("zh", "任务已成功提交", "没有此 ID 的任务。"),
+    ):
+        with api_support.serve(database, redis_database, locale=locale) as api:
+            answer = api.post("/tasks/submit", USERS_BODY).json()
+            assert answer["message"] == spoken
+            findings = api.get(f"/tasks/{answer['task_id']}/explain").json()["findings"]
+            assert findings[0]["text"].isascii() == (locale != "zh")
+            for path in (f"/tasks/{nobody}/status", f"/tasks/{nobody}"):
+                assert api.get(path).json()["title"] == title
+            for language, asked in (("en", "No task has this id."), ("zh-CN", "没有此 ID 的任务。")):
+                problem = api.get(f"/tasks/{nobody}/status", headers={"accept-language": language}).json()
+                assert problem["title"] == asked
+                assert problem["code"] == "task_not_found"
+
+
 def test_an_accepted_task_is_committed_with_its_event_its_count_and_its_place_in_the_queue(api):
     task_id = api.submit(PROCESS_DOCUMENT, USERS_BODY["task_parameters"])
     assert stored(api, task_id, "task_type, queue, priority, state, parameters, attempt") == (

@@ -47,6 +47,9 @@ def test_values_errors_and_odd_ends_are_recorded_as_what_they_are(work: Work):
     assert work.run("silent").result is None
     failed = work.run("fails", text="ordered")
     assert (failed.state, failed.error["type"], failed.error["message"]) == ("FAILURE", "ValueError", "ordered")
+    first, frame, *_ = failed.error["traceback"].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert "contract_tasks.py" in frame  # the task's own code, and not what called it
     assert "raise ValueError(text)" in failed.error["traceback"]
     ends = {
         "exits": ("FAILURE", "SystemExit"),

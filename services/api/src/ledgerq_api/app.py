@@ -23,6 +23,7 @@ from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
+from ledgerq_api.languages import DEFAULT, SUBMIT_DEFAULT
 from ledgerq_api.lean import LeanPaths
 from ledgerq_api.ledger import LIST_SECONDS, LOOKS, Ledger
 from ledgerq_api.middleware import RequestEdge
@@ -182,7 +183,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         telemetry={"metrics": False, "logs": False},
     )
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
-    app.include_router(ledgerq_api.tasks.action_endpoints.router(services.actions, locale=settings.locale))
+    app.include_router(ledgerq_api.tasks.action_endpoints.router(services.actions, locale=settings.locale or DEFAULT))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))
     app.include_router(ledgerq_api.queues.endpoints.router(services.queues, services.pauses))
     app.include_router(
@@ -199,7 +200,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     guide.install(app)
     lean_routes = [
         *ledgerq_api.tasks.endpoints.lean_routes(
-            services.submitting, services.tasks, services.keyring, locale=settings.locale
+            services.submitting, services.tasks, services.keyring, locale=settings.locale or SUBMIT_DEFAULT
         ),
         *ledgerq_api.stream.endpoints.lean_routes(services.streams, services.keyring),
     ]
@@ -215,7 +216,7 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
     if settings.root_path or settings.proxies:
         app.add_middleware(Proxied, prefix=settings.root_path, proxies=settings.proxies)
     metrics.streams.set_function(lambda: services.streams.feed.streams)
-    problems.install(app)
+    problems.install(app, settings.locale)
     documentation.install(app, paths=task_paths.LEAN_PATHS | stream_paths.LEAN_PATHS, wire_types=_WIRE_TYPES)
     return app
 

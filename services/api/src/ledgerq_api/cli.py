@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Annotated
 
 import psycopg2
 import typer
+from dotenv import dotenv_values
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +42,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines."
 
 @app.callback()
 def _ledgerq() -> None:
-    """Administer LedgerQ. Reads DATABASE_URL and REDIS_URL, as the services do."""
+    """Administer LedgerQ. Reads DATABASE_URL and REDIS_URL as the services do, from `.env`, too; where neither is set,
+    the embedded servers of this folder are meant, while they run.
+    """
+    _read_environment()
 
 
 @keys.command("create")
@@ -138,6 +143,20 @@ def _say_made(made: MadeKey, file: Path | None, *, is_brought: bool, as_json: bo
         typer.echo(f"{what} {file}: {made.row.id} ({' '.join(made.row.scopes)})")
     if made.row.state != "usable":
         typer.echo(f"ledgerq: key {made.row.id} is {made.row.state}: remove {file} for a new one", err=True)
+
+
+def _read_environment() -> None:
+    """What the launcher reads: `.env` of the current folder, then where the embedded servers listen."""
+    _add_from(Path(".env"))
+    if not any(os.environ.get(name, "").strip() for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")):
+        _add_from(Path(os.environ.get("LEDGERQ_DATA_DIR") or ".ledgerq", "urls.env"))
+
+
+def _add_from(path: Path) -> None:
+    if path.is_file():
+        for name, value in dotenv_values(path).items():
+            if value and not os.environ.get(name, "").strip():
+                os.environ[name] = value
 
 
 @contextmanager

@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Literal
 
+from ledgerq_api.origin import request_header
+
 Locale = Literal["zh", "en"]
+
+#: Of the users' own example: a submit's message. Everything else is English.
+SUBMIT_DEFAULT: Locale = "zh"
+DEFAULT: Locale = "en"
 
 SUBMITTED: dict[Locale, str] = {"zh": "任务已成功提交", "en": "Task submitted"}
 EXISTS: dict[Locale, str] = {
@@ -21,6 +27,15 @@ _LONGEST = 256
 def choose(accept_language: bytes, default: Locale) -> Locale:
     """The language that an ``Accept-Language`` header prefers among ours; ``default`` if it names neither."""
     return _chosen(accept_language[:_LONGEST], default)
+
+
+def of_request(default: Locale | None) -> Locale:
+    """The language for the client whose request is being answered.
+
+    Args:
+        default: what `LEDGERQ_LOCALE` says; None: nothing.
+    """
+    return choose(request_header(b"accept-language") or b"", default or DEFAULT)
 
 
 @functools.lru_cache(maxsize=256)

@@ -29,6 +29,11 @@ JSON = (b"content-type", b"application/json")
 encode = msgspec.json.Encoder().encode
 
 
+def line_of(value: object) -> bytes:
+    """A value as JSON that ends with a newline, so that a terminal's next prompt does not follow it on its line."""
+    return encode(value) + b"\n"
+
+
 class LeanRoute:
     """A path that a plain ASGI application answers, for one method (and for HEAD, if the method is GET).
 
@@ -129,7 +134,8 @@ async def _until_gone(receive: Receive) -> None:
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    """Send one complete answer."""
+    """Send one complete answer; `body` is JSON without the newline that it ends with."""
+    body += b"\n"
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -28,6 +28,12 @@ def log_fields() -> dict[str, str]:
     return origin().log_fields()
 
 
+def request_header(name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name of the request that is being answered; None: it has none."""
+    scope = _request.get()
+    return None if scope is None else next((bytes(value) for key, value in scope["headers"] if key == name), None)
+
+
 def _sent_traceparent(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"traceparent":

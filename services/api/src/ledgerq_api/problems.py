@@ -22,7 +22,9 @@ from ledgerq_api.errors import (
     RouteNotFound,
     UnsupportedMediaType,
 )
+from ledgerq_api.languages import Locale, of_request
 from ledgerq_api.paths import shown
+from ledgerq_api.titles import TITLES
 from ledgerq_shared.errors import InvalidRequest, LedgerQError, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,6 +34,15 @@ RETRY_AFTER = 2
 
 log = structlog.get_logger()
 
+
+class _Spoken:
+    """What `LEDGERQ_LOCALE` says to this process; None: nothing."""
+
+    default: Locale | None = None
+
+
+_spoken = _Spoken()
+
 _BY_STATUS: dict[int, type[LedgerQError]] = {
     error.status: error
     for error in (MalformedJson, RouteNotFound, MethodNotAllowed, BodyTooLarge, UnsupportedMediaType)
@@ -40,12 +51,14 @@ _BY_STATUS: dict[int, type[LedgerQError]] = {
 
 def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that tells a client about ``error``; ``error.extra`` becomes further members."""
-    title = (type(error).__doc__ or error.code).strip().splitlines()[0]
+    title = english = (type(error).__doc__ or error.code).strip().splitlines()[0]
+    if of_request(_spoken.default) == "zh":
+        title = TITLES.get(error.code, english)
     body: dict[str, Any] = {
         "type": f"urn:ledgerq:problem:{error.code}",
         "title": title,
         "status": error.status,
-        "detail": _printable(error.detail),
+        "detail": _printable(title if error.detail == english else error.detail),
         "instance": _printable(shown(path)),
         "code": error.code,
         **error.extra,
@@ -53,7 +66,7 @@ def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = N
     all_headers = dict(headers or {})
     if isinstance(error, Unavailable):
         all_headers["Retry-After"] = str(RETRY_AFTER)
-    return Response(msgspec.json.encode(body), error.status, headers=all_headers, media_type=MEDIA_TYPE)
+    return Response(msgspec.json.encode(body) + b"\n", error.status, headers=all_headers, media_type=MEDIA_TYPE)
 
 
 def answer_to(error: Exception, path: str) -> Response | None:
@@ -74,8 +87,13 @@ def answer_to(error: Exception, path: str) -> Response | None:
     return None
 
 
-def install(app: FastAPI) -> None:
-    """Make sure that every error from an endpoint or from the framework is rendered here."""
+def install(app: FastAPI, locale: Locale | None = None) -> None:
+    """Make sure that every error from an endpoint or from the framework is rendered here.
+
+    Args:
+        locale: the language for clients whose `Accept-Language` names none of ours; None: English.
+    """
+    _spoken.default = locale
 
     async def expected(request: Request, error: Exception) -> Response:
         answer = answer_to(error, request.url.path)

@@ -64,9 +64,10 @@ class ApiSettings(BaseSettings):
         description="New queues that each API key may name, by submits and `PUT /queues/{name}`, in all; 0: any number. "
         "Callers without a key count as one. Queues that exist may be used by all.",
     )
-    locale: Literal["zh", "en"] = Field(
-        "zh",
-        description="Language of messages for clients whose `Accept-Language` names neither language.",
+    locale: Literal["zh", "en"] | None = Field(
+        None,
+        description="Language of messages for clients whose `Accept-Language` names neither language, and of what the "
+        "launcher shows. Unset: English; only the `message` of `POST /tasks/submit` is Chinese then.",
     )
     ledger_timeout: float = Field(
         10.0,

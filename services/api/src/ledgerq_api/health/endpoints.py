@@ -68,4 +68,4 @@ def router(service: HealthService) -> APIRouter:
 
 
 def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body, status, media_type="application/json", headers={"cache-control": "no-store"})
+    return Response(body + b"\n", status, media_type="application/json", headers={"cache-control": "no-store"})

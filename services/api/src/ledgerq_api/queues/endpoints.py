@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from ledgerq_api.auth.gate import actor_of
 from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import answers, json_body
-from ledgerq_api.lean import encode
+from ledgerq_api.lean import line_of
 from ledgerq_api.queues import schemas
 from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
@@ -69,7 +69,7 @@ def router(service: QueueService, pauses: QueuePauses) -> APIRouter:
         By name. Who names no page gets the first thousand; `total_count` says how many there are, and `next_cursor` how to
         go on.
         """
-        return Response(encode(await service.list_page(after=cursor, limit=page_size)), media_type="application/json")
+        return Response(line_of(await service.list_page(after=cursor, limit=page_size)), media_type="application/json")
 
     _add_changes(routes, pauses)
     return routes
@@ -112,4 +112,4 @@ def _add_changes(routes: APIRouter, pauses: QueuePauses) -> None:
 
 
 def _json(body: object) -> Response:
-    return Response(encode(body), media_type="application/json", headers={"cache-control": "no-cache"})
+    return Response(line_of(body), media_type="application/json", headers={"cache-control": "no-cache"})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import encode
+from ledgerq_api.lean import line_of
 from ledgerq_api.scaling.service import ScalingService, Target
 
 _EXAMPLE: dict[str, Any] = {
@@ -61,7 +61,7 @@ def router(service: ScalingService, *, drain_seconds: float, run_seconds: float)
         """
         target = Target(target_seconds or drain_seconds, run_seconds, slots_per_worker)
         return Response(
-            encode(await service.demand(queue or ["default"], target)),
+            line_of(await service.demand(queue or ["default"], target)),
             media_type="application/json",
             headers={"cache-control": "no-store"},
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import encode
+from ledgerq_api.lean import line_of
 from ledgerq_api.task_types.service import TaskTypeService
 
 _EXAMPLE: dict[str, Any] = {
@@ -55,4 +55,4 @@ def router(service: TaskTypeService) -> APIRouter:
 
 
 def _json(body: object) -> Response:
-    return Response(encode(body), media_type="application/json", headers={"cache-control": "no-cache"})
+    return Response(line_of(body), media_type="application/json", headers={"cache-control": "no-cache"})

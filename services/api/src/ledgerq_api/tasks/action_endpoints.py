@@ -8,7 +8,7 @@ from ledgerq_api.auth.gate import actor_of, caller_of
 from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
 from ledgerq_api.languages import Locale, choose
-from ledgerq_api.lean import encode, header, text_of
+from ledgerq_api.lean import header, line_of, text_of
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import action_examples as examples
 from ledgerq_api.tasks import action_schemas as schemas
@@ -115,8 +115,8 @@ def _add_explain(routes: APIRouter, service: TaskActions, locale: Locale) -> Non
     async def explain(task_id: TaskId, request: Request) -> Response:
         """Where the task stands and what is in its way.
 
-        Codes: `ended`, `running`, `claimed`, `worker_silent`, `cancel_requested`, `eta`, `retry`, `due`, `limit`,
-        `no_maintenance`, `queue_paused`, `no_worker_for_queue`, `no_worker_for_type`, `ahead`, `workers_busy`,
+        Codes: `ended`, `not_retried`, `running`, `claimed`, `worker_silent`, `cancel_requested`, `eta`, `retry`, `due`,
+        `limit`, `no_maintenance`, `queue_paused`, `no_worker_for_queue`, `no_worker_for_type`, `ahead`, `workers_busy`,
         `alone`, `next`, `expires`.
         """
         language = choose(header(request.scope, b"accept-language") or b"", locale)
@@ -125,4 +125,4 @@ def _add_explain(routes: APIRouter, service: TaskActions, locale: Locale) -> Non
 
 def _json(status: int, body: object, *, location: str | None = None) -> Response:
     headers = {"cache-control": "no-cache"} | ({} if location is None else {"location": location})
-    return Response(encode(body), status, media_type="application/json", headers=headers)
+    return Response(line_of(body), status, media_type="application/json", headers=headers)

@@ -14,7 +14,11 @@ from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.bodies import decoded, read_json_body
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
+<<<<<<< HEAD
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, text_of, unless_gone
+=======
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, line_of, read_json_body, text_of, unless_gone
+>>>>>>> dda48168 (Errors speak the caller's language; tracebacks begin with the task's code; the CLI finds the stores; installing shows how far it is)
 from ledgerq_api.origin import origin
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import examples
@@ -155,4 +159,4 @@ def router(service: TaskService) -> APIRouter:
 
 
 def _json(body: object) -> Response:
-    return Response(encode(body), media_type="application/json", headers={"cache-control": "no-cache"})
+    return Response(line_of(body), media_type="application/json", headers={"cache-control": "no-cache"})

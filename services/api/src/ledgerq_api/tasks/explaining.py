@@ -4,6 +4,7 @@
 code                   what it says
 =====================  ===============================================================================================
 `ended`                it is final
+`not_retried`          why nothing has tried it again
 `running`              its code runs, on which worker, since when
 `claimed`              a worker has taken it and is about to begin
 `worker_silent`        that worker has not been heard of; the task will be taken back
@@ -44,6 +45,12 @@ FailingStore = Literal["redis_away", "redis_refuses", "ledger_refuses"]
 
 TEXTS: dict[str, dict[Locale, str]] = {
     "ended": {"en": "It ended as {state}{error} at {since}.", "zh": "任务已于 {since} 结束，状态为 {state}{error}。"},
+    "not_retried": {
+        "en": "Nothing tries it again by itself: a failure is retried only where the task's code asks for it "
+        "(`autoretry_for`, `self.retry`), at most `max_retries` times. `POST /tasks/{{task_id}}/retry` runs it again.",
+        "zh": "不会自动重试：仅当任务代码要求时（`autoretry_for`、`self.retry`）才会重试，最多 `max_retries` 次。"
+        "`POST /tasks/{{task_id}}/retry` 可再次运行。",
+    },
     "running": {"en": "It has been running on {worker} since {since}.", "zh": "任务自 {since} 起在 {worker} 上运行。"},
     "claimed": {
         "en": "{worker} took it at {since} and is about to begin.",
@@ -123,6 +130,8 @@ Found = tuple[str, dict[str, Any]]
 def _findings(seen: Circumstances, failing: Mapping[FailingStore, datetime]) -> Iterator[Found]:
     if seen.completed_at is not None:
         yield "ended", {"since": seen.completed_at}
+        if seen.error and seen.error.get("retryable"):
+            yield "not_retried", {}
         return
     if seen.worker is not None:
         yield from _claimed(seen)

@@ -209,7 +209,11 @@ class TaskStatus(Struct, kw_only=True, frozen=True):
                     "type": {"type": "string"},
                     "message": {"type": "string"},
                     "traceback": {"type": ["string", "null"]},
-                    "retryable": {"type": "boolean"},
+                    "retryable": {
+                        "type": "boolean",
+                        "description": "Whether it may help to run it again. It is retried by itself only where its "
+                        "code asks for that (`autoretry_for`, `self.retry`).",
+                    },
                 },
             },
         ),

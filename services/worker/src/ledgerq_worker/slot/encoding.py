@@ -8,9 +8,12 @@ from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+import celery
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
@@ -23,6 +26,14 @@ celery_loads: Callable[[str], Any] = kombu_json.loads
 #: The greatest size of a result, or of a task's parameters, as JSON, in bytes.
 MAX_VALUE_BYTES = 1024 * 1024
 _MAX_TEXT = 64 * 1024
+
+_SOURCE = Path(__file__).parents[2]
+#: Where the code is that calls a task's code: its frames tell the task's author nothing.
+_MACHINERY = (
+    f"{Path(celery.__file__).parent}/",
+    f"{_SOURCE / 'ledgerq_worker'}/",
+    str(_SOURCE / "clients" / "celery" / "base_tasks.py"),
+)
 
 
 class ResultNotSerializable(EncodeError):
@@ -128,7 +139,7 @@ def describe_error(error: BaseException, traceback: str | None, *, retryable: bo
     except Exception as broken:  # an exception's __str__ is the user's code
         message = f"<the message could not be read: {type(broken).__name__}>"
     if traceback is None:
-        traceback = "".join(traceback_module.format_exception(error))
+        traceback = "".join(traceback_module.format_exception(type(error), error, _from_the_tasks_code(error)))
     # Celery wraps what cannot be pickled; people look for the exception that their code raised.
     name = error.exc_cls_name if isinstance(error, UnpickleableExceptionWrapper) else type(error).__name__
     return {
@@ -137,6 +148,14 @@ def describe_error(error: BaseException, traceback: str | None, *, retryable: bo
         "traceback": traceback[-_MAX_TEXT:],
         "retryable": retryable,
     }
+
+
+def _from_the_tasks_code(error: BaseException) -> TracebackType | None:
+    """The error's traceback from the first frame of the task's own code; whole if there is none."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_MACHINERY):
+        frame = frame.tb_next
+    return frame or error.__traceback__
 
 
 def to_json(value: Any) -> str:

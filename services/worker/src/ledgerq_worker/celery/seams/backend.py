@@ -52,7 +52,7 @@ class _KeepsOutcomes(Backend):
         raised = original_of(exc, sys.exc_info()[1])
         if isinstance(exc, StruckWhileEncoding):
             raised = exc = SoftTimeLimitExceeded(*exc.args)
-        error = to_json(describe_error(raised, str(traceback or "") if raised is exc else None))
+        error = to_json(describe_error(raised, str(traceback or "") if raised.__traceback__ is None else None))
         # What the tracer sent for a success that then could not be stored must not leave.
         leg.end_without_rest(Failed(error, exc, request, store_result))
 
