@@ -181,18 +181,18 @@ clean-data: ## remove the embedded servers' data, for good
 	$(BIN)/python -m ledgerq_shared.embedded remove .ledgerq
 
 # Looked at before each use, because the system's Python may be another one by now.
-.PHONY: sound
-sound:
+.PHONY: $(VENV)/.sound
+$(VENV)/.sound:
 	@test ! -e $(VENV) || $(BIN)/python -c '$(SOUND)' 2>/dev/null || \
 	  { echo "$(VENV) belongs to another Python, or to one that is gone: run 'make clean', then this again."; exit 1; }
 
-$(VENV)/.created: | sound
+$(VENV)/.created: | $(VENV)/.sound
 	@test -n "$(PYTHON)" || { echo "LedgerQ needs Python 3.11 or newer; none was found on PATH (set PYTHON=...)."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 # What others wrote is held against the hashes of requirements-lock.txt; requirements.txt, with our own folders, cannot have any.
-$(RUNTIME): $(VENV)/.created requirements.txt requirements-lock.txt requirements-build.txt $(DISTRIBUTIONS) | sound
+$(RUNTIME): $(VENV)/.created requirements.txt requirements-lock.txt requirements-build.txt $(DISTRIBUTIONS) | $(VENV)/.sound
 	@echo "Installing LedgerQ into $(VENV) (once; about a minute) ..."
 	@$(INSTALL) "packages of others" --require-hashes -r requirements-lock.txt
 	@$(INSTALL) "build tools" --require-hashes -r requirements-build.txt

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 #: What pip says when it reaches no index. Where there is none at all, it only says that it has found no version.
 _NO_NETWORK = re.compile(
@@ -34,9 +35,9 @@ def main(arguments: list[str]) -> int:
         for step in _steps(_kept(pip.stdout, file), expected):
             _show(what, step)
     if sys.stdout.isatty():
-        print()
+        sys.stdout.write("\n")
     if pip.returncode:
-        print(f"{_reason(log.read_text(encoding='utf-8'))} What pip said is in {log}.", file=sys.stderr)
+        sys.stderr.write(f"{_reason(log.read_text(encoding='utf-8'))} What pip said is in {log}.\n")
     return pip.returncode
 
 
@@ -44,9 +45,9 @@ def _packages_in(path: Path) -> int:
     return len(re.findall(r"^[A-Za-z0-9].*==", path.read_text(encoding="utf-8"), re.MULTILINE)) if path.is_file() else 0
 
 
-def _kept(lines: Iterator[str], file: object) -> Iterator[str]:
+def _kept(lines: Iterable[str], file: TextIO) -> Iterator[str]:
     for line in lines:
-        print(line, end="", file=file)  # type: ignore[call-overload]
+        file.write(line)
         yield line
 
 
@@ -63,9 +64,10 @@ def _steps(lines: Iterator[str], expected: int) -> Iterator[str]:
 
 def _show(what: str, step: str) -> None:
     if sys.stdout.isatty():
-        print(f"\r  {what}: {step:<30}", end="", flush=True)
+        sys.stdout.write(f"\r  {what}: {step:<30}")
     elif not step[0].isdigit() or step.partition(" ")[0].endswith(("1", "6")):
-        print(f"  {what}: {step}", flush=True)
+        sys.stdout.write(f"  {what}: {step}\n")
+    sys.stdout.flush()
 
 
 def _reason(said: str) -> str:

@@ -199,7 +199,8 @@ def test_the_users_example_is_in_both_readmes_and_is_the_one_that_is_tested():
 
     tested = re.sub(r"    result_data = .*", "    ...", CUSTOM).strip()
     for name in READMES:
-        assert [block.strip() for block in blocks(text_of(name), "python")] == [tested]
+        # The last line makes the example run as it is pasted.
+        assert [block.strip() for block in blocks(text_of(name), "python")] == [f"{tested}\nresult_data = [1, 2]"]
 
 
 def test_both_readmes_have_the_same_commands_examples_and_proofs():
