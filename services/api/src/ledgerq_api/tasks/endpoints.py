@@ -14,11 +14,7 @@ from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.bodies import decoded, read_json_body
 from ledgerq_api.documentation import answers
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
-<<<<<<< HEAD
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, text_of, unless_gone
-=======
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, line_of, read_json_body, text_of, unless_gone
->>>>>>> dda48168 (Errors speak the caller's language; tracebacks begin with the task's code; the CLI finds the stores; installing shows how far it is)
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, line_of, text_of, unless_gone
 from ledgerq_api.origin import origin
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import examples
