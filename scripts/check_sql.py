@@ -25,7 +25,12 @@ SPEAKS_WITH_THE_SERVER = {
     f"{_SHARED}/doctor/rehearsal.py": "a transaction for trials",
     "services/monitor/src/ledgerq_monitor/stores.py": "whether PostgreSQL answers",
 }
-_ANYTHING_IN = (f"{_SHARED}/statements/", f"{_SHARED}/migrations/", f"{_SHARED}/embedded/")
+_ANYTHING_IN = (
+    f"{_SHARED}/statements/",
+    f"{_SHARED}/migrations/",
+    f"{_SHARED}/embedded/",
+    "services/worker/src/ledgerq_testing/statements.py",
+)
 _SQL = re.compile(
     r"\s*(?:SELECT(?: |$)|INSERT INTO \w|UPDATE \w+(?: \w+)? SET |DELETE FROM \w|WITH (?:RECURSIVE )?\w+(?:\([^)]*\))? AS )"
 )

@@ -31,6 +31,7 @@ CODE = {
     "shared/src/ledgerq_shared": (),
     "services/api/src/ledgerq_api": (),
     "services/worker/src/ledgerq_worker": ("node", "drain", "celery", "catalogue", "maintenance"),
+    "services/worker/src/ledgerq_testing": (),
     "services/monitor/src/ledgerq_monitor": (),
     "launcher": (),
 }
