@@ -85,6 +85,15 @@ load: $(LOAD_VENV)/.installed ## Locust against a running server; URL=…, SCENA
 test-load: $(DEVELOPMENT) $(LOAD_VENV)/.installed ## ten seconds of each of two scenarios, against a stack of its own
 	$(BIN)/python -m pytest tests/load $(ARGS)
 
+# Where `make wheels` puts them.
+WHEELS ?= dist
+
+.PHONY: wheels
+wheels: $(RUNTIME) ## build the four distributions into dist/, to install LedgerQ elsewhere
+	@rm -f $(WHEELS)/ledgerq_*.whl
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(WHEELS) ./shared ./services/api ./services/worker ./services/monitor
+	@ls $(WHEELS)/ledgerq_*.whl
+
 .PHONY: model
 model: $(VENV)/.created ## check the model of the protocol with SPIN, and what each protection is good for; SKIPPED where there is none
 	@$(BIN)/python scripts/check_model.py $(ARGS)

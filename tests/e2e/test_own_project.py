@@ -1,18 +1,21 @@
-"""A project of somebody who uses LedgerQ: its tests by the test kit."""
+"""A project of somebody who uses LedgerQ: its tests by the test kit, its beginning by `ledgerq init`, and our wheels."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psycopg2
 import pytest
+import yaml
+from dotenv import dotenv_values
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).parents[2]
 
 TASKS = """
 from celery import shared_task
@@ -186,3 +189,65 @@ def test_the_servers_of_a_session_end_with_it_and_those_of_a_killed_one_with_the
         with pytest.raises(psycopg2.OperationalError):
             psycopg2.connect(url)
     assert list(temporary.iterdir()) == []
+
+
+def test_init_writes_a_project_whose_tests_pass_and_whose_tasks_are_registered(workspace, database, redis_database):
+    project = workspace / "words"
+    made = run(workspace, "ledgerq_api.cli", "init", "words")
+    assert made.returncode == 0, made.stderr
+    assert f"{sys.executable} {ROOT}/main.py" in made.stdout
+    done = run_tests(project)
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    settings = {name: value for name, value in dotenv_values(project / ".env").items() if value}
+    registered = run(
+        project, "ledgerq_worker", "register", "--json", **settings, DATABASE_URL=database, REDIS_URL=redis_database
+    )
+    assert "my_tasks.count_words" in json.loads(registered.stdout)["task_types"], registered.stderr
+    assert settings["LEDGERQ_STACK_TASKS_FOLDER"] == str(project.resolve())
+    [stack] = yaml.safe_load((project / "compose.yaml").read_text())["include"]
+    assert Path(stack).is_file()
+
+
+def test_init_overwrites_nothing(workspace):
+    (workspace / "tests").mkdir()
+    (workspace / "tests/test_my_tasks.py").write_text("mine")
+    refused = run(workspace, "ledgerq_api.cli", "init")
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == (
+        "ledgerq: tests/test_my_tasks.py exists already: choose another folder, or move it away"
+    )
+    assert [path.relative_to(workspace) for path in workspace.rglob("*.*")] == [Path("tests/test_my_tasks.py")]
+    assert (workspace / "tests/test_my_tasks.py").read_text() == "mine"
+
+
+def test_init_says_in_one_line_why_it_cannot_write(workspace):
+    (workspace / "file").write_text("")
+    failed = run(workspace, "ledgerq_api.cli", "init", "file/project")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("ledgerq: file")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_the_wheels_have_everything_that_a_project_needs(workspace):
+    make = [str(shutil.which("make")), "-o", ".venv/.runtime-installed", "wheels", f"WHEELS={workspace}/dist"]
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True)
+    wheels = sorted((workspace / "dist").glob("*.whl"))
+    assert [wheel.name.split("-")[0] for wheel in wheels] == [
+        "ledgerq_api", "ledgerq_monitor", "ledgerq_shared", "ledgerq_worker",
+    ]  # fmt: skip
+    installed = workspace / "installed"
+    put = ("--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", "--target", str(installed))
+    done = run(workspace, "pip", "install", *put, *map(str, wheels))
+    assert done.returncode == 0, done.stderr
+    made = run(workspace, "ledgerq_api.cli", "init", "words", PYTHONPATH=str(installed))
+    assert "ledgerq-migrate upgrade" in made.stdout, made.stdout + made.stderr
+    project = workspace / "words"
+    (project / "tests/test_place.py").write_text(
+        "import ledgerq_worker, ledgerq_testing\n"
+        "def test_it_is_the_installed_one(ledgerq):\n"
+        f"    assert ledgerq_worker.__file__.startswith({str(installed)!r})\n"
+        f"    assert ledgerq_testing.__file__.startswith({str(installed)!r})\n"
+    )
+    done = run_tests(project, PYTHONPATH=str(installed))
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert not (project / "compose.yaml").exists()

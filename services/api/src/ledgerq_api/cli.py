@@ -26,6 +26,7 @@ from ledgerq_api.auth.administration import (
     write_key_file,
 )
 from ledgerq_api.auth.scopes import KeyScope
+from ledgerq_api.new_project import init
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
@@ -33,6 +34,7 @@ from ledgerq_shared.settings import SettingsError, StoreSettings, load
 app = typer.Typer(help="Administer LedgerQ.", no_args_is_help=True, pretty_exceptions_enable=False)
 keys = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.command("init")(init)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 3650 * 86_400
