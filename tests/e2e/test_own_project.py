@@ -51,6 +51,15 @@ def endless(self):
 @shared_task(bind=True, base=DatabaseAwareTask)
 def sends_another(self):
     return resize.delay(7).id
+
+
+def read():
+    return 1
+
+
+@shared_task
+def reads():
+    return read()
 """
 
 TESTS = """
@@ -133,6 +142,14 @@ def test_a_task_that_never_ends_is_an_error(ledgerq):
         ledgerq.submit("pictures.endless")
 
 
+def test_what_the_test_itself_raises_reaches_it(ledgerq, monkeypatch):
+    monkeypatch.setattr(pictures, "read", lambda: pytest.fail("not to be called"))
+    with pytest.raises(pytest.fail.Exception):
+        ledgerq.submit("pictures.reads")
+    monkeypatch.setattr(pictures, "read", lambda: exit(3))
+    assert ledgerq.submit("pictures.reads").error["type"] == "SystemExit"
+
+
 def test_that_is_wrong(ledgerq):
     assert ledgerq.submit("pictures.broken").status == "SUCCESS"
 """
@@ -164,8 +181,41 @@ def run_tests(folder: Path, **variables: str) -> subprocess.CompletedProcess[str
 
 def test_the_test_kit_runs_tasks_as_ledgerq_does_and_records_them(project):
     done = run_tests(project, COLUMNS="200")
-    assert "1 failed, 16 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed, 17 passed" in done.stdout, done.stdout + done.stderr
     assert "test_that_is_wrong - AssertionError: assert 'FAILURE' == 'SUCCESS'" in done.stdout
+
+
+def test_the_test_kit_runs_an_existing_application_and_never_reaches_its_own_stores(project):
+    (project / "shop.py").write_text(
+        "import time\n"
+        "from celery import Celery\n"
+        "app = Celery('shop', broker='redis://127.0.0.1:1/0', backend='redis://127.0.0.1:1/0')\n"
+        "@app.task\n"
+        "def add(a, b=2):\n"
+        "    return a + b\n"
+        "@app.task(bind=True)\n"
+        "def other(self):\n"
+        "    raise self.replace(add.s(20))\n"
+        "@app.task(soft_time_limit=0.1)\n"
+        "def slow():\n"
+        "    for _ in range(200):\n"
+        "        time.sleep(0.05)\n"
+    )
+    (project / "test_pictures.py").write_text(
+        "import shop\n"
+        "def test_shop(ledgerq):\n"
+        "    assert ledgerq.submit(shop.add, a=1).result == 3\n"
+        "    assert ledgerq.submit('shop.other').result == 22\n"
+        "    assert ledgerq.submit('shop.slow').error['type'] == 'SoftTimeLimitExceeded'\n"
+        "    sent = shop.add.delay(5, b=6)\n"
+        "    ledgerq.run_all()\n"
+        "    assert sent.get(timeout=10) == ledgerq.outcome(sent.id).result == 11\n"
+    )
+    (project / ".env").write_text(
+        "LEDGERQ_CELERY_APP=shop:app\nDATABASE_URL=postgresql://127.0.0.1:1/x\nREDIS_URL=redis://127.0.0.1:1/0\n"
+    )
+    done = run_tests(project)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_servers_of_a_session_end_with_it_and_those_of_a_killed_one_with_the_next(project):

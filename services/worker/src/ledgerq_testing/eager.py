@@ -47,6 +47,7 @@ from ledgerq_worker.celery.sending import LedgerSender, Submitter
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.registering import write_catalogue
+from ledgerq_worker.slot.ends import Failed
 from ledgerq_worker.slot.legs import Leg
 from ledgerq_worker.slot.table import SlotTable
 from ledgerq_worker.slot.tally import TallySheet
@@ -233,6 +234,9 @@ class EagerLedger:
         if leg.end is not None:
             self._recorder.ended(leg)
         self._recorder.flush()
+        error = leg.end.exception if isinstance(leg.end, Failed) else None
+        if isinstance(error, BaseException) and not isinstance(error, Exception | SystemExit):
+            raise error  # Ctrl-C, `pytest.fail()`, a debugger's end: meant for the test, not for the task
 
     def _promote(self) -> bool:
         with self._database.transaction() as cursor:
