@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from launcher.configuration import Configuration
     from launcher.options import Options
 
+_DOCUMENT = (
+    '{"task_type": "clients.celery.example_tasks.process_document", "task_parameters": '
+    '{"document_id": "doc-123", "options": {"format": "pdf", "quality": "high"}}}'
+)
 #: Some ten seconds of work on one core.
 _PRIMES = 1_000_000_000
 _EXAMPLE = (
@@ -39,6 +43,11 @@ def show(configuration: Configuration, options: Options, registered: str = "", c
     console.print(f"[bold green]{say.running}[/]")
     for name, place in _places(configuration, options, base, registered):
         console.print(f"  {_padded(name)} {place}", soft_wrap=True, markup=False)  # a path must stay in one piece
+    if options.api:
+        console.print(f"[bold]{say.document}[/]")
+        console.print(f"  curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)
+        console.print(f"    -d '{_DOCUMENT}'", soft_wrap=True, markup=False)
+        console.print(f"  curl -s {base}/tasks/<task_id>/status", soft_wrap=True, markup=False)
     if options.api and options.worker:
         console.print(f"[bold]{say.try_it}[/]")
         console.print(f"  ID=$(curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)

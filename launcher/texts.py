@@ -28,6 +28,7 @@ class Texts:
     embedded: str
     configured: str
     their_urls: str
+    document: str
     try_it: str
     stop: str
     stopping: str
@@ -51,7 +52,8 @@ TEXTS: dict[Language, Texts] = {
         embedded="{folder} (embedded PostgreSQL and Valkey)",
         configured="PostgreSQL and Redis as configured",
         their_urls="their URLs",
-        try_it="Try it in a second terminal: some ten seconds of work, with moving progress",
+        document="Try it in a second terminal: a 15-page document, really read",
+        try_it="Watch it work: some ten seconds, with moving progress",
         stop="Stop with Ctrl-C; the data stay.",
         stopping="stopping (again Ctrl-C: at once)",
     ),
@@ -72,7 +74,8 @@ TEXTS: dict[Language, Texts] = {
         embedded="{folder}（内置 PostgreSQL 和 Valkey）",
         configured="已配置的 PostgreSQL 和 Redis",
         their_urls="连接地址",
-        try_it="在另一个终端中试一试：约十秒的任务，进度实时变化",
+        document="在另一个终端中试一试：一份 15 页的文档，真的被读取",
+        try_it="看它工作：约十秒，进度实时变化",
         stop="按 Ctrl-C 停止；数据会保留。",
         stopping="正在停止（再按 Ctrl-C 立即停止）",
     ),

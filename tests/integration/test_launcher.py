@@ -67,6 +67,7 @@ def test_the_screen_says_where_everything_is_and_what_to_try(bare_stack, stores)
     text = running.says("Stop with Ctrl-C")
     assert f"{running.url}/docs" in text
     assert f"curl -s {running.url}/tasks/submit" in text
+    assert "process_document" in text
     assert "long_running" in text
     assert f"http://127.0.0.1:{port}/health" in text
     assert f"{metrics} (worker), {metrics + 1} (maintenance)" in text
