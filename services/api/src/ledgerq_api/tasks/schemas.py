@@ -341,8 +341,15 @@ def raw(text: str | None) -> Raw:
 
 
 def raw_of_ours(text: str | None) -> Raw:
-    """As :func:`raw`, for JSON of which PostgreSQL may have written a part, with white space of its own."""
-    return _NULL if text is None else Raw(msgspec.json.format(text.encode(), indent=-1))
+    """As :func:`raw`, for JSON of which PostgreSQL may have written a space of its own. What msgspec refuses to read (a
+    lone surrogate) stays as it is.
+    """
+    if text is None:
+        return _NULL
+    try:
+        return Raw(msgspec.json.format(text.encode(), indent=-1))
+    except msgspec.DecodeError:
+        return raw(text)
 
 
 WIRE_TYPES: list[Any] = [
