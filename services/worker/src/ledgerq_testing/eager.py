@@ -42,8 +42,7 @@ from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.outbox import Outbox
 from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.seams.backend import install_backend
-from ledgerq_worker.celery.seams.sender import install_sender
-from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.celery.sending import Submitter
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.runner import Runner
 from ledgerq_worker.registering import write_catalogue
@@ -91,9 +90,7 @@ class EagerLedger:
         self.app = _app(stores, task_modules=task_modules, celery_app=celery_app)
         connections = Stores(stores, "ledgerq-testing")
         self._submitter = Submitter(connections.connect)
-        sender = LedgerSender(self.app, self._submitter, actor="client", knows=lambda name: name in self.app.tasks)
-        install_sender(self.app, sender)
-        client.mark_installed(self.app)
+        client.install_for_all(self.app, self._submitter, actor="client")
         self._database = Database(stores.database_url, application_name="ledgerq-testing", size=2)
         self._redis = Redis.from_url(urls.redis_url)
         self._table = SlotTable.create(1)

@@ -32,12 +32,21 @@ def install(app: Celery) -> None:
         use_cell(settings.ledgerq_cell)
         submitter = Submitter(Stores(settings, "ledgerq-client").connect)
         atexit.register(submitter.close)  # a script may end right after its last `delay`
-        install_sender(app, LedgerSender(app, submitter, actor="client", knows=lambda name: _is_ours(app, name)))
-        mark_installed(app)
+        _install(app, LedgerSender(app, submitter, actor="client", knows=lambda name: _is_ours(app, name)))
 
 
-def mark_installed(app: Celery) -> None:
-    """Note that this application has its way into the ledger."""
+def install_for_all(app: Celery, submitter: Submitter, *, actor: str) -> None:
+    """Let this application's messages for any task that it knows become rows of the ledger, as in a worker.
+
+    Args:
+        submitter: the way into the ledger.
+        actor: who submits, for the event log.
+    """
+    _install(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
+
+
+def _install(app: Celery, sender: LedgerSender) -> None:
+    install_sender(app, sender)
     setattr(app, _MARK, True)
 
 

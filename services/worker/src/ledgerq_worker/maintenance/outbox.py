@@ -23,8 +23,7 @@ from ledgerq_shared.settings import LogSettings, StoreSettings, load
 from ledgerq_worker.celery import client
 from ledgerq_worker.celery.app import build_app
 from ledgerq_worker.celery.outbox import Outbox
-from ledgerq_worker.celery.seams.sender import install_sender
-from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.celery.sending import Submitter
 from ledgerq_worker.settings import MaintenanceSettings
 from ledgerq_worker.stores import Stores
 
@@ -85,11 +84,7 @@ def main() -> None:
     use_cell(stores.ledgerq_cell)
     connections = Stores(stores, "ledgerq-outbox", debug=logs.debug)
     app = build_app(stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue="default")
-    sender = LedgerSender(
-        app, Submitter(connections.connect), actor="maintenance", knows=lambda name: name in app.tasks
-    )
-    install_sender(app, sender)
-    client.mark_installed(app)
+    client.install_for_all(app, Submitter(connections.connect), actor="maintenance")
     database, _ = connections.connect(1)
     outbox = Outbox(app, database, actor="maintenance", limit=_limit)
     found_at = time.monotonic()

@@ -25,10 +25,10 @@ from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
-from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, sender, strangers
+from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, strangers
 from ledgerq_worker.celery.seams.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.seams.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
-from ledgerq_worker.celery.sending import LedgerSender, Submitter
+from ledgerq_worker.celery.sending import Submitter
 from ledgerq_worker.celery.task_events import NodeEvents
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.heartbeat import first_beat
@@ -145,8 +145,7 @@ def _install(
     strangers.be_careful()
     redis_sockets.watch()
     backend.install_backend(app)
-    sender.install_sender(app, LedgerSender(app, submitter, actor=actor, knows=lambda name: name in app.tasks))
-    client.mark_installed(app)
+    client.install_for_all(app, submitter, actor=actor)
     pool_process = PoolProcess(app, connections, settings, node.table, sheet)
     drain_task.install_drain(app, pool_process.drain, node.lost)
     panel = ControlPanel(
