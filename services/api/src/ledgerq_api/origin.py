@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 from starlette.types import Scope
 
+from ledgerq_api.headers import header, text_of
 from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
 
 _NOBODY = Origin()
@@ -31,11 +32,9 @@ def log_fields() -> dict[str, str]:
 def request_header(name: bytes) -> bytes | None:
     """The first header of that (lower-case) name of the request that is being answered; None: it has none."""
     scope = _request.get()
-    return None if scope is None else next((bytes(value) for key, value in scope["headers"] if key == name), None)
+    return None if scope is None else header(scope, name)
 
 
 def _sent_traceparent(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"traceparent":
-            return checked_traceparent(value.decode("latin-1"))
-    return None
+    sent = text_of(scope, b"traceparent")
+    return None if sent is None else checked_traceparent(sent)

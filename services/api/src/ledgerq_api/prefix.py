@@ -11,7 +11,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ledgerq_api.lean import header
+from ledgerq_api.headers import header
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+\Z")
 _KEY = "ledgerq_prefix"

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request, Response
 from ledgerq_api.auth.gate import actor_of, caller_of
 from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
+from ledgerq_api.headers import header, text_of
 from ledgerq_api.languages import Locale, choose
-from ledgerq_api.lean import header, line_of, text_of
+from ledgerq_api.lean import line_of
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import action_examples as examples
 from ledgerq_api.tasks import action_schemas as schemas

@@ -13,8 +13,9 @@ from ledgerq_api.auth.gate import actor_of, caller_of, check_again
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.bodies import decoded, read_json_body
 from ledgerq_api.documentation import answers
+from ledgerq_api.headers import header, text_of
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, header, line_of, text_of, unless_gone
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, line_of, unless_gone
 from ledgerq_api.origin import origin
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import examples
