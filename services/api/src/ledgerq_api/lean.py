@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api.paths import task_id_of
@@ -29,9 +30,21 @@ JSON = (b"content-type", b"application/json")
 encode = msgspec.json.Encoder().encode
 
 
-def line_of(value: object) -> bytes:
-    """A value as JSON that ends with a newline, so that a terminal's next prompt does not follow it on its line."""
-    return encode(value) + b"\n"
+#: Every JSON answer ends with one, so that a terminal's next prompt does not follow it on its line.
+NEWLINE = b"\n"
+
+
+def json_response(body: object, status: int = 200, *, cache: str | None = "no-cache", **headers: str) -> Response:
+    """The answer of a call that FastAPI routes.
+
+    Args:
+        body: a wire type of the ``schemas`` modules.
+        cache: the header ``Cache-Control``; None: there is none.
+        headers: others, by their names.
+    """
+    if cache is not None:
+        headers["cache-control"] = cache
+    return Response(encode(body) + NEWLINE, status, media_type="application/json", headers=headers)
 
 
 class LeanRoute:
@@ -121,7 +134,7 @@ async def _until_gone(receive: Receive) -> None:
 
 async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """Send one complete answer; `body` is JSON without the newline that it ends with."""
-    body += b"\n"
+    body += NEWLINE
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -11,9 +11,9 @@ from ledgerq_api import metrics
 from ledgerq_api.documentation import answers
 from ledgerq_api.health.schemas import Alive
 from ledgerq_api.health.service import HealthService
-from ledgerq_api.lean import encode
+from ledgerq_api.lean import json_response
 
-_ALIVE = encode(Alive())
+_ALIVE = Alive()
 _CHECKS: dict[str, Any] = {
     "ledger": {"status": "ok", "latency_ms": 0.4},
     "broker": {"status": "ok", "latency_ms": 0.3},
@@ -38,12 +38,12 @@ def router(service: HealthService) -> APIRouter:
     @routes.get("/livez", summary="Is it alive?", responses=answers(200, "Alive", "It is.", {"status": "alive"}))
     async def livez() -> Response:
         """Never asks a dependency: restarting the API does not bring PostgreSQL back."""
-        return _json(_ALIVE)
+        return json_response(_ALIVE, cache="no-store")
 
     @routes.get("/readyz", summary="Can it serve?", responses=answers(200, "Ready", "It can.", _READY, errors=(503,)))
     async def readyz() -> Response:
         """503 while PostgreSQL is away. Without Redis it is ready, but degraded."""
-        return _json(encode(await service.ready()))
+        return json_response(await service.ready(), cache="no-store")
 
     @routes.get(
         "/health",
@@ -56,7 +56,7 @@ def router(service: HealthService) -> APIRouter:
     async def health() -> Response:
         """The state of everything, for people; 503 when `status` is `unhealthy`."""
         report = await service.health()
-        return _json(encode(report), 503 if report.status == "unhealthy" else 200)
+        return json_response(report, 503 if report.status == "unhealthy" else 200, cache="no-store")
 
     @routes.get("/metrics", include_in_schema=False)
     async def show_metrics(accept: Annotated[str, Header()] = "") -> Response:
@@ -65,7 +65,3 @@ def router(service: HealthService) -> APIRouter:
         return Response(write(metrics.registry), headers={"content-type": content_type, "cache-control": "no-store"})
 
     return routes
-
-
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(body + b"\n", status, media_type="application/json", headers={"cache-control": "no-store"})

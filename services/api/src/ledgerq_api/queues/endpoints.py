@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from ledgerq_api.auth.gate import actor_of
 from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import answers, json_body
-from ledgerq_api.lean import line_of
+from ledgerq_api.lean import json_response
 from ledgerq_api.queues import schemas
 from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
@@ -69,7 +69,7 @@ def router(service: QueueService, pauses: QueuePauses) -> APIRouter:
         By name. Who names no page gets the first thousand; `total_count` says how many there are, and `next_cursor` how to
         go on.
         """
-        return Response(line_of(await service.list_page(after=cursor, limit=page_size)), media_type="application/json")
+        return json_response(await service.list_page(after=cursor, limit=page_size), cache=None)
 
     _add_changes(routes, pauses)
     return routes
@@ -85,13 +85,13 @@ def _add_changes(routes: APIRouter, pauses: QueuePauses) -> None:
         Takes no body. A queue that was never used is answered 404: it may be a typing error. `PUT` makes one.
         """
         decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_nothing)
-        return _json(await pauses.pause(name, actor=actor_of(request.scope)))
+        return json_response(await pauses.pause(name, actor=actor_of(request.scope)))
 
     @routes.post("/queues/{name:path}/resume", summary="Resume a queue", responses=documented)
     async def resume(name: QueueName, request: Request) -> Response:
         """Its tasks are begun again, at once. Takes no body."""
         decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_nothing)
-        return _json(await pauses.resume(name, actor=actor_of(request.scope)))
+        return json_response(await pauses.resume(name, actor=actor_of(request.scope)))
 
     @routes.put(
         "/queues/{name:path}",
@@ -105,11 +105,7 @@ def _add_changes(routes: APIRouter, pauses: QueuePauses) -> None:
         change = pauses.pause if body.paused else pauses.resume
         may_be_made = schemas.is_queue_name(name)
         try:
-            return _json(await change(name, actor=actor_of(request.scope), make=may_be_made))
+            return json_response(await change(name, actor=actor_of(request.scope), make=may_be_made))
         except QueueNotFound:
             reason = "a new queue's name has up to 128 letters, digits and _.:@-, and is not . or .."
             raise InvalidRequest(f"name: {reason}.", errors=[{"detail": reason, "parameter": "name"}]) from None
-
-
-def _json(body: object) -> Response:
-    return Response(line_of(body), media_type="application/json", headers={"cache-control": "no-cache"})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import line_of
+from ledgerq_api.lean import json_response
 from ledgerq_api.scaling.service import ScalingService, Target
 
 _EXAMPLE: dict[str, Any] = {
@@ -60,10 +60,6 @@ def router(service: ScalingService, *, drain_seconds: float, run_seconds: float)
         mean of recent tasks of the queue. A paused queue wants no worker beyond the busy ones.
         """
         target = Target(target_seconds or drain_seconds, run_seconds, slots_per_worker)
-        return Response(
-            line_of(await service.demand(queue or ["default"], target)),
-            media_type="application/json",
-            headers={"cache-control": "no-store"},
-        )
+        return json_response(await service.demand(queue or ["default"], target), cache="no-store")
 
     return routes

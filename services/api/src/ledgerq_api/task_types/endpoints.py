@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import line_of
+from ledgerq_api.lean import json_response
 from ledgerq_api.task_types.service import TaskTypeService
 
 _EXAMPLE: dict[str, Any] = {
@@ -40,7 +40,7 @@ def router(service: TaskTypeService) -> APIRouter:
     )
     async def list_task_types() -> Response:
         """All registered task types with the JSON Schema of their parameters."""
-        return _json(await service.list_all())
+        return json_response(await service.list_all())
 
     @routes.get(
         "/task-types/{name:path}",
@@ -49,10 +49,6 @@ def router(service: TaskTypeService) -> APIRouter:
     )
     async def show_task_type(name: Annotated[str, Path(description="Its full dotted name.")]) -> Response:
         """What it does, what it takes, and who serves it."""
-        return _json(await service.show(name))
+        return json_response(await service.show(name))
 
     return routes
-
-
-def _json(body: object) -> Response:
-    return Response(line_of(body), media_type="application/json", headers={"cache-control": "no-cache"})

@@ -9,7 +9,7 @@ from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
 from ledgerq_api.headers import header, text_of
 from ledgerq_api.languages import Locale, choose
-from ledgerq_api.lean import line_of
+from ledgerq_api.lean import json_response
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import action_examples as examples
 from ledgerq_api.tasks import action_schemas as schemas
@@ -49,7 +49,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: TaskActions) -> None:
         restarts of everything. A task that has ended is answered 409 `task_is_final`.
         """
         body = decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_cancel)
-        return _json(202, await service.cancel(task_id, body, actor=actor_of(request.scope)))
+        return json_response(await service.cancel(task_id, body, actor=actor_of(request.scope)), 202)
 
     @routes.post(
         "/tasks/{task_id:task_id}/retry",
@@ -66,7 +66,7 @@ def _add_cancel_and_retry(routes: APIRouter, service: TaskActions) -> None:
         `task_is_final`.
         """
         body = decoded(await read_optional(request, limit=_MAX_BODY), schemas.decode_retry)
-        return _json(202, await service.retry(task_id, body, actor=actor_of(request.scope)))
+        return json_response(await service.retry(task_id, body, actor=actor_of(request.scope)), 202)
 
 
 def _add_rerun(routes: APIRouter, service: TaskActions) -> None:
@@ -101,7 +101,7 @@ def _add_rerun(routes: APIRouter, service: TaskActions) -> None:
         caller = caller_of(request.scope)
         made = await service.rerun(task_id, body, caller=caller, key=key, encoded=encoded)
         location = f"{prefix_of(request.scope)}/tasks/{made.task_id}/status"
-        return _json(202, made, location=location)
+        return json_response(made, 202, location=location)
 
 
 def _add_explain(routes: APIRouter, service: TaskActions, locale: Locale) -> None:
@@ -121,9 +121,4 @@ def _add_explain(routes: APIRouter, service: TaskActions, locale: Locale) -> Non
         `alone`, `next`, `expires`.
         """
         language = choose(header(request.scope, b"accept-language") or b"", locale)
-        return _json(200, await service.explain(task_id, language))
-
-
-def _json(status: int, body: object, *, location: str | None = None) -> Response:
-    headers = {"cache-control": "no-cache"} | ({} if location is None else {"location": location})
-    return Response(line_of(body), status, media_type="application/json", headers=headers)
+        return json_response(await service.explain(task_id, language))

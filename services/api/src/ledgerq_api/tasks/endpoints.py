@@ -15,7 +15,7 @@ from ledgerq_api.bodies import decoded, read_json_body
 from ledgerq_api.documentation import answers
 from ledgerq_api.headers import header, text_of
 from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, line_of, unless_gone
+from ledgerq_api.lean import JSON, LeanRoute, answer, encode, json_response, unless_gone
 from ledgerq_api.origin import origin
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import examples
@@ -114,7 +114,7 @@ def router(service: TaskService) -> APIRouter:
         10,000; `cursor` reaches everything. A page whose rows would be more than 4 MiB ends early: go on with its
         `next_cursor`, for the page of the next number begins behind what was left out.
         """
-        return _json(await service.list_page(query, actor=actor_of(request.scope)))
+        return json_response(await service.list_page(query, actor=actor_of(request.scope)))
 
     documented = answers(200, "TaskPage", "A page of tasks.", examples.TASK_PAGE, errors=(422, 503))
     routes.add_api_route("/tasks/", list_tasks, methods=["GET"], summary="List tasks", responses=documented)
@@ -127,7 +127,7 @@ def router(service: TaskService) -> APIRouter:
     )
     async def show_task(task_id: TaskId, request: Request) -> Response:
         """Parameters, result, attempts, metadata, links."""
-        return _json(await service.everything(task_id, prefix=prefix_of(request.scope)))
+        return json_response(await service.everything(task_id, prefix=prefix_of(request.scope)))
 
     @routes.get(
         "/tasks/{task_id:task_id}/events",
@@ -150,10 +150,6 @@ def router(service: TaskService) -> APIRouter:
 
         A page whose steps would be more than 4 MiB ends early; go on with its `next_cursor`.
         """
-        return _json(await service.events(task_id, after=cursor, limit=page_size))
+        return json_response(await service.events(task_id, after=cursor, limit=page_size))
 
     return routes
-
-
-def _json(body: object) -> Response:
-    return Response(line_of(body), media_type="application/json", headers={"cache-control": "no-cache"})

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import line_of
+from ledgerq_api.lean import json_response
 from ledgerq_api.workers.service import WorkerService
 
 _TYPE = "clients.celery.example_tasks.process_document"
@@ -50,6 +50,6 @@ def router(service: WorkerService) -> APIRouter:
     )
     async def list_workers() -> Response:
         """Host, process, queues, task types, what each runs, and the age of its heartbeat."""
-        return Response(line_of(await service.list_all()), media_type="application/json")
+        return json_response(await service.list_all(), cache=None)
 
     return routes
