@@ -1,4 +1,4 @@
-"""Does something, from another thread, about work that takes too long."""
+"""Does something later, from another thread: always, or only if work takes too long."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 
 
+def later(seconds: float, action: Callable[[], object]) -> threading.Timer:
+    """Do ``action`` in another thread after this many seconds, unless the timer is cancelled before or the process
+    ends.
+    """
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
 @contextlib.contextmanager
 def if_longer_than(seconds: float | None, action: Callable[[], object]) -> Iterator[None]:
     """Call ``action``, in another thread, if the block takes longer than ``seconds``; None: it may take any time."""
     if seconds is None:
         yield
         return
-    timer = threading.Timer(seconds, action)
-    timer.daemon = True
-    timer.start()
+    timer = later(seconds, action)
     try:
         yield
     finally:

@@ -16,16 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from ledgerq_shared.timers import later
+
 T = TypeVar("T")
 
 #: Work that took no longer than this is followed by no rest, and no rest is longer than that. In seconds.
 _QUICK, _LONGEST_REST = 0.01, 1.0
-
-
-def _later(seconds: float, action: Callable[[], None]) -> None:
-    timer = threading.Timer(seconds, action)
-    timer.daemon = True
-    timer.start()
 
 
 class Turns:
@@ -46,7 +42,7 @@ class Turns:
         each: int,
         name: str,
         clock: Callable[[], float] = time.monotonic,
-        later: Callable[[float, Callable[[], None]], None] = _later,
+        later: Callable[[float, Callable[[], None]], object] = later,
     ) -> None:
         self._clock = clock
         self._later = later

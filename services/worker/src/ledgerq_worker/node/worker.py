@@ -20,6 +20,7 @@ from ledgerq_shared import heap
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
+from ledgerq_shared.timers import later
 from ledgerq_shared.tracing import flush_spans, start_tracing
 from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
@@ -246,9 +247,7 @@ class _Ending:
         if not is_first:
             return  # another signal for the same end, because supervisors send several
         self._node.stopping()
-        timer = threading.Timer(self._grace, self._end_now, ["the grace period is over"])
-        timer.daemon = True
-        timer.start()
+        later(self._grace, partial(self._end_now, "the grace period is over"))
         if callable(self._original):
             self._original(received, frame)
 
