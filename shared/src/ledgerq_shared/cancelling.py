@@ -45,7 +45,8 @@ def cancel(
         if execute(cursor, revoke_waiting([task_id], actor=actor, message=message, terminate=terminate)):
             return Cancelled(State.REVOKED, terminate)
         asked = execute(cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate))
-        for state, may_terminate in asked:
+        if asked:
+            [(state, may_terminate)] = asked
             return Cancelled(State.STARTED if state == State.STARTED else None, may_terminate)
         ends = execute(cursor, read_end(task_id))
         if not ends:

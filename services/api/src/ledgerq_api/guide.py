@@ -16,8 +16,9 @@ from starlette.types import Scope
 from ledgerq_api.errors import RouteNotFound
 
 PATH = "/docs/guide"
+_BELOW = f"{PATH}/"
 #: The routes of it, as templates.
-ROUTES = (PATH, f"{PATH}/{{path}}")
+ROUTES = (PATH, f"{_BELOW}{{path}}")
 #: Where ``make docs`` puts it.
 FOLDER = Path(__file__).resolve().parents[4] / "site"
 
@@ -74,7 +75,7 @@ def page_route(guide: Guide) -> Route:
 
 def is_page(path: str) -> bool:
     """Whether ``path`` is one of the site's."""
-    return path == PATH or path.startswith(f"{PATH}/")
+    return path.startswith(_BELOW) or path == PATH
 
 
 async def _to_pages() -> RedirectResponse:

@@ -7,18 +7,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import TypeVar
 
 import psycopg2
 import structlog
 
 from ledgerq_shared.batching import run_flush
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.sql import Row
 from ledgerq_shared.sqlstates import is_missing_right
 
 log = structlog.get_logger()
-
-Row = TypeVar("Row")
 
 #: How many tasks are tried at once while some tasks are set apart.
 AT_ONCE = 250

@@ -210,9 +210,7 @@ class Drain:
             self._table.sign(self._slot, STORE_WITHIN)
             with self._database.transaction() as cursor:
                 rows = execute(cursor, read_suspicion(task.id))
-            for worker_deaths, is_of_a_node in rows:
-                return self._solitude_of(worker_deaths, is_of_a_node)
-            return Kind.NONE
+            return self._solitude_of(*rows[0]) if rows else Kind.NONE
 
         return until_done(once, what="worker.suspect")
 
