@@ -19,13 +19,17 @@ from tests.support.stack import Running, Stack
 
 _CONNECTIONS = 64
 _SECONDS = 4.0
+#: More than any server answers: each request needs an Idempotency-Key of its own, or it would only find a task.
+_MOST_A_SECOND = 15_000
 _BODY: dict[str, object] = {"task_type": "benchmarks.tasks.noop", "task_parameters": {}}
 #: A rate limit that is looked at and never reached.
 _RATE = {"LEDGERQ_KEY_RATE": "1000000"}
 
 POST, GET = "bare FastAPI POST", "bare FastAPI GET"
 _KEYED = ("single submit, key and rate limit", "status, key and rate limit")
-_SUBMITS = ("single submit", "single submit, Idempotency-Key", _KEYED[0])
+#: Its keys were used before, so it makes no task.
+_REPEATED = "single submit, Idempotency-Key repeated"
+_SUBMITS = ("single submit", "single submit, Idempotency-Key", _REPEATED, _KEYED[0])
 _READS = ("status", _KEYED[1], "status, own id each", "list, first page", "list, by cursor", "list status=PENDING")
 _BATCHES = {f"batch submit of {size:,}": size for size in (100, 1_000, 10_000)}
 _HANDMADE = ("hand-made: submit", "hand-made: status")
@@ -60,8 +64,9 @@ def _round(bed: Bed, stack: Stack, rows: dict[str, report.Row]) -> None:
     posted = [post(_BODY)]
     measure(POST, bare, posted)
     measure("single submit", api, posted)
-    keyed = [post(_BODY, headers={"Idempotency-Key": uuid.uuid4().hex}) for _ in range(20_000)]
+    keyed = [post(_BODY, headers={"Idempotency-Key": uuid.uuid4().hex}) for _ in range(int(_SECONDS * _MOST_A_SECOND))]
     measure("single submit, Idempotency-Key", api, keyed)
+    measure(_REPEATED, api, keyed[:1000])
     http.request("POST", f"{api.url}/tasks/submit", _BODY)  # there is one at least
     ids = [str(row[0]) for row in databases.rows(stack.environment["DATABASE_URL"], "SELECT id FROM task LIMIT 1000")]
     measure(GET, bare, [_get(f"/tasks/{ids[0]}/status")])

@@ -84,7 +84,7 @@ def end_unique(cursor: psycopg2.extensions.cursor, keys: Sequence[str]) -> None:
 
 
 def take_idempotent(cursor: psycopg2.extensions.cursor, keys: Sequence[str]) -> None:
-    execute(cursor, reserve_keys([KeyedSubmit(key, b"", new_task_id()) for key in keys]))
+    execute(cursor, reserve_keys([KeyedSubmit(key, bytes(32), new_task_id()) for key in keys]))
 
 
 def is_locked(url: str, table: str, key: str) -> bool:

@@ -25,7 +25,7 @@ from ledgerq_shared.statements.leader import take_leadership
 from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.statements.read_task import read_events, read_statuses
 from ledgerq_shared.statements.recover import find_claims
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, reserve_keys, submit_tasks
+from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, find_keys, reserve_keys, submit_tasks
 from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_shared.states import State
 from tests.support.pgbouncer import PgBouncer, is_installed
@@ -59,6 +59,7 @@ def named() -> list[Statement[Any]]:
         submit_tasks([task(tags=["a"])]),
         submit_tasks([task("key:1", tags=["a"]), task("key:2")]),
         reserve_keys([KeyedSubmit("key", b"\0" * 32, ID)]),
+        find_keys([KeyedSubmit("key", b"\0" * 32, ID)]),
         read_statuses([str(ID)]),
         read_events(str(ID), submitted_at=dt.datetime.now(dt.UTC), after=0, limit=10),
         read_news([str(ID)], [0], limit=10),

@@ -20,7 +20,7 @@ from ledgerq_shared import outages
 from ledgerq_shared.doubts import Doubts
 from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.opening import Opening
+from ledgerq_shared.opening import Opening, Transaction
 from ledgerq_shared.pool import Pool, reason
 from ledgerq_shared.prepared import Session, run
 from ledgerq_shared.sql import Row, Statement
@@ -37,8 +37,11 @@ _UNANSWERED_AFTER = 15.0
 _LOCK_TIMEOUT = 3.0
 #: A COMMIT waits for synchronous standbys only if its transaction has written. So a transaction that finds that an
 #: earlier one, of unknown outcome, has done everything writes this: a record in the write-ahead log that is in no table
-#: and that nobody reads.
-_CONFIRM = "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed');"
+#: and that nobody reads. Without synchronous standbys there is nothing to wait for: what a transaction sees is on disk.
+_CONFIRM = (
+    "SELECT pg_logical_emit_message(true, 'ledgerq', 'confirmed') "
+    "WHERE current_setting('synchronous_standby_names') <> '';"
+)
 
 
 class Database:
@@ -202,13 +205,13 @@ class Database:
         except BaseException:
             _roll_back(connection)
             raise
-        if cursor.first:
+        if cursor.first and not cursor.confirms:
             return  # nothing was executed
         doubts = self._doubts.to_settle if writes and lasts else 0
         _forget_notices(connection)
         try:
             with self._limited(connection, writes):
-                cursor.execute(f"{_CONFIRM} COMMIT" if doubts else "COMMIT")
+                cursor.execute(f"{_CONFIRM} COMMIT" if doubts or cursor.confirms else "COMMIT")
         except psycopg2.Error as error:
             _roll_back(connection)
             unavailable = self._unavailable(connection, error)
@@ -276,13 +279,20 @@ def execute(cursor: Cursor, statement: Statement[Row]) -> list[Row]:
 
 def confirm(cursor: Cursor) -> None:
     """Let this transaction's COMMIT wait for synchronous standbys even if it writes nothing. The answer that follows
-    depends on what other transactions have written, and nobody knows whether their COMMITs have waited.
+    depends on what other transactions have written, and nobody knows whether their COMMITs have waited. This costs no
+    round trip.
+
+    Args:
+        cursor: one of :meth:`Database.transaction`.
     """
-    cursor.execute(_CONFIRM)
+    assert isinstance(cursor, Transaction), "only a transaction has a COMMIT that can wait"
+    cursor.confirms = True
 
 
 def confirmation() -> Statement[tuple[str]]:
-    """The statement that :func:`confirm` runs. Its row is the position of the record in the write-ahead log."""
+    """The statement that :func:`confirm` adds to the COMMIT. Its row is the position of the record in the write-ahead
+    log; there is none without synchronous standbys.
+    """
     return Statement(_CONFIRM, {})
 
 

@@ -83,6 +83,8 @@ class Transaction(psycopg2.extensions.cursor):
 
     #: The text that is sent before the next statement; empty once it was sent.
     first = ""
+    #: Whether the COMMIT waits for synchronous standbys even if nothing was written.
+    confirms = False
 
     def execute(self, query: Any, params: Any = None) -> None:
         """As psycopg2's method."""

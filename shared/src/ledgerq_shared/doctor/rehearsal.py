@@ -91,6 +91,7 @@ def _live(on: Rehearsal) -> None:
     on.run("register_task_types", catalogue.register_task_types([entry]))
     on.run("read_usable_keys", read_usable_keys())
     on.run("reserve_keys", submit.reserve_keys([submit.KeyedSubmit(_NAME, bytes(32), ids[0])]))
+    on.run("find_keys", submit.find_keys([submit.KeyedSubmit(_NAME, bytes(32), ids[0])]))
     on.run("submit_plain_tasks", submit.submit_tasks(plain, are_new=True))
     on.run("submit_tasks", submit.submit_tasks([tagged]))
     on.run("submit_tasks_of_several", submit.submit_tasks([plain[0], later._replace(actor="doctor")]))

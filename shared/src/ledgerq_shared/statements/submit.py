@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -228,14 +227,13 @@ _SUBMIT = f"WITH {INPUT}, {_ACCEPTED.format(asked=OF_ONE)} {_HOW_MANY}"
 _SUBMIT_OF_SEVERAL = f"WITH {INPUT}, {_ACCEPTED.format(asked=OF_SEVERAL)} {_HOW_MANY}"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyedSubmit:
+class KeyedSubmit(NamedTuple):
     """An Idempotency-Key with the request for which it was used."""
 
     key: str
     #: SHA-256 of the request that the key belongs to.
     body_sha256: bytes
-    task_id: UUID = field(compare=False)
+    task_id: UUID
     #: Who uses it, as :attr:`NewTask.actor`; each owner has keys of its own.
     owner: str = "api"
 
@@ -245,7 +243,7 @@ class KeyedSubmit:
         return f"{self.key}\n{self.owner}"  # no key contains a line break
 
 
-def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Statement[tuple[str, str]]:
+def reserve_keys(keys: Collection[KeyedSubmit], *, apart: bool = False) -> Statement[tuple[str, str]]:
     """Take Idempotency-Keys. Key and owner of those that were free; run before ``submit_tasks``, same transaction.
 
     The first owner's key is stored under its own name, where older releases look for it; the keys of all other owners
@@ -259,8 +257,8 @@ def reserve_keys(keys: Sequence[KeyedSubmit], *, apart: bool = False) -> Stateme
         {
             "key": text_array(key.apart if apart else key.key for key in keys),
             "owner": text_array(key.owner for key in keys),
-            "sha": text_array(key.body_sha256.hex() for key in keys),
-            "task_id": plain_array(key.task_id for key in keys),
+            "sha": plain_array(key.body_sha256.hex() for key in keys),
+            "task_id": id_array([key.task_id for key in keys]),
         },
         "reserve_keys",
     )
@@ -288,21 +286,15 @@ class KnownKey(NamedTuple):
     owner: str | None
 
 
-def find_keys(keys: Sequence[KeyedSubmit]) -> Statement[KnownKey]:
-    """Returns the given Idempotency-Keys of all owners, including those that are stored ``apart``.
-
-    For a row of an older release, the owner is the submitter of the task.
+def find_keys(keys: Iterable[KeyedSubmit]) -> Statement[KnownKey]:
+    """Returns the given Idempotency-Keys of all owners, including those that are stored ``apart``. In a row of an older
+    release there is no owner: it is the submitter of the task.
     """
-    return Statement(
-        """
-        SELECT i.key, i.body_sha256, i.task_id, i.answer, coalesce(i.owner, (
-          SELECT e.actor FROM task t JOIN task_event e ON e.task_id = t.id AND e.seq = 1 AND e.at = t.submitted_at
-          WHERE t.id = i.task_id))
-        FROM idempotency i WHERE i.key = ANY(%(key)s::text[])
-        """,
-        {"key": text_array([name for key in keys for name in (key.key, key.apart)])},
-        row=KnownKey._make,
-    )
+    names = [name for key in keys for name in (key.key, key.apart)]
+    return Statement(_FIND_KEYS, {"key": text_array(names)}, "find_keys", row=KnownKey._make)
+
+
+_FIND_KEYS = "SELECT key, body_sha256, task_id, answer, owner FROM idempotency WHERE key = ANY(%(key)s::text[])"
 
 
 def keep_beside(keys: Sequence[str]) -> Statement[tuple[str]]:

@@ -83,8 +83,8 @@ class Batches:
         lost: Collection[UUID] = (),
     ) -> Committed[str]:
         with self._commits.transaction() as cursor:
-            name, known = reserve(cursor, [key])[key.apart] if key is not None else ("", None)
-            if key is not None and known is not None:
+            names, known_keys = reserve(cursor, {key.apart: key} if key is not None else {})
+            if key is not None and (known := known_keys.get(key.apart)) is not None:
                 if bytes(known.body_sha256) != key.body_sha256 or known.answer is None:
                     raise IdempotencyKeyReused
                 confirm(cursor)
@@ -98,7 +98,7 @@ class Batches:
                 outcomes.append(other)
             text = answer(outcomes)
             if key is not None:
-                execute(cursor, keep_answer(name, text))
+                execute(cursor, keep_answer(names[key.apart], text))
         return Committed(text, +submitted.ready, submitted.accepted(tasks), tasks)
 
 

@@ -4,7 +4,7 @@ task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from ledgerq_shared.statements.submit import (
     redirect_keys,
     reserve_keys,
 )
+from ledgerq_shared.statements.unique import submitters_of
 from ledgerq_shared.states import State
 from ledgerq_shared.submitting import Existing
 
@@ -27,12 +28,12 @@ _LOOKS = 10
 
 
 class Reserved(NamedTuple):
-    """A key that is in the ledger."""
+    """Keys that are in the ledger, by :attr:`KeyedSubmit.apart`."""
 
-    #: The name under which it is stored: its own name, or ``apart`` if another owner has the same key.
-    name: str
-    #: What is known about it, if its owner has used it before; otherwise None.
-    known: KnownKey | None
+    #: The name under which each is stored: its own name, or ``apart`` if another owner has the same key.
+    names: dict[str, str]
+    #: What is known about those that their owner has used before.
+    known: dict[str, KnownKey]
 
 
 class Repeats(NamedTuple):
@@ -45,38 +46,49 @@ class Repeats(NamedTuple):
     names: dict[str, str]
 
 
-def reserve(cursor: Cursor, keys: Sequence[KeyedSubmit]) -> dict[str, Reserved]:
-    """Take keys; returns them by :attr:`KeyedSubmit.apart`.
+def reserve(cursor: Cursor, keys: Mapping[str, KeyedSubmit]) -> Reserved:
+    """Take keys, which are given by :attr:`KeyedSubmit.apart`.
 
     Raises:
         LedgerUnavailable: a key is forgotten and used again all the time.
     """
-    found: dict[str, Reserved] = {}
-    apart: list[KeyedSubmit] = []
+    names: dict[str, str] = {}
+    known: dict[str, KnownKey] = {}
+    wanted, apart = keys, dict[str, KeyedSubmit]()
     for _ in range(_LOOKS):
-        won = {(name, owner) for name, owner in execute(cursor, reserve_keys(keys))} if keys else set()
-        beside = {name for name, _ in execute(cursor, reserve_keys(apart, apart=True))} if apart else set()
-        found |= {key.apart: Reserved(key.key, None) for key in keys if (key.key, key.owner) in won}
-        found |= {name: Reserved(name, None) for name in beside}
-        lost = [key for key in (*keys, *apart) if key.apart not in found]
+        won = set(execute(cursor, reserve_keys(wanted.values()))) if wanted else set()
+        names |= {own: key.key for own, key in wanted.items() if (key.key, key.owner) in won}
+        if apart:
+            names |= {own: own for own, _ in execute(cursor, reserve_keys(apart.values(), apart=True))}
+        lost = {own: key for own, key in keys.items() if own not in names}
         if not lost:
-            return found
-        rows = {row.key: row for row in execute(cursor, find_keys(lost))}
-        strangers: list[KeyedSubmit] = []
-        for key in lost:
-            row = rows.get(key.apart) or rows.get(key.key)
+            break
+        rows = _known(cursor, lost.values())
+        strangers: dict[str, KeyedSubmit] = {}
+        for own, key in lost.items():
+            row = rows.get(own) or rows.get(key.key)
             if row is not None and _is_of(row, key):
-                found[key.apart] = Reserved(row.key, row)
+                names[own], known[own] = row.key, row
             elif row is not None:
-                strangers.append(key)
+                strangers[own] = key
         # A key that had an owner a moment ago and has none now was forgotten in between: it may be taken.
-        names = [key.key for key in strangers]
-        kept = {name for (name,) in execute(cursor, keep_beside(names))} if names else set()
-        apart = [key for key in strangers if key.key in kept]
-        keys = [key for key in lost if key.apart not in found and key.key not in kept]
-        if not keys and not apart:
-            return found
-    raise LedgerUnavailable("The Idempotency-Key comes and goes too fast just now; try again.", is_busy=True)
+        beside = [key.key for key in strangers.values()]
+        kept = {name for (name,) in execute(cursor, keep_beside(beside))} if beside else set()
+        apart = {own: key for own, key in strangers.items() if key.key in kept}
+        wanted = {own: key for own, key in lost.items() if own not in names and own not in apart}
+        if not wanted and not apart:
+            break
+    else:
+        raise LedgerUnavailable("The Idempotency-Key comes and goes too fast just now; try again.", is_busy=True)
+    return Reserved(names, known)
+
+
+def _known(cursor: Cursor, keys: Iterable[KeyedSubmit]) -> dict[str, KnownKey]:
+    """What the ledger knows about these keys, by the name under which each is stored."""
+    rows = execute(cursor, find_keys(keys))
+    of_older_releases = [UUID(row.task_id) for row in rows if row.owner is None]
+    submitters = dict(execute(cursor, submitters_of(of_older_releases))) if of_older_releases else {}
+    return {row.key: row._replace(owner=row.owner or submitters.get(row.task_id)) for row in rows}
 
 
 def find_repeats(cursor: Cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> Repeats:
@@ -86,14 +98,14 @@ def find_repeats(cursor: Cursor, keyed: Sequence[tuple[UUID, KeyedSubmit]]) -> R
     owners: dict[str, KeyedSubmit] = {}
     for _, key in keyed:
         owners.setdefault(key.apart, key)
+    names, all_known = reserve(cursor, owners)
+    if not all_known and len(owners) == len(keyed):
+        return Repeats({}, names)
     found: dict[str, Existing] = {}
-    names: dict[str, str] = {}
-    for own, (name, known) in reserve(cursor, list(owners.values())).items():
-        names[own] = name
-        if known is not None:
-            owners[own] = KeyedSubmit(name, bytes(known.body_sha256), UUID(known.task_id))
-            if known.answer in set(State):  # otherwise it is a batch's answer, which has another form
-                found[own] = Existing(owners[own].task_id, State(known.answer))
+    for own, known in all_known.items():
+        owners[own] = KeyedSubmit(known.key, bytes(known.body_sha256), UUID(known.task_id))
+        if known.answer in set(State):  # otherwise it is a batch's answer, which has another form
+            found[own] = Existing(owners[own].task_id, State(known.answer))
     outcomes: dict[UUID, UUID | Existing | IdempotencyKeyReused] = {}
     for task_id, key in keyed:
         owner = owners[key.apart]

@@ -60,7 +60,7 @@ class Kept(NamedTuple):
     def restored(self) -> tuple[list[NewTask], list[KeyedSubmit]]:
         """What was sent."""
         tasks, keys = _decode(self.sent)
-        return [_task(*row) for row in tasks], [_key(**row) for row in keys]
+        return [_task(*row) for row in tasks], [_key(*row) for row in keys]
 
     def ids(self) -> list[UUID]:
         """The ids of all tasks that this commit created."""
@@ -76,8 +76,8 @@ def _task(task_id: bytes, *row: Any) -> NewTask:
     return task._replace(options=options._replace(rerun_of=rerun_of))
 
 
-def _key(*, task_id: bytes, **row: Any) -> KeyedSubmit:
-    return KeyedSubmit(task_id=UUID(bytes=task_id), **row)
+def _key(name: str, body_sha256: bytes, task_id: bytes, owner: str) -> KeyedSubmit:
+    return KeyedSubmit(name, body_sha256, UUID(bytes=task_id), owner)
 
 
 class Recent:
