@@ -2,14 +2,16 @@
 
     scripts/bench_against.py COMMIT [drain] [http] [--rounds 5] [--number 60000] [--only NAME]
 
-The commit gets a worktree and an environment of its own under `.bench-against/`, kept for the next time. Each round
-runs both, and the one that was first is second in the next round; a row's ratio is that of two figures of the same
-round.
+The commit gets a worktree and an environment of its own under `.bench-against/`, kept for the next time. Both have
+their stores up all the time, and each row is measured in one tree and at once in the other, because the speed of a
+shared machine changes within seconds; the tree that was first is second in the next round. A row's ratio is the median
+of the ratios of such pairs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -21,31 +23,74 @@ KEPT = ROOT / ".bench-against"
 #: The rows of our own, which the gate looks at unless others are named.
 ROWS = {
     "drain": ("LedgerQ",),
-    "http": ("single submit", "single submit, Idempotency-Key", "status", "list, first page", "batch submit of 1,000"),
+    "http": (
+        "single submit",
+        "single submit, Idempotency-Key",
+        "status",
+        "list, first page",
+        "batch submit of 1,000",
+    ),
 }
 #: A row fails the gate if it loses more than this share.
 MOST_LOST = 0.02
 
-#: Runs one benchmark of the tree in which it is started, with exactly the wanted rows; older trees have no option for
-#: that.
+#: Runs single rows of the benchmarks of the tree in which it is started, as they are asked for; older trees have no
+#: option for that. Older trees also have 20,000 Idempotency-Keys, so a row has to end before they are used up: an answer
+#: to a repeated key is another row.
 _DRIVER = """
 import importlib, json, sys
-from benchmarks import options
+from benchmarks import http, options, report
 from benchmarks.bed import make_bed
 from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 
-name, number, *wanted = sys.argv[1:]
 class Exactly(options.Options):
     def wants(self, name):
         return name in self.only
-module = importlib.import_module(f"benchmarks.{name}")
-if name == "drain":
-    module.BASE = wanted[0]  # no peer
+
+answers, sys.stdout = sys.stdout, sys.stderr
+shown = []
+report.write = lambda *args: shown.extend(args[-1])
+report.show = lambda *args: None
+http._SECONDS = 2.0
 configure(LogSettings(log_level="error"), service="bench")
 with make_bed() as bed:
-    module.run(bed, Exactly(1, int(number), tuple(wanted)))
+    for line in sys.stdin:
+        name, number, row = json.loads(line)
+        module = importlib.import_module(f"benchmarks.{name}")
+        if name == "drain":
+            module.BASE = row  # no peer
+        shown.clear()
+        module.run(bed, Exactly(1, number, (row,)))
+        figures = [one.rounds[-1] for one in shown if one.name == row and one.rounds]
+        print(json.dumps(figures), file=answers, flush=True)
 """
+
+
+class Tree:
+    """One tree with its stores up."""
+
+    def __init__(self, path: Path) -> None:
+        command = [path / ".venv" / "bin" / "python", "-c", _DRIVER]
+        self._driver = subprocess.Popen(command, cwd=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._path = path
+
+    def measure(self, name: str, number: int, row: str) -> float | None:
+        """The figure of one row; None: this tree does not have the row."""
+        assert self._driver.stdin is not None
+        assert self._driver.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._driver.stdin.write(json.dumps([name, number, row]) + "\n")
+            self._driver.stdin.flush()
+        answer = self._driver.stdout.readline()
+        if not answer:
+            raise SystemExit(f"bench-against: {row} failed in {self._path}; its output is above")
+        figures: list[float] = json.loads(answer)
+        return figures[-1] if figures else None
+
+    def close(self) -> None:
+        """Stop the stores."""
+        self._driver.communicate()
 
 
 def _tree_of(commit: str) -> Path:
@@ -65,22 +110,14 @@ def _said(command: list[str]) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _measure(tree: Path, name: str, number: int, rows: tuple[str, ...]) -> dict[str, float]:
-    """One round of one benchmark in one tree: the figure of each row."""
-    command = [str(tree / ".venv" / "bin" / "python"), "-c", _DRIVER, name, str(number), *rows]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"bench-against: {name} failed in {tree}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    found = json.loads((tree / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
-    return {row["name"]: row["rounds"][-1] for row in found["rows"] if row["rounds"] and row["name"] in rows}
-
-
-def _show(name: str, base: list[dict[str, float]], current: list[dict[str, float]]) -> bool:
+def _show(name: str, found: dict[str, list[tuple[float, float]]]) -> bool:
     """Print the table; whether no row has lost too much."""
     is_good = True
     print(f"\n{name + ', a second':34} {'base':>10} {'current':>10}  ratio (least–most)")
-    for row in base[0]:
-        pairs = [(old[row], new[row]) for old, new in zip(base, current, strict=True) if row in old and row in new]
+    for row, pairs in found.items():
+        if not pairs:
+            print(f"{row:34} not in both trees")
+            continue
         ratios = [new / old for old, new in pairs]
         middle = statistics.median(ratios)
         old, new = (statistics.median(figures) for figures in zip(*pairs, strict=True))
@@ -105,14 +142,23 @@ def main() -> None:
             parser.error(f"no benchmark {name!r}: there are {', '.join(ROWS)}")
         rows = tuple(row for row in ROWS[name] if not asked.only or any(part in row for part in asked.only))
         chosen |= {name: rows} if rows else {}
-    trees = (_tree_of(asked.base), ROOT)
-    found: dict[str, tuple[list[dict[str, float]], list[dict[str, float]]]] = {name: ([], []) for name in chosen}
-    for number in range(max(1, asked.rounds)):
-        for name, rows in chosen.items():
-            for which in (0, 1) if number % 2 == 0 else (1, 0):
-                found[name][which].append(_measure(trees[which], name, asked.number, rows))
-        print(f"round {number + 1} of {asked.rounds}", flush=True)
-    verdicts = [_show(name, *figures) for name, figures in found.items()]
+    trees = Tree(_tree_of(asked.base)), Tree(ROOT)
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {
+        name: {row: [] for row in rows} for name, rows in chosen.items()
+    }
+    try:
+        for number in range(max(1, asked.rounds)):
+            for name, rows in chosen.items():
+                for row in rows:
+                    turns = (0, 1) if number % 2 == 0 else (1, 0)
+                    figures = {which: trees[which].measure(name, asked.number, row) for which in turns}
+                    if (old := figures[0]) is not None and (new := figures[1]) is not None:
+                        found[name][row].append((old, new))
+            print(f"round {number + 1} of {asked.rounds}", flush=True)
+    finally:
+        for tree in trees:
+            tree.close()
+    verdicts = [_show(name, rows) for name, rows in found.items()]
     sys.exit(0 if all(verdicts) else 1)
 
 
