@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def test_a_signal_ends_a_server_that_would_not_have_looked_for_an_hour(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(main, "_DATE_EVERY", 3600.0)
-    guard = Guard(Limits(), lambda _error, _address: None)
+    guard = Guard(Limits(), lambda _error, _address, _scope: None)
     server = main._Server(main._config(FastAPI(), ApiSettings()), services=None, guard=guard)  # type: ignore[arg-type]
 
     async def serve() -> None:

@@ -79,10 +79,11 @@ class Guard:
 
     Args:
         limits: what they may cost.
-        note: told of each refusal: the error, and the client's address.
+        note: told of each refusal: the error, the client's address, and the ASGI scope of the request if the
+            application has begun to answer it (the client does not get that answer), else None.
     """
 
-    def __init__(self, limits: Limits, note: Callable[[LedgerQError, str], object]) -> None:
+    def __init__(self, limits: Limits, note: Callable[[LedgerQError, str, dict[str, Any] | None], object]) -> None:
         self.limits = limits
         self.note = note
         #: Bytes of bodies whose requests are not answered yet.
@@ -361,13 +362,15 @@ class Guarded(_Protocol):
         if self._answering is not None:
             self.transport.abort()
             return
+        scope = None
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:  # another answer cannot begin in the middle of one
                 self.transport.abort()
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self.guard.note(error, self.client[0] if self.client else "")
+            scope = cycle.scope
+        self.guard.note(error, self.client[0] if self.client else "", scope)
         self.flow.resume_reading()
         self.transport.write(_answer(error, self.server_state.default_headers))
         self._await(_REST)

@@ -18,6 +18,7 @@ import ledgerq_api.tasks.action_endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
 from ledgerq_api import __version__, docs_page, documentation, guide, metrics, problems, query
+from ledgerq_api.access_log import AccessLog
 from ledgerq_api.auth.gate import Gate
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
@@ -212,6 +213,8 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         rate=settings.key_rate,
         burst=settings.key_burst,
     )
+    if settings.api_access_log:
+        app.add_middleware(AccessLog)
     app.add_middleware(RequestEdge)  # outside of the gate, so that a refusal has a request id, too
     if settings.root_path or settings.proxies:
         app.add_middleware(Proxied, prefix=settings.root_path, proxies=settings.proxies)

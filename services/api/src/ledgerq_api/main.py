@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload
 
+from ledgerq_api.access_log import note_and_write_refusal
 from ledgerq_api.app import Services, build_services, create_app, replica_of
 from ledgerq_api.origin import log_fields
 from ledgerq_api.refusals import note_refusal
@@ -78,7 +79,7 @@ def main() -> None:
         app = create_app(services, settings)
         heap.freeze()
         limits = Limits(connections=settings.api_connections, held_bytes=settings.api_memory_budget * 1024 * 1024)
-        guard = Guard(limits, note_refusal)
+        guard = Guard(limits, note_and_write_refusal if settings.api_access_log else _note_refusal)
         config = _config(app, settings, http=type("Connection", (Guarded, HttpToolsProtocol), {"guard": guard}))
         _Server(config, services, guard).run(sockets=[listener])
 
@@ -90,6 +91,10 @@ def reloaded_app() -> FastAPI:
     start_tracing(load(TracingSettings), service="api")
     settings = load(ApiSettings)
     return create_app(build_services(load(StoreSettings), settings, debug=logs.debug), settings)
+
+
+def _note_refusal(error: LedgerQError, address: str, _scope: object) -> None:
+    note_refusal(error, address)
 
 
 class _Server(uvicorn.Server):

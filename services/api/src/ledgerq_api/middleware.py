@@ -47,7 +47,11 @@ class RequestEdge:
 
         metrics, begun, has_begun = self._metrics, time.perf_counter(), False
         # The answer to GET is right for HEAD, too; the server has the original scope and leaves the body out.
-        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" and _has_an_end(scope) else scope
+        asked = (
+            {**scope, "method": "GET", "ledgerq_method": "HEAD"}
+            if scope["method"] == "HEAD" and _has_an_end(scope)
+            else scope
+        )
 
         async def send_with_headers(message: Message) -> None:
             nonlocal has_begun

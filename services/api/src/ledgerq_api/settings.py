@@ -31,6 +31,11 @@ class ApiSettings(BaseSettings):
         "time; what would be more is answered 503. It takes about five times as much memory.",
     )
     api_reload: bool = Field(False, description="Restart on an edit of the services' or the task modules' code.")
+    api_access_log: bool = Field(
+        False,
+        description="Write a line of JSON to standard error for each answer, at its end, whatever the log's format and "
+        "level are.",
+    )
     allow_anonymous: bool = Field(
         False,
         description="Listen on an address other than loopback although no API key was ever made, so that anybody may "

@@ -31,7 +31,7 @@ def main() -> None:
     app = build(stores, settings)
     treat_as_sigterm()
     sampled = SampledLog()
-    guard = Guard(_LIMITS, lambda error, address: sampled.note("monitor.refused", error.code, address=address))
+    guard = Guard(_LIMITS, lambda error, address, _scope: sampled.note("monitor.refused", error.code, address=address))
     config = uvicorn.Config(
         app,
         host=settings.host,

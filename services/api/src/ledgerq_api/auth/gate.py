@@ -66,13 +66,13 @@ class Gate:
         key = self._keyring.find(text) or await self._keyring.find_surely(text)
         if key is None:
             raise ApiKeyInvalid
+        scope[_KEY] = key
         needed = known_need(scope["method"], scope["path"]) or _need_of_unknown(scope)
         if needed is not None and not key.may(needed):
             has = ", ".join(sorted(key.scopes))
             raise ScopeMissing(f"This call needs the scope {needed}; the key {key.id} has {has}.", scope=needed)
         if self._rate:
             self._limit(key, now)
-        scope[_KEY] = key
 
     def _limit(self, key: ApiKey, now: float) -> None:
         bucket = self._buckets.get(key.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from ledgerq_api import docs_page, guide
@@ -74,6 +75,13 @@ def known_need(method: str, path: str) -> KeyScope | None:
     return found
 
 
+def template_of(path: str) -> str | None:
+    """The template of a call that needs a scope, such as ``/tasks/{task_id}``; None: the table has no such path."""
+    if path in _PATHS:
+        return path
+    return next((template for pattern, template in _PATTERNS if pattern.fullmatch(path)), None)
+
+
 _NAMES = ("queues", "task-types")
 _WITH_SLASHES = tuple(f"/{first}/" for first in _NAMES)
 
@@ -86,3 +94,15 @@ def _shape(path: str) -> tuple[str, str | None]:
 
 
 _BY_SHAPE = {(method, *_shape(path)): scope for (method, path), scope in NEEDS.items() if "{" in path}
+
+_PATHS = {path for _, path in NEEDS}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    before, _, rest = template.partition("{")
+    segment = ".+" if template.startswith(_WITH_SLASHES) else "[^/]+"
+    return re.compile(re.escape(before) + segment + re.escape(rest.partition("}")[2]), re.DOTALL)
+
+
+#: The longest first, because a name may have slashes in it.
+_PATTERNS = [(_pattern(path), path) for path in sorted(_PATHS, key=len, reverse=True) if "{" in path]
