@@ -7,14 +7,17 @@ that can be written says how many were lost.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging as stdlib_logging
 import sys
+import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from ledgerq_shared import output
+from ledgerq_shared.prints import Prints
 from ledgerq_shared.settings import LogSettings
 
 
@@ -24,7 +27,11 @@ def is_for_people(log_format: str) -> bool:
 
 
 def configure(
-    settings: LogSettings, *, service: str, context: Callable[[], Mapping[str, object]] | None = None
+    settings: LogSettings,
+    *,
+    service: str,
+    context: Callable[[], Mapping[str, object]] = dict,
+    prints: Callable[[], Mapping[str, object]] | None = None,
 ) -> None:
     """Set up structlog and the standard library's logging for this process.
 
@@ -32,6 +39,8 @@ def configure(
         settings: level and format.
         service: ``api``, ``worker``, ``maintenance`` or ``monitor``; it is in every line.
         context: called for each line; it returns what is being done: a request's id, a task's id.
+        prints: if the log is JSON, whatever is printed becomes lines of the log, too, with the fields that this
+            returns; None: prints are this process's answer to its caller, and stay as they are.
     """
     output.guard()
     level = stdlib_logging.getLevelNamesMapping()[("debug" if settings.debug else settings.log_level).upper()]
@@ -43,11 +52,9 @@ def configure(
         if as_json
         else structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
         _Service(service),
-        *([] if context is None else [_Context(context)]),
+        _Context(context),
     ]
-    renderer = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    renderer = _Json() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=_unfailing(structlog.make_filtering_bound_logger(level)),
@@ -55,7 +62,8 @@ def configure(
         cache_logger_on_first_use=True,
     )
     stdlib_logging.raiseExceptions = False  # it would print what went wrong, and fail at printing
-    handler = stdlib_logging.StreamHandler(sys.stderr)
+    stderr = output.plain(sys.stderr)
+    handler = stdlib_logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -69,6 +77,77 @@ def configure(
     root = stdlib_logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    if as_json:
+        _in_utf8(stderr)
+    if as_json and prints is not None:
+        _take_prints(shared, prints)
+
+
+def _take_prints(shared: list[structlog.typing.Processor], context: Callable[[], Mapping[str, object]]) -> None:
+    """Make lines of the log of what is printed, of warnings, and of exceptions that nobody handles."""
+    for name, method in (("stdout", "info"), ("stderr", "warning")):
+        plain = output.plain(getattr(sys, name))
+        if isinstance(getattr(plain, "buffer", None), output.Output):  # else it is a test's
+            _in_utf8(plain)
+            prints = Prints(plain, context, _Printed(plain, name, method, shared))
+            setattr(sys, name, prints)
+            setattr(sys, f"__{name}__", prints)
+    stdlib_logging.captureWarnings(capture=True)
+    log = structlog.get_logger()
+    sys.excepthook = lambda kind, error, trace: log.critical("process.failed", exc_info=(kind, error, trace))
+    threading.excepthook = lambda args: log.error(
+        "thread.failed",
+        thread=args.thread.name if args.thread else None,
+        exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+        **context(),
+    )
+
+
+def _in_utf8(stream: TextIO) -> None:
+    """JSON is UTF-8, whatever the locale is; half a character of UTF-16 is written as JSON's escape for it."""
+    if isinstance(getattr(stream, "buffer", None), output.Output):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[attr-defined]
+
+
+class _Printed:
+    """Writes printed text as lines of the log. A line that cannot be made is lost."""
+
+    def __init__(self, plain: TextIO, stream: str, method: str, shared: list[structlog.typing.Processor]) -> None:
+        self._plain = plain
+        self._stream = stream
+        self._method = method
+        self._processors = [one for one in shared if not isinstance(one, _Context)]
+        self._render = _Json()
+
+    def __call__(self, text: str, fields: Mapping[str, object]) -> None:
+        with contextlib.suppress(Exception):
+            event: Any = {"event": text, "stream": self._stream}
+            for process in self._processors:
+                event = process(None, self._method, event)
+            self._plain.write(self._render(None, self._method, {**fields, **event}) + "\n")
+
+
+#: What some readers take for the end of a line, although JSON allows it inside of one.
+_BREAKS = str.maketrans({character: f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"})
+
+
+class _Json:
+    """Renders a line as JSON that a person can read, too: first what happened, text as it is."""
+
+    def __init__(self) -> None:
+        self._encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=repr).encode
+
+    def __call__(self, _logger: object, method: str, event: structlog.typing.EventDict) -> str:
+        fields = {"event": event.pop("event", None), "level": event.pop("level", method), **event}
+        try:
+            line = self._encode(fields)
+        except (TypeError, ValueError, RecursionError):  # NaN, a key that is no text, a list that contains itself
+            line = self._encode({str(name): _plain_value(value) for name, value in fields.items()})
+        return line if line.isascii() else line.translate(_BREAKS)
+
+
+def _plain_value(value: object) -> object:
+    return value if value is None or isinstance(value, (str, bool, int)) else repr(value)
 
 
 def _unfailing(logger: type[Any]) -> type[Any]:
@@ -94,7 +173,7 @@ class _Lines:
     """Writes each line at once, without a lock, because a fork or a signal handler could find the lock taken."""
 
     def __init__(self, *_: Any) -> None:
-        self._write = sys.stderr.write
+        self._write = output.plain(sys.stderr).write
 
     def msg(self, line: str) -> None:
         self._write(line + "\n")

@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import select
+import stat
 import sys
 from typing import Any, TextIO
 
@@ -38,6 +39,8 @@ class Output(io.RawIOBase):
         self._handle = handle
         self._file = identity(handle)
         self._patience = _PATIENCE
+        # A file takes all of a line at once, so that lines of several processes do not get mixed.
+        self._piece = None if self._file is not None and stat.S_ISREG(os.fstat(handle).st_mode) else _PIECE
 
     def write(self, data: Any, /) -> int:
         """Write all of it, or lose it."""
@@ -45,7 +48,7 @@ class Output(io.RawIOBase):
         size = len(rest)
         try:
             while rest and self._is_ready():
-                rest = rest[os.write(self._handle, rest[:_PIECE]) :]
+                rest = rest[os.write(self._handle, rest[: self._piece]) :]
         except OSError:
             pass
         if rest:
@@ -87,9 +90,19 @@ def guard() -> None:
     sys.stderr = sys.__stderr__ = _guarded(sys.stderr, 2)  # type: ignore[assignment,misc]
 
 
+def plain(stream: TextIO) -> TextIO:
+    """What ``stream`` writes to in the end, where the log's own lines go (:mod:`ledgerq_shared.prints`)."""
+    return getattr(stream, "plain", stream)
+
+
+def tell(line: str) -> None:
+    """Write a line for the person who has started this process, as it is, whatever becomes of other prints."""
+    plain(sys.stderr).write(f"{line}\n")
+
+
 def lost_writes() -> int:
     """How many writes to standard error have been lost so far."""
-    raw: object = getattr(sys.stderr, "buffer", None)
+    raw: object = getattr(plain(sys.stderr), "buffer", None)
     return raw.lost if isinstance(raw, Output) else 0
 
 
@@ -100,7 +113,7 @@ def _guarded(stream: TextIO | None, handle: int) -> TextIO:
             is_own = stream.fileno() == handle
         except (OSError, ValueError):  # it is in memory, or closed
             is_own = stream.closed
-        if not is_own or isinstance(stream.buffer, Output):
+        if not is_own or isinstance(getattr(plain(stream), "buffer", None), Output):
             return stream
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import Any, NamedTuple
 
+from ledgerq_shared.output import plain
 from ledgerq_shared.settings import SettingsError, TracingSettings
 
 #: W3C Trace Context, version 00; later versions may only add to it. An id of zeros means "none".
@@ -119,7 +120,7 @@ def _provider(kind: str, service: str) -> Any:
 
     exporter: SpanExporter
     if kind == "console":
-        exporter = ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: f"{span.to_json(indent=None)}\n")
+        exporter = ConsoleSpanExporter(out=plain(sys.stderr), formatter=lambda span: f"{span.to_json(indent=None)}\n")
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 

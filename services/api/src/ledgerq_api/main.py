@@ -54,13 +54,13 @@ def main() -> None:
         settings = load(ApiSettings)
         logs = load(LogSettings)
         stores = load(StoreSettings)
-        configure(logs, service="api", context=log_fields)
+        configure(logs, service="api", context=log_fields, prints=log_fields)
         start_tracing(load(TracingSettings), service="api")
         _allow_many_connections()
         listener = listen(settings.api_host, settings.api_port, prefix="API")
         has_keys = _check_ledger(stores, settings)
     except (SettingsError, LedgerQError) as error:
-        sys.stderr.write(f"ledgerq-api: {error}\n")
+        output.tell(f"ledgerq-api: {error}")
         sys.exit(2 if isinstance(error, SettingsError) else 1)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     host, port = listener.getsockname()[:2]
@@ -87,7 +87,7 @@ def main() -> None:
 def reloaded_app() -> FastAPI:
     """The application of a process that the reloader starts anew after each edit."""
     logs = load(LogSettings)
-    configure(logs, service="api", context=log_fields)
+    configure(logs, service="api", context=log_fields, prints=log_fields)
     start_tracing(load(TracingSettings), service="api")
     settings = load(ApiSettings)
     return create_app(build_services(load(StoreSettings), settings, debug=logs.debug), settings)

@@ -132,7 +132,7 @@ def main() -> None:
     try:
         settings, stores, logs = load(FlowerSettings), load(FlowerStores), load(LogSettings)
         rate = load(EventSettings).events_per_second
-        configure(logs, service="flower")
+        configure(logs, service="flower", prints=dict)
         logging.getLogger("tornado.access").setLevel(logging.WARNING)
         logging.getLogger("flower.inspector").addFilter(_is_trouble)
         # This variable would open Flower's API to anybody who reaches the port, even to pages of other sites.
@@ -146,7 +146,7 @@ def main() -> None:
                 "(LEDGERQ_FLOWER_HOST, LEDGERQ_FLOWER_PORT)"
             ) from None
     except SettingsError as error:
-        sys.stderr.write(f"ledgerq-flower: {error}\n")
+        output.tell(f"ledgerq-flower: {error}")
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))

@@ -25,9 +25,9 @@ def main() -> None:
         settings, stores, logs = load(MonitorSettings), load(StoreSettings), load(LogSettings)
         listener = listen(settings.host, settings.port, prefix="MONITOR")
     except SettingsError as error:
-        sys.stderr.write(f"ledgerq-monitor: {error}\n")
+        output.tell(f"ledgerq-monitor: {error}")
         sys.exit(2)
-    logging.configure(logs, service="monitor")
+    logging.configure(logs, service="monitor", prints=dict)
     app = build(stores, settings)
     treat_as_sigterm()
     sampled = SampledLog()

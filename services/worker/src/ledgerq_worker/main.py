@@ -18,7 +18,7 @@ from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, l
 from ledgerq_worker.catalogue.registry import TaskTypeError
 from ledgerq_worker.catalogue.task_modules import TaskModuleError
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
-from ledgerq_worker.slot.legs import log_fields
+from ledgerq_worker.slot.legs import log_fields, print_fields
 
 cli = typer.Typer(
     help="Run tasks, keep the ledger in order, or fill the catalogue of task types.",
@@ -46,7 +46,7 @@ def run(
         _check_ledger(stores)
         run_worker(stores, settings, load(LogSettings))
 
-    load_or_exit(lambda: configure(load(LogSettings), service="worker", context=log_fields))
+    load_or_exit(lambda: configure(load(LogSettings), service="worker", context=log_fields, prints=print_fields))
     load_or_exit(lambda: load(WorkerSettings))
     load_or_exit(start)
 
@@ -62,7 +62,7 @@ def maintenance() -> None:
         _check_ledger(stores)
         run_maintenance(stores, load(MaintenanceSettings), load(LogSettings))
 
-    load_or_exit(lambda: configure(load(LogSettings), service="maintenance"))
+    load_or_exit(lambda: configure(load(LogSettings), service="maintenance", prints=dict))
     load_or_exit(start)
 
 
@@ -105,7 +105,7 @@ def load_or_exit(action: Callable[[], Outcome]) -> Outcome:
         reason = str(error)
     except LedgerQError as error:
         reason = error.detail
-    typer.echo(f"ledgerq-worker: {reason}", err=True)
+    output.tell(f"ledgerq-worker: {reason}")
     raise typer.Exit(2)
 
 

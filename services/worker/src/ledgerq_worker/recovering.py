@@ -9,10 +9,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 from uuid import UUID
 
+import structlog
+
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.statements.recover import TakenBack, find_claimed, recover_claims
 from ledgerq_shared.states import STARTABLE
 from ledgerq_worker.apart import Apart
+
+log = structlog.get_logger()
 
 
 class Loss(NamedTuple):
@@ -107,5 +111,14 @@ class Recovering:
                 ),
             )
             self._behind(cursor)
+        for row in rows:
+            if row.is_quarantined:
+                log.error(
+                    "task.quarantined",
+                    task_id=row.id,
+                    task_type=row.task_type,
+                    worker_deaths=row.worker_deaths,
+                    why=loss.why,
+                )
         self._wake(Counter(row.queue for row in rows if row.state in STARTABLE))
         return rows

@@ -21,6 +21,11 @@ class TakenBack(NamedTuple):
     queue: str
     #: Its present state; PENDING and RETRY mean that it is ready again.
     state: str
+    task_type: str
+    #: With how many deaths of workers it is charged, with this one.
+    worker_deaths: int
+    #: Whether it ends as FAILURE because of them.
+    is_quarantined: bool
 
 
 def recover_claims(
@@ -194,7 +199,9 @@ _REST = f""", lost AS (
          d.is_charged OR d.is_uncertain OR t.worker_deaths > 0, t.expires_at
   FROM decided d JOIN task t ON t.id = d.id WHERE d.state IN ('PENDING', 'RETRY')
 )
-SELECT t.id, t.queue, d.state FROM decided d JOIN task t ON t.id = d.id
+SELECT t.id, t.queue, d.state, t.task_type, d.worker_deaths + d.is_charged::integer,
+       d.state = 'FAILURE' AND d.policy <> 'fail' AS is_quarantined
+FROM decided d JOIN task t ON t.id = d.id
 """
 
 _RECOVER = _ALL + _REST

@@ -71,6 +71,8 @@ class Runner:
         self._has_spans = tracer() is not None
         #: The leg whose code is running; None between tasks. The slot's watcher reads it.
         self.running: Leg | None = None
+        if composure is not None:
+            legs.one_at_a_time(lambda: self.running)
 
     def knows(self, task_type: str) -> bool:
         """Whether this process has the code of a task type."""

@@ -79,7 +79,7 @@ def main() -> None:
     """Run until nothing is left, or the maintenance process ends."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     logs = load(LogSettings)
-    configure(logs, service="outbox")
+    configure(logs, service="outbox", prints=dict)
     stores, settings = load(StoreSettings), load(MaintenanceSettings)
     use_cell(stores.ledgerq_cell)
     connections = Stores(stores, "ledgerq-outbox", debug=logs.debug)

@@ -84,7 +84,7 @@ class Reap:
             log.warning("maintenance.worker_not_taken_back", worker=worker.name, error=str(error).strip())
             return 0
         if rows or not self._recovering.are_some_apart:  # a node whose tasks are set apart is met again and again
-            log.warning("maintenance.worker_lost", worker=worker.name, tasks=len(rows))
+            log.warning("worker.lost", worker=worker.name, why="lease expired", tasks=len(rows))
         return len(rows)
 
 

@@ -226,7 +226,7 @@ class Agent:
 
     def _parent_died(self) -> None:
         """Handle the death of the parent: its pool processes must not go on, and their tasks must run again."""
-        log.error("worker.parent_died", worker=self._config.name)
+        log.error("worker.lost", worker=self._config.name, why="its process died")
         self._parent.make_sure_of_its_end()
         self.enforcement.kill_all()
         self._end("lost", charge=True)
@@ -244,7 +244,7 @@ def main() -> None:
     # decides when it ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    configure(load(LogSettings), service="agent")
+    configure(load(LogSettings), service="agent", prints=dict)
     config = NodeConfig(**json.loads(first_line(sys.stdin.fileno())))
     name = f"ledgerq-agent {config.name}"
     Agent(

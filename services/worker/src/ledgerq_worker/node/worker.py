@@ -26,7 +26,7 @@ from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
-from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, strangers
+from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, sayings, strangers
 from ledgerq_worker.celery.seams.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.seams.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
 from ledgerq_worker.celery.sending import Submitter
@@ -144,6 +144,7 @@ def _install(
     actor = f"worker:{settings.name}"
     channels.let_channels_close()
     strangers.be_careful()
+    sayings.log_sayings()
     redis_sockets.watch()
     backend.install_backend(app)
     client.install_for_all(app, submitter, actor=actor)

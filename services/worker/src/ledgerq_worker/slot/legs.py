@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -136,6 +137,8 @@ class Leg:
 
 
 _current = threading.local()
+#: Returns the leg that this process runs, if it runs one at a time.
+_of_process: Callable[[], Leg | None] | None = None
 
 
 def current() -> Leg | None:
@@ -147,11 +150,28 @@ def log_fields() -> dict[str, object]:
     """The log fields of the leg that the calling thread runs. They are made for each line, so they cost nothing without
     one.
     """
+    return _fields_of(current())
+
+
+def print_fields() -> dict[str, object]:
+    """The fields of what is printed: those of the calling thread's leg; in a thread that a task has started, those of
+    the leg that its process runs. (Our own threads print nothing.)
+    """
     leg = current()
+    return _fields_of(leg if leg is not None or _of_process is None else _of_process())
+
+
+def _fields_of(leg: Leg | None) -> dict[str, object]:
     if leg is None:
         return {}
     fields = {"task_id": leg.task.id, "task_type": leg.task.task_type, "attempt": leg.attempt}
     return {**fields, **Origin.parse(leg.task.trace).log_fields()}
+
+
+def one_at_a_time(running: Callable[[], Leg | None]) -> None:
+    """Note that this process runs one leg at a time, which ``running`` returns."""
+    global _of_process  # noqa: PLW0603 - there is one process
+    _of_process = running
 
 
 def set_current(leg: Leg | None) -> None:
