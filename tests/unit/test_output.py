@@ -132,3 +132,17 @@ def test_the_first_line_that_can_be_written_again_says_how_many_were_lost(tmp_pa
     lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["again", "log.lines_lost"]
     assert lines[1]["lines"] > 2
+
+
+def test_a_field_that_json_cannot_hold_costs_no_line(tmp_path: Path):
+    breaks = """
+import structlog
+round = []
+round.append(round)
+structlog.get_logger().info("odd", nan=float("nan"), keys={(1, 2): 3}, round=round, when=object, 名="好\\x85")
+"""
+    done = _service(tmp_path, breaks=breaks, times=0)
+    [line] = [json.loads(line) for line in done.stderr.splitlines() if "odd" in line]
+    assert list(line)[:2] == ["event", "level"]
+    assert (line["nan"], line["名"], line["keys"]) == ("nan", "好\x85", "{(1, 2): 3}")
+    assert "好" in done.stderr
