@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.support import databases, http, wait
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,11 @@ def health(api: Running) -> dict[str, object]:
 
 
 def outage(api: Running, store: str, what: str) -> float:
-    body = http.request("GET", f"{api.url}/metrics").body.decode()
+    return outage_of(api.url, store, what)
+
+
+def outage_of(url: str, store: str, what: str) -> float:
+    body = http.request("GET", f"{url}/metrics").body.decode()
     found = re.search(rf'^ledgerq_store_outage\{{store="{store}",what="{what}"\}} (.+)$', body, re.MULTILINE)
     assert found
     return float(found[1])
@@ -105,16 +110,21 @@ def test_of_a_nodes_processes_only_agent_and_parent_say_that_a_store_is_away(
     server: EmbeddedPostgres | EmbeddedValkey = request.getfixturevalue(store)
     plant.maintenance()
     plant.stack.register()
-    worker = plant.worker(slots=6)
+    port = free_port()
+    worker = plant.worker(slots=6, LEDGERQ_METRICS_PORT=str(port))
     api = plant.stack.api()
     for _ in range(60):  # all processes of the pool have work
         assert submit(api).status == 202
     server.stop()
     wait.until(lambda: lines(worker, "store.away"), 60, what=worker.log)
+    name = "postgresql" if store == "postgres" else "redis"
+    node = f"http://127.0.0.1:{port}"
+    wait.until(lambda: outage_of(node, name, "answers") == 1.0, 60, what="the node's own port")
     server.start()
     wait.until(lambda: submit(api).status == 202, 60, what="a submit")
     plant.all_ended()
     wait.until(lambda: lines(worker, "store.is_back"), 60, what=worker.log)
+    wait.until(lambda: outage_of(node, name, "answers") == 0.0, 60, what="the node's own port")
     said = [json.loads(line) for line in worker.log().splitlines() if '"event": "store.away"' in line]
     told = [line["service"] for line in said]
     assert told.count("agent") <= 1, worker.log()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from prometheus_client.core import Metric as Family
 
+from ledgerq_shared import outages
 from ledgerq_shared.metrics import FromFunction, Metric
-from ledgerq_shared.outages import ALL
 
 _LABELS = ("store", "what")
-_IS_ON = Metric(
+IS_ON = Metric(
     "ledgerq_store_outage",
     "gauge",
     "Whether a store fails this process (1) or not (0): it does not answer (`answers`), or takes no writes (`writes`), "
@@ -18,7 +18,8 @@ _IS_ON = Metric(
     _LABELS,
 )
 _FAILURES = Metric("ledgerq_store_failures_total", "counter", "How often a store has failed this process so.", _LABELS)
-METRICS = (_IS_ON, _FAILURES)
+METRICS = (IS_ON, _FAILURES)
+_PLACES = [(outage.store.lower(), outage.what) for outage in outages.ALL]
 
 
 def collector() -> FromFunction:
@@ -26,7 +27,11 @@ def collector() -> FromFunction:
     return FromFunction(_families)
 
 
+def is_on(numbers: Collection[int]) -> Family:
+    """``ledgerq_store_outage``, if these outages are on (:func:`ledgerq_shared.outages.numbers`)."""
+    return IS_ON.family({place: int(number in numbers) for number, place in enumerate(_PLACES)})
+
+
 def _families() -> Iterable[Family]:
-    places = {(outage.store.lower(), outage.what): outage for outage in ALL}
-    yield _IS_ON.family({place: int(outage.is_on) for place, outage in places.items()})
-    yield _FAILURES.family({place: outage.failures for place, outage in places.items()})
+    yield is_on(outages.numbers())
+    yield _FAILURES.family({place: outage.failures for place, outage in zip(_PLACES, outages.ALL, strict=True)})

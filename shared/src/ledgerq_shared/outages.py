@@ -151,6 +151,11 @@ ALL = (POSTGRESQL, POSTGRESQL_WRITES, REDIS, REDIS_WRITES)
 REPLICA = Outage("PostgreSQL", "replica", settles=0.0)
 
 
+def numbers() -> frozenset[int]:
+    """Which outages of ``ALL`` are on, by their places in it."""
+    return frozenset(number for number, outage in enumerate(ALL) if outage.is_on)
+
+
 def leave_to_node() -> None:
     """This process is one of many in a pool: the node's agent and parent log that a store does not answer."""
     for outage in (POSTGRESQL, REDIS):

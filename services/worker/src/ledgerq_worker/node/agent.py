@@ -135,6 +135,7 @@ class Agent:
         self.enforcement.resume_all()
         while True:
             lines = read_lines(_LOOK_AT_SLOTS_EVERY)
+            self._table.agent_outages = outages.numbers()
             if lines == [] and not self._is_time_to_look():
                 continue
             # The pipe may stay open in a pool process that outlives the parent, so look at the parent, too.

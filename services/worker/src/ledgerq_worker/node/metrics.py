@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric as Family
 
+from ledgerq_shared import outage_metrics, outages
 from ledgerq_shared.metrics import FromFunction, Metric
 from ledgerq_worker.celery.seams.strangers import refused
 from ledgerq_worker.node.node import Node
@@ -28,7 +29,7 @@ _REFUSED = Metric(
     ("kind",),
 )
 
-METRICS = (*tally.METRICS, _SLOTS, _BUSY, _RUNNING, _LOST, _REFUSED)
+METRICS = (*tally.METRICS, _SLOTS, _BUSY, _RUNNING, _LOST, _REFUSED, outage_metrics.IS_ON)
 
 
 def registry_of(node: Node, sheet: TallySheet) -> CollectorRegistry:
@@ -50,6 +51,8 @@ def registry_of(node: Node, sheet: TallySheet) -> CollectorRegistry:
         yield _BUSY.family({(): len(running)})
         yield _RUNNING.family({(): 0.0 if begun is None else time.monotonic() - begun})
         yield _LOST.family({(): node.lost_processes})
+        # The parent works with Redis, the agent with PostgreSQL.
+        yield outage_metrics.is_on(outages.numbers() | node.table.agent_outages)
         yield _REFUSED.family({(kind,): refused[kind] for kind in ("ticket", "message", "broadcast", "unacknowledged")})
 
     registry = CollectorRegistry()

@@ -17,12 +17,14 @@ from uuid import UUID
 
 from ledgerq_worker.slot.file import SlotFile, make_file
 
-#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, lease held until, asides until.
-_HEADER = struct.Struct("<16s B B H I B B 6x d d 16x")
+#: Worker id, stopping, deaf, number of cancelled legs, tickets taken, watched, suspects, the agent's outages, lease held
+#: until, asides until.
+_HEADER = struct.Struct("<16s B B H I B B B 5x d d 16x")
 _COUNT = struct.Struct("<H")
 _COUNT_AT = 18
 _WATCHED_AT = 24
 _SUSPECTS_AT = 25
+_OUTAGES_AT = 26
 _HELD_UNTIL = struct.Struct("d")  # native: any process reads or writes it in one step
 _HELD_UNTIL_AT = 32
 _ASIDES_UNTIL = struct.Struct("d")
@@ -171,6 +173,15 @@ class SlotTable(SlotFile):
     @is_watched.setter
     def is_watched(self, value: bool) -> None:
         self._map[_WATCHED_AT] = value
+
+    @property
+    def agent_outages(self) -> frozenset[int]:
+        """The outages that the agent knows of (:func:`ledgerq_shared.outages.numbers`)."""
+        return frozenset(number for number in range(8) if self._map[_OUTAGES_AT] >> number & 1)
+
+    @agent_outages.setter
+    def agent_outages(self, numbers: frozenset[int]) -> None:
+        self._map[_OUTAGES_AT] = sum(1 << number for number in numbers)
 
     def occupant(self, index: int) -> int:
         """The process that runs this slot, or that died in it and has not been cleared away; 0: none."""
