@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def rendered(url: str, profile: Path) -> str:
+def rendered(url: str, profile: Path, *options: str) -> str:
     """The page's DOM after its scripts have run for a while; empty if the browser failed, which it may at times."""
     assert BROWSER, "chromium is not on PATH (Debian: apt-get install chromium)"
     # The profile is the test's own, the sandbox needs a user of its own, and a container's /dev/shm is small.
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
-        "--no-first-run", "--virtual-time-budget=15000", "--timeout=60000", "--dump-dom", url,
+        "--no-first-run", "--virtual-time-budget=15000", "--timeout=60000", "--dump-dom", *options, url,
     ]  # fmt: skip
     try:
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=170).stdout

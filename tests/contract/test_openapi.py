@@ -7,6 +7,7 @@ import json
 import jsonschema_rs
 import pytest
 
+from ledgerq_api import documentation
 from ledgerq_api.app import build_services, create_app
 from ledgerq_api.errors import InternalError
 from ledgerq_api.settings import ApiSettings
@@ -58,6 +59,24 @@ def operations(document):
 def test_every_call_is_there(document):
     assert set(document["paths"]) == PATHS
     assert document["openapi"].startswith("3.1")
+
+
+def test_groups_and_calls_come_in_the_order_of_use(document):
+    """A reader of the file, or of a page that is made of it, submits before it looks, and looks before it steers."""
+    paths = list(document["paths"])
+    assert tuple(paths) == documentation._PATHS
+    tags = [operation["tags"] for _, operation in operations(document)]
+    assert list(dict.fromkeys(tag for [tag] in tags)) == [tag["name"] for tag in document["tags"]]
+    assert [tag for [tag], before in zip(tags, [None, *tags], strict=False) if [tag] != before] == [
+        tag["name"] for tag in document["tags"]
+    ], "a group's calls are together"
+    assert all(tag["description"] for tag in document["tags"])
+
+
+def test_every_parameter_of_a_path_has_an_example(document):
+    for name, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            assert parameter["in"] != "path" or parameter["example"], name
 
 
 def test_every_call_says_what_it_does_and_how_it_fails(document):

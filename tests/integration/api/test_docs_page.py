@@ -18,3 +18,8 @@ def test_the_page_and_its_files_come_from_here_alone(bare_api):
     assert "default-src 'none'" in policy
     assert "unsafe-eval" not in policy
     assert "script-src 'self';" in policy
+
+
+def test_where_fastapi_has_another_page_one_is_led_to_this_one(bare_api):
+    answer = bare_api.get("/redoc")
+    assert (answer.status, answer.headers["location"]) == (307, "docs")

@@ -62,7 +62,47 @@ _SECURITY_SCHEMES = {
 }
 
 #: Groups of calls, in the order in which a reader needs them.
-_GROUPS = ("tasks", "task types", "queues", "workers", "health")
+_GROUPS = {
+    "tasks": "Submit, follow and steer tasks.",
+    "task types": "What may be submitted, with which parameters.",
+    "queues": "What waits where; pause and resume; how many workers are needed.",
+    "workers": "Who runs tasks now.",
+    "health": "For people, load balancers and orchestrators.",
+}
+
+#: Paths in the order in which a reader needs them, within their groups too.
+_PATHS = (
+    "/tasks/submit",
+    "/tasks/{task_id}/status",
+    "/tasks/",
+    "/tasks/{task_id}",
+    "/tasks/{task_id}/events",
+    "/tasks/{task_id}/stream",
+    "/tasks/{task_id}/explain",
+    "/tasks/{task_id}/cancel",
+    "/tasks/{task_id}/retry",
+    "/tasks/{task_id}/rerun",
+    "/tasks/submit/batch",
+    "/task-types",
+    "/task-types/{name}",
+    "/queues",
+    "/queues/{name}",
+    "/queues/{name}/pause",
+    "/queues/{name}/resume",
+    "/scaling",
+    "/workers",
+    "/health",
+    "/readyz",
+    "/livez",
+)
+
+#: Examples of parameters, by how their path begins. `PUT /queues/{name}` makes the queue that is paused and resumed
+#: after it: nobody's work stands still.
+_PARAMETERS = {
+    "/tasks/{task_id}": ("task_id", "01985c3e-7a52-7d31-9b64-0c4f8f0e2a11"),
+    "/task-types/{name}": ("name", "clients.celery.example_tasks.process_document"),
+    "/queues/{name}": ("name", "documents"),
+}
 
 
 class ProblemEntry(Struct, kw_only=True, omit_defaults=True):
@@ -153,12 +193,27 @@ def _maker(app: FastAPI, paths: dict[str, Any], wire_types: list[Any]) -> Callab
             _drop_fastapis_errors(made)
             for path, operations in paths.items():
                 made["paths"].setdefault(path, {}).update(operations)
-            made["tags"] = [{"name": name} for name in _GROUPS]
+            made["tags"] = [{"name": name, "description": text} for name, text in _GROUPS.items()]
             _add_security(made)
-            made["paths"] = _with_nulls(dict(sorted(made["paths"].items())))
+            _add_examples(made)
+            made["paths"] = {path: _with_nulls(made["paths"][path]) for path in sorted(made["paths"], key=_place)}
         return made
 
     return openapi
+
+
+def _place(path: str) -> tuple[int, str]:
+    return (_PATHS.index(path) if path in _PATHS else len(_PATHS)), path
+
+
+def _add_examples(document: dict[str, Any]) -> None:
+    """Give the parameters in paths examples, so that a call can be tried without thinking of a name."""
+    for path, operations in document["paths"].items():
+        named, example = _PARAMETERS.get("/".join(path.split("/")[:3]), ("", ""))
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] == named:
+                    parameter["example"] = example
 
 
 def _add_security(document: dict[str, Any]) -> None:

@@ -20,7 +20,16 @@ class KeyScope(StrEnum):
 
 #: Anybody may call these. They say nothing about tasks, and orchestrators and people without a key need them.
 OPEN = frozenset(
-    {"/", "/livez", "/readyz", "/docs", *(f"/docs/{name}" for name in docs_page.FILES), "/openapi.json", *guide.ROUTES}
+    {
+        "/",
+        "/livez",
+        "/readyz",
+        "/docs",
+        docs_page.ELSEWHERE,
+        *(f"/docs/{name}" for name in docs_page.FILES),
+        "/openapi.json",
+        *guide.ROUTES,
+    }
 )
 
 #: Call → scope. HEAD needs what GET needs.

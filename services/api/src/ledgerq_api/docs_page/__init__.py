@@ -13,12 +13,16 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 _FOLDER = Path(__file__).parent
 
 #: The files that the page loads, in addition to ``/docs`` itself.
 FILES = ("page.css", "page.js", "swagger-ui-bundle.js", "swagger-ui.css")
+
+#: Where FastAPI shows the calls in another form, and where people therefore look for them.
+ELSEWHERE = "/redoc"
 
 #: The page may run its own scripts, show its own images and call its own server, and nothing else.
 _POLICY = (
@@ -29,9 +33,14 @@ _POLICY = (
 
 def install(app: FastAPI) -> None:
     """Serve the page and its files."""
+    app.add_api_route(ELSEWHERE, _to_page, include_in_schema=False)
     app.add_api_route("/docs", partial(_file, "page.html"), include_in_schema=False)
     for name in FILES:
         app.add_api_route(f"/docs/{name}", partial(_file, name), include_in_schema=False)
+
+
+async def _to_page() -> RedirectResponse:
+    return RedirectResponse("docs")  # relative: it stays under the prefix of a proxy
 
 
 def _file(name: str, request: Request) -> Response:
