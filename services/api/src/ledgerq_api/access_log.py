@@ -6,7 +6,6 @@ other lines are. Nothing in them is text from a client, except a request id that
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import UTC, datetime
 
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ledgerq_api.auth.scopes import template_of
 from ledgerq_api.lean import encode
 from ledgerq_api.refusals import note_refusal
+from ledgerq_shared import output
 from ledgerq_shared.errors import LedgerQError
 
 #: The status of a line without an answer: the client had gone, or this process ended.
@@ -123,4 +123,4 @@ def _now() -> str:
 
 
 def _write(line: AccessLine) -> None:
-    sys.stderr.write(encode(line).decode() + "\n")
+    output.tell(encode(line).decode())
