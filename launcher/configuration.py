@@ -97,6 +97,8 @@ def worker_environment(
     told = {"LEDGERQ_METRICS_PORT": str(configuration.metrics_port or 0)}
     if options.worker_concurrency is not None:
         told["LEDGERQ_WORKER_CONCURRENCY"] = str(options.worker_concurrency)
+    if options.worker_reload:
+        told["LEDGERQ_WORKER_RELOAD"] = "true"
     if options.worker_loglevel is not None:
         told["LEDGERQ_LOG_LEVEL"] = options.worker_loglevel
     return {**environment, **told}

@@ -21,6 +21,7 @@ class Options:
     api_port: int | None
     api_reload: bool
     worker_concurrency: int | None
+    worker_reload: bool
     worker_loglevel: str | None
     debug: bool
 
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--worker-concurrency", type=_positive, metavar="N", help="tasks at a time (default: CPU cores)"
     )
+    parser.add_argument("--worker-reload", action="store_true", help="restart the worker when a task is edited")
     parser.add_argument("--worker-loglevel", type=_level, metavar="L", help=f"{', '.join(LOG_LEVELS)} (default: info)")
     parser.add_argument("--debug", action="store_true", help="log every SQL statement and every message")
     return parser

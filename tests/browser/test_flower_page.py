@@ -46,8 +46,11 @@ def test_the_task_that_the_api_submitted_is_on_flowers_page(stack, workspace):
     tasks = wait.until(lambda: page_with(task_id, "SUCCESS"), 300, what="the task is on the page")
     assert "ledgerq@" in row(tasks, task_id)
     assert "ledgerq.drain" not in tasks
+    assert "Progress" in tasks
     one = page(f"/task/{task_id}")
+    assert "Attempts" in one
     assert WORD_COUNT in one
     assert "ledgerq@" in one
     workers = page("/workers")
     assert "ledgerq@" in workers
+    assert "Waiting tasks" in page("/broker")

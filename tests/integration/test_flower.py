@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import threading
@@ -153,6 +154,84 @@ def test_what_no_worker_tells_of_is_shown_from_the_ledger(stack):
     assert "flower.ledger.away" not in flower.log()
     assert "Traceback" not in flower.log()
     assert "destroyed" not in flower.log()
+
+
+REPORTING = """
+import time
+from pathlib import Path
+from celery import shared_task
+from clients.celery.base_tasks import DatabaseAwareTask
+
+@shared_task(bind=True, base=DatabaseAwareTask, max_retries=1)
+def report(self, title: str) -> str:
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+    self.update_progress(25, "第一页")
+    while not Path("go").exists():
+        time.sleep(0.02)
+    self.update_progress(75)
+    while not Path("on").exists():
+        time.sleep(0.02)
+    return title
+"""
+
+
+def cells(page: str) -> list[str]:
+    """The text of the page's table, cell by cell."""
+    return [
+        " ".join(html.unescape(re.sub("<[^>]*>", "", cell)).split())
+        for cell in re.findall(r"<t[hd][ >].*?</t[hd]>", page, re.DOTALL)
+    ]
+
+
+def test_pages_show_progress_attempts_text_as_text_and_the_ledgers_backlog(stack):
+    (stack.folder / "reports.py").write_text(REPORTING)
+    stack.environment["LEDGERQ_TASK_MODULES"] = "reports"
+    stack.register()
+    api = stack.api()
+    flower = stack.flower(**ENVIRONMENT)
+    # A client whose JSON has only ASCII; the second sign is outside of the first 65,536.
+    body = {"task_type": "reports.report", "task_parameters": {"title": "你好 😀 \\u0041 \n"}}
+    reporting = submit_as(api, body)
+    for _ in range(55):
+        submit(api, "word_count", document_id="notes-1")
+    headings = ["Queue", "Waiting tasks", "Tasks with workers", "Tickets", "Slots", "Paused"]
+    shown_here = cells(get(flower, "/broker").body.decode())
+    tickets = shown_here.pop(9)
+    assert shown_here == [*headings, "default", "56", "0", "0", "no"]
+    assert int(tickets) < 2
+
+    def listed() -> dict[str, Any]:
+        query = {"draw": 1, "start": 0, "length": 100, "order[0][column]": 0, "columns[0][data]": "name"}
+        found = post(flower, "/tasks/datatable", **query).json()["data"]
+        return next((one for one in found if one["uuid"] == reporting), {})
+
+    def page() -> str:
+        return html.unescape(get(flower, f"/task/{reporting}").body.decode())
+
+    assert "Progress" in cells(get(flower, "/tasks").body.decode())
+    wait.until(
+        lambda: listed().get("kwargs") == json.dumps(body["task_parameters"], ensure_ascii=False), 30, what=listed
+    )
+    stack.worker(LEDGERQ_WORKER_CONCURRENCY="1").says("worker.registered")
+    stack.maintenance()
+    wait.until(lambda: listed().get("progress") == "25 % 第一页", 60, what=listed)
+    wait.until(lambda: listed()["attempts"] == 2, 30, what=listed)
+    assert "25 % 第一页" in page()
+    assert "你好 😀" in page()
+    assert "1" in cells(get(flower, "/broker").body.decode())[8:11], "it is with a worker, which has a slot"
+    (stack.folder / "go").touch()
+    wait.until(lambda: listed()["progress"] == "75 %", 30, what=listed)
+    (stack.folder / "on").touch()
+    done = wait.until(lambda: listed()["state"] == "SUCCESS" and listed(), 30, what=listed)
+    assert "你好 😀" in done["result"]
+    told = get(flower, f"/api/task/info/{reporting}").json()
+    assert (told["attempts"], json.loads(told["result"])) == (2, body["task_parameters"]["title"])
+
+
+def test_pages_are_shown_without_the_ledger(stack):
+    flower = stack.flower(**ENVIRONMENT, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    assert cells(get(flower, "/broker").body.decode())[6:8] == ["default", "—"]
 
 
 def test_nobody_looks_without_a_password_and_nobody_changes_anything(stack, watched):

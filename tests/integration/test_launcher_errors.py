@@ -37,7 +37,7 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(bare_stack, flags, words):
 def test_help_lists_every_flag_of_the_users(bare_stack):
     text = bare_stack.run(str(MAIN), "--help")
     for flag in (
-        "--run-api", "--no-api", "--run-worker", "--no-worker", "--api-port", "--api-reload",
+        "--run-api", "--no-api", "--run-worker", "--no-worker", "--api-port", "--api-reload", "--worker-reload",
         "--worker-concurrency", "--worker-loglevel", "--debug", "--help",
     ):  # fmt: skip
         assert flag in text

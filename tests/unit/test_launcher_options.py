@@ -27,10 +27,20 @@ def test_flags_choose_processes_and_the_last_of_a_pair_wins(flags, api, worker, 
 
 def test_values_are_read_and_the_environment_decides_where_none_is_given():
     options = parse(
-        ["--api-port", "9000", "--worker-concurrency", "4", "--worker-loglevel", "INFO", "--debug", "--api-reload"]
+        [
+            "--api-port",
+            "9000",
+            "--worker-concurrency",
+            "4",
+            "--worker-loglevel",
+            "INFO",
+            "--debug",
+            "--api-reload",
+            "--worker-reload",
+        ]
     )
     assert (options.api_port, options.worker_concurrency, options.worker_loglevel) == (9000, 4, "info")
-    assert (options.debug, options.api_reload) == (True, True)
+    assert (options.debug, options.api_reload, options.worker_reload) == (True, True, True)
     options = parse([])
     assert (options.api_port, options.worker_concurrency, options.worker_loglevel) == (None, None, None)
 

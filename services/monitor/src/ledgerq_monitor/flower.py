@@ -19,7 +19,8 @@ from celery import Celery
 from pydantic import Field, FiniteFloat, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_monitor.collectors.collector import open_ledger
+from ledgerq_monitor import flower_pages
+from ledgerq_monitor.collectors.collector import Ledger, open_ledger
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared import output
 from ledgerq_shared.errors import LedgerQError
@@ -152,10 +153,14 @@ def main() -> None:
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
     treat_as_sigterm()
     if stores.database_url:
-        ledger = open_ledger(stores, application_name="ledgerq-flower", size=1, timeout=_LEDGER_SECONDS)
+        ledger = _open_ledger(stores)
         flower.io_loop.spawn_callback(LedgerTasks(flower.events.state, ledger, rate=rate).follow)
     flower.start()
     flower.stop()
+
+
+def _open_ledger(stores: StoreSettings) -> Ledger:
+    return open_ledger(stores, application_name="ledgerq-flower", size=1, timeout=_LEDGER_SECONDS)
 
 
 def _is_trouble(record: logging.LogRecord) -> bool:
@@ -177,6 +182,7 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
     except ModuleNotFoundError as error:
         raise SettingsError(f"Flower is not installed (no module {error.name!r}): ledgerq-monitor[flower]") from None
     _set_options(options, settings)
+    flower_pages.add_fields()
     web: dict[str, Any] = dict(urls.settings)
     if settings.cookie_secret is not None:
         web["cookie_secret"] = settings.cookie_secret.get_secret_value()
@@ -191,7 +197,7 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
             "redirect_uri": settings.oauth_redirect_uri,
         }
     flower = Flower(capp=_celery(stores), options=options, **web)
-    _close_gaps(flower, settings.url_prefix)
+    _replace_pages(flower, settings.url_prefix, _open_ledger(stores) if stores.database_url else None)
     if not settings.credentials and not settings.oauth_provider:
         _serve_no_strangers(flower, load(HostSettings).allowed_hosts)
     return flower
@@ -207,7 +213,8 @@ def _set_options(options: Any, settings: FlowerSettings) -> None:
     options.max_tasks = settings.max_tasks
     options.inspect_timeout = settings.inspect_timeout * 1000
     options.purge_offline_workers = 300
-    options.tasks_columns = "name,uuid,state,args,kwargs,result,received,started,runtime,retries,worker"
+    options.tasks_columns = flower_pages.COLUMNS
+    options.format_task = flower_pages.format_task
     options.enable_events = False  # workers notice by themselves that somebody listens
     if settings.oauth_provider:
         options.auth = settings.oauth_emails
@@ -227,8 +234,10 @@ def _celery(stores: StoreSettings) -> Celery:
     return app
 
 
-def _close_gaps(flower: Flower, url_prefix: str) -> None:
-    """Close what Flower leaves open to everybody (its metrics), and orders that would bypass the ledger (abort)."""
+def _replace_pages(flower: Flower, url_prefix: str, ledger: Ledger | None) -> None:
+    """Close what Flower leaves open to everybody (its metrics), and orders that would bypass the ledger (abort); show
+    the ledger's queues and not only the broker's.
+    """
     from flower.views import BaseHandler
     from flower.views.monitor import Metrics
     from tornado.web import HTTPError, authenticated
@@ -255,7 +264,12 @@ def _close_gaps(flower: Flower, url_prefix: str) -> None:
     prefix = f"/{url_prefix.strip('/')}" if url_prefix else ""
     # These handlers have a pattern of their own, so that they come before Flower's.
     flower.add_handlers(
-        r".+", [(f"{prefix}/metrics", AuthenticatedMetrics), (f"{prefix}/api/task/abort/(.+)", Refused)]
+        r".+",
+        [
+            (f"{prefix}/metrics", AuthenticatedMetrics),
+            (f"{prefix}/api/task/abort/(.+)", Refused),
+            (f"{prefix}/broker", flower_pages.broker_page(ledger)),
+        ],
     )
 
 

@@ -98,12 +98,12 @@ class LedgerTasks:
 
     def _whom_to_ask_about(self) -> dict[str, Shown]:
         """Shown tasks that may still change: a task that has succeeded does not change, but one that failed may be
-        retried.
+        retried. Workers tell nothing of attempts and progress.
         """
         # Reads ``data`` directly: this look must not count as a use of the task, because the least recently used tasks
         # are dropped.
         tasks = self._state.tasks.data.items()
-        shown = [Shown(uuid, one.state, _number(one.retries)) for uuid, one in tasks if one.state != "SUCCESS"]
+        shown = [_shown(uuid, one) for uuid, one in tasks if one.state != "SUCCESS" or one.attempts is None]
         start = self._turn if self._turn < len(shown) else 0
         self._turn = start + _MOST_ASKED
         return {one.uuid: one for one in shown[start : self._turn]}
@@ -151,6 +151,9 @@ class LedgerTasks:
             # What a worker has reported since the look is newer; with a replica, since the time that the replica shows.
             if task is None or (task.state, _number(task.retries)) != (before.state, before.retries):
                 continue
+            if _is_same(before, row):
+                task.__dict__.update(_details(row))
+                continue
             if news.as_of is None or (task.timestamp or 0.0) < news.as_of - _CLOCKS_AGREE:
                 self._put(before.uuid, row)
         for row in news.new:
@@ -187,6 +190,7 @@ class LedgerTasks:
             "worker": self._worker(row.worker),
             "result": row.result if row.state == "SUCCESS" else None,
             "runtime": None,
+            **_details(row),
             **_error(row.error if row.state in {"FAILURE", "RETRY"} else None),
         }
         for field, state in (("succeeded", "SUCCESS"), ("failed", "FAILURE"), ("revoked", "REVOKED")):
@@ -203,6 +207,23 @@ class LedgerTasks:
         return self._state.workers.data.get(hostname) or self._state.Worker(hostname)
 
 
+def _shown(uuid: str, task: Any) -> Shown:
+    attempts, progress_at = _number(task.attempts), task.__dict__.get("progress_at")
+    return Shown(uuid, task.state, _number(task.retries), attempts, progress_at)
+
+
+def _is_same(shown: Shown, row: FlowerRow) -> bool:
+    """Whether Flower shows this state already, perhaps with a worker's times, which say more."""
+    is_received = shown.state == "RECEIVED" and row.state in {"PENDING", "RETRY"}
+    return shown.retries == row.retries and (shown.state == row.state or is_received)
+
+
+def _details(row: FlowerRow) -> dict[str, Any]:
+    """What only the ledger knows."""
+    progress = None if row.progress is None else f"{row.progress:g} % {row.progress_status or ''}".strip()
+    return {"attempts": row.attempts, "progress": progress, "progress_at": row.progress_at}
+
+
 def _is_own_id(uuid: str) -> bool:
     """Whether LedgerQ made this id. Other ids were made by Celery, which makes no ids of version 7."""
     try:
@@ -211,9 +232,9 @@ def _is_own_id(uuid: str) -> bool:
         return False
 
 
-def _number(retries: int | None) -> int:
-    """The number of retries; -1, which no task has, if it is unknown."""
-    return -1 if retries is None else retries
+def _number(number: int | None) -> int:
+    """The number; -1, which no task has, if it is unknown."""
+    return -1 if number is None else number
 
 
 def _error(text: str | None) -> dict[str, str | None]:

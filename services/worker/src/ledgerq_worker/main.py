@@ -34,14 +34,23 @@ def run(
     pool: Annotated[str | None, typer.Option(help="prefork, threads or solo.")] = None,
     queues: Annotated[str | None, typer.Option(help="Queues to serve, comma separated.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of this node.")] = None,
+    reload: Annotated[
+        bool | None, typer.Option("--reload/--no-reload", help="Start anew on an edit of the task modules.")
+    ] = None,
 ) -> None:
     """Run a worker node."""
 
     def start() -> None:
         from ledgerq_worker.node.worker import run_worker
 
-        given = {"worker_concurrency": concurrency, "worker_pool": pool, "worker_queues": queues, "worker_name": name}
-        settings = WorkerSettings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        options = {"worker_concurrency": concurrency, "worker_pool": pool, "worker_queues": queues, "worker_name": name}
+        given = {key: value for key, value in options.items() if value is not None}
+        settings = WorkerSettings(**given)  # type: ignore[arg-type]
+        if settings.worker_reload if reload is None else reload:
+            from ledgerq_worker.reloading import Reloader
+
+            variables = {f"LEDGERQ_{key.upper()}": str(value) for key, value in given.items()}
+            raise typer.Exit(Reloader(settings, variables).run())
         stores = load(StoreSettings)
         _check_ledger(stores)
         run_worker(stores, settings, load(LogSettings))

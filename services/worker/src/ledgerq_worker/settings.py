@@ -29,6 +29,11 @@ class WorkerSettings(BaseSettings):
         default_factory=lambda: os.cpu_count() or 1, ge=1, le=512, description="Slots: how many tasks run at once."
     )
     worker_pool: Literal["prefork", "threads", "solo"] = Field("prefork", description="Celery's execution pool.")
+    worker_reload: bool = Field(
+        False,
+        description="For development: start anew on an edit of a Python file of the task modules or below the current "
+        "folder. Running tasks may end before, within the grace period.",
+    )
     lease_seconds: FiniteFloat = Field(
         10.0, ge=1, description="A node not heard of for this long is declared dead, in seconds."
     )

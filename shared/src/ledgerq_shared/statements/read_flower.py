@@ -28,6 +28,12 @@ class FlowerRow(NamedTuple):
     task_type: str
     state: str
     retries: int
+    #: How many attempts were begun.
+    attempts: int
+    #: The latest progress in per cent, with what the task said, and when that was.
+    progress: float | None
+    progress_status: str | None
+    progress_at: float | None
     #: The name of the node that runs or ran the latest attempt.
     worker: str | None
     #: Positional and keyword arguments and the result: the first :data:`LONGEST` characters of their JSON.
@@ -51,9 +57,14 @@ class Shown(NamedTuple):
     #: Celery's word. RECEIVED means that a worker has the task and has not begun it.
     state: str
     retries: int
+    #: -1: unknown.
+    attempts: int
+    #: When the progress that is shown was reported; None: none is.
+    progress_at: float | None
 
 
-_COLUMNS = f"""t.id::text, t.celery_id, t.task_type, t.state, t.retries, t.worker,
+_COLUMNS = f"""t.id::text, t.celery_id, t.task_type, t.state, t.retries, t.attempt,
+       t.progress::float8, left(t.progress_status, {LONGEST}), extract(epoch FROM t.progress_at)::float8, t.worker,
        left(t.args::text, {LONGEST}), left(t.parameters::text, {LONGEST}), left(t.result::text, {LONGEST}), t.error::text,
        extract(epoch FROM t.submitted_at)::float8, extract(epoch FROM t.started_at)::float8,
        extract(epoch FROM t.completed_at)::float8, t.run_at, t.expires_at"""
@@ -68,9 +79,11 @@ _READ = f"SELECT {_COLUMNS} FROM task t WHERE t.id = ANY(%(ids)s::uuid[])"
 # worker has received and not begun is PENDING there, or RETRY.
 _CHANGED = """
 SELECT {columns}
-FROM unnest(%(ids)s::{type}[], %(states)s::text[], %(retries)s::integer[]) AS a(id, state, retries)
+FROM unnest(%(ids)s::{type}[], %(states)s::text[], %(retries)s::integer[],
+            %(attempts)s::integer[], %(progress)s::float8[]) AS a(id, state, retries, attempts, progress_at)
 CROSS JOIN LATERAL (SELECT * FROM task WHERE {found} OFFSET 0) t
-WHERE t.retries <> a.retries
+WHERE t.retries <> a.retries OR t.attempt <> a.attempts
+   OR extract(epoch FROM t.progress_at)::float8 IS DISTINCT FROM a.progress_at
    OR t.state <> a.state AND NOT (a.state = 'RECEIVED' AND t.state IN ('PENDING', 'RETRY'))
 """
 _CHANGED_BY_ID = _CHANGED.format(columns=_COLUMNS, type="uuid", found="id = a.id")
@@ -95,8 +108,15 @@ def read_flower_tasks(ids: Sequence[str]) -> Statement[FlowerRow]:
 
 
 def read_changed(shown: Sequence[Shown], *, by: Literal["id", "celery_id"]) -> Statement[FlowerRow]:
-    """Those tasks whose state or number of retries has changed, in no order."""
+    """Those tasks whose state, retries, attempts or progress have changed, in no order."""
     ids = [one.uuid for one in shown]
     sql, literal = (_CHANGED_BY_ID, plain_array(ids)) if by == "id" else (_CHANGED_BY_CELERY_ID, text_array(ids))
     states, retries = text_array(one.state for one in shown), plain_array(one.retries for one in shown)
-    return Statement(sql, {"ids": literal, "states": states, "retries": retries}, row=FlowerRow._make)
+    parameters = {
+        "ids": literal,
+        "states": states,
+        "retries": retries,
+        "attempts": plain_array(one.attempts for one in shown),
+        "progress": plain_array(one.progress_at for one in shown),
+    }
+    return Statement(sql, parameters, row=FlowerRow._make)
