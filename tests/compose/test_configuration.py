@@ -21,14 +21,15 @@ def tree(folder: Path) -> Path:
     return copy_tree(ROOT, folder / "configuration")
 
 
-@pytest.mark.parametrize("profile", ["", "monitoring", "load", "*"])
+@pytest.mark.parametrize("profile", ["", "monitoring", "prometheus", "load", "*"])
 @pytest.mark.parametrize("files", ["", DEVELOPMENT], ids=["root", "development"])
 def test_every_profile_is_valid(tree: Path, files: str, profile: str):
     stack = ComposeStack("ledgerq-config", tree)
     text = stack.sh(f"docker compose {files} --profile '{profile}' config --format json").stdout
     services = json.loads(text)["services"]
     assert {*LONG_RUNNING, *ONCE} <= set(services)
-    assert ("prometheus" in services) == (profile in ("monitoring", "*"))
+    assert ("prometheus" in services) == (profile in ("monitoring", "prometheus", "*"))
+    assert ("grafana" in services) == (profile in ("monitoring", "*"))
     assert ("locust" in services) == (profile in ("load", "*"))
 
 
@@ -53,6 +54,26 @@ def test_only_what_people_open_is_published_and_on_loopback_unless_told_otherwis
     assert {address for addresses in published(LEDGERQ_STACK_ADDRESS="0.0.0.0").values() for address in addresses} == {
         "0.0.0.0"
     }
+
+
+#: Those that run our code, but `secrets`, which writes no log.
+OURS = {*LONG_RUNNING, *ONCE} - {"postgres", "redis", "secrets"}
+
+
+def test_all_services_log_as_one_variable_says_and_as_the_users_own_file_says_rather(tree: Path):
+    def formats(**variables: str) -> set[str]:
+        stack = ComposeStack("ledgerq-config", tree, variables)
+        services = json.loads(stack.sh("docker compose config --format json").stdout)["services"]
+        return {services[name]["environment"]["LEDGERQ_LOG_FORMAT"] for name in OURS}
+
+    assert formats() == {"auto"}
+    assert formats(LEDGERQ_STACK_LOG_FORMAT="console") == {"console"}
+    own = tree / "deploy" / "compose" / "ledgerq.env"
+    own.write_text("LEDGERQ_LOG_FORMAT=json\nLEDGERQ_API_ACCESS_LOG=true\n")
+    try:
+        assert formats(LEDGERQ_STACK_LOG_FORMAT="console") == {"json"}
+    finally:
+        own.unlink()
 
 
 def test_every_image_can_be_another(tree: Path):
