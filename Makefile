@@ -5,8 +5,16 @@ BIN := $(VENV)/bin
 # The newest supported Python on PATH; override with `make PYTHON=/path/to/python3.12 …`.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
-# Processes of pytest-xdist. Every process shares one pair of servers, each test has its own database.
-PYTEST_WORKERS ?= 2
+# Processes of pytest-xdist, two for each processor: tests mostly wait. They share one pair of servers, each test has its own database.
+PYTEST_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n > 4 ? 8 : 2 * n)))
+# The long form measures: its processes do not take more than the machine has.
+CHAOS_WORKERS ?= 2
+# What `make test` leaves to targets of their own.
+APART := $(addprefix --ignore=tests/,alerts browser ha load hostile compose helm kubernetes)
+# What breaks first, in two minutes: every rule that needs no process, each call of the API, and the worker's common ways.
+QUICK := tests/unit tests/contract tests/integration/api tests/integration/test_claims.py tests/integration/test_reaper.py \
+	tests/integration/test_due.py tests/integration/test_key_races.py tests/integration/worker/test_cancel.py \
+	tests/integration/worker/test_retries_and_limits.py
 VERSION := 0.1.0
 UV_VERSION := 0.13.9
 # A stamp per set of requirements: nothing is installed twice, and a changed pin is noticed.
@@ -25,7 +33,7 @@ SOUND := import os, sys; v = sys.version_info; \
 	sys.exit(v < (3, 11) or not os.path.isdir(f"{sys.prefix}/lib/python{v[0]}.{v[1]}/site-packages"))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test mutants test-chaos test-old test-collations test-alerts test-browser test-ha test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
+.PHONY: help run test test-quick mutants test-chaos test-old test-collations test-alerts test-browser test-ha test-load load test-helm test-compose test-kubernetes lint format reference chart requirements verify hooks bench bench-scale images secrets clean clean-data
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +42,14 @@ run: $(RUNTIME) ## start everything (embedded PostgreSQL and Valkey unless .env 
 	@exec $(BIN)/python main.py --run-monitor $(ARGS)
 
 test: $(DEVELOPMENT) ## the whole suite against real embedded servers; ARGS="-k name" for a part
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --ignore=tests/alerts --ignore=tests/browser --ignore=tests/ha --ignore=tests/load --ignore=tests/hostile --ignore=tests/compose --ignore=tests/helm --ignore=tests/kubernetes $(ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --durations=20 $(APART) $(ARGS)
+
+test-quick: $(DEVELOPMENT) ## what breaks first, in about two minutes, while you work; ARGS="-x" stops at the first failure
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist worksteal $(QUICK) $(ARGS)
 
 test-chaos: $(DEVELOPMENT) ## faults in the long form; MINUTES=n, SEED=n as printed by an earlier run
 	CHAOS_MINUTES=$(or $(MINUTES),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) \
-	  $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -o timeout=0 tests/chaos tests/model $(ARGS)
+	  $(BIN)/python -m pytest -n $(CHAOS_WORKERS) --dist worksteal -o timeout=0 tests/chaos tests/model $(ARGS)
 
 mutants: $(DEVELOPMENT) ## take out one protection at a time, and see the tests that guard it go red; ONLY="name name"
 	$(BIN)/python -m tests.mutants $(ONLY)

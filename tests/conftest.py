@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 from ledgerq_shared.embedded import EmbeddedServers
-from tests.support import databases, servers
+from tests.support import databases, servers, surroundings
 from tests.support.stack import Stack
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _RUN = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """The controller makes the run's folder; workers are told its name."""
+    surroundings.as_on_a_terminal()
     told = getattr(config, "workerinput", {}).get("ledgerq_run")
     config.stash[_RUN] = Path(told) if told else servers.open_run()
 
