@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 TASKS = """
 import logging, os, signal, subprocess, sys, threading, warnings
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 
 print("imported 好")
 sys.stdout.reconfigure(line_buffering=True)
@@ -32,6 +34,15 @@ def talk() -> str:
     print("flushed", end="", flush=True)
     print("unfinished", end="")
     return "done"
+
+@shared_task(soft_time_limit=0.5)
+def talk_without_end() -> str:
+    try:
+        while True:
+            print("and on")
+            logging.getLogger("mine").debug("and on")
+    except SoftTimeLimitExceeded:
+        return "struck"
 
 @shared_task
 def talk_again() -> None:
@@ -106,6 +117,18 @@ def test_every_line_is_json_and_what_a_task_says_carries_its_id(stack: Stack, po
     if pool == "prefork":  # a process with several slots cannot tell whose thread it is
         assert of("of a thread")["task_id"] == of("thread.failed")["task_id"] == ids["fail_in_chinese"]
     assert of("worker.celery")["says"] == "worker: Warm shutdown (MainProcess)"
+
+
+def test_a_task_that_prints_without_end_meets_its_soft_limit(stack: Stack) -> None:
+    (stack.folder / "talks.py").write_text(TASKS)
+    stack.environment |= {"LEDGERQ_TASK_MODULES": "talks", "LEDGERQ_LOG_FORMAT": "json"}
+    stack.register()
+    api = stack.api()
+    stack.log_device = Path("/dev/null")
+    stack.worker(LEDGERQ_WORKER_CONCURRENCY="1")
+    tasks = [submit(api, "talk_without_end") for _ in range(4)]
+    for task_id in tasks:
+        wait.until(lambda task_id=task_id: state(api, task_id) == "SUCCESS", 60, what="its limit strikes")
 
 
 def test_a_quarantined_task_and_a_lost_worker_are_one_line_each(stack: Stack) -> None:

@@ -146,3 +146,33 @@ structlog.get_logger().info("odd", nan=float("nan"), keys={(1, 2): 3}, round=rou
     assert list(line)[:2] == ["event", "level"]
     assert (line["nan"], line["名"], line["keys"]) == ("nan", "好\x85", "{(1, 2): 3}")
     assert "好" in done.stderr
+
+
+def test_an_interruption_that_strikes_while_a_line_is_made_is_not_lost_with_it(tmp_path: Path):
+    """A soft time limit is an exception that a signal raises wherever the task is, and that may be in its log."""
+    breaks = """
+class Interruption(Exception):
+    pass
+
+class Struck:
+    def __repr__(self):
+        raise Interruption
+
+configure(LogSettings(log_format="json"), service="test", prints=dict, interruptions=(Interruption,))
+structlog.contextvars.bind_contextvars(struck=Struck())
+ways = [
+    lambda: print("text"),
+    lambda: print("text", file=sys.stderr),
+    lambda: structlog.get_logger().info("text"),
+    lambda: logging.getLogger("theirs").info("text"),
+]
+for way in ways:
+    try:
+        way()
+    except Interruption:
+        pass
+    else:
+        raise SystemExit("it is lost")
+structlog.contextvars.clear_contextvars()
+"""
+    _service(tmp_path, breaks=breaks, times=0)

@@ -6,7 +6,6 @@ that can be written says how many were lost.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging as stdlib_logging
 import sys
@@ -32,6 +31,7 @@ def configure(
     service: str,
     context: Callable[[], Mapping[str, object]] = dict,
     prints: Callable[[], Mapping[str, object]] | None = None,
+    interruptions: tuple[type[Exception], ...] = (),
 ) -> None:
     """Set up structlog and the standard library's logging for this process.
 
@@ -41,6 +41,8 @@ def configure(
         context: called for each line; it returns what is being done: a request's id, a task's id.
         prints: if the log is JSON, whatever is printed becomes lines of the log, too, with the fields that this
             returns; None: prints are this process's answer to its caller, and stay as they are.
+        interruptions: exceptions that a signal raises wherever the code is. They go through: they are no failure of a
+            line in which they happen to strike.
     """
     output.guard()
     level = stdlib_logging.getLevelNamesMapping()[("debug" if settings.debug else settings.log_level).upper()]
@@ -57,13 +59,13 @@ def configure(
     renderer = _Json() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
-        wrapper_class=_unfailing(structlog.make_filtering_bound_logger(level)),
+        wrapper_class=_unfailing(structlog.make_filtering_bound_logger(level), interruptions),
         logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
     stdlib_logging.raiseExceptions = False  # it would print what went wrong, and fail at printing
     stderr = output.plain(sys.stderr)
-    handler = stdlib_logging.StreamHandler(stderr)
+    handler = _Handler(stderr, interruptions)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -80,16 +82,20 @@ def configure(
     if as_json:
         _in_utf8(stderr)
     if as_json and prints is not None:
-        _take_prints(shared, prints)
+        _take_prints(shared, prints, interruptions)
 
 
-def _take_prints(shared: list[structlog.typing.Processor], context: Callable[[], Mapping[str, object]]) -> None:
+def _take_prints(
+    shared: list[structlog.typing.Processor],
+    context: Callable[[], Mapping[str, object]],
+    interruptions: tuple[type[Exception], ...],
+) -> None:
     """Make lines of the log of what is printed, of warnings, and of exceptions that nobody handles."""
     for name, method in (("stdout", "info"), ("stderr", "warning")):
         plain = output.plain(getattr(sys, name))
         if isinstance(getattr(plain, "buffer", None), output.Output):  # else it is a test's
             _in_utf8(plain)
-            prints = Prints(plain, context, _Printed(plain, name, method, shared))
+            prints = Prints(plain, context, _Printed(plain, name, method, shared, interruptions))
             setattr(sys, name, prints)
             setattr(sys, f"__{name}__", prints)
     stdlib_logging.captureWarnings(capture=True)
@@ -109,22 +115,48 @@ def _in_utf8(stream: TextIO) -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[attr-defined]
 
 
+class _Handler(stdlib_logging.StreamHandler[TextIO]):
+    """Loses a line instead of raising, unless an interruption strikes in it."""
+
+    def __init__(self, stream: TextIO, interruptions: tuple[type[Exception], ...]) -> None:
+        super().__init__(stream)
+        self._interruptions = interruptions
+
+    def handleError(self, record: stdlib_logging.LogRecord) -> None:  # noqa: N802 - called while it is handled
+        error = sys.exc_info()[1]
+        if isinstance(error, self._interruptions):
+            raise error
+        super().handleError(record)
+
+
 class _Printed:
     """Writes printed text as lines of the log. A line that cannot be made is lost."""
 
-    def __init__(self, plain: TextIO, stream: str, method: str, shared: list[structlog.typing.Processor]) -> None:
+    def __init__(
+        self,
+        plain: TextIO,
+        stream: str,
+        method: str,
+        shared: list[structlog.typing.Processor],
+        interruptions: tuple[type[Exception], ...],
+    ) -> None:
         self._plain = plain
+        self._interruptions = interruptions
         self._stream = stream
         self._method = method
         self._processors = [one for one in shared if not isinstance(one, _Context)]
         self._render = _Json()
 
     def __call__(self, text: str, fields: Mapping[str, object]) -> None:
-        with contextlib.suppress(Exception):
+        try:
             event: Any = {"event": text, "stream": self._stream}
             for process in self._processors:
                 event = process(None, self._method, event)
             self._plain.write(self._render(None, self._method, {**fields, **event}) + "\n")
+        except self._interruptions:
+            raise
+        except Exception:  # noqa: S110 - a line is lost
+            pass
 
 
 #: What some readers take for the end of a line, although JSON allows it inside of one.
@@ -150,7 +182,7 @@ def _plain_value(value: object) -> object:
     return value if value is None or isinstance(value, (str, bool, int)) else repr(value)
 
 
-def _unfailing(logger: type[Any]) -> type[Any]:
+def _unfailing(logger: type[Any], interruptions: tuple[type[Exception], ...]) -> type[Any]:
     """The same kind of logger, which loses a line instead of raising, and says so in the next line that it can
     write.
     """
@@ -160,11 +192,15 @@ def _unfailing(logger: type[Any]) -> type[Any]:
 
         def _proxy_to_logger(self, method: str, event: str | None = None, **fields: Any) -> None:
             lost = output.lost_writes()
-            with contextlib.suppress(Exception):
+            try:
                 super()._proxy_to_logger(method, event, **fields)
                 if lost != Unfailing.told and lost == output.lost_writes():
                     lines, Unfailing.told = lost - Unfailing.told, lost
                     super()._proxy_to_logger("warning", "log.lines_lost", lines=lines)
+            except interruptions:
+                raise
+            except Exception:  # noqa: S110 - a line is lost
+                pass
 
     return Unfailing
 

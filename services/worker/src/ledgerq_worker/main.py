@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import typer
+from celery.exceptions import SoftTimeLimitExceeded
 
 from ledgerq_shared import output
 from ledgerq_shared.database import Database
@@ -55,7 +56,15 @@ def run(
         _check_ledger(stores)
         run_worker(stores, settings, load(LogSettings))
 
-    load_or_exit(lambda: configure(load(LogSettings), service="worker", context=log_fields, prints=print_fields))
+    load_or_exit(
+        lambda: configure(
+            load(LogSettings),
+            service="worker",
+            context=log_fields,
+            prints=print_fields,
+            interruptions=(SoftTimeLimitExceeded,),
+        )
+    )
     load_or_exit(lambda: load(WorkerSettings))
     load_or_exit(start)
 
