@@ -309,12 +309,12 @@ def test_a_cancelled_task_whose_worker_dies_is_revoked(bench: Bench):
     task = bench.claimed()
     bench.worker.begin(task)
     bench.cancel(task_id)
-    [(_, _, state)] = bench.do(
+    [taken] = bench.do(
         recover_claims(
             worker_id=bench.worker.id, suspects=None, quarantine_after=3, why="lease expired", actor="maintenance"
         )
     )
-    assert state == "REVOKED"
+    assert taken.state == "REVOKED"
     assert bench.reason(task_id) == "cancelled"
 
 

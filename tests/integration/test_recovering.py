@@ -33,7 +33,7 @@ def test_slots_are_woken_after_the_commit_for_what_is_ready_again_and_for_nothin
             cancel(cursor, str(tasks[0].id), actor="test", message=None, terminate=False)
         recovering = Recovering(ledger, wake, quarantine_after=3, actor="test")
         rows = recovering.take_back(Loss(node.id, "it is a test"))
-        assert sorted(state for *_, state in rows) == ["PENDING", "PENDING", "REVOKED"]
+        assert sorted(row.state for row in rows) == ["PENDING", "PENDING", "REVOKED"]
         assert told == [({"default": 1, "documents": 1}, {"default", "documents"})]
     ledger.close()
     ledger_checks.assert_sound(database)
