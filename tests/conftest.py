@@ -134,6 +134,8 @@ def bare_stack(run_folder: Path, workspace: Path) -> Iterator[Stack]:
 @pytest.fixture
 def stack(run_folder: Path, workspace: Path, database: str, redis_database: str) -> Iterator[Stack]:
     """Starts services on this test's own database and Redis database."""
-    services = Stack(workspace, servers.token_of(run_folder), {"DATABASE_URL": database, "REDIS_URL": redis_database})
+    # An API that is started by its arguments alone takes any port: the default one may be somebody's `make run`.
+    environment = {"DATABASE_URL": database, "REDIS_URL": redis_database, "LEDGERQ_API_PORT": "0"}
+    services = Stack(workspace, servers.token_of(run_folder), environment)
     yield services
     services.close()

@@ -28,6 +28,8 @@ class Submits:
     """Honest submits of a part of the run."""
 
     accepted: list[float]
+    #: When those were begun.
+    begun: list[float]
     #: Others than 202, by status and code.
     refused: Counter[str]
     #: Refusals that did not say when to come again, and connections that were closed.
@@ -36,16 +38,17 @@ class Submits:
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Submits:
         """Of some samples."""
-        accepted, refused, rude = [], Counter[str](), Counter[str]()
+        accepted, begun, refused, rude = [], [], Counter[str](), Counter[str]()
         for one in samples:
             name = f"{one.status} {one.code}".strip()
             if one.status == 202:
                 accepted.append(one.ended - one.begun)
+                begun.append(one.begun)
             else:
                 refused[name] += 1
                 if one.status != 503 or not one.is_polite:
                     rude[name] += 1
-        return cls(accepted, refused, rude)
+        return cls(accepted, begun, refused, rude)
 
     def row(self) -> str:
         """For the table."""
@@ -95,7 +98,7 @@ def table(target: Target, course: Course, parts: Parts, memory: Memory, more: di
             f"| PostgreSQL away, or its disk full | {parts.without_postgres.row()} |",
             f"| Redis away | {parts.without_redis.row()} |",
             "",
-            *_attacks(course),
+            *_attacks(course, parts.hostile),
             "",
             *_faults(course),
             "",
@@ -106,12 +109,22 @@ def table(target: Target, course: Course, parts: Parts, memory: Memory, more: di
     )
 
 
-def _attacks(course: Course) -> Iterator[str]:
-    yield "| attack | stays | what came of it |"
-    yield "| --- | ---: | --- |"
+def _attacks(course: Course, submits: Submits) -> Iterator[str]:
+    yield "| attack | stays | submits meanwhile: p99, ms | what came of it |"
+    yield "| --- | ---: | ---: | --- |"
     for name, tally in course.tallies.items():
         outcomes = ", ".join(f"{number} × {outcome}" for outcome, number in tally.most_common(6))
-        yield f"| {name} | {course.stays[name]} | {outcomes} |"
+        yield f"| {name} | {course.stays[name]} | {1000 * share(_meanwhile(course, submits, name), 0.99):.0f} | {outcomes} |"
+
+
+def _meanwhile(course: Course, submits: Submits, name: str) -> list[float]:
+    """Seconds of the submits that began while this attack stayed. Others stayed at the same time."""
+    stays = [(begun, ended) for one, begun, ended in course.visits if one == name]
+    return [
+        took
+        for at, took in zip(submits.begun, submits.accepted, strict=True)
+        if any(begun <= at <= ended for begun, ended in stays)
+    ]
 
 
 def _faults(course: Course) -> Iterator[str]:

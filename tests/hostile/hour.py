@@ -57,6 +57,8 @@ class Course:
     #: What each attack counted.
     tallies: dict[str, Counter[str]] = field(default_factory=dict)
     stays: Counter[str] = field(default_factory=Counter)
+    #: When each stay began and ended, of the monotonic clock; an attack's last requests may outlast its stay.
+    visits: list[tuple[str, float, float]] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
     #: Seconds from the end of the last attack until the API was ready.
     ready_after: float = 0.0
@@ -122,7 +124,9 @@ def _attack(target: Target, plan: Plan, dice: random.Random, course: Course, unt
                 if name not in running:
                     running[name] = _begin(target, plan, name, dice.randrange(1 << 30), course.stays[name])
                     course.stays[name] += 1
-                    late[name] = time.monotonic() + plan.stay * _LONGER.get(name, 1.0) + _ENDS_WITHIN
+                    stay = plan.stay * _LONGER.get(name, 1.0)
+                    course.visits.append((name, time.monotonic(), time.monotonic() + stay))
+                    late[name] = time.monotonic() + stay + _ENDS_WITHIN
             time.sleep(0.1)
     finally:
         for process in running.values():
