@@ -91,8 +91,14 @@ def guard() -> None:
 
 
 def plain(stream: TextIO) -> TextIO:
-    """What ``stream`` writes to in the end, where the log's own lines go (:mod:`ledgerq_shared.prints`)."""
+    """What ``stream`` writes to in the end, where the log's own lines go (:mod:`ledgerq_shared.logging.prints`)."""
     return getattr(stream, "plain", stream)
+
+
+def of(stream: TextIO) -> Output | None:
+    """The guarded output behind a stream; None: it is not guarded, because it is a test's, for example."""
+    raw: object = getattr(plain(stream), "buffer", None)
+    return raw if isinstance(raw, Output) else None
 
 
 def tell(line: str) -> None:
@@ -102,8 +108,8 @@ def tell(line: str) -> None:
 
 def lost_writes() -> int:
     """How many writes to standard error have been lost so far."""
-    raw: object = getattr(plain(sys.stderr), "buffer", None)
-    return raw.lost if isinstance(raw, Output) else 0
+    guarded = of(sys.stderr)
+    return 0 if guarded is None else guarded.lost
 
 
 def _guarded(stream: TextIO | None, handle: int) -> TextIO:
@@ -113,7 +119,7 @@ def _guarded(stream: TextIO | None, handle: int) -> TextIO:
             is_own = stream.fileno() == handle
         except (OSError, ValueError):  # it is in memory, or closed
             is_own = stream.closed
-        if not is_own or isinstance(getattr(plain(stream), "buffer", None), Output):
+        if not is_own or of(stream) is not None:
             return stream
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
