@@ -18,7 +18,7 @@ CODE = [
 ]
 #: Methods of classes of others that call them: those of asyncio, io, logging, Celery, uvicorn, Flower, pytest.
 CALLED_BY_OTHERS = {
-    "check_xsrf_cookie", "ensure_connected", "filter", "initialize", "main_loop", "pytest_configure",
+    "check_xsrf_cookie", "emit", "ensure_connected", "filter", "initialize", "main_loop", "pytest_configure",
     "send_400_response", "writable",
 }  # fmt: skip
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
