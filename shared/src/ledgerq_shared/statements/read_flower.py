@@ -63,8 +63,9 @@ class Shown(NamedTuple):
     progress_at: float | None
 
 
+_PROGRESS_AT = "extract(epoch FROM t.progress_at)::float8"
 _COLUMNS = f"""t.id::text, t.celery_id, t.task_type, t.state, t.retries, t.attempt,
-       t.progress::float8, left(t.progress_status, {LONGEST}), extract(epoch FROM t.progress_at)::float8, t.worker,
+       t.progress::float8, left(t.progress_status, {LONGEST}), {_PROGRESS_AT}, t.worker,
        left(t.args::text, {LONGEST}), left(t.parameters::text, {LONGEST}), left(t.result::text, {LONGEST}), t.error::text,
        extract(epoch FROM t.submitted_at)::float8, extract(epoch FROM t.started_at)::float8,
        extract(epoch FROM t.completed_at)::float8, t.run_at, t.expires_at"""
@@ -75,21 +76,33 @@ SELECT {THEN}, ARRAY(SELECT id::text FROM task WHERE id >= %(from_id)s::uuid ORD
 
 _READ = f"SELECT {_COLUMNS} FROM task t WHERE t.id = ANY(%(ids)s::uuid[])"
 
-# Each task is found by an index, whatever the planner's estimate is. The ledger has no state RECEIVED: a task that a
-# worker has received and not begun is PENDING there, or RETRY.
-_CHANGED = """
-SELECT {columns}
-FROM unnest(%(ids)s::{type}[], %(states)s::text[], %(retries)s::integer[],
-            %(attempts)s::integer[], %(progress)s::float8[]) AS a(id, state, retries, attempts, progress_at)
+#: What is compared to know whether a task has changed: how each field of :class:`Shown` but the id stands in the
+#: ledger, and its type. The ledger has no state RECEIVED: a task that a worker has received and not begun is PENDING
+#: there, or RETRY.
+_COMPARED = {
+    "state": (
+        "text",
+        "CASE WHEN a.state = 'RECEIVED' AND t.state IN ('PENDING', 'RETRY') THEN a.state ELSE t.state END",
+    ),
+    "retries": ("integer", "t.retries"),
+    "attempts": ("integer", "t.attempt"),
+    "progress_at": ("float8", _PROGRESS_AT),
+}
+
+
+def _changed(found: str, id_type: str) -> str:
+    """Each task is found by an index, whatever the planner's estimate is."""
+    arrays = "".join(f", %({name})s::{kind}[]" for name, (kind, _) in _COMPARED.items())
+    return f"""
+SELECT {_COLUMNS}
+FROM unnest(%(ids)s::{id_type}[]{arrays}) AS a(id, {", ".join(_COMPARED)})
 CROSS JOIN LATERAL (SELECT * FROM task WHERE {found} OFFSET 0) t
-WHERE t.retries <> a.retries OR t.attempt <> a.attempts
-   OR extract(epoch FROM t.progress_at)::float8 IS DISTINCT FROM a.progress_at
-   OR t.state <> a.state AND NOT (a.state = 'RECEIVED' AND t.state IN ('PENDING', 'RETRY'))
+WHERE ({", ".join(now for _, now in _COMPARED.values())}) IS DISTINCT FROM ({", ".join(f"a.{name}" for name in _COMPARED)})
 """
-_CHANGED_BY_ID = _CHANGED.format(columns=_COLUMNS, type="uuid", found="id = a.id")
-_CHANGED_BY_CELERY_ID = _CHANGED.format(
-    columns=_COLUMNS, type="text", found="celery_id = a.id AND celery_id IS NOT NULL"
-)
+
+
+_CHANGED_BY_ID = _changed("id = a.id", "uuid")
+_CHANGED_BY_CELERY_ID = _changed("celery_id = a.id AND celery_id IS NOT NULL", "text")
 
 
 def newest_ids(*, since: datetime | None, limit: int) -> Statement[tuple[datetime, list[str]]]:
@@ -108,15 +121,11 @@ def read_flower_tasks(ids: Sequence[str]) -> Statement[FlowerRow]:
 
 
 def read_changed(shown: Sequence[Shown], *, by: Literal["id", "celery_id"]) -> Statement[FlowerRow]:
-    """Those tasks whose state, retries, attempts or progress have changed, in no order."""
+    """Those tasks that are no longer as they are shown, in no order."""
     ids = [one.uuid for one in shown]
     sql, literal = (_CHANGED_BY_ID, plain_array(ids)) if by == "id" else (_CHANGED_BY_CELERY_ID, text_array(ids))
-    states, retries = text_array(one.state for one in shown), plain_array(one.retries for one in shown)
-    parameters = {
-        "ids": literal,
-        "states": states,
-        "retries": retries,
-        "attempts": plain_array(one.attempts for one in shown),
-        "progress": plain_array(one.progress_at for one in shown),
-    }
+    parameters = {"ids": literal}
+    for name, (kind, _) in _COMPARED.items():
+        array = text_array if kind == "text" else plain_array
+        parameters[name] = array(getattr(one, name) for one in shown)
     return Statement(sql, parameters, row=FlowerRow._make)
