@@ -7,7 +7,7 @@ import pytest
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
 from ledgerq_api.auth.rates import Bucket
-from ledgerq_api.auth.scopes import NEEDS, KeyScope, known_need, needed_for
+from ledgerq_api.auth.scopes import NEEDS, KeyScope, known_need, needed_for, template_of
 from ledgerq_shared.statements.api_keys import UsableKey
 
 
@@ -38,7 +38,30 @@ def test_what_stands_in_no_table_needs_admin(method, path, scope):
 
 def test_every_template_is_found_by_a_path_that_fits_it():
     for (method, path), scope in NEEDS.items():
-        assert known_need(method, path.replace("{task_id}", "x").replace("{name}", "x")) == scope
+        fitting = path.replace("{task_id}", "x").replace("{name}", "x")
+        assert known_need(method, fitting) == scope
+        assert template_of(fitting) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "template"),
+    [
+        ("/task-types/a/b/c", "/task-types/{name}"),
+        ("/queues/a/b/pause", "/queues/{name}/pause"),
+        ("/queues//pause", "/queues/{name}"),
+        ("/queues/a/", "/queues/{name}"),
+        ("/queues/", None),
+        ("/tasks/", "/tasks/"),
+        ("/tasks/a\n/status", "/tasks/{task_id}/status"),
+        ("/tasks/a/b", None),
+        ("/tasks//status", None),
+        ("/tasks/a/status/", None),
+        ("/livez", None),
+        ("/", None),
+    ],
+)
+def test_the_template_of_a_call_is_that_of_the_table(path, template):
+    assert template_of(path) == template
 
 
 def test_keys_are_long_random_and_recognisable():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 
 from ledgerq_api import docs_page, guide
@@ -72,15 +71,10 @@ def known_need(method: str, path: str) -> KeyScope | None:
         method = "GET"
     found = NEEDS.get((method, path))
     if found is None:
-        # All templates have one parameter, as their second segment. Names of queues and task types may have slashes in
-        # them.
-        _, first, *rest = path.split("/", 2 if path.startswith(_WITH_SLASHES) else 3)
-        if rest and first in _NAMES:
-            name, _, last = rest[0].rpartition("/")
-            found = _BY_SHAPE.get((method, first, last)) if name else None
-            rest = rest[:1]
-        if found is None and rest and rest[0]:
-            found = _BY_SHAPE.get((method, first, rest[1] if len(rest) > 1 else None))
+        for shape in _shapes(path):
+            found = _BY_SHAPE.get((method, shape))
+            if found is not None:
+                break
     return found
 
 
@@ -88,30 +82,36 @@ def template_of(path: str) -> str | None:
     """The template of a call that needs a scope, such as ``/tasks/{task_id}``; None: the table has no such path."""
     if path in _PATHS:
         return path
-    return next((template for pattern, template in _PATTERNS if pattern.fullmatch(path)), None)
+    return next((_TEMPLATES[shape] for shape in _shapes(path) if shape in _TEMPLATES), None)
 
 
+#: What stands before and after a path's parameter, which is the second segment; None: nothing stands after it.
+_Shape = tuple[str, str | None]
+
+#: The first segments of paths whose parameter is a name that may have slashes in it.
 _NAMES = ("queues", "task-types")
 _WITH_SLASHES = tuple(f"/{first}/" for first in _NAMES)
 
 
-def _shape(path: str) -> tuple[str, str | None]:
-    first, parameter, *rest = path.removeprefix("/").split("/", 2)
-    assert parameter.startswith("{"), f"{path}: a parameter anywhere but in second place is not looked for"
-    assert "{" not in first + "".join(rest), f"{path}: a second parameter is not looked for"
+def _shapes(path: str) -> tuple[_Shape, ...]:
+    """The shapes that ``path`` may have, the one to prefer first."""
+    if path.startswith(_WITH_SLASHES):
+        _, first, rest = path.split("/", 2)
+        name, _, last = rest.rpartition("/")
+        return ((first, last), (first, None)) if name else ((first, None),) if rest else ()
+    _, first, *more = path.split("/", 3)
+    if not more or not more[0]:
+        return ()
+    return ((first, more[1] if len(more) > 1 else None),)
+
+
+def _shape(template: str) -> _Shape:
+    first, parameter, *rest = template.removeprefix("/").split("/", 2)
+    assert parameter.startswith("{"), f"{template}: a parameter anywhere but in second place is not looked for"
+    assert "{" not in first + "".join(rest), f"{template}: a second parameter is not looked for"
     return first, rest[0] if rest else None
 
 
-_BY_SHAPE = {(method, *_shape(path)): scope for (method, path), scope in NEEDS.items() if "{" in path}
-
 _PATHS = {path for _, path in NEEDS}
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    before, _, rest = template.partition("{")
-    segment = ".+" if template.startswith(_WITH_SLASHES) else "[^/]+"
-    return re.compile(re.escape(before) + segment + re.escape(rest.partition("}")[2]), re.DOTALL)
-
-
-#: The longest first, because a name may have slashes in it.
-_PATTERNS = [(_pattern(path), path) for path in sorted(_PATHS, key=len, reverse=True) if "{" in path]
+_BY_SHAPE = {(method, _shape(path)): scope for (method, path), scope in NEEDS.items() if "{" in path}
+_TEMPLATES = {_shape(path): path for path in _PATHS if "{" in path}
