@@ -205,8 +205,8 @@ class Database:
         except BaseException:
             _roll_back(connection)
             raise
-        if cursor.first and not cursor.confirms:
-            return  # nothing was executed
+        if not cursor.needs_commit:
+            return
         doubts = self._doubts.to_settle if writes and lasts else 0
         _forget_notices(connection)
         try:

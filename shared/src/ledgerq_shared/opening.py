@@ -86,6 +86,13 @@ class Transaction(psycopg2.extensions.cursor):
     #: Whether the COMMIT waits for synchronous standbys even if nothing was written.
     confirms = False
 
+    @property
+    def needs_commit(self) -> bool:
+        """Whether the transaction has to be committed. It does not if nothing began it, unless its caller wants the
+        COMMIT for its wait alone: what it answers then depends on other transactions.
+        """
+        return self.confirms or not self.first
+
     def execute(self, query: Any, params: Any = None) -> None:
         """As psycopg2's method."""
         first, self.first = self.first, ""
