@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from clients.celery.example_tasks.settings import ExampleTaskSettings
 from ledgerq_api.settings import ApiSettings
-from ledgerq_monitor.flower import FlowerSettings
+from ledgerq_monitor.flower_settings import FlowerSettings
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, TracingSettings
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings

@@ -12,7 +12,7 @@ import pytest
 
 from ledgerq_monitor.collectors.collector import Names
 from ledgerq_monitor.exporter import METRICS, Exporter
-from ledgerq_shared import replica
+from ledgerq_shared import replica_metrics
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
 from ledgerq_shared.metrics import Metric
@@ -55,7 +55,7 @@ def test_every_metric_of_the_reference_is_exported_and_no_other(stack, database)
     scraped(monitor.url)
     body = http.request("GET", f"{monitor.url}/metrics").body
     exported = set(re.findall(r"^# TYPE (ledgerq_\w+)", body.decode(), re.MULTILINE))
-    assert exported == {metric.name for metric in METRICS if metric not in replica.METRICS}
+    assert exported == {metric.name for metric in METRICS if metric not in replica_metrics.METRICS}
     promtool("check", "metrics", told=body)
 
 

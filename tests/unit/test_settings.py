@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from ledgerq_monitor.flower import FlowerStores
+from ledgerq_monitor.flower_settings import FlowerStores
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_worker.settings import MaintenanceSettings, WorkerSettings
 

@@ -16,24 +16,21 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import psycopg2
-from prometheus_client.core import Metric as Family
 
 from ledgerq_shared import outages
 from ledgerq_shared.connecting import describe
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.metrics import FromFunction, Metric
 from ledgerq_shared.prepared import Session
+from ledgerq_shared.replica_metrics import Reason, counts
 from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_shared.sqlstates import fault_of
 from ledgerq_shared.statements.read_replica import ReplicaAge, read_age, read_identity
@@ -53,64 +50,6 @@ _ASK_EVERY = 60.0
 #: By how many seconds a beat may be ahead of what is taken for the primary's time; if it is further ahead, the age is
 #: unknown.
 _AHEAD = 1.0
-
-_READS = Metric(
-    "ledgerq_replica_reads_total",
-    "counter",
-    "Reads of this process that the replica has answered (`DATABASE_REPLICA_URL`).",
-)
-_FALLBACKS = Metric(
-    "ledgerq_replica_fallbacks_total",
-    "counter",
-    "Reads that the primary has answered in the replica's place: it is `away`, `too_old` (`LEDGERQ_REPLICA_MAX_LAG`), "
-    "`not_a_standby` (any more), of an `other_ledger`, has cancelled the read for what it had to replay (`conflict`), or "
-    "its age is `unknown`.",
-    ("reason",),
-)
-METRICS = (_READS, _FALLBACKS)
-
-
-class Reason(StrEnum):
-    """Why the replica was not used."""
-
-    AWAY = "away"
-    TOO_OLD = "too_old"
-    NOT_A_STANDBY = "not_a_standby"
-    OTHER_LEDGER = "other_ledger"
-    CONFLICT = "conflict"
-    UNKNOWN = "unknown"
-
-
-class _Counts:
-    """The counts of this process, which has one replica or none."""
-
-    def __init__(self) -> None:
-        self.is_shown = False
-        self.reads = 0
-        self.fallbacks: Counter[Reason] = Counter(dict.fromkeys(Reason, 0))
-        self._lock = threading.Lock()
-
-    def read(self) -> None:
-        with self._lock:
-            self.reads += 1
-
-    def fell_back(self, reason: Reason) -> None:
-        with self._lock:
-            self.fallbacks[reason] += 1
-
-    def families(self) -> Iterable[Family]:
-        """The metrics; none if no replica is configured."""
-        if self.is_shown:
-            yield _READS.family({(): self.reads})
-            yield _FALLBACKS.family({(reason.value,): count for reason, count in self.fallbacks.items()})
-
-
-_counts = _Counts()
-
-
-def collector() -> FromFunction:
-    """For prometheus_client's registry."""
-    return FromFunction(_counts.families)
 
 
 class Seen(NamedTuple, Generic[T]):
@@ -186,7 +125,7 @@ class Replica:
         self._known: _Primary | None = None
         self._tried_at = 0.0
         self._why = Reason.UNKNOWN
-        _counts.is_shown = True
+        counts.is_shown = True
 
     def look(
         self,
@@ -206,14 +145,14 @@ class Replica:
             Whatever ``otherwise`` raises, and what ``work`` raises unless it is the replica's fault.
         """
         if not self._is_tried():
-            _counts.fell_back(self._why)
+            counts.fell_back(self._why)
             return Seen(otherwise(), None)
         try:
             seen = self._tried(work, timeout, not_before)
         except _NotUsed as error:
             self._not_used(error)
             return Seen(otherwise(), None)
-        _counts.read()
+        counts.read()
         _has_worked()
         return seen
 
@@ -317,7 +256,7 @@ class Replica:
             return True
 
     def _not_used(self, error: _NotUsed) -> None:
-        _counts.fell_back(error.reason)
+        counts.fell_back(error.reason)
         if not error.stays:
             _has_worked()
             return

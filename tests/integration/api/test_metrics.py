@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_api.metrics import METRICS
-from ledgerq_shared import replica
+from ledgerq_shared import replica_metrics
 from tests.support import http
 from tests.support.api import CATALOGUE, register, serve
 from tests.support.prometheus import promtool
@@ -61,7 +61,9 @@ def count(method: str, route: str, status: int) -> str:
 def test_every_metric_of_the_reference_is_there_and_no_other(api):
     api.status(api.submit())
     body = api.get("/metrics").body
-    here = {metric.name for metric in METRICS} - {metric.name for metric in replica.METRICS}  # there is no replica
+    here = {metric.name for metric in METRICS} - {
+        metric.name for metric in replica_metrics.METRICS
+    }  # there is no replica
     assert set(re.findall(r"^# TYPE (ledgerq_\w+)", body.decode(), re.MULTILINE)) == here
     promtool("check", "metrics", told=body)
 

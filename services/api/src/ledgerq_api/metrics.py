@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from starlette.types import Scope
 
-from ledgerq_shared import outage_metrics, replica
+from ledgerq_shared import outage_metrics, replica_metrics
 from ledgerq_shared.metrics import BATCH_SIZES, SHORT_SECONDS, Metric
 
 _REQUESTS = Metric(
@@ -47,7 +47,7 @@ _LOST = Metric(
 )
 
 _OWN = (_REQUESTS, _IN_PROGRESS, _STREAMS, _FLUSH_SECONDS, _FLUSH_TASKS, _REFUSED, _LOST)
-METRICS = (*_OWN, *outage_metrics.METRICS, *replica.METRICS)
+METRICS = (*_OWN, *outage_metrics.METRICS, *replica_metrics.METRICS)
 
 #: What `GET /metrics` answers with.
 registry = CollectorRegistry()
@@ -57,7 +57,7 @@ _requests, _in_progress, streams, _flush_seconds, _flush_tasks, refused, lost = 
     metric.instrument(registry) for metric in _OWN
 )
 registry.register(outage_metrics.collector())
-registry.register(replica.collector())
+registry.register(replica_metrics.collector())
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _KINDS = ("submit", "batch", "status")

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.stores import ask_postgres, ask_redis
-from ledgerq_shared import replica
+from ledgerq_shared import replica_metrics
 from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.settings import is_loopback
@@ -37,7 +37,7 @@ def build(stores: StoreSettings, settings: MonitorSettings) -> Starlette:
     exporter = build_exporter(stores, settings)
     registry = CollectorRegistry()
     registry.register(exporter.as_collector())
-    registry.register(replica.collector())
+    registry.register(replica_metrics.collector())
     for own in (ProcessCollector, PlatformCollector, GCCollector):
         own(registry=registry)
     token = None if settings.token is None else settings.token.get_secret_value()

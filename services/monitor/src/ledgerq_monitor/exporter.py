@@ -31,7 +31,7 @@ from ledgerq_monitor.collectors import (
 from ledgerq_monitor.collectors.collector import open_ledger
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_monitor.stores import Answer, ask_postgres, ask_redis
-from ledgerq_shared import replica
+from ledgerq_shared import replica_metrics
 from ledgerq_shared.metrics import FromFunction, Metric
 from ledgerq_shared.redis_access import note_failure
 from ledgerq_shared.settings import StoreSettings
@@ -60,7 +60,7 @@ METRICS: tuple[Metric, ...] = (
         for metric in kind.metrics
     ),
     _POSTGRESQL_UP, _REDIS_UP, _UP, _TOOK, _AGE,
-    *replica.METRICS,
+    *replica_metrics.METRICS,
 )  # fmt: skip
 
 

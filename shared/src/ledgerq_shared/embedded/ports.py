@@ -45,3 +45,30 @@ def kept_port(path: Path) -> int:
         port = free_port()
     path.write_text(f"{port}\n")
     return port
+
+
+def choose_port(kept: Path, server: str, *, fixed: int | None, again: bool, same: bool) -> int:
+    """Return the port on which a server is to listen.
+
+    Args:
+        kept: the file with the port of its last start.
+        server: its name, for people.
+        fixed: the port that somebody chose for it; None: any will do.
+        again: the port that was returned before turned out to be taken.
+        same: others know the port of its last start.
+
+    Raises:
+        EmbeddedError: the only port that would do is taken.
+    """
+    if fixed is not None:
+        if not is_free(fixed):
+            raise EmbeddedError(f"port {fixed} for {server} is in use")
+        return fixed
+    before = kept.read_text() if same else ""
+    if again:
+        kept.write_text(f"{free_port()}\n")
+    port = kept_port(kept)
+    if before and before.strip() != str(port):
+        kept.write_text(before)
+        raise EmbeddedError(f"somebody else has taken port {before.strip()} of {server}")
+    return port

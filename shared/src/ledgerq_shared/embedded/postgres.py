@@ -16,8 +16,8 @@ import psycopg2
 from ledgerq_shared.embedded.account import Account, elsewhere, reachable_folder, reachable_programs
 from ledgerq_shared.embedded.errors import EmbeddedError
 from ledgerq_shared.embedded.passwords import kept_password, write_private
-from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
-from ledgerq_shared.embedded.processes import Process, let_go, read_record, write_record
+from ledgerq_shared.embedded.ports import LOOPBACK, choose_port
+from ledgerq_shared.embedded.processes import Process, have_died, let_go, living, read_record, write_record
 
 USER = DATABASE = "ledgerq"
 _MAJOR = "18"
@@ -71,8 +71,9 @@ class EmbeddedPostgres:
         if not (data / "PG_VERSION").exists():
             self._initialise(programs, data, password)
         _discard_stale_lock(data)
+        kept = self._folder / "postgres.port"
         for attempt in range(_PORT_ATTEMPTS):
-            port = self._choose_port(again=attempt > 0, same=same_port)
+            port = choose_port(kept, "PostgreSQL", fixed=self._port, again=attempt > 0, same=same_port)
             url = f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/{DATABASE}"
             server = self._spawn(programs, data, port)
             if self._answers(server, port, password):
@@ -96,12 +97,11 @@ class EmbeddedPostgres:
 
     def has_died(self) -> bool:
         """Whether it was started and has ended although nobody stopped it."""
-        recorded, _ = read_record(self._record)
-        return bool(recorded) and not any(process.alive() for process in recorded)
+        return have_died(self._record)
 
     def processes(self) -> list[Process]:
         """Return the running server, as recorded."""
-        return [process for process in read_record(self._record)[0] if process.alive()]
+        return living(self._record)
 
     def _programs(self, data: Path) -> Path:
         if self._other_programs is not None:
@@ -143,21 +143,6 @@ class EmbeddedPostgres:
         if outcome.returncode != 0:
             raise EmbeddedError(f"initdb failed in {fresh}: {_reason(outcome.stderr)}")
         fresh.rename(data)
-
-    def _choose_port(self, *, again: bool, same: bool) -> int:
-        if self._port is not None:
-            if not is_free(self._port):
-                raise EmbeddedError(f"port {self._port} for PostgreSQL is in use")
-            return self._port
-        path = self._folder / "postgres.port"
-        before = path.read_text() if same else ""
-        if again:
-            path.write_text(f"{free_port()}\n")
-        port = kept_port(path)
-        if before and before.strip() != str(port):
-            path.write_text(before)
-            raise EmbeddedError(f"somebody else has taken port {before.strip()} of PostgreSQL")
-        return port
 
     def _spawn(self, programs: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
         settings = {

@@ -130,6 +130,17 @@ def read_record(path: Path) -> tuple[list[Process], dict[str, str]]:
     return processes, body
 
 
+def living(record: Path) -> list[Process]:
+    """Return the processes of a record that still run."""
+    return [process for process in read_record(record)[0] if process.alive()]
+
+
+def have_died(record: Path) -> bool:
+    """Whether all processes of a record have ended, although nobody has removed the record."""
+    recorded, _ = read_record(record)
+    return bool(recorded) and not any(process.alive() for process in recorded)
+
+
 def _start_of(pid: int) -> str | None:
     """Return the start time of a living process; None when there is none, or only its zombie."""
     try:

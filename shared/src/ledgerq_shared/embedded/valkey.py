@@ -13,8 +13,8 @@ import redis
 
 from ledgerq_shared.embedded.errors import EmbeddedError
 from ledgerq_shared.embedded.passwords import kept_password, write_private
-from ledgerq_shared.embedded.ports import LOOPBACK, free_port, is_free, kept_port
-from ledgerq_shared.embedded.processes import Process, let_go, read_record, write_record
+from ledgerq_shared.embedded.ports import LOOPBACK, choose_port
+from ledgerq_shared.embedded.processes import Process, have_died, let_go, living, read_record, write_record
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
@@ -47,8 +47,9 @@ class EmbeddedValkey:
         self.stop()
         program = self._other_program or server_program()
         password = kept_password(self._folder / "valkey.password")
+        kept = self._folder / "valkey.port"
         for attempt in range(_PORT_ATTEMPTS):
-            port = self._choose_port(again=attempt > 0, same=same_port)
+            port = choose_port(kept, "Valkey", fixed=self._port, again=attempt > 0, same=same_port)
             server = self._spawn(program, port, password)
             if self._answers(server, port, password):
                 return f"redis://:{password}@{LOOPBACK}:{port}/0"
@@ -69,27 +70,11 @@ class EmbeddedValkey:
 
     def has_died(self) -> bool:
         """Whether it was started and has ended although nobody stopped it."""
-        recorded, _ = read_record(self._record)
-        return bool(recorded) and not any(process.alive() for process in recorded)
+        return have_died(self._record)
 
     def processes(self) -> list[Process]:
         """Return the running server, as recorded."""
-        return [process for process in read_record(self._record)[0] if process.alive()]
-
-    def _choose_port(self, *, again: bool, same: bool) -> int:
-        if self._port is not None:
-            if not is_free(self._port):
-                raise EmbeddedError(f"port {self._port} for Valkey is in use")
-            return self._port
-        path = self._folder / "valkey.port"
-        before = path.read_text() if same else ""
-        if again:
-            path.write_text(f"{free_port()}\n")
-        port = kept_port(path)
-        if before and before.strip() != str(port):
-            path.write_text(before)
-            raise EmbeddedError(f"somebody else has taken port {before.strip()} of Valkey")
-        return port
+        return living(self._record)
 
     def _spawn(self, program: str, port: int, password: str) -> subprocess.Popen[bytes]:
         data = self.data_folder()
