@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledgerq_shared.database import Database
-from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
-from ledgerq_shared.sql import Statement
+from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from tests.support import databases
 from tests.support.proxy import CommitBreaker, Fate
 
@@ -28,20 +27,3 @@ def test_a_connection_lost_in_commit_is_an_unknown_outcome_and_before_it_an_outa
         with pool.transaction() as cursor:  # over a new connection
             cursor.execute("INSERT INTO queue (name) VALUES ('s')")
         pool.close()
-
-
-def test_a_transaction_that_stands_still_is_ended_and_its_locks_are_gone(
-    database: str, monkeypatch: pytest.MonkeyPatch
-):
-    """As when a client's host vanishes: nobody hangs up, and nobody goes on."""
-    monkeypatch.setattr("ledgerq_shared.opening._STANDS_STILL_FOR", 500)
-    vanishing = Database(database, application_name="test-vanishing")
-    beside = Database(database, application_name="test-beside", lock_timeout=30.0)
-    transaction = vanishing.transaction()
-    cursor = transaction.__enter__()
-    cursor.execute("LOCK TABLE queue")
-    beside.fetch(Statement("INSERT INTO queue (name) VALUES ('q')", {}), writes=True)
-    with pytest.raises(Unavailable):
-        transaction.__exit__(None, None, None)
-    vanishing.close()
-    beside.close()
