@@ -125,7 +125,7 @@ def own_servers(workspace: Path) -> Iterator[EmbeddedServers]:
 
 @pytest.fixture
 def bare_stack(run_folder: Path, workspace: Path) -> Iterator[Stack]:
-    """Starts processes that nothing is configured for (launcher tests, own servers)."""
+    """Starts processes for which nothing is configured (launcher tests, own servers)."""
     stack = Stack(workspace, servers.token_of(run_folder))
     yield stack
     stack.close()

@@ -26,7 +26,7 @@ _PATIENCE = "2s"
 #: Times that a test cannot wait for, by alert: what the rule says, and what the test makes of it.
 _SOONER = {
     "LedgerQOldestTaskTooOld": ("> 300", "> 3"),
-    # Over six hours, the growth of seconds is drowned in however long the rest of the test took before.
+    # Over six hours, a growth of some seconds would not be noticed beside the rest of the test's time.
     "LedgerQDiskGrowth": ("[6h]", "[30s]"),
 }
 _BUDGET = 100 * 2**30
@@ -133,7 +133,7 @@ def _cause_all(observed, servers, urls, fire) -> None:
     fire.by("80 MB were written within seconds", "LedgerQDiskGrowth")
 
     servers.valkey.stop()
-    observed.submit("add", x=1, y=2)  # API and maintenance say of themselves that they meet nobody
+    observed.submit("add", x=1, y=2)  # API and maintenance themselves report that nobody answers them
     fire.by("Redis was stopped", "LedgerQRedisAway", "LedgerQStoreOutage")
     servers.valkey.start()
     observed.submit("add", x=1, y=2)
@@ -142,7 +142,7 @@ def _cause_all(observed, servers, urls, fire) -> None:
     observed.submit("runs", seconds=300)
     wait.until(lambda: _claimed(urls.database_url), 60, what=observed.stack.logs)
     maintenance.stop()
-    # Frozen first: one that sees another die would hand its task back.
+    # All are frozen first: a process that sees another one die would hand its task back.
     nodes.kill(*nodes.freeze(worker))
     fire.by("a worker was killed with all its processes, and maintenance was stopped", "LedgerQTasksStuck", within=90)
 

@@ -53,7 +53,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="package", autouse=True)
 def quiet() -> Iterator[None]:
-    """What the tests' own broker and database say by the way is no figure. Other tests of this process hear it again."""
+    """What the tests' own broker and database log is no figure, so it is silenced here, and heard again in other tests
+    of this process.
+    """
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     yield
     structlog.reset_defaults()
@@ -109,7 +111,7 @@ def plant_on_postgres(stack: Stack, redis_database: str, postgres: EmbeddedPostg
     made = Plant(stack, url, redis_database, scale.lease)
     yield made
     made.close()
-    stack.close()  # before the server: an agent without one tries for a while to say farewell
+    stack.close()  # before the server, because an agent without one tries for a while to say farewell
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_promise_3_a_lost_node_is_taken_back_beside_a_strangers_lock_and_many_na
     for number in range(200):
         plant.submit("quick", queue=f"nobody-{number}")
     with psycopg2.connect(plant.database_url) as stranger, stranger.cursor() as cursor:
-        cursor.execute("LOCK TABLE idempotency")  # old keys are forgotten in vain
+        cursor.execute("LOCK TABLE idempotency")  # old keys cannot be deleted
         plant.maintenance()
         waiting = (
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'ledgerq-maintenance'"
@@ -74,7 +74,7 @@ def test_promise_3_a_lost_node_is_taken_back_while_redis_says_nothing(plant_on_v
         for pid in servers:
             nodes.send(pid, signal.SIGSTOP)
         with plant._database.transaction() as cursor:
-            cancel(cursor, waits, actor="test")  # its listeners are to be told, through Redis
+            cancel(cursor, waits, actor="test")  # maintenance has to tell its listeners, through Redis
         nodes.kill(*nodes.all_of(first))
         wait.until(lambda: plant.events(task_id)[-1] == "recovered", 60, what=lambda: str(plant.events(task_id)))
         assert plant.scalar("SELECT count(*) FROM outbox"), "nobody could be told"

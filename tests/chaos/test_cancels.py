@@ -44,7 +44,9 @@ def _start(plant: Plant, slots: int = 4) -> str:
     [pytest.param(signal.SIGKILL, id="SIGKILL"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=long_form)],
 )
 def test_promise_6_a_cancel_survives_the_end_of_every_process_wherever_the_task_stood(plant: Plant, number: int):
-    """Waiting, with an ETA, between two tries, running and asking, running and deaf, to be terminated: all at once."""
+    """Cancels tasks in every situation at once: waiting, with an ETA, between two tries, running and asking, running
+    without asking, to be terminated.
+    """
     url = _start(plant)
     waiting = plant.submit("quick", queue=_UNSERVED)
     with_eta = plant.submit("quick", NewTaskOptions(countdown=3600.0))
@@ -81,7 +83,7 @@ def test_promise_6_a_task_cancelled_while_its_dead_node_still_has_its_lease_neve
     ids = [plant.submit("gated_once", gate=f"never-{number}") for number in range(4)]
     for task_id in ids:
         plant.recorded(task_id, "STARTED")
-    # Frozen first: one that sees another die would hand its tasks back.
+    # All are frozen first: a process that sees another one die would hand its tasks back.
     nodes.kill(*nodes.freeze(victim))
     databases.execute(plant.database_url, "UPDATE worker SET lease_until = now() + interval '1 minute'")
     assert {_cancel(url, task_id) for task_id in ids[:2]} == {(202, "STARTED")}, "nobody knows of the death yet"
@@ -163,7 +165,7 @@ def _assert_told(status: int, said: str, final: str) -> None:
 
 
 def _end_everything(plant: Plant, number: int) -> None:
-    """Every process of every service, as far as it lives."""
+    """Every living process of every service."""
     if number == signal.SIGKILL:
         for running in plant.stack.started:
             nodes.kill(*nodes.all_of(running))

@@ -1,4 +1,4 @@
-"""Group 6, around COMMIT: the connection breaks before or behind it, and SIGTERM arrives at that very moment."""
+"""Group 6, around COMMIT: the connection breaks before or after it, and SIGTERM arrives at that very moment."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_promise_2_commits_that_break_before_or_behind_lose_and_repeat_nothing(p
 
 
 def _meets_results(way: CommitBreaker, worker: Running, fate: Fate, *, times: int) -> None:
-    """Commits of the worker meet their fate until so many of them had results with them."""
+    """Let commits of the worker meet ``fate`` until so many more of them had results with them."""
     goal = _unknown_with_results(worker) + times
 
     def has_met_them() -> bool:
         way.arm(fate)
         assert way.met.wait(60), worker.log()
-        # Whoever asks what became of it commits, too: were each of these broken, nobody would ever know.
+        # To ask what became of a commit takes a commit, too. If each of these were broken, nobody would ever know.
         way.arm(Fate.PASSED_ON)
         assert way.met.wait(60), worker.log()
         return _unknown_with_results(worker) >= goal
@@ -96,7 +96,7 @@ def test_promise_2_sigterm_at_a_commit_that_may_also_break_loses_and_repeats_not
 
 
 def _sigterm_at(plant: Plant, way: CommitBreaker, node: Running, fate: Fate, *, skip: int) -> None:
-    """One of the node's next commits meets its fate, and the node gets SIGTERM at that moment."""
+    """Let one of the node's next commits meet ``fate``, and send the node SIGTERM at that moment."""
 
     def is_met() -> bool:
         if way.met.wait(0.5):

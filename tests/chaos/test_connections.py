@@ -95,7 +95,7 @@ def test_promise_1_a_leader_that_is_frozen_and_replaced_holds_up_neither_submits
         plant = Plant(stack, standby.promote(), redis_database, scale.lease)
         before = len(load.accepted)
         wait.until(lambda: len(load.accepted) > before + 50, 60, what=lambda: f"submits go on: {load.answers}")
-    # What was answered by the frozen leader alone is sent again by the API, once it has hung up and asked the new one.
+    # The API sends again what only the frozen leader had, when it has hung up and asked the new leader.
     sent = load.accepted | set(running)
     known = "SELECT count(*) FROM task WHERE id = ANY (%s::uuid[])"
     there = [(len(sent),)]

@@ -49,7 +49,7 @@ def test_promise_2_a_woken_zombie_changes_nothing_and_sends_nothing_on(plant: Pl
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", pytest.param("solo", marks=long_form)])
 def test_promise_2_a_woken_zombie_begins_nothing_more_of_what_it_had_claimed(plant: Plant, pool: str):
-    """What it does to the world outside would happen beside the run of the new owner."""
+    """Otherwise its effects on the world outside would happen beside the new owner's run."""
     plant.maintenance()
     zombie = plant.worker(slots=1, LEDGERQ_WORKER_POOL=pool)
     for _ in range(4):  # it learns that these are quick, and claims several at once
@@ -109,7 +109,8 @@ def test_promise_2_callbacks_errbacks_and_chord_parts_of_a_superseded_run_are_no
     ledger_checks.assert_all_ended(plant.database_url, plant.scalar("SELECT array_agg(id::text) FROM task"))
 
 
-#: Task types and how their tasks end, with the number of attempts: what was frozen in its first has a second one.
+#: Task types, how their tasks end, and the number of attempts: a task that was frozen in its first attempt has a second
+#: one.
 _ENDS = {
     "collects": [("SUCCESS", 1)],
     "fails_once_gated": [("FAILURE", 2)],

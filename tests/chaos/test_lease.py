@@ -89,7 +89,7 @@ def test_promise_3_a_lease_is_renewed_over_another_connection_when_one_answers_n
 
 
 def test_limits_are_kept_while_the_agents_connection_answers_no_more(plant: Plant):
-    """Its kills need no ledger: what they end is written over another connection."""
+    """The agent needs no ledger to kill: the end of what it kills is written over another connection."""
     with SilentProxy(plant.database_url) as way:
         worker = plant.worker(slots=2, DATABASE_URL=way.url)
         first = plant.submit("slow", NewTaskOptions(time_limit=3.0), seconds=600)

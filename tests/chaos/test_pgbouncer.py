@@ -1,4 +1,4 @@
-"""Everything through a PgBouncer in transaction mode: no session is anybody's own, and it may die, too."""
+"""Everything runs through a PgBouncer in transaction mode: nobody has a session for itself, and PgBouncer may die, too."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_on_threads_what_has_ended_is_recorded_while_a_suspect_runs_alone_and_no
     plant.begun(suspect)
 
     def unrecorded() -> set[str]:
-        """What has ended by its own account and not by the ledger's."""
+        """Which executions have ended by their own account and not by the ledger's."""
         ended = {task_id for task_id, runs in plant.journal.runs().items() if runs[-1].ended_at}
         rows = databases.rows(plant.database_url, "SELECT id::text FROM task WHERE completed_at IS NULL")
         return ended & {task_id for (task_id,) in rows}

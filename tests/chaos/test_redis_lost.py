@@ -1,4 +1,6 @@
-"""Group 2: Redis is emptied, stopped, frozen, or never there. It is a wake-up: nothing depends on it but the delay."""
+"""Group 2: Redis is emptied, stopped, frozen, or never there. It only wakes workers: nothing but the delay depends on
+it.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +165,9 @@ def test_a_worker_whose_connections_to_redis_fell_silent_hears_again_and_is_not_
 
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("solo", marks=long_form)])
 def test_a_worker_that_is_connected_and_takes_no_tickets_is_noticed_and_hears_again(plant: Plant, pool: str):
-    """Deaf for whatever reason: here it is told that there are no messages, and all else on its connections works."""
+    """The worker may be deaf for any reason: here it is told that there are no messages, and everything else on its
+    connections works.
+    """
     plant.maintenance()
     with DeafProxy(plant.redis_url) as proxy:
         worker = plant.worker(slots=1, REDIS_URL=proxy.url, LEDGERQ_WORKER_POOL=pool)
@@ -226,7 +230,7 @@ def test_while_redis_refuses_running_tasks_go_on_and_afterwards_the_worker_hears
         plant.recorded(running, "STARTED")
         waiting = plant.submit("quick")
         proxy.refuse(text, *commands)
-        # Who could hear is found deaf after 5 s. The while is the point, so it is waited for.
+        # A worker that could hear is taken for deaf after 5 s. This time is what is tested, so the test waits for it.
         until = time.monotonic() + 10
         waiting = plant.submit("quick")
         wait.until(lambda: time.monotonic() > until or not worker.alive(), 30)

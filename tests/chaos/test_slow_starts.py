@@ -1,4 +1,4 @@
-"""Group 1: processes of the pool that take long to begin, as one that loads a model does."""
+"""Group 1: pool processes that take long to start, because they load a model, for example."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.chaos
 
-#: Who could hear and takes nothing is found deaf within so many seconds. The while is the point, so it is waited for.
+#: A worker that could hear and takes nothing is taken for deaf within so many seconds. This time is what is tested, so
+#: the test waits for it.
 _FOUND_DEAF = 10.0
 
 _LOADS = """
@@ -36,7 +37,7 @@ def load(**_):
 
 @pytest.fixture
 def loading(plant: Plant) -> Path:
-    """While this file is there, a new process of the pool does not come to an end with its loading."""
+    """While this file exists, a new pool process goes on loading."""
     (plant.folder / "loads.py").write_text(_LOADS)
     plant.stack.environment.update(LEDGERQ_TASK_MODULES="chaos_tasks,loads")
     return plant.folder / "loading"

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.chaos
 
 
 def test_promise_3_a_pool_process_that_somebody_has_stopped_is_replaced_and_nobody_is_charged(plant: Plant):
-    """With the node as a whole frozen its lease would be over; one process of it is no better."""
+    """If the whole node stood still, its lease would be over; tasks must not wait longer for one process of it."""
     plant.maintenance()
     worker = plant.worker(slots=2)
     stands, neighbour = plant.submit("gated_once", gate="never"), plant.submit("gated", gate="go")

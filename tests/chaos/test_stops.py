@@ -20,7 +20,9 @@ pytestmark = pytest.mark.chaos
 
 
 def test_promise_2_sigterm_in_the_middle_of_everything_loses_and_repeats_nothing(plant: Plant, scale: Scale):
-    """A warm end charges nobody: what had not begun is handed back, what had begun ends; nothing runs twice."""
+    """A warm end charges no task: tasks that had not begun are handed back, those that had begun end; nothing runs
+    twice.
+    """
     dice = random.Random(scale.seed)
     print(f"seed {scale.seed}")
     plant.maintenance()

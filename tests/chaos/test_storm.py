@@ -88,7 +88,7 @@ def test_promise_1_and_2_every_accepted_task_ends_once_whoever_is_killed(plant: 
             _all_before_ended(plant, set(load.accepted) | set(odd.accepted))
             took.append(time.monotonic() - failed_at)
     plant.all_ended()
-    # A message that a killed process had in its hands is Redis' to deliver again, in an hour.
+    # If a killed process had taken a message, Redis delivers it again, but only after an hour.
     adopted = foreign & {task_id for (task_id,) in databases.rows(plant.database_url, "SELECT id::text FROM task")}  # type: ignore[misc]
     assert set(load.answers) <= {0, 202, 503}, load.answers
     # A task may fail by quarantine only if three deaths met it.
@@ -129,7 +129,7 @@ def _hurt(dice: random.Random, workers: list[Running], fault: str) -> None:
 
 
 def _hold(dice: random.Random, plant: Plant) -> None:
-    """Somebody works on a table, who lets nobody else read it for a while."""
+    """Somebody works on a table and lets nobody else read it for a while."""
     until = dice.uniform(0.2, 1.2)
     table = dice.choice(_LOCKED)
     databases.execute(plant.database_url, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({until})")

@@ -88,7 +88,8 @@ def test_promise_5_clocks_of_api_and_worker_that_differ_and_jump_change_no_time_
     plant.stack.register()
     plant.maintenance()
     api = plant.stack.api(**_clock(plant, "api", "+2h"))
-    # libfaketime lets Python's time.sleep fail, which waits for a moment of the clock that it leaves alone
+    # Python's time.sleep would fail under libfaketime, because it waits for a moment of a clock that libfaketime leaves
+    # alone
     shim = plant.folder / "shim"
     shim.mkdir()
     (shim / "sitecustomize.py").write_text("import select, time\ntime.sleep = lambda s: select.select([], [], [], s)\n")

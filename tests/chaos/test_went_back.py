@@ -22,7 +22,7 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def way(pair: Replicated) -> Iterator[Proxy]:
-    """The way of all to whoever is the primary."""
+    """The address at which everybody reaches the present primary."""
     with Proxy(pair.primary.url) as made:
         yield made
 

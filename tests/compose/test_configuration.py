@@ -56,7 +56,7 @@ def test_only_what_people_open_is_published_and_on_loopback_unless_told_otherwis
     }
 
 
-#: Those that run our code, but `secrets`, which writes no log.
+#: The services that run our code, except `secrets`, which writes no log.
 OURS = {*LONG_RUNNING, *ONCE} - {"postgres", "redis", "secrets"}
 
 

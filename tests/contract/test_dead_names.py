@@ -16,7 +16,7 @@ CODE = [
     *ROOT.glob("scripts/**/*.py"),
     ROOT / "main.py",
 ]
-#: Methods of classes of others that call them: those of asyncio, io, logging, Celery, uvicorn, Flower, pytest.
+#: Methods that others' classes call: asyncio, io, logging, Celery, uvicorn, Flower, pytest.
 CALLED_BY_OTHERS = {
     "check_xsrf_cookie", "emit", "ensure_connected", "filter", "initialize", "main_loop", "pytest_configure",
     "send_400_response", "writable",

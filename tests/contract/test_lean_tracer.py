@@ -177,7 +177,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
 
 
 def visible(leg: Leg) -> dict[str, Any]:
-    """What of a leg anybody can see: the ledger, Celery's result backend, whoever it sends something to."""
+    """All of a leg that anybody can see: the ledger, Celery's result backend, and everybody to whom it sends something."""
     end, error = leg.end, None
     assert end is not None
     if isinstance(end, Failed):
@@ -319,7 +319,7 @@ def root_handler_alone(*, leaves_out_successes: bool = True) -> Iterator[_Kept]:
     root, original = logging.getLogger(), logging.getLogger(trace.logger.name)
     before = list(root.handlers), root.level, original.level
     handler = _Kept()
-    handler.addFilter(logging.Filter("celery"))  # kombu has its say now and then
+    handler.addFilter(logging.Filter("celery"))  # kombu writes a line now and then
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
     original.setLevel(logging.NOTSET)

@@ -62,7 +62,7 @@ def test_every_call_is_there(document):
 
 
 def test_groups_and_calls_come_in_the_order_of_use(document):
-    """A reader of the file, or of a page that is made of it, submits before it looks, and looks before it steers."""
+    """The calls stand in the order in which a reader needs them: first submit, then read, then control."""
     paths = list(document["paths"])
     assert tuple(paths) == documentation._PATHS
     tags = [operation["tags"] for _, operation in operations(document)]

@@ -1,4 +1,4 @@
-"""What one run leaves behind is not the next run's: options of the task, and of its end what its code has raised."""
+"""What one run leaves behind does not reach the next run: options of the task, and the error that its code has raised."""
 
 from __future__ import annotations
 

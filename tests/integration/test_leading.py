@@ -46,7 +46,7 @@ def test_who_leads_says_when_it_was_there_and_who_does_not_says_nothing(database
 
 
 def test_promise_3_after_an_outage_nobody_is_declared_dead_before_one_lease_has_passed(database):
-    """In the outage nobody could renew: who lives is to have the time."""
+    """During the outage nobody could renew a lease, so living nodes get the time to do it."""
     pool = Database(database, application_name="test")
     reap = reaper(pool)
     with Worker(database):

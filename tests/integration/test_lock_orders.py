@@ -1,6 +1,7 @@
 """Whoever locks several keys does so in one order: two who want the same keys wait for one another, and neither for ever.
 
-A stranger holds the key that comes last, and it is asked for first. Who waits for it by then must have what comes before it.
+A stranger holds the key that comes last in the order, and the statement names it first. When the statement waits for
+that key, it must already have the keys that come before it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def waiter(database: str) -> Iterator[Database]:
 def _locks_the_first_while_it_waits_for_the_last(
     database: str, waiter: Database, statement: Statement[Any], *, last: str, first: str
 ) -> bool:
-    """Whether ``first`` has to wait while ``statement`` waits for whoever runs ``last``."""
+    """Whether ``first`` has to wait while ``statement`` waits for the transaction that runs ``last``."""
 
     def run() -> list[tuple[Any, ...]]:
         with waiter.transaction() as cursor:

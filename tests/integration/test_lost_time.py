@@ -1,5 +1,5 @@
-"""Time that was lost: a process that stood still, a database whose clock jumped. Who lives is not declared dead for it, and
-who is dead is found out all the same.
+"""Lost time: a process stood still, or a database's clock jumped. No living node is declared dead because of it, and
+dead nodes are found all the same.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def leadership(ledger: Database) -> Leadership:
 
 @pytest.fixture
 def reap(ledger: Database, leadership: Leadership) -> Reap:
-    """One that may declare nodes dead."""
+    """A maintenance process, which may declare nodes dead."""
     wait.until(lambda: leadership.reachable_for() > LEASE, what="PostgreSQL has answered for a lease")
     return Reap(ledger, leadership, every=1.0, lease=LEASE, quarantine_after=3)
 
@@ -114,7 +114,7 @@ def test_promise_3_after_a_standstill_of_maintenance_and_workers_nobody_is_decla
     pool = Database(database, application_name="test")
     pool.fetch(registration(dead, "dead", lease=0.0))
     wait.until(lambda: _why(database, dead), 30, what=lambda: f"maintenance declares dead; {maintenance.log()}")
-    alive = _node(pool, 2.0)  # whoever froze maintenance has frozen this node, too
+    alive = _node(pool, 2.0)  # what froze maintenance has frozen this node, too
     maintenance.send(signal.SIGSTOP)
     over = "SELECT lease_until < now() - interval '1 second' FROM worker WHERE id = %s"
     wait.until(lambda: databases.rows(database, over, (str(alive),)) == [(True,)], 30, what="its lease is over")

@@ -59,7 +59,7 @@ def test_promise_3_whose_lease_is_over_is_declared_dead_and_what_it_held_waits_a
 
 
 def test_of_a_lost_node_only_what_had_begun_is_charged_or_ended(database, reap):
-    """Each in a claim of its own, as long tasks are."""
+    """Each task is in a claim of its own, as long tasks are."""
     options = [None, NewTaskOptions(on_worker_lost="fail")]
     tasks = {
         f"{'begun' if has_begun else 'waiting'} {'once' if option else 'again'}": NewTask(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.support.api import Api
     from tests.support.stack import Stack
 
-#: Seconds: older than this is nothing that a test waits for.
+#: Seconds: no test lets data become older than this.
 ANY_AGE = 3000.0
 FALLBACKS = "ledgerq_replica_fallbacks_total"
 
@@ -176,7 +176,7 @@ def test_behind_a_cursor_of_some_age_the_replica_answers(pair: Replicated, redis
         an_hour_ago = int(datetime.now(UTC).timestamp() - 3600) * 1000
         cursor = f"{an_hour_ago:012x}-7000-8000-000000000000".replace("-", "")
         wait.until(lambda: "as_of" in listed(api, cursor=cursor), what="the replica answers")
-        assert "as_of" not in listed(api, cursor=uuid4())  # of no time that anybody knows
+        assert "as_of" not in listed(api, cursor=uuid4())  # the time of this cursor is not known
 
 
 def test_a_node_is_live_on_the_replica_as_it_was_at_the_time_that_it_shows(pair: Replicated, redis_database: str):
@@ -276,7 +276,7 @@ def test_the_monitors_counts_are_the_replicas_and_no_end_counts_twice_when_it_co
             found = scraped()
             assert (found["ledgerq_tasks"], found["ledgerq_tasks_ended_total"]) == (3, 0)
             assert found["ledgerq_leader_lease_seconds"] > 0
-            # Too old, as it happens to be once; from then on only what is as new as that look.
+            # The replica is too old once; from then on only data that are as new as that look are shown.
             ledger = next(one.collector for one in exporter._kept if one.collector.name == "tasks")._ledger
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(ledger._replica, "max_lag", 0.0)
@@ -316,11 +316,11 @@ def test_flower_takes_nothing_back_that_the_replica_does_not_know_yet(pair: Repl
         past = f"SELECT submitted_at < now() - interval '2 seconds' FROM task WHERE id = '{again}'"
         wait.until(lambda: databases.rows(pair.primary.url, past) == [(True,)], what="it is of some age")
         with paused(pair, leader):
-            # What a worker tells, the replica has not heard of.
+            # The replica does not know yet what a worker reports.
             event = {"type": "task-started", "uuid": told, "hostname": "w", "timestamp": time.time(), "clock": 1}
             state.event(event | {"local_received": time.time()})
             assert states(told, again) == ["STARTED", "REVOKED"]
-            # Nor of what the primary, asked once in its place, has told.
+            # Nor does it know what the primary, which was asked once in its place, has answered.
             assert api.post(f"/tasks/{again}/retry", {}).status == 202
             new = api.submit()
             with pytest.MonkeyPatch.context() as patch:

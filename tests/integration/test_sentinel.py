@@ -105,7 +105,8 @@ def test_when_the_master_changes_everybody_follows_and_every_task_ends_once(
     assert http.request("GET", f"{monitor.url}/readyz").status == 200
 
     def is_followed() -> bool:
-        accepted.append(submit(api, len(accepted)))  # whose connection broke while it was idle notices on its next use
+        # A process whose connection broke while it was idle notices it on its next use.
+        accepted.append(submit(api, len(accepted)))
         with watched.client() as client:
             return {"ledgerq-api", "ledgerq-agent"} <= {one["name"] for one in client.client_list()}
 

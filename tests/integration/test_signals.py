@@ -25,7 +25,7 @@ def test_a_service_ends_in_order_by_each_signal_that_means_the_end_and_by_no_oth
     for running in standing:
         for stray in _STRAYS:
             running.send(stray)
-    # Signals of one process arrive in no certain order, so who still answers has outlived them.
+    # Signals of one process arrive in no certain order, so a process that still answers has outlived them.
     assert all(http.answers(f"{running.url}/livez") for running in standing[:2])
     assert all(running.alive() for running in standing), stack.logs()
     for running in standing:

@@ -70,7 +70,7 @@ def test_a_statement_and_a_lock_may_take_long_where_the_server_is_at_it(database
                 lock = Statement("SELECT 1 FROM pg_advisory_xact_lock(7)", {})
                 patient = Database(database, application_name="test-long", answers_within=1, lock_timeout=60)
                 waiting = threads.submit(patient.fetch, lock)
-                for _ in range(3):  # and whoever works between two statements is no silent one either
+                for _ in range(3):  # a client that works between two statements is not silent either
                     execute(cursor, Statement("SELECT pg_sleep(1)", {}))
                 cursor.execute("COMMIT")
                 assert waiting.result(30) == [(1,)]
@@ -92,7 +92,7 @@ def test_a_wait_that_was_forgotten_on_the_way_ends_although_somebody_goes_on_to_
 
 
 def test_a_wait_for_a_frozen_server_that_is_given_up_holds_up_no_other_thread(workspace: Path):
-    """libpq's own request to cancel does, in psycopg2, which keeps the GIL meanwhile."""
+    """libpq's own request to cancel would wait for it, and psycopg2 keeps the GIL meanwhile."""
     server = Server(workspace, "frozen")
     server.start()
     looks, is_over = [], threading.Event()

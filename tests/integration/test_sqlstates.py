@@ -24,9 +24,9 @@ from tests.support.api import ANYTHING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: One of each row; for a class its first that the server lets a test raise.
+#: One SQLSTATE for each row; for a class, the first one that the server lets a test raise.
 CODES = [(row.code if len(row.code) == 5 else f"{row.code}001", row.fault) for row in TABLE]
-#: What a store says that refuses for a while, by name; each was once taken for the fault of what was written.
+#: Errors by name of a store that refuses for a while; each was once taken for the fault of the written data.
 PASSING = ("40001", "40P01", "53100", "53200", "55006", "55P03", "57014", "58030", "58P01", "XX000", "XX002")
 LASTING = ("08006", "25006", "57P01", "57P05")
 ITEMS = ("22021", "22P02", "22P05", "23514", "54001", "P0001")
@@ -200,7 +200,7 @@ def test_an_operators_settings_change_no_transaction(database: str, run: Callabl
 
 
 def test_settings_that_a_transaction_made_are_gone_with_it(database: str):
-    """Whoever is next in the session, behind a pooler, has their own."""
+    """The next client of the session, behind a pooler, has settings of its own."""
     ask = Statement("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')", {})
     with closing(Database(database, application_name="test", size=1)) as pool:
         pool.fetch(ask)

@@ -141,7 +141,7 @@ def test_a_submit_is_accepted_when_a_standby_has_it_however_often_its_wait_is_ca
         with _standby_away(pair):
             answer = _begin(lambda: api.post(path, body))
             databases.rows(ledger, "SELECT pg_cancel_backend(%s)", (_waits(ledger),))
-            # It is sent again under the same ids, finds all there, and waits all the same.
+            # The submit is sent again under the same ids, finds all tasks there, and waits nevertheless.
             databases.rows(ledger, "SELECT pg_cancel_backend(%s)", (_waits(ledger),))
             _waits(ledger)
             assert not answer.done()
@@ -165,7 +165,7 @@ def test_a_submit_is_accepted_when_a_standby_has_it_however_often_its_wait_is_ca
 def test_the_first_answer_again_is_given_when_a_standby_has_what_it_tells_of(
     pair: Replicated, ledger: str, redis_database: str, path: str, body: object, headers: dict[str, str]
 ):
-    """Another process asks than that which was told that it cannot be known."""
+    """The first process was told that the outcome cannot be known; another process asks again."""
     api_support.register(ledger, *api_support.CATALOGUE)
     with (
         api_support.serve(ledger, redis_database, ledger_timeout=30.0) as api,

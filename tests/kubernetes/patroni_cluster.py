@@ -39,7 +39,7 @@ class Patroni:
             self._namespace.kubectl("exec", self.settle(), "--", "psql", "-v", "ON_ERROR_STOP=1", where, "-c", one)
 
     def leader(self) -> str | None:
-        """The pod that holds the leader's lock and says that it takes writes; null: none just now."""
+        """The pod that holds the leader's lock and says that it takes writes; None: none does just now."""
         found = self._namespace.objects("pods", f"cluster-name={_NAME},role=primary")
         holder = self._annotations("leader").get("leader")
         names = [one["metadata"]["name"] for one in found if "deletionTimestamp" not in one["metadata"]]

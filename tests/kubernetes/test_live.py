@@ -80,7 +80,7 @@ def test_the_previous_chart_is_upgraded_to_this_one_under_load(live, stores, pre
     follow(install.replace("deploy/helm/ledgerq", str(previous_chart)).rstrip() + f" {ours}\n")
     live.until_ready()
     assert live.objects("statefulsets") == []
-    # The hook's copies are gone; the release's Secret was never made, for all was given.
+    # The hook's copies are gone. The release's Secret was never made, because all of its values were given.
     assert {one["metadata"]["name"] for one in live.objects("secrets,jobs")} & {
         "ledgerq-migrate",
         "ledgerq-secrets",

@@ -40,7 +40,7 @@ if SCENARIO not in SCENARIOS:
 
 
 def thresholds() -> dict[str, float]:
-    """Those of the scenario, over the default ones."""
+    """The scenario's thresholds, which replace the default ones."""
     path = Path(os.environ.get("LOAD_THRESHOLDS") or Path(__file__).parent / "thresholds.toml")
     told = tomllib.loads(path.read_text("utf-8"))
     return {**told["default"], **told.get(SCENARIO, {})}
@@ -163,7 +163,7 @@ if SCENARIO == "burst":
 def judge(environment: Environment, **_: object) -> None:
     """After the last request: is everything that was accepted done, and was it quick enough?"""
     if environment.runner:
-        environment.runner.quit()  # told to end by a signal, its clients would go on while the end is waited for
+        environment.runner.quit()  # if a signal ends the run, its clients would go on while the end is waited for
     wanted = thresholds()
     wrong = [*_unfinished(str(environment.host), wanted["all_ended_within"]), *_too_slow(environment, wanted)]
     if not Accepted.count:

@@ -25,7 +25,7 @@ class Task:
     priority: int = 5
     key: str | None = None
     runs_once: bool = False
-    #: Null: never; else whether its expiry has passed.
+    #: None: it never expires; else whether its expiry has passed.
     expired: bool | None = None
     state: State = State.PENDING
     place: str = READY
@@ -166,7 +166,7 @@ class Model:
             task.move(READY, alone=task.deaths > 0 or task.alone or not is_known)
 
     def cancel(self, task: Task) -> State | None:
-        """REVOKED, or the state of a task that a worker has been asked to end; null: it has ended before."""
+        """REVOKED, or the state of a task that a worker has been asked to end; None: it has ended before."""
         if task.state in FINAL:
             return None
         task.is_cancelled = True

@@ -114,7 +114,9 @@ class Lane:
         return python
 
     def _write(self, path: Path, text: str) -> None:
-        """Python goes by size and second of the change when it takes a compiled file for current: none is alike."""
+        """Python compares size and second of the change to know whether a compiled file is current, so these must
+        differ each time.
+        """
         self._writes += 1
         path.write_text(text, "utf-8")
         os.utime(path, (0, 1_000_000_000 + self._writes))

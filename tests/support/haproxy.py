@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def program() -> str | None:
-    """Where HAProxy is, as `scripts/test-ha` found it; null: nowhere."""
+    """Where HAProxy is, as `scripts/test-ha` found it; None: nowhere."""
     return os.environ.get("HA_HAPROXY") or shutil.which("haproxy")
 
 

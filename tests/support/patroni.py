@@ -194,7 +194,7 @@ class Cluster:
         return f"{self.url}?target_session_attrs=primary"
 
     def leader(self) -> Node | None:
-        """Who leads by his own word; null: nobody just now."""
+        """The node that says of itself that it leads; None: no node just now."""
         for node in self.nodes:
             # One that stands still must not hide for long who leads instead.
             if http.answers(f"http://127.0.0.1:{node.rest_port}/primary", timeout=0.5):
@@ -234,7 +234,7 @@ class Cluster:
         return []
 
     def taking_writes(self) -> Node | None:
-        """Who leads and has a synchronous standby, without which commits wait; null: nobody just now."""
+        """Who leads and has a synchronous standby, without which commits wait; None: nobody just now."""
         leader = self.leader()
         return leader if leader is not None and ("quorum", "streaming") in self._followers(leader) else None
 
@@ -246,7 +246,9 @@ class Cluster:
         return []
 
     def _is_settled(self) -> bool:
-        """As all of them tell: Patroni promotes only whom it knows to be synchronous, and PostgreSQL may wait for any."""
+        """As all nodes report it: Patroni promotes only a node that it knows to be synchronous, and PostgreSQL may wait
+        for any.
+        """
         roles = sorted(str(one.get("role")) for one in self._members() if one.get("state") in ("running", "streaming"))
         leader = self.leader()
         return (

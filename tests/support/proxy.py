@@ -20,7 +20,7 @@ _CHUNK = 65536
 
 
 class Proxy:
-    """A proxy in front of the server of ``url``, which names its port. What it breaks is its subclasses' affair."""
+    """A proxy in front of the server of ``url``, which names its port. Its subclasses say what it breaks."""
 
     def __init__(self, url: str) -> None:
         self._parts = urlsplit(url)
@@ -38,7 +38,7 @@ class Proxy:
         return urlunsplit(self._parts._replace(netloc=f"{user}{at}127.0.0.1:{self._listener.getsockname()[1]}"))
 
     def turn_to(self, url: str | None) -> None:
-        """Later connections go to another server, as by a virtual address after a failover; null: to none."""
+        """Later connections go to another server, as by a virtual address after a failover; None: to none."""
         parts = urlsplit(url or "")
         self._server = (parts.hostname, parts.port) if parts.hostname and parts.port else None
 
@@ -162,9 +162,8 @@ class CommitBreaker(Proxy):
 
 
 class DeafProxy(Proxy):
-    """To Redis. After :meth:`deafen` who asks for messages on today's connections hears that there are none.
-
-    Everything else on them works: so the worker's transport has nothing to complain of.
+    """To Redis. After :meth:`deafen`, a client that asks for messages on a connection of before hears that there are
+    none. Everything else on these connections works, so the worker's transport finds no fault.
     """
 
     def __init__(self, url: str) -> None:

@@ -30,7 +30,7 @@ class At:
     place: str
     attempt: int = 0
     is_cancelled: bool = False
-    #: Who holds it; null: somebody of whom no event has told.
+    #: Who holds it; None: somebody whom no event has named.
     holder: str | None = None
     #: Its `dispatched` is told, its `started` is not.
     is_dispatched: bool = False
@@ -105,7 +105,7 @@ record_log = record_progress
 
 
 def record_ended(at: At, event: Event) -> Iterator[At]:
-    """Who runs it says how it has ended; who holds it, that it does not begin."""
+    """Its runner says how it has ended; its holder may say that it does not begin."""
     state = {"succeeded": State.SUCCESS, "failed": State.FAILURE, "revoked": State.REVOKED}[event.kind]
     if at.state is State.STARTED and _is_holder(at, event):
         yield at.ended(state)
@@ -198,8 +198,8 @@ def problems_with(
     """What the protocol does not allow in a history of single steps, one line each; none: it allows it.
 
     Args:
-        state: as the task's row has it; null: nobody looked.
-        places: where the task stands (``ready``, ``held``, ``claim``); null: nobody looked.
+        state: as the task's row has it; None: nobody looked.
+        places: where the task stands (``ready``, ``held``, ``claim``); None: nobody looked.
     """
     if not history or history[0].kind != "submitted":
         return ["it does not begin with `submitted`"]

@@ -82,7 +82,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def other_postgres() -> Path | None:
-    """The programs of the PostgreSQL that this run is for; null: the wheel's."""
+    """The programs of the PostgreSQL that this run is for; None: the wheel's."""
     programs = os.environ.get("TEST_POSTGRES_PROGRAMS")
     return Path(programs) if programs else None
 

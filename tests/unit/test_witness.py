@@ -1,4 +1,4 @@
-"""When the leader's row says that the ledger is behind what it once had, and when it does not."""
+"""When the leader's row shows that the ledger has lost what it once had, and when it does not."""
 
 from __future__ import annotations
 

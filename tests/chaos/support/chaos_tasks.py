@@ -181,7 +181,7 @@ def holds_the_gil(self, seconds):
 
 @shared_task(bind=True)
 def dies(self, how):
-    """Takes its process with it."""
+    """Kills its own process."""
     _note("begin", self)
     if how == "sigkill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -214,7 +214,7 @@ def kills_the_node(self, gate):
 
 @shared_task(bind=True)
 def freezes_its_node_once(self, gate=None):
-    """Stops every process of its node, its own last: what is left of its claim follows when somebody lets them go on."""
+    """Stops every process of its node, its own last. The rest of its claim runs when somebody lets them go on."""
     _note("begin", self)
     if gate and not Path(gate).exists():
         Path(gate).touch()
@@ -226,7 +226,7 @@ def freezes_its_node_once(self, gate=None):
                 process.suspend()
         sent_at = time.monotonic()
         os.kill(os.getpid(), signal.SIGSTOP)
-        # Of several threads this one may go on for a moment, and must not come to what is left of its claim.
+        # If there are several threads, this one may go on for a moment. It must not begin the rest of its claim.
         while time.monotonic() - sent_at < 1:
             time.sleep(0.01)
     _note("end", self)
@@ -234,7 +234,7 @@ def freezes_its_node_once(self, gate=None):
 
 @shared_task(bind=True)
 def leaves_a_thread_that_keeps_the_gil(self):
-    """It begins when the task has ended and is recorded, and its slot is idle again."""
+    """The thread takes the GIL when the task has ended and is recorded, and its slot is idle again."""
 
     def keep():
         time.sleep(2)
@@ -248,7 +248,7 @@ def leaves_a_thread_that_keeps_the_gil(self):
 
 @shared_task(bind=True)
 def eats_memory(self):
-    """More than its process may have: what Python raises then is an error like any other."""
+    """Asks for more memory than its process may have: what Python then raises is an error like any other."""
     _note("begin", self)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)

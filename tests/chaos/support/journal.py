@@ -20,7 +20,7 @@ class Run:
     task_id: str
     pid: int
     began_at: float
-    #: Null: it has not ended, or its process died.
+    #: None: it has not ended, or its process died.
     ended_at: float | None = None
 
 

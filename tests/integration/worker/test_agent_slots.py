@@ -1,4 +1,6 @@
-"""The lease agent finds a pool process dead: whoever ran at the death is charged with it, not who ran a moment before."""
+"""The lease agent finds a pool process dead: the task that ran at the death is charged, not one that ran a moment
+before.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class _Table(SlotTable):
-    """Something happens right after one of its readings: what an agent that is slow to look would meet."""
+    """A table in which something happens right after one of its readings, as a slow agent would meet it."""
 
     readings_until_it_happens = 0
     happen: Callable[[], None]
@@ -251,7 +253,7 @@ def test_a_slot_is_not_used_before_its_dead_process_was_cleared_away(table: _Tab
 
 
 def test_a_stranger_with_the_number_of_a_dead_process_keeps_nothing(database: str, redis_database: str, table: _Table):
-    """The system has given the number anew: to a process that lives, and is no child of the worker's."""
+    """The system has given the process number to another living process, which is no child of the worker."""
     code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
     ledger = Database(database, application_name="test-agent")
     with ledger.transaction() as cursor:
@@ -281,7 +283,9 @@ def test_a_stranger_with_the_number_of_a_dead_process_keeps_nothing(database: st
 def test_when_the_parent_is_gone_its_pool_processes_end_and_no_stranger_with_such_a_number(
     database: str, redis_database: str, pool_process: subprocess.Popen[bytes]
 ):
-    """Nobody can tell any more by their parent: whoever has the node's slot table in its memory is of the node."""
+    """Their parent no longer shows to which node they belong. A process that has the node's slot table in its memory
+    belongs to the node.
+    """
     table = SlotTable.create(2)
     code = f"""if True:
         import sys

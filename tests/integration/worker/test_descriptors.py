@@ -145,7 +145,8 @@ def test_a_socket_that_took_the_numbers_of_ours_hears_nothing_of_the_stores(care
     row = careless.run("careless_tasks.puts_a_socket_in_place_of_sockets")
     assert (row.state, row.attempt, row.worker_deaths) == ("SUCCESS", 1, 0), worker.log()
     assert row.result > 1
-    # Of a store. (On threads, where it is the whole node, a NUL that wakes a loop may come.)
+    # Bytes that are meant for a store. (If the pool has threads, all of the node is one process, and a NUL that wakes a
+    # loop may come.)
     assert careless.run("careless_tasks.heard").result.strip("\0") == "", worker.log()
     ledger_checks.assert_sound(careless.database_url)
 

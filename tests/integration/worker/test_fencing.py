@@ -1,4 +1,6 @@
-"""The guard goes by what a claim still lists: its row alone, kept alive by another of its tasks, lets nothing pass."""
+"""The guard asks what a claim still lists. That its row still exists, because of another of its tasks, lets no write
+pass.
+"""
 
 from __future__ import annotations
 

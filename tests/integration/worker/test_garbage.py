@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tickets_of_strangers() -> list[bytes]:
-    """What lies in a list of tickets and is none."""
+    """Messages in a list of tickets that are no tickets."""
     good = json.loads(ticket("default"))
     other = json.loads(ticket("elsewhere"))
 
@@ -57,7 +57,7 @@ def test_a_worker_lives_on_beside_garbage_in_everything_that_it_reads(work: Work
     client.hset("unacked", "pair", b"[1, 2]")
     client.zadd("unacked_index", {"pair": 1.0, **{f"t{tag}": 1.0 for tag in range(len(strangers))}})
     wait.until(lambda: client.llen(ticket_list("default")) == 0, 30, what=worker.log)
-    # Returned by Celery when it has stopped, a ticket is one all the same.
+    # A ticket that Celery returns when it stops is still a ticket.
     client.rpush(ticket_list("default"), ticket("default").replace('"headers": {', '"headers": {"redelivered": true, '))
     for value in range(3):
         assert work.ended(work.submit("contract_tasks.add", x=1, y=value)).result == 1 + value

@@ -1,4 +1,6 @@
-"""An idle system is quiet: who has nothing to do does not wake up, look or ask, and still notices what it must."""
+"""An idle system is quiet: a process that has nothing to do does not wake up, look or ask, and still notices what it
+must.
+"""
 
 from __future__ import annotations
 
@@ -235,7 +237,7 @@ def test_maintenance_sleeps_until_something_is_due(ledger: _CountingDatabase, is
     ended = _Ended()
     main._run(leadership, [Round(_Rare())], ended, main._Progress())
     assert ended.pause is not None
-    # The duty's next time; who stands by has none, and asks after a quarter of the lease.
+    # The duty's next time. A process that stands by has none, and asks after a quarter of the lease.
     assert 30 < ended.pause <= 60 if is_leader else 60 < ended.pause <= 100
 
 

@@ -38,7 +38,7 @@ class _Departed:
         self.legs: list[Leg] = []
 
     def begun(self, legs: Sequence[Leg]) -> None:
-        """Nobody asked for it."""
+        """Nobody has asked for events."""
 
     def recorded(self, legs: Sequence[Leg], outbox: Sequence[int]) -> None:
         """Keep them."""
@@ -155,7 +155,7 @@ def test_a_report_that_postgresql_refuses_is_dropped_and_the_end_is_recorded(
 def test_a_refusal_that_is_no_outcomes_fault_ends_no_success_as_a_failure(
     database: str, node: Worker, table: SlotTable, code: str
 ):
-    """Each but the last passes by itself; that one somebody puts right."""
+    """Each of these errors passes by itself, except the last one, which somebody has to mend."""
     ids = _submit(database, 3)
     slot = _Slot(database, node.id, table)
     for leg in slot.claim():
@@ -176,7 +176,7 @@ def test_a_refusal_that_is_no_outcomes_fault_ends_no_success_as_a_failure(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch):
-    """It is found out at once whose fault a mistake is, and what was set aside is tried again at once."""
+    """The recorder looks at once whose fault a mistake is, and tries again at once what was set aside."""
     monkeypatch.setattr("ledgerq_worker.drain.refusals._MISTAKE_PATIENCE", 0.3)
     monkeypatch.setattr("ledgerq_worker.drain.aside._AGAIN_EVERY", 0.05)
 

@@ -47,7 +47,7 @@ def test_a_node_whose_slot_file_is_deleted_goes_on_under_its_id_with_a_new_agent
     [killed] = _agents(worker)
     os.kill(killed, signal.SIGKILL)
     worker.says("worker.agent.restarted")
-    # Only who sees the slots can end it.
+    # Only an agent that sees the slots can end it.
     limited = work.submit("waiting_tasks.waits", NewTaskOptions(time_limit=1), path=str(begun), gate="never")
     assert work.ended(limited).error["type"] == "TimeLimitExceeded", worker.log()
     gate.touch()

@@ -90,7 +90,7 @@ def _signature(name: str) -> dict[str, Any]:
 
 
 def _undelivered(work: Work) -> dict[str, tuple[object, ...]]:
-    """What the histories say of errbacks that came to nothing: by task the actor, the attempts and the error."""
+    """What the histories say of errbacks that were given up: for each task the actor, the attempts and the error."""
     found = databases.rows(
         work.database_url,
         "SELECT task_id::text, actor, data->'attempts', data->>'error' FROM task_event WHERE kind = 'delivery_failed'",

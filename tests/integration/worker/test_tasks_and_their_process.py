@@ -1,5 +1,5 @@
-"""What a task may do to its process, and what others may: signals, forks, alarms, programs. Its neighbours and its record
-are right all the same.
+"""What a task, or somebody else, may do to the task's process: signals, forks, alarms, programs. Its neighbours and
+its record are right all the same.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def fill(sql: str) -> None:
     returned.
 
     Args:
-        sql: does its work for at most ``%(limit)s`` rows after the key ``%(after)s`` (null: from the first row on);
-            returns one row with the last key, or null or no row if nothing was left.
+        sql: does its work for at most ``%(limit)s`` rows after the key ``%(after)s`` (NULL: from the first row on);
+            returns one row with the last key, or NULL or no row if nothing was left.
     """
     with op.get_context().autocommit_block():
         connection: Connection = op.get_bind()

@@ -1,6 +1,6 @@
-"""Unique keys: at most one unfinished task for each, held by a row whose primary key is the race's only judge.
-
-And what a batch was answered under its Idempotency-Key, for a batch has no single task that could be the answer.
+"""Unique keys: at most one unfinished task for each, held by a row whose primary key alone decides a race. Beside
+them: what a batch was answered under its Idempotency-Key, because a batch has no single task that could be the
+answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# Rows are updated whenever a submit meets a key that is taken: room on the page keeps that a HOT update.
+# A row is updated whenever a submit meets a key that is taken. With room on its page, that stays a HOT update.
 _UPGRADE = """
 ALTER TABLE task ADD COLUMN unique_key text COLLATE "C";
 ALTER TABLE idempotency ADD COLUMN answer text;

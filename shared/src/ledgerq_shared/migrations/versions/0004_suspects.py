@@ -1,4 +1,4 @@
-"""A claim remembers that its only task is a suspect: one that is handed back before it begins stays one."""
+"""A claim remembers that its only task is a suspect: a suspect that is handed back before it begins stays a suspect."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Suspects that are claimed at the moment are forgotten to be such."""
+    """It is forgotten which tasks of the present claims are suspects."""
     op.get_bind().exec_driver_sql("ALTER TABLE claim DROP COLUMN alone")

@@ -1,4 +1,4 @@
-"""A task finds those that repeat it."""
+"""From a task, the tasks that repeat it can be found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists that stay fast however much waits: which tasks succeeded, and which carry a tag, each in the order of ids.
+"""Lists stay fast, however many tasks wait: two tables say which tasks succeeded and which carry a tag, in the order of ids.
 
 An index of `task` by SUCCESS would make every success a new entry in each of its indexes (no HOT update); and a GIN index
 finds all tasks with a tag before it can sort them.
@@ -15,7 +15,8 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-# Tags never change. A trigger, so that a release that does not know the table fills it too; plain tasks pay its WHEN only.
+# Tags never change. A trigger fills the table, so that a release that does not know it fills it, too. Tasks without
+# tags pay only for its WHEN.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS task_success (task_id uuid PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS task_tag (
@@ -59,7 +60,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Tasks stay; they are found by walking again."""
+    """Tasks stay; lists walk over all of them again."""
     op.get_bind().exec_driver_sql(
         "DROP TRIGGER tr_note_tags ON task; DROP FUNCTION ledgerq_note_tags(); DROP TABLE task_tag; "
         "DROP TABLE task_success; CREATE INDEX ix_task_tags ON task USING gin (tags) WHERE tags IS NOT NULL"

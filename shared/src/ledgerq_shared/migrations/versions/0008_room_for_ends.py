@@ -1,4 +1,4 @@
-"""Half of each page of `task` stays free when tasks are accepted: the whole page's tasks end in one transaction."""
+"""Half of each page of `task` stays free when tasks are accepted, because all tasks of a page end in one transaction."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """A batch ends neighbours together, so no dead row can be pruned for the next one meanwhile. With room for 15 % four
-    of five ends went to another page and left a new entry in each index. Pages that are full stay as they are.
+    """A batch ends neighbours together, so no dead row can be pruned for the next one meanwhile. With room for 15 %,
+    four of five ends went to another page and left a new entry in each index. Full pages stay as they are.
     """
     op.get_bind().exec_driver_sql("ALTER TABLE task SET (fillfactor = 45)")
 

@@ -1,4 +1,4 @@
-"""When the latest event of a task happened that no other column tells the time of: histories do not run backwards."""
+"""A column for the time of a task's latest event, if no other column has that time. So histories do not run backwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Null for all tasks that there are, and for what older code goes on to write: then nothing more is known."""
+    """The column is NULL in existing rows and in those that older code writes: then this time is not known."""
     op.get_bind().exec_driver_sql("ALTER TABLE task ADD COLUMN noted_at timestamptz")
 
 

@@ -11,7 +11,7 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-# The function is called by older code, too.
+# Older code calls this function, too.
 _UPGRADE = r"""
 CREATE FUNCTION ledgerq_event_ranges() RETURNS TABLE (since timestamptz, until timestamptz) STABLE LANGUAGE sql AS $$
   SELECT bounds[1]::timestamptz, bounds[2]::timestamptz

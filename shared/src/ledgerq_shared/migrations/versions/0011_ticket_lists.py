@@ -1,4 +1,6 @@
-"""Which nodes take tickets from lists of their own: those of older releases look in the list called as the queue."""
+"""Says which nodes take tickets from lists of their own. Nodes of older releases look in the list that has the queue's
+name.
+"""
 
 from __future__ import annotations
 

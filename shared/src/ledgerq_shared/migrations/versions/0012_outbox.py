@@ -1,4 +1,6 @@
-"""Entries of the outbox are taken for a while and so often, not in a transaction that stays open meanwhile."""
+"""An entry of the outbox is taken for a limited time and a limited number of times, instead of in a transaction that
+stays open.
+"""
 
 from __future__ import annotations
 
@@ -18,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """What is being done may be done once more."""
+    """What is being done at the moment may be done once more."""
     op.get_bind().exec_driver_sql("ALTER TABLE outbox DROP COLUMN attempts, DROP COLUMN taken_until")

@@ -1,4 +1,6 @@
-"""What operators do to databases: publish all tables (a table without a key then lets nobody delete), restore data alone."""
+"""Makes room for what operators do to databases: they publish all tables (then nobody can delete from a table without a
+key), and restore data alone.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-# Rows of `task_count` have no identity but all that they say. It costs nothing where nobody publishes the table.
+# A row of `task_count` is identified only by all of its columns. This costs nothing where nobody publishes the table.
 _UPGRADE = """
 ALTER TABLE task_count REPLICA IDENTITY FULL;
 CREATE OR REPLACE FUNCTION ledgerq_note_tags() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -38,5 +40,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """As before, with what that means for who publishes all tables."""
+    """As before; nobody can delete from these tables any more if all tables are published."""
     op.get_bind().exec_driver_sql(_DOWNGRADE)

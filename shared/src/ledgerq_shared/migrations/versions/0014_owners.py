@@ -1,4 +1,4 @@
-"""Whose an Idempotency-Key is, and who has named a queue first."""
+"""Says to whom an Idempotency-Key belongs, and who was the first to name a queue."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CREATE INDEX ix_queue_made_by ON queue (made_by);
 
 
 def upgrade() -> None:
-    """Only columns that older code leaves null; the table of queues is small."""
+    """Only columns that older code leaves NULL; the table of queues is small."""
     op.get_bind().exec_driver_sql(_UPGRADE)
 
 
 def downgrade() -> None:
-    """What lies apart is found by nobody any more; it is forgotten in time."""
+    """Nobody finds the keys any more that were stored apart for their owners; they are deleted in time."""
     op.get_bind().exec_driver_sql("ALTER TABLE queue DROP COLUMN made_by; ALTER TABLE idempotency DROP COLUMN owner")

@@ -1,4 +1,4 @@
-"""That the ledger went back in time, and what was sent again."""
+"""Notes that the ledger went back in time, and what was sent again."""
 
 from __future__ import annotations
 

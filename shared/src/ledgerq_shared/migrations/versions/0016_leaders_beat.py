@@ -1,4 +1,4 @@
-"""When the leader was last there: what a replica shows is as old as this."""
+"""Says when the leader was last there: what a replica shows is as old as this time."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Only replicas are the worse for it."""
+    """Nothing is lost, but replicas are not used."""
     op.get_bind().exec_driver_sql("ALTER TABLE leader DROP COLUMN beat_at")
