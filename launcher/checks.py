@@ -12,6 +12,7 @@ from launcher.errors import LauncherError, UsageError
 from ledgerq_shared import redis_access
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.embedded.ports import is_free
+from ledgerq_shared.languages import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,12 +37,15 @@ def ports_are_free(ports: Iterable[Port]) -> None:
     if len(taken) == 1:
         [one] = taken
         raise LauncherError(
-            f"port {one.number} on {one.host} is in use: stop what listens there, or choose another with {one.change}"
+            "port {port} on {host} is in use: stop what listens there, or choose another with {setting}",
+            port=one.number,
+            host=one.host,
+            setting=one.change,
         )
     if taken:
         listed = ", ".join(f"{port.number} ({port.change})" for port in taken)
         raise LauncherError(
-            f"ports are in use: {listed}: stop what listens there, or choose others with these settings"
+            "ports are in use: {listed}: stop what listens there, or choose others with these settings", listed=listed
         )
 
 
@@ -56,7 +60,7 @@ def postgres_answers(url: str) -> None:
             "DATABASE_URL is not a PostgreSQL URL: expected postgresql://user:password@host:port/name"
         ) from None
     except psycopg2.OperationalError as error:
-        raise LauncherError(f"PostgreSQL (DATABASE_URL): {_one_line(describe(error), url)}") from None
+        raise LauncherError("PostgreSQL (DATABASE_URL): {why}", why=_one_line(describe(error), url)) from None
 
 
 def redis_answers(stores: StoreSettings) -> None:
@@ -80,9 +84,11 @@ def _ping(name: str, url: str) -> None:
         with redis_access.connection(url, client_name="ledgerq-launcher", timeout=_CONNECT_SECONDS) as connection:
             connection.default_channel.client.ping()
     except redis_access.REDIS_ERRORS as error:
-        raise LauncherError(f"Redis ({name}): {_one_line(redis_access.describe(error), url)}") from None
+        raise LauncherError(
+            "Redis ({name}): {why}", name=name, why=_one_line(redis_access.describe(error), url)
+        ) from None
     except (ValueError, TypeError):
-        raise UsageError(f"{name} is not a Redis URL: expected redis://:password@host:port/0") from None
+        raise UsageError("{name} is not a Redis URL: expected redis://:password@host:port/0", name=name) from None
 
 
 def _no_stray_characters(name: str, url: str) -> None:
@@ -96,11 +102,13 @@ def _no_stray_characters(name: str, url: str) -> None:
         or "#" in authority
         or ("@" in query and "@" not in authority)
     ):
-        raise UsageError(f"{name}: percent-encode '@', '/', '?' and '#' in its password (%40, %2F, %3F, %23)")
+        raise UsageError("{name}: percent-encode '@', '/', '?' and '#' in its password (%40, %2F, %3F, %23)", name=name)
 
 
 def _one_line(text: str, url: str) -> str:
-    text = next(iter(text.strip().splitlines()), "it does not say why").strip()
+    text = next(iter(text.strip().splitlines()), "").strip()
+    if not text:
+        return say("it does not say why")
     password = urlsplit(url).password
     for secret in {password, unquote(password)} if password else ():
         text = text.replace(secret, "***")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from launcher.errors import UsageError
-from launcher.texts import Language
 from ledgerq_shared.logging import is_for_people
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
@@ -37,7 +36,6 @@ class Configuration:
     grace_seconds: float
     #: Whether a person reads what the processes write, on a terminal; `LEDGERQ_LOG_FORMAT` can say so, too.
     is_for_people: bool = False
-    language: Language = "en"
 
 
 def read_environment(folder: Path) -> None:
@@ -63,7 +61,6 @@ def configure(environment: Mapping[str, str], options: Options) -> Configuration
         flower_port=_port(environment, "LEDGERQ_FLOWER_PORT", 5555),
         metrics_port=_metrics_port(environment, options),
         grace_seconds=_seconds(environment, "LEDGERQ_GRACE_SECONDS", 30.0),
-        language="zh" if (environment.get("LEDGERQ_LOCALE") or "").strip().lower() == "zh" else "en",
         is_for_people=is_for_people(environment.get("LEDGERQ_LOG_FORMAT") or "auto"),
     )
 
@@ -115,7 +112,7 @@ def _stores(environment: Mapping[str, str]) -> StoreSettings | None:
     if "DATABASE_URL" not in environment:
         if redis:
             raise UsageError(
-                f"{redis[0]} is set but DATABASE_URL is not: set both, or neither for the embedded servers"
+                "{redis} is set but DATABASE_URL is not: set both, or neither for the embedded servers", redis=redis[0]
             )
         return None
     if not redis:
@@ -123,13 +120,13 @@ def _stores(environment: Mapping[str, str]) -> StoreSettings | None:
     try:
         return load(StoreSettings)
     except SettingsError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(error.said) from None
 
 
 def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise UsageError(f"{name}: {text!r} is not a port between 1 and 65535")
+        raise UsageError("{name}: {text!r} is not a port between 1 and 65535", name=name, text=text)
     return int(text)
 
 
@@ -150,5 +147,5 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e6:
-        raise UsageError(f"{name}: {text!r} is not a number of seconds")
+        raise UsageError("{name}: {text!r} is not a number of seconds", name=name, text=text)
     return seconds

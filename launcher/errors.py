@@ -1,7 +1,9 @@
 """How the launcher gives up: one line for a person, and an exit code."""
 
+from ledgerq_shared.languages import SaidError
 
-class LauncherError(Exception):
+
+class LauncherError(SaidError):
     """Something that the person at the terminal has to change; never contains a password."""
 
     exit_code = 1

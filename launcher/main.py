@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +24,10 @@ from launcher.options import Options, parse
 from launcher.signals import StopRequest
 from launcher.stores import Stores
 from launcher.supervisor import Service, Supervisor
-from launcher.texts import TEXTS
 from ledgerq_shared import output
+from ledgerq_shared.commands import complain, translate_parsers
 from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
+from ledgerq_shared.languages import reason, say
 from ledgerq_shared.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -41,25 +41,27 @@ _LOOK_SECONDS = 0.2
 def run(arguments: list[str]) -> int:
     """Run the launcher until it is told to stop; return the exit code."""
     output.guard()
+    read_environment(Path.cwd())  # which also names the language
+    translate_parsers()
     try:
         options = parse(arguments)
-        read_environment(Path.cwd())
         configuration = configure(os.environ, options)
     except LauncherError as error:
-        print(f"ledgerq: {error}", file=sys.stderr)
+        complain("ledgerq", error.said)
         return error.exit_code
     try:
         _launch(options, configuration)
     except LauncherError as error:
-        print(f"ledgerq: {error}", file=sys.stderr)
+        complain("ledgerq", error.said)
         return error.exit_code
     except EmbeddedError as error:
-        print(f"ledgerq: {error}", file=sys.stderr)
+        complain("ledgerq", error.said)
         return 1
     except OSError as error:
         # A write that fails, to a full disk, names no file; the launcher writes only into the data folder.
         place = error.filename or configuration.data_folder.resolve()
-        print(f"ledgerq: {place}: {error.strerror} (LEDGERQ_DATA_DIR names another folder)", file=sys.stderr)
+        why = reason(error)
+        complain("ledgerq", say("{place}: {why} (LEDGERQ_DATA_DIR names another folder)", place=place, why=why))
         return 2
     return 0
 
@@ -70,11 +72,11 @@ def _launch(options: Options, configuration: Configuration) -> None:
     run_folder = configuration.data_folder / "run"
     servers = EmbeddedServers(configuration.data_folder)
     for name in end_leftovers(run_folder):
-        print(f"ledgerq: ended a {name} that an earlier launcher left behind", file=sys.stderr)
+        complain("ledgerq", say("ended a {name} that an earlier launcher left behind", name=say(name)))
     servers.stop_leftovers()
     _check(options, configuration)
     if configuration.is_for_people:
-        print(f"ledgerq: {TEXTS[configuration.language].starting}", file=sys.stderr)
+        complain("ledgerq", say("starting ..."))
     supervisor = Supervisor(run_folder, stop_request)
     try:
         stores = configuration.stores or _start_embedded(servers)
@@ -88,7 +90,7 @@ def _launch(options: Options, configuration: Configuration) -> None:
             supervisor.look_after()
             if embedded is not None:
                 embedded.look_after()
-        print(f"ledgerq: {TEXTS[configuration.language].stopping}", file=sys.stderr)
+        complain("ledgerq", say("stopping (again Ctrl-C: at once)"))
     finally:
         supervisor.stop()
         servers.stop()
@@ -168,7 +170,9 @@ def _wait_until_ready(
             return
         supervisor.look_after()
         if time.monotonic() > deadline:
-            raise LauncherError(f"the API was not ready within {_READY_SECONDS:.0f} s: its log stands above")
+            raise LauncherError(
+                "the API was not ready within {seconds:.0f} s: its log stands above", seconds=_READY_SECONDS
+            )
 
 
 def _is_ready(host: str, port: int) -> bool:

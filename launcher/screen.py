@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from launcher.texts import TEXTS
+from ledgerq_shared.languages import say, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,24 +37,29 @@ def show(configuration: Configuration, options: Options, registered: str = "", c
         registered: what ``ledgerq-worker register --json`` printed.
     """
     console = console or Console(highlight=False)
-    say = TEXTS[configuration.language]
     base = f"http://{visible_host(configuration.api_host)}:{configuration.api_port}"
     console.print()
-    console.print(f"[bold green]{say.running}[/]")
+    _title(console, say("LedgerQ is running."), "bold green")
     for name, place in _places(configuration, options, base, registered):
-        console.print(f"  {_padded(name)} {place}", soft_wrap=True, markup=False)  # a path must stay in one piece
+        console.print(
+            f"  {_padded(told(name))} {told(place)}", soft_wrap=True, markup=False
+        )  # a path must stay in one piece
     if options.api:
-        console.print(f"[bold]{say.document}[/]")
+        _title(console, say("Try it in a second terminal: a 15-page document, really read"))
         console.print(f"  curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)
         console.print(f"    -d '{_DOCUMENT}'", soft_wrap=True, markup=False)
         console.print(f"  curl -s {base}/tasks/<task_id>/status", soft_wrap=True, markup=False)
     if options.api and options.worker:
-        console.print(f"[bold]{say.try_it}[/]")
+        _title(console, say("Watch it work: some ten seconds, with moving progress"))
         console.print(f"  ID=$(curl -s {base}/tasks/submit -H 'Content-Type: application/json' \\", soft_wrap=True)
         console.print(f"""    -d '{_EXAMPLE}' | cut -d'"' -f4)""", soft_wrap=True, markup=False)
         console.print(f"  curl -sN {base}/tasks/$ID/stream | {_PROGRESS}", soft_wrap=True, markup=False)
-    console.print(f"[bold]{say.stop}[/]")
+    _title(console, say("Stop with Ctrl-C; the data stay."))
     console.print()
+
+
+def _title(console: Console, text: str, style: str = "bold") -> None:
+    console.print(f"[{style}]{told(text)}[/]")
 
 
 def visible_host(host: str) -> str:
@@ -69,25 +74,26 @@ def _padded(name: str) -> str:
 
 
 def _places(configuration: Configuration, options: Options, base: str, registered: str) -> Iterator[tuple[str, str]]:
-    say = TEXTS[configuration.language]
     if options.api:
-        yield say.look_first, f"{base}/docs"
-        yield say.health, f"{base}/health"
+        yield say("look here first"), f"{base}/docs"
+        yield say("health"), f"{base}/health"
     if options.monitor:
         yield "Flower", f"http://127.0.0.1:{configuration.flower_port}"
     if types := _by_module(registered):
-        yield say.task_types, ", ".join(say.of_module.format(count=types[module], module=module) for module in types)
-    yield say.worker, say.with_maintenance if options.worker else say.no_worker
+        parts = (say("{count} from {module}", count=types[module], module=module) for module in types)
+        yield say("task types"), ", ".join(map(told, parts))
+    yield say("worker"), say("running, with maintenance" if options.worker else "not started (--no-worker)")
     if options.monitor:
-        yield say.monitor, f"http://127.0.0.1:{configuration.monitor_port}/health"
+        yield say("monitor"), f"http://127.0.0.1:{configuration.monitor_port}/health"
         place = f"http://127.0.0.1:{configuration.monitor_port}/metrics"
-        yield say.metrics, say.also_at.format(place=place, ports=", ".join(_metrics_ports(configuration, options)))
+        ports = ", ".join(_metrics_ports(configuration, options))
+        yield say("metrics"), say("{place}; /metrics also on ports {ports}", place=place, ports=ports)
     if configuration.stores is None:
         folder = configuration.data_folder.resolve()
-        yield say.data, say.embedded.format(folder=folder)
-        yield say.their_urls, f"{folder / 'urls.env'}"
+        yield say("data"), say("{folder} (embedded PostgreSQL and Valkey)", folder=folder)
+        yield say("their URLs"), f"{folder / 'urls.env'}"
     else:
-        yield say.data, say.configured
+        yield say("data"), say("PostgreSQL and Redis as configured")
 
 
 def _metrics_ports(configuration: Configuration, options: Options) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from launcher.backoff import Backoff
+from ledgerq_shared.commands import complain
 from ledgerq_shared.embedded import EmbeddedError
+from ledgerq_shared.languages import say
 
 if TYPE_CHECKING:
     from ledgerq_shared.embedded import EmbeddedPostgres, EmbeddedServers, EmbeddedValkey
@@ -33,7 +34,9 @@ class Stores:
             start_at = one.backoff.start_at
             if start_at is None:
                 if one.server.has_died():
-                    _tell(one, "has ended", one.backoff.ended())
+                    delay = one.backoff.ended()
+                    said = say("{server} has ended; it starts again in {seconds:g} s", server=one.name, seconds=delay)
+                    complain("ledgerq", said)
             elif one.server.processes():
                 one.backoff.start_at = None  # somebody else has started it
             elif time.monotonic() >= start_at:
@@ -44,11 +47,13 @@ def _start(one: _Watched) -> None:
     try:
         one.server.start(same_port=True)
     except EmbeddedError as error:
-        _tell(one, f"did not start again ({error})", one.backoff.put_off())
+        text = say(
+            "{server} did not start again ({error}); the next try is in {seconds:g} s",
+            server=one.name,
+            error=error,
+            seconds=one.backoff.put_off(),
+        )
+        complain("ledgerq", text)
     else:
         one.backoff.started()
-        print(f"ledgerq: {one.name} is there again", file=sys.stderr)
-
-
-def _tell(one: _Watched, what: str, delay: float) -> None:
-    print(f"ledgerq: {one.name} {what}; it starts again in {delay:g} s", file=sys.stderr)
+        complain("ledgerq", say("{server} is there again", server=one.name))

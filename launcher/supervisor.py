@@ -13,7 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 from launcher.backoff import Backoff
 from launcher.errors import LauncherError, UsageError
+from ledgerq_shared.commands import complain
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, kill_launch, new_token, write_record
+from ledgerq_shared.languages import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +67,9 @@ class Supervisor:
             text = said.read().decode(errors="replace").strip()
         if child.returncode != 0:
             failure = UsageError if child.returncode == CONFIGURATION_ERROR else LauncherError
-            raise failure(f"{name} failed (exit code {child.returncode}): the reason stands above")
+            raise failure(
+                say("{step} failed (exit code {code}): the reason stands above", step=say(name), code=child.returncode)
+            )
         return text
 
     def start(self, service: Service) -> subprocess.Popen[bytes]:
@@ -107,10 +111,18 @@ class Supervisor:
 
     def _note_death(self, service: Service, code: int) -> None:
         if code == CONFIGURATION_ERROR:
-            raise UsageError(f"the {service.name} refuses its configuration: the reason stands above")
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise UsageError(
+                "the {service} refuses its configuration: the reason stands above", service=say(service.name)
+            )
+        how = signal.Signals(-code).name if code < 0 else say("exit code {code}", code=code)
         delay = service.backoff.ended()
-        print(f"ledgerq: the {service.name} ended ({how}); it starts again in {delay:g} s", file=sys.stderr)
+        text = say(
+            "the {service} ended ({how}); it starts again in {seconds:g} s",
+            service=say(service.name),
+            how=how,
+            seconds=delay,
+        )
+        complain("ledgerq", text)
 
     def _stop_one(self, service: Service) -> None:
         if service.identity is None or service.popen is None:

@@ -36,7 +36,7 @@ CODE = {
     "launcher": (),
 }
 #: What nobody looks for in a map.
-PLAIN = {"__init__", "__main__"}
+PLAIN = {"__init__", "__main__", "chinese"}
 SITE = script("make_site")
 #: Folders whose pages need no Chinese: what is generated from the code, and what is read beside the code.
 ENGLISH = ("docs/reference/", "docs/adr/", "docs/model/")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, TaskIsFinal, TaskNotFound
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.cancel import read_end, request_cancel, revoke_waiting
 from ledgerq_shared.states import State
 
@@ -50,10 +51,10 @@ def cancel(
             return Cancelled(State.STARTED if state == State.STARTED else None, may_terminate)
         ends = execute(cursor, read_end(task_id))
         if not ends:
-            raise TaskNotFound(f"No task has the id {task_id}.")
+            raise TaskNotFound(say("No task has the id {task_id}.", task_id=task_id))
         [end] = ends
         if end.is_final and is_repeated and end.is_cancelled and end.state == State.REVOKED:
             return Cancelled(State.REVOKED, terminate)
         if end.is_final:
-            raise TaskIsFinal(f"The task has already ended as {end.state}.", task_status=end.state)
-    raise LedgerUnavailable("The task moves too fast to be cancelled just now; try again.")
+            raise TaskIsFinal(say("The task has already ended as {state}.", state=end.state), task_status=end.state)
+    raise LedgerUnavailable(say("The task moves too fast to be cancelled just now; try again."))

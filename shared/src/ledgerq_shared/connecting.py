@@ -14,6 +14,8 @@ import psycopg2
 from psycopg2.extensions import connection as plain_connection
 from psycopg2.extensions import libpq_version, parse_dsn
 
+from ledgerq_shared.languages import say
+
 #: If the URL names several servers, one that does not answer is given up after this many seconds. libpq accepts no
 #: smaller value.
 _SILENT_AFTER = 2
@@ -81,32 +83,40 @@ def check(url: str, *, is_replica: bool = False) -> None:
         parts = parse_dsn(url)
     except psycopg2.Error as error:
         if "query parameter" in str(error):
-            raise ValueError("has a parameter after '?' that PostgreSQL does not know") from None
-        raise ValueError("cannot be read; write special characters in a name or password as %XX") from None
+            raise ValueError(say("has a parameter after '?' that PostgreSQL does not know")) from None
+        raise ValueError(say("cannot be read; write special characters in a name or password as %XX")) from None
     hosts, ports = _list(parts, "host"), _list(parts, "port")
     if any(port and not _is_port(port) for port in ports):
-        raise ValueError("has a port that is not a number between 1 and 65535")
+        raise ValueError(say("has a port that is not a number between 1 and 65535"))
     if len(hosts) > 1 and not all(hosts):
-        raise ValueError("has an empty place in its list of hosts: write 'host:port,other:port'")
+        raise ValueError(say("has an empty place in its list of hosts: write 'host:port,other:port'"))
     servers = max(len(hosts), len(_list(parts, "hostaddr")))
     if len(ports) not in (0, 1, servers):
-        raise ValueError(f"names {servers or 1} hosts and {len(ports)} ports: one port for all, or one for each")
+        raise ValueError(
+            say(
+                "names {hosts} hosts and {ports} ports: one port for all, or one for each",
+                hosts=servers or 1,
+                ports=len(ports),
+            )
+        )
     if len(_list(parts, "hostaddr")) not in (0, servers) or len(hosts) not in (0, servers):
-        raise ValueError("has 'host' and 'hostaddr' of different lengths: one address for each host")
+        raise ValueError(say("has 'host' and 'hostaddr' of different lengths: one address for each host"))
     _check_target(parts.get("target_session_attrs"), is_replica=is_replica)
 
 
 def _check_target(target: str | None, *, is_replica: bool) -> None:
     if is_replica:
         if target not in (None, "any", *_FOR_READING):
-            raise ValueError("has a target_session_attrs that means no standby: leave it out")
+            raise ValueError(say("has a target_session_attrs that means no standby: leave it out"))
         return
     if target in _FOR_READING:
         raise ValueError(
-            "asks for a server that only reads (target_session_attrs): the ledger is written to, so leave that out"
+            say("asks for a server that only reads (target_session_attrs): the ledger is written to, so leave that out")
         )
     if target is not None and target not in _FOR_WRITING:
-        raise ValueError(f"has a target_session_attrs that is none of {', '.join(_FOR_WRITING)}; it may be left out")
+        raise ValueError(
+            say("has a target_session_attrs that is none of {known}; it may be left out", known=", ".join(_FOR_WRITING))
+        )
 
 
 def _is_port(text: str) -> bool:

@@ -20,6 +20,7 @@ from ledgerq_shared import outages
 from ledgerq_shared.doubts import Doubts
 from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.languages import Said, say
 from ledgerq_shared.opening import Opening, Transaction
 from ledgerq_shared.pool import Pool, reason
 from ledgerq_shared.prepared import Session, run
@@ -223,13 +224,13 @@ class Database:
             raise OutcomeUnknown(self._not_waited(connection))
         self._doubts.settle(doubts)
 
-    def _not_waited(self, connection: Session) -> str:
+    def _not_waited(self, connection: Session) -> Said:
         """Raise, because a COMMIT came with a warning: it is done, but it did not wait until a standby had it."""
         warning = str(connection.notices[0]).strip().splitlines()[0]
         _forget_notices(connection)
         self._doubts.arise()
         log.warning("database.commit_in_doubt", warning=warning)
-        return f"PostgreSQL has committed, and perhaps no standby has it: {warning}"
+        return say("PostgreSQL has committed, and perhaps no standby has it: {warning}", warning=warning)
 
     def _limited(self, connection: Session, writes: bool) -> contextlib.AbstractContextManager[None]:
         """Give up a COMMIT's wait for standbys after ``commit_patience``, if that is set."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.figures import Figures
+from ledgerq_shared.languages import Said, say
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.statements.read_replication import REPLICATION_FIGURES, ReplicationRow, read_replication
 
@@ -76,24 +77,31 @@ class Durability:
         there = sum(one.is_streaming and one.sync_state in ("sync", "quorum") for one in self.standbys)
         return min(self.demanded, there)
 
-    def lacks(self, required: int) -> str | None:
+    def lacks(self, required: int) -> Said | None:
         """The message if that is fewer than ``required``; None: it is enough."""
         if required == 0 or self.confirming >= required:
             return None
-        begin = f"LEDGERQ_REQUIRE_SYNC={required}: "
         if self.level not in _WAITING:
-            return (
-                f"{begin}synchronous_commit is '{self.level}' for this role and database, so PostgreSQL waits for no "
-                "standby's disk: set it to 'on' or 'remote_apply'"
+            return say(
+                "LEDGERQ_REQUIRE_SYNC={required}: synchronous_commit is '{level}' for this role and database, so PostgreSQL "
+                "waits for no standby's disk: set it to 'on' or 'remote_apply'",
+                required=required,
+                level=self.level,
             )
         if self.demanded < required:
-            return (
-                f"{begin}synchronous_standby_names is '{self.names}', so a commit waits for {self.demanded} standbys: "
-                f"set it to 'ANY {required} (…)', or let Patroni do so (synchronous_node_count)"
+            return say(
+                "LEDGERQ_REQUIRE_SYNC={required}: synchronous_standby_names is '{names}', so a commit waits for {demanded} "
+                "standbys: set it to 'ANY {required} (…)', or let Patroni do so (synchronous_node_count)",
+                required=required,
+                names=self.names,
+                demanded=self.demanded,
             )
-        return (
-            f"{begin}only {self.confirming} of the standbys that synchronous_standby_names ('{self.names}') names "
-            "follow at this moment: bring them back"
+        return say(
+            "LEDGERQ_REQUIRE_SYNC={required}: only {confirming} of the standbys that synchronous_standby_names "
+            "('{names}') names follow at this moment: bring them back",
+            required=required,
+            confirming=self.confirming,
+            names=self.names,
         )
 
 

@@ -16,7 +16,7 @@ The class says the code, the HTTP status and whether a retry can help; the insta
 what to do. Rendering as ``application/problem+json`` happens in one place, in the API.
 
 Errors that never become an answer are defined beside the code that raises them. Each ends a command with one line for a
-person, or ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says what those mean):
+person (a SaidError, which knows both languages), or ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says what those mean):
 
     SettingsError           settings: a variable is missing or wrong
     EmbeddedError           embedded: a server cannot run
@@ -36,6 +36,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ledgerq_shared.languages import Said, say
+
 
 class LedgerQError(Exception):
     """Something went wrong that the caller can understand."""
@@ -45,13 +47,23 @@ class LedgerQError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, detail: str | None = None, **extra: Any) -> None:
-        super().__init__(detail or (self.__doc__ or "").strip().splitlines()[0])
+        super().__init__(detail or self.title())
         self.extra = extra
+
+    @classmethod
+    def title(cls) -> Said:
+        """What all errors of this class mean: the first line of its docstring."""
+        return say((cls.__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def said(self) -> str:
+        """One sentence for the person who reads the answer."""
+        return self.args[0]  # type: ignore[no-any-return]
 
     @property
     def detail(self) -> str:
-        """One sentence for the person who reads the answer."""
-        return str(self.args[0])
+        """The same in English."""
+        return str(self.said)
 
 
 class InvalidRequest(LedgerQError):

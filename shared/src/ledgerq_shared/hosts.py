@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
+from ledgerq_shared.languages import say
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Longer texts are not host names, and a cache must not keep them.
@@ -53,8 +54,13 @@ class Hosts:
                 origin = value
         if host is not None and not needs_key and not self._is_known(host):
             raise HostNotAllowed(
-                f"No {self._needless} is needed here, so the host must be a loopback name or an address, not "
-                f"'{host[:100].decode('latin-1')}': add it to LEDGERQ_ALLOWED_HOSTS, or {self._remedy}."
+                say(
+                    "No {needless} is needed here, so the host must be a loopback name or an "
+                    "address, not '{host}': add it to LEDGERQ_ALLOWED_HOSTS, or {remedy}.",
+                    needless=say(self._needless),
+                    host=host[:100].decode("latin-1"),
+                    remedy=say(self._remedy),
+                )
             )
         if origin is None or method in _SAFE_METHODS:
             return
@@ -62,8 +68,11 @@ class Hosts:
         if named and (named.lower() == (host or b"").lower() or self._is_listed(named)):
             return
         raise OriginNotAllowed(
-            f"A page of '{origin[:100].decode('latin-1')}' may not change anything here; LEDGERQ_ALLOWED_HOSTS names the "
-            "hosts whose pages may."
+            say(
+                "A page of '{origin}' may not change anything here; LEDGERQ_ALLOWED_HOSTS names the "
+                "hosts whose pages may.",
+                origin=origin[:100].decode("latin-1"),
+            )
         )
 
     def _is_known(self, host: bytes) -> bool:

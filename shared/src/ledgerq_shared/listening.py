@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from ledgerq_shared.languages import reason
 from ledgerq_shared.settings import SettingsError
 
 #: All addresses of this machine, of both kinds.
@@ -25,7 +26,10 @@ def listen(host: str, port: int, *, prefix: str) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise SettingsError(
-            f"LEDGERQ_{prefix}_HOST={host} is not an address of this machine: {error.strerror}"
+            "LEDGERQ_{prefix}_HOST={host} is not an address of this machine: {why}",
+            prefix=prefix,
+            host=host,
+            why=reason(error),
         ) from None
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,7 +40,11 @@ def listen(host: str, port: int, *, prefix: str) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"cannot listen on {host} port {port}: {error.strerror} (LEDGERQ_{prefix}_HOST, LEDGERQ_{prefix}_PORT)"
+            "cannot listen on {host} port {port}: {why} (LEDGERQ_{prefix}_HOST, LEDGERQ_{prefix}_PORT)",
+            host=host,
+            port=port,
+            why=reason(error),
+            prefix=prefix,
         ) from None
     listener.set_inheritable(True)
     return listener

@@ -23,6 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
+from ledgerq_shared.languages import reason
 from ledgerq_shared.settings import MetricsSettings, SettingsError
 
 #: Buckets in seconds, from the fastest statement to a task of an hour.
@@ -112,10 +113,11 @@ def serve(registry: CollectorRegistry, settings: MetricsSettings) -> None:
     try:
         server, _ = start_http_server(settings.port, addr=settings.host, registry=registry)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise SettingsError(
-            f"cannot serve metrics on {settings.host} port {settings.port}: {reason} "
-            "(LEDGERQ_METRICS_HOST, LEDGERQ_METRICS_PORT)"
+            "cannot serve metrics on {host} port {port}: {reason} (LEDGERQ_METRICS_HOST, LEDGERQ_METRICS_PORT)",
+            host=settings.host,
+            port=settings.port,
+            reason=reason(error),
         ) from None
     # A pool process must not keep the port of a parent that has died.
     os.register_at_fork(after_in_child=server.socket.close)

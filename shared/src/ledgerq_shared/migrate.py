@@ -24,11 +24,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
+from ledgerq_shared.commands import complain, run_app, write
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.database import Database
 from ledgerq_shared.doctor import Verdict, examine
 from ledgerq_shared.doctor.findings import table
 from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.languages import say
 from ledgerq_shared.logging import configure
 from ledgerq_shared.migrations.ground import check_ground
 from ledgerq_shared.replica import open_replica
@@ -49,11 +51,11 @@ app = typer.Typer(
 )
 
 
-def upgrade(database_url: str, say: Callable[[str], None] = lambda _: None) -> tuple[str | None, str]:
+def upgrade(database_url: str, tell: Callable[[str], None] = lambda _: None) -> tuple[str | None, str]:
     """Run the missing migrations; returns the revision before (None: an empty database) and after.
 
     Args:
-        say: called now and then with what a migration waits for.
+        tell: called now and then with what a migration waits for.
     """
     engine = _engine(database_url)
     with _alone(engine):
@@ -61,7 +63,7 @@ def upgrade(database_url: str, say: Callable[[str], None] = lambda _: None) -> t
             before = _current(connection)
             check_ground(connection, before)
         for revision in _missing(before):
-            _run_patiently(engine, revision, is_first=before is None, say=say)
+            _run_patiently(engine, revision, is_first=before is None, tell=tell)
     engine.dispose()
     return before, head()
 
@@ -87,7 +89,7 @@ def _missing(before: str | None) -> list[str]:
     return revisions[revisions.index(before) + 1 :] if before in revisions else []
 
 
-def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, say: Callable[[str], None]) -> None:
+def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, tell: Callable[[str], None]) -> None:
     """Try one migration again and again, until it gets its locks."""
     began, said, too_long = time.monotonic(), time.monotonic(), 0
     while True:
@@ -105,8 +107,12 @@ def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, 
                 raise
         if time.monotonic() - said > _SAY_EVERY:
             said = time.monotonic()
-            say(
-                f"revision {revision} has waited {said - began:.0f} s for somebody's lock; nobody waits for it meanwhile"
+            tell(
+                say(
+                    "revision {revision} has waited {seconds:.0f} s for somebody's lock; nobody waits for it meanwhile",
+                    revision=revision,
+                    seconds=said - began,
+                )
             )
         time.sleep(_LOOK_EVERY)
 
@@ -131,8 +137,12 @@ def head() -> str:
 @app.command("upgrade")
 def upgrade_command() -> None:
     """Run the missing migrations."""
-    before, after = _or_exit(lambda: upgrade(load(StoreSettings).database_url, lambda line: typer.echo(line, err=True)))
-    typer.echo(f"ledger is at revision {after}" + ("" if before == after else f" (was {before or 'empty'})"))
+    before, after = _or_exit(lambda: upgrade(load(StoreSettings).database_url, lambda line: write(line, err=True)))
+    if before == after:
+        write(say("ledger is at revision {revision}", revision=after))
+    else:
+        was = before or say("empty")
+        write(say("ledger is at revision {revision} (was {was})", revision=after, was=was))
 
 
 @app.command("check")
@@ -140,11 +150,15 @@ def check_command() -> None:
     """Exit 0 if the ledger is at this release's revision or a later one, 1 if not."""
     revision = _or_exit(lambda: current(load(StoreSettings).database_url))
     if not _is_reached(revision):
-        typer.echo(
-            f"ledger is at revision {revision or 'none'}, this release needs {head()}: run `ledgerq-migrate upgrade`"
+        write(
+            say(
+                "ledger is at revision {revision}, this release needs {head}: run `ledgerq-migrate upgrade`",
+                revision=revision or say("none"),
+                head=head(),
+            )
         )
         raise typer.Exit(1)
-    typer.echo(f"ledger is at revision {revision}")
+    write(say("ledger is at revision {revision}", revision=revision))
 
 
 @app.command("wait")
@@ -156,10 +170,11 @@ def wait_command(
     database_url = _or_exit(lambda: load(StoreSettings)).database_url
     while not _reached_quietly(database_url):
         if time.monotonic() > deadline:
-            typer.echo(f"ledger has not reached revision {head()} within {timeout:g} s", err=True)
+            late = say("ledger has not reached revision {head} within {timeout:g} s", head=head(), timeout=timeout)
+            write(late, err=True)
             raise typer.Exit(1)
         time.sleep(0.5)
-    typer.echo(f"ledger is at revision {head()}")
+    write(say("ledger is at revision {revision}", revision=head()))
 
 
 @app.command("doctor")
@@ -181,7 +196,7 @@ def doctor_command(
     try:
         findings = list(examine(database, require_sync=stores.ledgerq_require_sync, replica=replica))
     except LedgerQError as error:
-        typer.echo(f"ledgerq-migrate: {error.detail}", err=True)
+        complain("ledgerq-migrate", error.said)
         raise typer.Exit(2) from None
     finally:
         database.close()
@@ -213,14 +228,15 @@ def _or_exit(action: Callable[[], Outcome]) -> Outcome:
     try:
         return action()
     except SettingsError as error:
-        reason = str(error)
+        why = error.said
     except sqlalchemy.exc.OperationalError as error:
-        reason = f"PostgreSQL cannot be reached: {_first_line(error)}"
+        why = say("PostgreSQL cannot be reached: {what}", what=_first_line(error))
     except sqlalchemy.exc.DBAPIError as error:
-        reason = f"PostgreSQL does not take this: {_first_line(error)} (SQLSTATE {getattr(error.orig, 'pgcode', None)})"
+        code = getattr(error.orig, "pgcode", None)
+        why = say("PostgreSQL does not take this: {what} (SQLSTATE {code})", what=_first_line(error), code=code)
     except CommandError as error:  # Alembic's own error: a table of versions that it cannot read
-        reason = f"the table alembic_version is not LedgerQ's: {error}"
-    typer.echo(f"ledgerq-migrate: {reason}", err=True)
+        why = say("the table alembic_version is not LedgerQ's: {what}", what=error)
+    complain("ledgerq-migrate", why)
     raise typer.Exit(2)
 
 
@@ -258,7 +274,7 @@ def _wait_briefly(connection: sqlalchemy.Connection) -> None:
 
 def main() -> None:
     """Entry point of ``ledgerq-migrate``."""
-    app()
+    run_app(app, "ledgerq-migrate")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import psycopg2.extensions
 from ledgerq_shared import outages
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.languages import Said, say
 from ledgerq_shared.prepared import Session
 from ledgerq_shared.timers import if_longer_than
 from ledgerq_shared.upkeep import Looks, at_work, cancel, look_after
@@ -78,7 +79,7 @@ class Pool:
             LedgerUnavailable: none is free, or no server can be reached.
         """
         if not self._slots.acquire(timeout=timeout):
-            raise LedgerUnavailable("All connections to PostgreSQL are busy; try again.")
+            raise LedgerUnavailable(say("All connections to PostgreSQL are busy; try again."))
         try:
             connection = self._kept() or self._made()
             try:
@@ -226,9 +227,9 @@ class Pool:
             self._free.append(connection)
 
 
-def reason(error: psycopg2.Error) -> str:
+def reason(error: psycopg2.Error) -> Said:
     """Why the ledger cannot be reached, in one line."""
     what = describe(error)
     if error.pgcode is None:
-        return f"PostgreSQL cannot be reached: {what}"
-    return f"PostgreSQL does not take this now: {what} (SQLSTATE {error.pgcode})"
+        return say("PostgreSQL cannot be reached: {what}", what=what)
+    return say("PostgreSQL does not take this now: {what} (SQLSTATE {code})", what=what, code=error.pgcode)

@@ -19,6 +19,7 @@ from redis.sentinel import MasterNotFoundError
 
 from ledgerq_shared import outages
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.languages import say
 from ledgerq_shared.redis_faults import fault_of, refuses_writes
 
 SENTINEL = "sentinel://"
@@ -117,11 +118,11 @@ def plain(url: str) -> str:
     address, _, query = url.partition("?")
     given = parse_qsl(query, keep_blank_values=True)
     if len({name for name, _ in given}) < len(given):
-        raise ValueError("has a parameter after '?' that stands there twice")
+        raise ValueError(say("has a parameter after '?' that stands there twice"))
     options = dict(given)
     is_socket = address.startswith("redis+socket://")
     if options.pop("protocol", "2") not in ("2", "3"):
-        raise ValueError("asks for a protocol that is neither 2 nor 3")
+        raise ValueError(say("asks for a protocol that is neither 2 nor 3"))
     database = options.pop("db", None)
     _check_options(options, is_socket=is_socket, is_tls=address.startswith("rediss://"))
     if not is_socket:
@@ -136,14 +137,17 @@ def _check_options(options: dict[str, str], *, is_socket: bool, is_tls: bool) ->
         if name == "virtual_host" and is_socket:
             continue
         if name not in _TLS:
-            known = f"'{name}'" if name in _OF_CLIENTS else "a parameter"
+            known = f"'{name}'" if name in _OF_CLIENTS else say("a parameter")
             raise ValueError(
-                f"has {known} after '?', which is not taken here; timeouts and the like are set by LedgerQ"
+                say(
+                    "has {known} after '?', which is not taken here; timeouts and the like are set by LedgerQ",
+                    known=known,
+                )
             )
         if not is_tls:
-            raise ValueError("has parameters of TLS, which need 'rediss://'")
+            raise ValueError(say("has parameters of TLS, which need 'rediss://'"))
     if options.get("ssl_cert_reqs", "none").lower().removeprefix("cert_") not in ("none", "optional", "required"):
-        raise ValueError("has an ssl_cert_reqs that is neither required, optional nor none")
+        raise ValueError(say("has an ssl_cert_reqs that is neither required, optional nor none"))
 
 
 def _with_database(address: str, database: str | None) -> str:
@@ -152,10 +156,10 @@ def _with_database(address: str, database: str | None) -> str:
     server, slash, path = rest.partition("/")
     path = path.strip("/")
     if database is not None and path not in ("", "0", database):
-        raise ValueError("names two databases: one after '/', another by '?db='")
+        raise ValueError(say("names two databases: one after '/', another by '?db='"))
     path = path if database is None else database
     if path and not (path.isascii() and path.isdigit()):
-        raise ValueError("has something after its last '/' that is not the number of a database")
+        raise ValueError(say("has something after its last '/' that is not the number of a database"))
     return f"{scheme}://{server}{slash or '/' * bool(path)}{path}"
 
 
@@ -186,14 +190,17 @@ def _by_sentinel(url: str) -> Access:
     databases: set[str] = set()
     written = addresses.split(";")
     if not all(one.startswith(SENTINEL) for one in written):
-        raise ValueError("has a sentinel that does not begin with 'sentinel://'; in a password write ';' as %3B")
+        raise ValueError(say("has a sentinel that does not begin with 'sentinel://'; in a password write ';' as %3B"))
     for one in written:
         hosts.append(_host(one))
         credentials.add(urlsplit(one).netloc.rpartition("@")[0])
         databases.add(urlsplit(one).path.strip("/"))
-    credential, database = _only(credentials, "user and password"), _only(databases, "number of a database") or "0"
+    credential, database = (
+        _only(credentials, say("user and password")),
+        _only(databases, say("number of a database")) or "0",
+    )
     if not (database.isascii() and database.isdigit()):
-        raise ValueError("has something after its last '/' that is not the number of a database")
+        raise ValueError(say("has something after its last '/' that is not the number of a database"))
     user = f"{credential}@" if credential else ""
     # Written into each of them, because Celery looks at the first, and kombu at the one that it uses.
     return Access(";".join(f"{SENTINEL}{user}{host}/{database}" for host in hosts), options)
@@ -211,7 +218,7 @@ def _host(url: str) -> str:
         host, port = None, None
     if not host or not port:
         raise ValueError(
-            "has a sentinel whose host or port cannot be read; in a password write '@', '/', '?' and '#' as %XX"
+            say("has a sentinel whose host or port cannot be read; in a password write '@', '/', '?' and '#' as %XX")
         )
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -219,18 +226,24 @@ def _host(url: str) -> str:
 def _only(found: set[str], what: str) -> str:
     given = found - {""}
     if len(given) > 1:
-        raise ValueError(f"gives more than one {what}: it is the master's, and the same by every sentinel")
+        raise ValueError(
+            say("gives more than one {what}: it is the master's, and the same by every sentinel", what=what)
+        )
     return given.pop() if given else ""
 
 
 def _options(query: str) -> dict[str, Any]:
     given = dict(parse_qsl(query, keep_blank_values=True))
     if any(name.startswith("ssl") for name in given):
-        raise ValueError("asks for TLS, which is not supported with Sentinel; use a tunnel, or a proxy by rediss://")
+        raise ValueError(
+            say("asks for TLS, which is not supported with Sentinel; use a tunnel, or a proxy by rediss://")
+        )
     if any(name not in _PARAMETERS for name in given) or SENTINEL in query:
-        raise ValueError(f"has something else after '?' than {', '.join(_PARAMETERS)}, which stand once, at the end")
+        raise ValueError(
+            say("has something else after '?' than {known}, which stand once, at the end", known=", ".join(_PARAMETERS))
+        )
     if not given.get("master_name"):
-        raise ValueError("does not name the master that the sentinels watch; add '?master_name=NAME'")
+        raise ValueError(say("does not name the master that the sentinels watch; add '?master_name=NAME'"))
     # By default, redis-py waits several seconds for a sentinel that is away, and Celery waits without end.
     sentinel: dict[str, Any] = {
         "socket_timeout": _SENTINEL_SECONDS,

@@ -29,6 +29,7 @@ from ledgerq_shared.connecting import describe
 from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.languages import say
 from ledgerq_shared.prepared import Session
 from ledgerq_shared.replica_metrics import Reason, counts
 from ledgerq_shared.settings import SettingsError, StoreSettings
@@ -188,9 +189,10 @@ class Replica:
         try:
             as_of = self._tried(lambda _: None, 30.0, None).as_of
         except _NotUsed as error:
-            return False, f"not used: {error}"
+            return False, say("not used: {why}", why=error.args[0])
         assert as_of is not None
-        return True, f"follows, {max((self.now() - as_of).total_seconds(), 0.0):.1f} s behind at most"
+        behind = max((self.now() - as_of).total_seconds(), 0.0)
+        return True, say("follows, {behind:.1f} s behind at most", behind=behind)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -204,11 +206,11 @@ class Replica:
         except (LedgerUnavailable, OutcomeUnknown) as error:
             is_conflict = str(getattr(error.__cause__, "pgcode", None) or "").startswith("40")
             reason = Reason.CONFLICT if is_conflict else Reason.AWAY
-            raise _NotUsed(reason, error.detail, stays=not is_conflict) from error
+            raise _NotUsed(reason, error.said, stays=not is_conflict) from error
         except psycopg2.Error as error:
             if fault_of(error) is Fault.REFUSE:
                 raise  # the error would be the same on the primary
-            raise _NotUsed(Reason.UNKNOWN, f"it does not take the read: {describe(error)}") from error
+            raise _NotUsed(Reason.UNKNOWN, say("it does not take the read: {why}", why=describe(error))) from error
 
     def _as_of(self, cursor: Cursor, not_before: datetime | None) -> datetime:
         """Up to what time the server shows the right ledger; raises if it cannot be used."""
@@ -220,12 +222,20 @@ class Replica:
         as_of = _checked(shown, primary)
         age = primary.ahead + time.monotonic() - as_of.timestamp()
         if age < -_AHEAD:
-            raise _NotUsed(Reason.UNKNOWN, f"its age is not known: it is {-age:.1f} s ahead of the primary's clock")
+            raise _NotUsed(
+                Reason.UNKNOWN,
+                say("its age is not known: it is {ahead:.1f} s ahead of the primary's clock", ahead=-age),
+            )
         if age > self.max_lag:
-            seen = f"it shows what was {age:.1f} s ago, or nobody has led maintenance since"
-            raise _NotUsed(Reason.TOO_OLD, f"{seen}; LEDGERQ_REPLICA_MAX_LAG is {self.max_lag:g}")
+            text = say(
+                "it shows what was {age:.1f} s ago, or nobody has led maintenance since; "
+                "LEDGERQ_REPLICA_MAX_LAG is {most:g}",
+                age=age,
+                most=self.max_lag,
+            )
+            raise _NotUsed(Reason.TOO_OLD, text)
         if not_before is not None and as_of < not_before:
-            raise _NotUsed(Reason.TOO_OLD, "it is older than what was shown before", stays=False)
+            raise _NotUsed(Reason.TOO_OLD, say("it is older than what was shown before"), stays=False)
         return as_of
 
     def _primary(self) -> _Primary:
@@ -239,7 +249,7 @@ class Replica:
             [found] = self._ledger.fetch(read_identity(), _ANSWERS_WITHIN)
         except (Unavailable, psycopg2.Error):
             if known is None:
-                raise _NotUsed(Reason.UNKNOWN, "there is no primary to compare it with") from None
+                raise _NotUsed(Reason.UNKNOWN, say("there is no primary to compare it with")) from None
             return known
         self._known = known = _Primary(found.identity, found.table, found.clock - asked_at, asked_at)
         return known
@@ -312,9 +322,11 @@ def open_replica(
 
 def _checked(shown: ReplicaAge, primary: _Primary) -> datetime:
     if (shown.identity, shown.table) != (primary.identity, primary.table):
-        raise _NotUsed(Reason.OTHER_LEDGER, "it shows another cluster's or database's ledger")
+        raise _NotUsed(Reason.OTHER_LEDGER, say("it shows another cluster's or database's ledger"))
     if not shown.is_standby:
-        raise _NotUsed(Reason.NOT_A_STANDBY, "it is no standby: a primary, or one that was promoted")
+        raise _NotUsed(Reason.NOT_A_STANDBY, say("it is no standby: a primary, or one that was promoted"))
     if shown.beat_at is None:
-        raise _NotUsed(Reason.UNKNOWN, "its age is not known: nobody leads maintenance, or one of an older release")
+        raise _NotUsed(
+            Reason.UNKNOWN, say("its age is not known: nobody leads maintenance, or one of an older release")
+        )
     return shown.beat_at.astimezone(UTC)

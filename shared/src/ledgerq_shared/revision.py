@@ -43,8 +43,11 @@ def check_revision(database: Database) -> None:
     for (revision,) in found:
         if revision < needed():
             raise SettingsError(
-                f"the ledger's tables are older than this release (revision {revision}, it needs {needed()}): run "
-                "`ledgerq-migrate upgrade` first, or wait for whoever does with `ledgerq-migrate wait`"
+                "the ledger's tables are older than this release (revision {revision}, it needs "
+                "{needed}): run `ledgerq-migrate upgrade` first, or wait for whoever does with "
+                "`ledgerq-migrate wait`",
+                revision=revision,
+                needed=needed(),
             )
 
 

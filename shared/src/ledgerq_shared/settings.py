@@ -9,27 +9,29 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import pydantic_settings
 from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticKnownError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledgerq_shared import connecting, ids, redis_access
+from ledgerq_shared.languages import Said, SaidError, reason, say
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 _BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_access.SENTINEL)
 #: Schemes that other clients of Redis accept and Celery or LedgerQ does not, and what to write instead.
 _OTHER_SCHEMES = {
-    "unix": "write a Unix socket as 'redis+socket:///path/to/socket?virtual_host=0'",
-    "redis+sentinel": "write 'sentinel://host:26379;sentinel://other:26379/0?master_name=NAME'",
-    "rediss+sentinel": "Sentinel by TLS; use a tunnel, or a proxy by rediss://",
-    "sentinels": "Sentinel by TLS; use a tunnel, or a proxy by rediss://",
+    "unix": say("write a Unix socket as 'redis+socket:///path/to/socket?virtual_host=0'"),
+    "redis+sentinel": say("write 'sentinel://host:26379;sentinel://other:26379/0?master_name=NAME'"),
+    "rediss+sentinel": say("Sentinel by TLS; use a tunnel, or a proxy by rediss://"),
+    "sentinels": say("Sentinel by TLS; use a tunnel, or a proxy by rediss://"),
 }
 
 
-class SettingsError(Exception):
+class SettingsError(SaidError):
     """A setting is missing or wrong; the text is one line that says which one, and what to do."""
 
 
@@ -97,9 +99,11 @@ class StoreSettings(BaseSettings):
             return None
         url = url.strip()
         if advice := _OTHER_SCHEMES.get(url.partition("://")[0].lower()):
-            raise ValueError(f"{_beginning(url)}which is not supported: {advice}")
+            raise ValueError(
+                say("{beginning}which is not supported: {advice}", beginning=_beginning(url), advice=advice)
+            )
         if not url.startswith(_BROKER_SCHEMES):
-            raise ValueError(f"is not a Redis URL: {_beginning(url)}expected 'redis://'")
+            raise ValueError(say("is not a Redis URL: {beginning}expected 'redis://'", beginning=_beginning(url)))
         # Celery and kombu know Valkey by Redis's name.
         for spelling, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
             if url.startswith(spelling):
@@ -114,7 +118,7 @@ class StoreSettings(BaseSettings):
         self.celery_result_backend = self.celery_result_backend or self.redis_url or self.celery_broker_url
         if self.celery_broker_url is None:
             raise ValueError(
-                "REDIS_URL (or CELERY_BROKER_URL) is not set although DATABASE_URL is: set both or neither"
+                say("REDIS_URL (or CELERY_BROKER_URL) is not set although DATABASE_URL is: set both or neither")
             )
         return self
 
@@ -186,16 +190,17 @@ def load(settings_class: type[Settings]) -> Settings:
     """
     folder = os.environ.get("LEDGERQ_SECRETS_DIR") or None
     if folder is not None and not Path(folder).is_dir():
-        raise SettingsError(f"LEDGERQ_SECRETS_DIR: there is no folder {folder}")
+        raise SettingsError("LEDGERQ_SECRETS_DIR: there is no folder {folder}", folder=folder)
     try:
         return settings_class(_secrets_dir=folder)
     except (OSError, pydantic_settings.SettingsError) as error:
         cause = error.__cause__ or error
-        reason = cause.strerror if isinstance(cause, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"LEDGERQ_SECRETS_DIR: a file in {folder} cannot be read: {reason}") from None
+        why = reason(cause) if isinstance(cause, OSError) else say("it is not UTF-8 text")
+        raise SettingsError(
+            "LEDGERQ_SECRETS_DIR: a file in {folder} cannot be read: {why}", folder=folder, why=why
+        ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(_explain(settings_class, first["loc"], first["type"], first["msg"])) from None
+        raise SettingsError(_explain(settings_class, error.errors()[0])) from None
 
 
 def is_loopback(host: str) -> bool:
@@ -209,18 +214,35 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _explain(settings_class: type[BaseSettings], loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    if not loc:
+def _explain(settings_class: type[BaseSettings], error: ErrorDetails) -> Said:
+    message = _message(error)
+    if not error["loc"]:
         return message
-    name = f"{settings_class.model_config.get('env_prefix', '')}{loc[0]}".upper()
-    return f"{name} is not set" if kind == "missing" else f"{name}: {message}"
+    name = f"{settings_class.model_config.get('env_prefix', '')}{error['loc'][0]}".upper()
+    return (
+        say("{name} is not set", name=name)
+        if error["type"] == "missing"
+        else say("{name}: {message}", name=name, message=message)
+    )
 
 
-def _beginning(url: str) -> str:
+def _message(error: ErrorDetails) -> Said:
+    """What a validator of ours has said, or Pydantic."""
+    fields = error.get("ctx", {})
+    if error["type"] == "value_error":
+        [text] = fields["error"].args
+        return text if isinstance(text, Said) else say(text)
+    if error["type"] == "literal_error":
+        *words, last = re.split(", | or ", fields["expected"])
+        return say("Input should be {words} or {last}", words=", ".join(words), last=last)
+    known: Any = PydanticKnownError
+    return say(known(error["type"], fields or None).message_template, **fields)
+
+
+def _beginning(url: str) -> Said:
     """The beginning of a URL, if it has a scheme; without a scheme the beginning may be a password."""
     found = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]{0,30})://", url)
-    return f"it begins with '{found[1]}', " if found else ""
+    return say("it begins with '{scheme}', ", scheme=found[1]) if found else say("")
 
 
 def _plain_postgres(url: str, *, is_replica: bool) -> str:
@@ -228,7 +250,7 @@ def _plain_postgres(url: str, *, is_replica: bool) -> str:
     scheme, separator, rest = url.strip().partition("://")
     plain = f"{scheme.split('+')[0].lower()}{separator}{rest}"
     if not plain.startswith(_POSTGRES_SCHEMES):
-        raise ValueError(f"is not a PostgreSQL URL: {_beginning(url)}expected 'postgresql://'")
+        raise ValueError(say("is not a PostgreSQL URL: {beginning}expected 'postgresql://'", beginning=_beginning(url)))
     plain = "postgresql://" + plain.split("://", 1)[1]
     connecting.check(plain, is_replica=is_replica)
     return plain
@@ -247,4 +269,4 @@ def _check_port(url: str) -> None:
     try:
         _ = urlsplit(url.split(";", maxsplit=1)[0]).port
     except ValueError:
-        raise ValueError("has a port that is not a number between 0 and 65535") from None
+        raise ValueError(say("has a port that is not a number between 0 and 65535")) from None

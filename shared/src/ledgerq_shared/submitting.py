@@ -15,6 +15,7 @@ from uuid import UUID
 
 from ledgerq_shared.database import Cursor, confirm, execute
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.submit import NewTask, are_plain, submit_plain_tasks, submit_tasks
 from ledgerq_shared.statements.unique import (
     SubmitRow,
@@ -106,12 +107,12 @@ def _hide(cursor: Cursor, tasks: Sequence[NewTask], submitted: Submitted, holder
             continue
         if task.options.ends_own and _policy(task) == "replace":
             submitted.others[task.id] = ScopeMissing(
-                "unique_policy: replace would revoke a task of another key; that needs the scope tasks:control.",
+                say("unique_policy: replace would revoke a task of another key; that needs the scope tasks:control."),
                 scope="tasks:control",
             )
         elif task.options.sees_own:
             submitted.others[task.id] = DuplicateTask(
-                "The unique_key is taken by a task of another key; to be told which needs the scope tasks:read.",
+                say("The unique_key is taken by a task of another key; to be told which needs the scope tasks:read."),
                 scope="tasks:read",
             )
 
@@ -255,9 +256,13 @@ def _answer(task: NewTask, holder: Existing) -> Existing | DuplicateTask:
     if policy == "return_existing":
         return holder
     if policy == "replace":
-        why = f"task {holder.id}, which holds it, is {holder.state} and in a worker's hands: cancel it first"
+        why = "task {id}, which holds it, is {state} and in a worker's hands: cancel it first"
     elif holder.state in FINAL:
-        why = f"task {holder.id} ({holder.state}) holds it until its unique_ttl is over"
+        why = "task {id} ({state}) holds it until its unique_ttl is over"
     else:
-        why = f"task {holder.id} ({holder.state}) holds it"
-    return DuplicateTask(f"The unique_key is taken: {why}.", task_id=str(holder.id), task_status=holder.state)
+        why = "task {id} ({state}) holds it"
+    return DuplicateTask(
+        say("The unique_key is taken: {why}.", why=say(why, id=holder.id, state=holder.state)),
+        task_id=str(holder.id),
+        task_status=holder.state,
+    )

@@ -73,8 +73,10 @@ def start_tracing(settings: TracingSettings, *, service: str) -> None:
         provider = _provider(settings.tracing, service)
     except ImportError as error:
         raise SettingsError(
-            f"LEDGERQ_TRACING={settings.tracing} needs {error.name}, which is not installed: "
-            f"pip install 'ledgerq-{service}[otel]'"
+            "LEDGERQ_TRACING={tracing} needs {module}, which is not installed: pip install 'ledgerq-{service}[otel]'",
+            tracing=settings.tracing,
+            module=error.name,
+            service=service,
         ) from None
     from opentelemetry import trace
 

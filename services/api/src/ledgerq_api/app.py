@@ -24,7 +24,7 @@ from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
-from ledgerq_api.languages import DEFAULT, SUBMIT_DEFAULT
+from ledgerq_api.languages import SUBMIT_DEFAULT
 from ledgerq_api.lean import LeanPaths
 from ledgerq_api.ledger import LIST_SECONDS, LOOKS, Ledger
 from ledgerq_api.middleware import RequestEdge
@@ -55,6 +55,7 @@ from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Database
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.ids import use_cell
+from ledgerq_shared.languages import DEFAULT
 from ledgerq_shared.replica import Replica, open_replica
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue

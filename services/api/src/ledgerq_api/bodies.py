@@ -19,6 +19,7 @@ from ledgerq_api.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
 from ledgerq_api.integers import is_about_floats
 from ledgerq_api.problems import from_msgspec
 from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.languages import say
 
 #: The greatest nesting of lists and objects.
 MAX_DEPTH = 64
@@ -48,7 +49,9 @@ async def read_json_body(scope: Scope, receive: Receive, *, limit: int) -> bytes
         _check_media_type(media_type)
     if encoding and encoding.lower() != b"identity":
         said = encoding[:80].decode("latin-1")
-        raise UnsupportedMediaType(f"The body must be sent as it is, without `Content-Encoding: {said}`.")
+        raise UnsupportedMediaType(
+            say("The body must be sent as it is, without `Content-Encoding: {said}`.", said=said)
+        )
     if length is not None and length > limit:
         raise _too_large(limit)
     message = await receive()
@@ -109,14 +112,14 @@ def decode_problem(error: Exception, body: bytes) -> Exception:
     if isinstance(error, msgspec.ValidationError):
         return from_msgspec(error)
     if isinstance(error, RecursionError):
-        return InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
+        return InvalidRequest(say("The body is nested more than {max_depth} levels deep.", max_depth=MAX_DEPTH))
     if isinstance(error, UnicodeDecodeError):
-        return MalformedJson("The body is not UTF-8.")
+        return MalformedJson(say("The body is not UTF-8."))
     if not body:
-        return MalformedJson("The body is empty.")
+        return MalformedJson(say("The body is empty."))
     if _SURROGATE.search(body) and _is_json(body):
-        return InvalidRequest("The body holds a lone surrogate (\\ud800 to \\udfff), which is not Unicode text.")
-    return MalformedJson(f"The body is not valid JSON: {error}.")
+        return InvalidRequest(say("The body holds a lone surrogate (\\ud800 to \\udfff), which is not Unicode text."))
+    return MalformedJson(say("The body is not valid JSON: {error}.", error=error))
 
 
 def _is_json(body: bytes) -> bool:
@@ -132,9 +135,9 @@ def _check_media_type(value: bytes) -> None:
     media_type = value.split(b";")[0].strip().lower()
     if media_type == b"application/json" or (media_type.startswith(b"application/") and media_type.endswith(b"+json")):
         return
-    said = f"it says '{value[:80].decode('latin-1')}'" if value else "it has no Content-Type"
-    raise UnsupportedMediaType(f"The body must be sent with `Content-Type: application/json`; {said}.")
+    said = say("it says '{type}'", type=value[:80].decode("latin-1")) if value else say("it has no Content-Type")
+    raise UnsupportedMediaType(say("The body must be sent with `Content-Type: application/json`; {said}.", said=said))
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is larger than {limit:,} bytes.", limit=limit)
+    return BodyTooLarge(say("The body is larger than {limit:,} bytes.", limit=limit), limit=limit)

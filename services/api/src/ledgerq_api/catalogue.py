@@ -12,6 +12,7 @@ import jsonschema_rs
 import structlog
 
 from ledgerq_shared.errors import NoTaskTypes, TaskTypeNotFound, UnknownTaskType
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.catalogue import CatalogueRow
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY
 
@@ -65,18 +66,23 @@ class Catalogue:
         if not self.types:
             raise NoTaskTypes
         near = self.near(name)
-        hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else " See GET /task-types."
-        detail = f"No task type {name[:255]!r} is registered."
+        matches = ", ".join(repr(match) for match in near)
+        hint = say(" Did you mean {matches}?", matches=matches) if near else say(" See GET /task-types.")
+        detail = say("No task type {name!r} is registered.", name=name[:255])
         where = pointer.removeprefix("#/")
         raise UnknownTaskType(
-            f"{where}: {detail}{hint}", suggestions=near, errors=[{"detail": detail, "pointer": pointer}]
+            say("{where}: {detail}{hint}", where=where, detail=detail, hint=hint),
+            suggestions=near,
+            errors=[{"detail": str(detail), "pointer": pointer}],
         )
 
     def show(self, name: str) -> TaskType:
         """The type that a request's path names."""
         found = self.types.get(name)
         if found is None:
-            raise TaskTypeNotFound(f"No task type {name[:255]!r} is registered.", suggestions=self.near(name))
+            raise TaskTypeNotFound(
+                say("No task type {name!r} is registered.", name=name[:255]), suggestions=self.near(name)
+            )
         return found
 
     def near(self, name: str) -> list[str]:

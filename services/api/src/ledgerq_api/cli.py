@@ -27,8 +27,10 @@ from ledgerq_api.auth.administration import (
 )
 from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_api.new_project import init
+from ledgerq_shared.commands import complain, run_app, write
 from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.languages import say, told
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
 app = typer.Typer(help="Administer LedgerQ.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -38,6 +40,8 @@ app.command("init")(init)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LONGEST = 3650 * 86_400
+#: Of the table of keys.
+_COLUMNS = [say(name) for name in ("id", "name", "scopes", "state", "created", "expires", "last used")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
@@ -72,12 +76,12 @@ def create(
         if if_none and file is None:
             raise SettingsError("--if-none needs --file")
         if not scope:
-            raise SettingsError(f"--scope is missing: {', '.join(KeyScope)}")
+            raise SettingsError("--scope is missing: {scopes}", scopes=", ".join(KeyScope))
         permissions = _octal(mode)
         seconds = None if expires is None else _seconds(expires)
         brought = None if file is None else read_key_file(file)
         if brought is not None and not if_none:
-            raise KeyTrouble(f"{file} holds a key already; remove it, or keep its key with --if-none")
+            raise KeyTrouble(say("{file} holds a key already; remove it, or keep its key with --if-none", file=file))
         if not 0 < len(name) <= 200 or not name.isprintable():
             raise SettingsError("--name: 1 to 200 printable characters are allowed")
         with _store() as store:
@@ -96,9 +100,9 @@ def list_all(as_json: AsJson = False) -> None:
         typer.echo(json.dumps([described(row) for row in rows], ensure_ascii=False, indent=2))
         return
     if not rows:
-        typer.echo("no API key was ever made: `ledgerq keys create` makes one")
+        write(say("no API key was ever made: `ledgerq keys create` makes one"))
         return
-    table = Table("id", "name", "scopes", "state", "created", "expires", "last used", box=None, pad_edge=False)
+    table = Table(*map(told, _COLUMNS), box=None, pad_edge=False)
     for row in rows:
         moments = (row.created_at, row.expires_at, row.last_used_at)
         times = ["–" if moment is None else f"{moment:%Y-%m-%d %H:%M}" for moment in moments]
@@ -117,7 +121,7 @@ def revoke(
     if as_json:
         typer.echo(json.dumps({"id": key_id, "state": "revoked", "changed": is_news}))
     else:
-        typer.echo(f"key {key_id} is revoked" if is_news else f"key {key_id} was revoked already")
+        write(say("key {id} is revoked" if is_news else "key {id} was revoked already", id=key_id))
 
 
 def _write_or_revoke(store: KeyStore, made: MadeKey, file: Path, mode: int) -> None:
@@ -131,20 +135,22 @@ def _write_or_revoke(store: KeyStore, made: MadeKey, file: Path, mode: int) -> N
 
 
 def _say_made(made: MadeKey, file: Path | None, *, is_brought: bool, as_json: bool) -> None:
-    is_shown = file is None
+    is_shown, scopes = file is None, " ".join(made.row.scopes)
     if as_json:
         shown = {"key": made.key} if is_shown else {"file": str(file)}
         typer.echo(json.dumps({**described(made.row), "created": made.key is not None, **shown}, ensure_ascii=False))
     elif is_shown:
         typer.echo(made.key)
-        typer.echo(f"key {made.row.id} ({' '.join(made.row.scopes)}); it is not shown again", err=True)
+        write(say("key {id} ({scopes}); it is not shown again", id=made.row.id, scopes=scopes), err=True)
     elif made.key is None:
-        typer.echo(f"the key in {file} is known: {made.row.id} ({' '.join(made.row.scopes)})")
+        write(say("the key in {file} is known: {id} ({scopes})", file=file, id=made.row.id, scopes=scopes))
+    elif is_brought:
+        write(say("the key in {file}: {id} ({scopes})", file=file, id=made.row.id, scopes=scopes))
     else:
-        what = "the key in" if is_brought else "a new key is in"
-        typer.echo(f"{what} {file}: {made.row.id} ({' '.join(made.row.scopes)})")
+        write(say("a new key is in {file}: {id} ({scopes})", file=file, id=made.row.id, scopes=scopes))
     if made.row.state != "usable":
-        typer.echo(f"ledgerq: key {made.row.id} is {made.row.state}: remove {file} for a new one", err=True)
+        said = say("key {id} is {state}: remove {file} for a new one", id=made.row.id, state=made.row.state, file=file)
+        complain("ledgerq", said)
 
 
 def _read_environment() -> None:
@@ -176,17 +182,18 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except SettingsError as error:
-        _end(str(error), 2)
+        _end(error.said, 2)
     except LedgerQError as error:
-        _end(error.detail, 1)
+        _end(error.said, 1)
     except psycopg2.errors.UndefinedTable:
-        _end("the ledger has no table of API keys yet: run `ledgerq-migrate upgrade` first", 1)
+        _end(say("the ledger has no table of API keys yet: run `ledgerq-migrate upgrade` first"), 1)
     except psycopg2.Error as error:
-        _end(f"PostgreSQL refuses it: {(error.diag.message_primary or str(error)).splitlines()[0]}", 1)
+        why = (error.diag.message_primary or str(error)).splitlines()[0]
+        _end(say("PostgreSQL refuses it: {why}", why=why), 1)
 
 
-def _end(reason: str, code: int) -> None:
-    typer.echo(f"ledgerq: {reason}", err=True)
+def _end(why: str, code: int) -> None:
+    complain("ledgerq", why)
     raise typer.Exit(code)
 
 
@@ -194,19 +201,22 @@ def _seconds(text: str) -> float:
     found = re.fullmatch(r"(\d{1,9})([smhdw])", text.strip().lower())
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
     if not 0 < seconds <= _LONGEST:
-        raise SettingsError(f"--expires: {text[:40]!r} is not a time such as 90d, 12h or 30m (at most ten years)")
+        raise SettingsError(
+            "--expires: {text!r} is not a time such as 90d, 12h or 30m (at most ten years)", text=text[:40]
+        )
     return seconds
 
 
 def _octal(text: str) -> int:
     if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise SettingsError(f"--mode: {text[:40]!r} is not an octal number such as 600")
+        raise SettingsError("--mode: {text!r} is not an octal number such as 600", text=text[:40])
     return int(text, 8)
 
 
 def main() -> None:
     """Entry point of ``ledgerq``."""
-    app()
+    _read_environment()  # which also names the language
+    run_app(app, "ledgerq")
 
 
 if __name__ == "__main__":

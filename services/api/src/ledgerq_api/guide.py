@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from ledgerq_api.errors import RouteNotFound
+from ledgerq_shared.languages import say
 
 PATH = "/docs/guide"
 _BELOW = f"{PATH}/"
@@ -43,7 +44,7 @@ class Guide(StaticFiles):
             RouteNotFound: the site is not built here, or has no such page.
         """
         if not self._folder.is_dir():
-            raise RouteNotFound("The documentation is not built here: run `make docs` in the repository.")
+            raise RouteNotFound(say("The documentation is not built here: run `make docs` in the repository."))
         try:
             answer = await super().get_response(path, scope)
         except HTTPException as error:

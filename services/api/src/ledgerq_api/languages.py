@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
 
 from ledgerq_api.origin import request_header
-
-Locale = Literal["zh", "en"]
+from ledgerq_shared.languages import DEFAULT, Locale, say
 
 #: Of the users' own example: a submit's message. Everything else is English.
 SUBMIT_DEFAULT: Locale = "zh"
-DEFAULT: Locale = "en"
 
-SUBMITTED: dict[Locale, str] = {"zh": "任务已成功提交", "en": "Task submitted"}
-EXISTS: dict[Locale, str] = {
-    "zh": "具有相同 unique_key 的任务已存在",
-    "en": "A task with this unique_key exists already",
-}
+SUBMITTED = say("Task submitted")
+EXISTS = say("A task with this unique_key exists already")
 
 
 #: Browsers send some dozens of bytes. A longer header is not read to its end, and is never kept.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ledgerq_api.turns import Turns
 from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
+from ledgerq_shared.languages import say
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.replica import Replica, Seen, look
 from ledgerq_shared.sql import Row, Statement
@@ -134,7 +135,7 @@ class Ledger:
 
 def no_answer(timeout: float) -> LedgerUnavailable:
     """The error for a wait that took too long."""
-    return LedgerUnavailable(f"PostgreSQL did not answer within {timeout:g} seconds.")
+    return LedgerUnavailable(say("PostgreSQL did not answer within {timeout:g} seconds.", timeout=timeout))
 
 
 class Deadline:

@@ -27,6 +27,7 @@ from ledgerq_api.origin import log_fields
 from ledgerq_api.refusals import note_refusal
 from ledgerq_api.settings import ApiSettings
 from ledgerq_shared import heap, output
+from ledgerq_shared.commands import complain
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
@@ -60,7 +61,7 @@ def main() -> None:
         listener = listen(settings.api_host, settings.api_port, prefix="API")
         has_keys = _check_ledger(stores, settings)
     except (SettingsError, LedgerQError) as error:
-        output.tell(f"ledgerq-api: {error}")
+        complain("ledgerq-api", error.said)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     host, port = listener.getsockname()[:2]
@@ -201,8 +202,10 @@ def _check_ledger(stores: StoreSettings, settings: ApiSettings) -> bool:
         database.close()
     if not first.is_any and not settings.is_open:
         raise SettingsError(
-            f"LEDGERQ_API_HOST={settings.api_host} is not a loopback address, and there is no API key: make one with "
-            "`ledgerq keys create`, listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true to let anybody in"
+            "LEDGERQ_API_HOST={host} is not a loopback address, and there is no API key: make one "
+            "with `ledgerq keys create`, listen on 127.0.0.1, or set LEDGERQ_ALLOW_ANONYMOUS=true to "
+            "let anybody in",
+            host=settings.api_host,
         )
     if first.is_any and first.id is None:
         log.warning("api.no_usable_key", hint="every API key is revoked or expired, so nobody can call anything")

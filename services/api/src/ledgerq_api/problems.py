@@ -22,10 +22,10 @@ from ledgerq_api.errors import (
     RouteNotFound,
     UnsupportedMediaType,
 )
-from ledgerq_api.languages import Locale, of_request
+from ledgerq_api.languages import of_request
 from ledgerq_api.paths import shown
-from ledgerq_api.titles import TITLES
 from ledgerq_shared.errors import InvalidRequest, LedgerQError, Unavailable
+from ledgerq_shared.languages import Locale, say, spoken
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -51,14 +51,12 @@ _BY_STATUS: dict[int, type[LedgerQError]] = {
 
 def render(error: LedgerQError, path: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that tells a client about ``error``; ``error.extra`` becomes further members."""
-    title = english = (type(error).__doc__ or error.code).strip().splitlines()[0]
-    if of_request(_spoken.default) == "zh":
-        title = TITLES.get(error.code, english)
+    language = of_request(_spoken.default)
     body: dict[str, Any] = {
         "type": f"urn:ledgerq:problem:{error.code}",
-        "title": title,
+        "title": spoken(type(error).title(), language),
         "status": error.status,
-        "detail": _printable(title if error.detail == english else error.detail),
+        "detail": _printable(spoken(error.said, language)),
         "instance": _printable(shown(path)),
         "code": error.code,
         **error.extra,
@@ -116,7 +114,7 @@ def from_msgspec(error: msgspec.ValidationError, prefix: str = "#") -> InvalidRe
     message, _, place = str(error).partition(" - at `")
     pointer = prefix + _pointer(place.rstrip("`"))
     return InvalidRequest(
-        f"{pointer.removeprefix('#').removeprefix('/') or 'body'}: {message}",
+        say("{where}: {message}", where=pointer.removeprefix("#").removeprefix("/") or "body", message=message),
         errors=[{"detail": message, "pointer": pointer}],
     )
 
@@ -134,7 +132,7 @@ def _from_validation(errors: Sequence[Any]) -> InvalidRequest:
         for error in errors
     ]
     first = entries[0]
-    return InvalidRequest(f"{first['parameter']}: {first['detail']}", errors=entries)
+    return InvalidRequest(say("{where}: {message}", where=first["parameter"], message=first["detail"]), errors=entries)
 
 
 def _printable(text: str) -> str:

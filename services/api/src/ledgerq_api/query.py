@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.languages import say
 
 #: The attribute in which a route keeps its known parameters after they were looked up.
 _KEPT = "ledgerq_query"
@@ -54,7 +55,9 @@ def check_names(encoded: bytes, known: dict[str, bool]) -> None:
 
 def _refuse(name: str, reason: str) -> None:
     name = name[:100]
-    raise InvalidRequest(f"{name}: {reason}.", errors=[{"detail": reason, "parameter": name}])
+    raise InvalidRequest(
+        say("{name}: {reason}.", name=name, reason=reason), errors=[{"detail": reason, "parameter": name}]
+    )
 
 
 def _documented(request: Request) -> dict[str, bool] | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledgerq_api.prefix import is_prefix
+from ledgerq_shared.languages import Locale, named, say
 from ledgerq_shared.settings import is_loopback
 
 
@@ -69,10 +69,11 @@ class ApiSettings(BaseSettings):
         description="New queues that each API key may name, by submits and `PUT /queues/{name}`, in all; 0: any number. "
         "Callers without a key count as one. Queues that exist may be used by all.",
     )
-    locale: Literal["zh", "en"] | None = Field(
+    locale: Locale | None = Field(
         None,
-        description="Language of messages for clients whose `Accept-Language` names neither language, and of what the "
-        "launcher shows. Unset: English; only the `message` of `POST /tasks/submit` is Chinese then.",
+        description="`zh` or `en` (`zh_CN.UTF-8` and the like, too): the language of messages for clients whose "
+        "`Accept-Language` names neither, and of what the launcher and all commands write for people. Unset: English; only "
+        "the `message` of `POST /tasks/submit` is Chinese then.",
     )
     ledger_timeout: float = Field(
         10.0,
@@ -101,11 +102,18 @@ class ApiSettings(BaseSettings):
         description="`GET /scaling`: run time that a task is taken to have where none has run yet, in seconds.",
     )
 
+    @field_validator("locale", mode="before")
+    @classmethod
+    def _named_locale(cls, name: object) -> object:
+        if not isinstance(name, str):
+            return name
+        return named(name) or name.strip() or None
+
     @field_validator("root_path")
     @classmethod
     def _check_root_path(cls, path: str) -> str:
         if path.rstrip("/") and not is_prefix(path):
-            raise ValueError("a path such as /queue is expected")
+            raise ValueError(say("a path such as /queue is expected"))
         return path.rstrip("/")
 
     @field_validator("trusted_proxies")
@@ -131,4 +139,11 @@ def networks_of(text: str) -> list[IPv4Network | IPv6Network]:
     Raises:
         ValueError: an entry is neither an address nor a network.
     """
-    return [ip_network(one.strip(), strict=False) for one in text.split(",") if one.strip()]
+    return [_network(one.strip()) for one in text.split(",") if one.strip()]
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(say("{text!r} is neither an address nor a network", text=text)) from None

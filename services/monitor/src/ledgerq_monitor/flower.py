@@ -21,6 +21,8 @@ from ledgerq_monitor.flower_access import replace_pages, serve_no_strangers
 from ledgerq_monitor.flower_settings import EventSettings, FlowerSettings, FlowerStores, HostSettings
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared import output
+from ledgerq_shared.commands import complain
+from ledgerq_shared.languages import reason
 from ledgerq_shared.listening import BOTH
 from ledgerq_shared.logging import configure
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
@@ -57,11 +59,13 @@ def main() -> None:
             flower.start_http_server()
         except OSError as error:
             raise SettingsError(
-                f"cannot listen on {settings.host} port {settings.port}: {error.strerror} "
-                "(LEDGERQ_FLOWER_HOST, LEDGERQ_FLOWER_PORT)"
+                "cannot listen on {host} port {port}: {why} (LEDGERQ_FLOWER_HOST, LEDGERQ_FLOWER_PORT)",
+                host=settings.host,
+                port=settings.port,
+                why=reason(error),
             ) from None
     except SettingsError as error:
-        output.tell(f"ledgerq-flower: {error}")
+        complain("ledgerq-flower", error.said)
         sys.exit(2)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
@@ -94,7 +98,9 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
         from flower.options import options
         from flower.utils import prepend_url
     except ModuleNotFoundError as error:
-        raise SettingsError(f"Flower is not installed (no module {error.name!r}): ledgerq-monitor[flower]") from None
+        raise SettingsError(
+            "Flower is not installed (no module {module!r}): ledgerq-monitor[flower]", module=error.name
+        ) from None
     _set_options(options, settings)
     flower_pages.add_fields()
     web: dict[str, Any] = dict(urls.settings)

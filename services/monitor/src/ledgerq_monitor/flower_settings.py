@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, FiniteFloat, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledgerq_shared.languages import say
 from ledgerq_shared.settings import StoreSettings, is_loopback
 
 
@@ -71,14 +72,17 @@ class FlowerSettings(BaseSettings):
             self.oauth_key and self.oauth_secret and self.oauth_redirect_uri and self.oauth_emails
         ):
             raise ValueError(
-                "LEDGERQ_FLOWER_OAUTH_PROVIDER needs LEDGERQ_FLOWER_OAUTH_KEY, _SECRET, _REDIRECT_URI and _EMAILS"
+                say("LEDGERQ_FLOWER_OAUTH_PROVIDER needs LEDGERQ_FLOWER_OAUTH_KEY, _SECRET, _REDIRECT_URI and _EMAILS")
             )
         if any(":" not in one for one in self.credentials):
-            raise ValueError("LEDGERQ_FLOWER_BASIC_AUTH: `user:password` is expected, several separated by commas")
+            raise ValueError(say("LEDGERQ_FLOWER_BASIC_AUTH: `user:password` is expected, several separated by commas"))
         if not (self.credentials or self.oauth_provider or is_loopback(self.host)):
             raise ValueError(
-                f"LEDGERQ_FLOWER_HOST={self.host} is not a loopback address, and anybody could look: set "
-                "LEDGERQ_FLOWER_BASIC_AUTH or LEDGERQ_FLOWER_OAUTH_PROVIDER, or listen on 127.0.0.1"
+                say(
+                    "LEDGERQ_FLOWER_HOST={host} is not a loopback address, and anybody could look: set "
+                    "LEDGERQ_FLOWER_BASIC_AUTH or LEDGERQ_FLOWER_OAUTH_PROVIDER, or listen on 127.0.0.1",
+                    host=self.host,
+                )
             )
         return self
 

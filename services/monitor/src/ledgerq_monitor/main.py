@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ledgerq_monitor.app import build
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared import logging, output
+from ledgerq_shared.commands import complain
 from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.listening import listen
 from ledgerq_shared.sampling import SampledLog
@@ -25,7 +26,7 @@ def main() -> None:
         settings, stores, logs = load(MonitorSettings), load(StoreSettings), load(LogSettings)
         listener = listen(settings.host, settings.port, prefix="MONITOR")
     except SettingsError as error:
-        output.tell(f"ledgerq-monitor: {error}")
+        complain("ledgerq-monitor", error.said)
         sys.exit(2)
     logging.configure(logs, service="monitor", prints=dict)
     app = build(stores, settings)

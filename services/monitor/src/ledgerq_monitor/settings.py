@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, FiniteFloat, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledgerq_shared.languages import say
 from ledgerq_shared.settings import is_loopback
 
 
@@ -39,7 +40,11 @@ class MonitorSettings(BaseSettings):
     def _check_access(self) -> Self:
         if not (self.token or self.allow_anonymous or is_loopback(self.host)):
             raise ValueError(
-                f"LEDGERQ_MONITOR_HOST={self.host} is not a loopback address, and anybody could scrape: set "
-                "LEDGERQ_MONITOR_TOKEN, listen on 127.0.0.1, or set LEDGERQ_MONITOR_ALLOW_ANONYMOUS=true to let anybody in"
+                say(
+                    "LEDGERQ_MONITOR_HOST={host} is not a loopback address, and anybody could scrape: set "
+                    "LEDGERQ_MONITOR_TOKEN, listen on 127.0.0.1, or set LEDGERQ_MONITOR_ALLOW_ANONYMOUS=true to let "
+                    "anybody in",
+                    host=self.host,
+                )
             )
         return self

@@ -25,6 +25,7 @@ from ledgerq_api.tasks.schemas import decode_submit
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.embedded.servers import Urls
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing, TaskNotFound
+from ledgerq_shared.languages import say
 from ledgerq_shared.redis_access import celery_result_backend
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import read_catalogue
@@ -172,7 +173,7 @@ class EagerLedger:
         """
         found = self._database.fetch(find_task(task_id=_uuid(task_id), celery_id=task_id))
         if not found:
-            raise TaskNotFound(f"There is no task {task_id!r}.")
+            raise TaskNotFound(say("There is no task {task_id!r}.", task_id=task_id))
         [(row, _)] = self._database.fetch(read_task(found[0][0]))
         events = self._database.fetch(
             read_events(row.id, submitted_at=row.submitted_at, after=0, limit=_MOST_EVENTS), timeout=60.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from ledgerq_shared.languages import reason
 from ledgerq_shared.settings import SettingsError
 
 log = structlog.get_logger()
@@ -64,4 +65,6 @@ def first_beat(path: Path | None) -> None:
     try:
         path.touch()
     except OSError as error:
-        raise SettingsError(f"LEDGERQ_HEARTBEAT_FILE={path} cannot be written: {error.strerror}") from None
+        raise SettingsError(
+            "LEDGERQ_HEARTBEAT_FILE={path} cannot be written: {why}", path=path, why=reason(error)
+        ) from None

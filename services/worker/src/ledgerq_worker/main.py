@@ -10,9 +10,11 @@ import typer
 from celery.exceptions import SoftTimeLimitExceeded
 
 from ledgerq_shared import output
+from ledgerq_shared.commands import complain, run_app, write
 from ledgerq_shared.database import Database
 from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.languages import say
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision_if_reachable
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
@@ -99,7 +101,7 @@ def register(
         if as_json:
             typer.echo(json.dumps({"task_types": names, "changed": changed}))
         else:
-            typer.echo(f"{len(names)} task types registered, {changed} new or changed")
+            write(say("{count} task types registered, {changed} new or changed", count=len(names), changed=changed))
 
     load_or_exit(lambda: configure(load(LogSettings), service="register"))
     load_or_exit(start)
@@ -120,17 +122,17 @@ def load_or_exit(action: Callable[[], Outcome]) -> Outcome:
     try:
         return action()
     except (SettingsError, TaskModuleError, TaskTypeError) as error:
-        reason = str(error)
+        why: str = error.said
     except LedgerQError as error:
-        reason = error.detail
-    output.tell(f"ledgerq-worker: {reason}")
+        why = error.said
+    complain("ledgerq-worker", why)
     raise typer.Exit(2)
 
 
 def main() -> None:
     """Entry point of ``ledgerq-worker``."""
     output.guard()
-    cli()
+    run_app(cli, "ledgerq-worker")
 
 
 if __name__ == "__main__":

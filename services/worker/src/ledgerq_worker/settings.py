@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, FiniteFloat, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledgerq_shared.languages import say
+
 
 def split_names(text: str) -> list[str]:
     """The names of a comma-separated list, without blanks."""
@@ -70,7 +72,7 @@ class WorkerSettings(BaseSettings):
     @classmethod
     def _supported(cls, pool: object) -> object:
         if pool in ("gevent", "eventlet"):
-            raise ValueError(f"{pool} is not supported: use prefork, threads or solo")
+            raise ValueError(say("{pool} is not supported: use prefork, threads or solo", pool=pool))
         return pool
 
     @property

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from ledgerq_shared.languages import told
+
 
 class Verdict(StrEnum):
     """How bad a finding is."""
@@ -30,4 +32,4 @@ def table(findings: Iterable[Finding]) -> str:
     """All findings, in columns."""
     findings = list(findings)
     width = max(len(one.subject) for one in findings)
-    return "\n".join(f"{one.verdict:6}  {one.subject:{width}}  {one.text}" for one in findings)
+    return "\n".join(f"{one.verdict:6}  {one.subject:{width}}  {told(one.text)}" for one in findings)

@@ -11,6 +11,7 @@ from ledgerq_shared.doctor.findings import Finding, Verdict
 from ledgerq_shared.doctor.rehearsal import rehearse
 from ledgerq_shared.durability import look, replication_figures
 from ledgerq_shared.figures import Figures
+from ledgerq_shared.languages import say
 from ledgerq_shared.replica import Replica
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import SettingsError
@@ -102,9 +103,9 @@ def examine(database: Database, *, require_sync: int, replica: Replica | None = 
     try:
         check_revision(database)
     except SettingsError as error:
-        yield Finding(FAILS, "tables", str(error))
+        yield Finding(FAILS, "tables", error.said)
         return
-    yield Finding(OK, "tables", "as new as this release")
+    yield Finding(OK, "tables", say("as new as this release"))
     if replica is not None:
         yield _replica(replica)
     yield from _statements(database)
@@ -113,61 +114,92 @@ def examine(database: Database, *, require_sync: int, replica: Replica | None = 
 
 def _server(seen: _Server) -> Iterator[Finding]:
     if seen.number < _OLDEST_SERVER:
-        yield Finding(FAILS, "version", f"PostgreSQL {seen.version}: LedgerQ needs 12 or newer")
+        yield Finding(FAILS, "version", say("PostgreSQL {version}: LedgerQ needs 12 or newer", version=seen.version))
     else:
-        yield Finding(OK, "version", f"PostgreSQL {seen.version}")
+        yield Finding(OK, "version", say("PostgreSQL {version}", version=seen.version))
     if seen.is_standby:
-        yield Finding(FAILS, "role", "a standby, which cannot be written to: name all servers in DATABASE_URL")
+        yield Finding(FAILS, "role", say("a standby, which cannot be written to: name all servers in DATABASE_URL"))
     if seen.server_encoding != "UTF8":
         yield Finding(
-            FAILS, "encoding", f"{seen.server_encoding}: make a database with ENCODING 'UTF8' TEMPLATE template0"
+            FAILS,
+            "encoding",
+            say(
+                "{server_encoding}: make a database with ENCODING 'UTF8' TEMPLATE template0",
+                server_encoding=seen.server_encoding,
+            ),
         )
 
 
 def _settings(seen: _Server) -> Iterator[Finding]:
     if seen.fsync != "on":
-        yield Finding(FAILS, "fsync", "off: a power cut loses or destroys the ledger. Set it to on")
+        yield Finding(FAILS, "fsync", say("off: a power cut loses or destroys the ledger. Set it to on"))
     if seen.full_page_writes != "on":
-        yield Finding(CHANGE, "full_page_writes", "off: safe only where the disk writes pages whole. Set it to on")
+        yield Finding(CHANGE, "full_page_writes", say("off: safe only where the disk writes pages whole. Set it to on"))
     if seen.synchronous_commit == "off":
-        yield Finding(FAILS, "synchronous_commit", "off: what is accepted is not durable yet. Set it to on")
+        yield Finding(FAILS, "synchronous_commit", say("off: what is accepted is not durable yet. Set it to on"))
     if seen.autovacuum != "on":
-        yield Finding(CHANGE, "autovacuum", "off: claims and counters get slower by the hour. Set it to on")
+        yield Finding(CHANGE, "autovacuum", say("off: claims and counters get slower by the hour. Set it to on"))
     if seen.connections is None:
-        yield Finding(OK, "connections", f"{seen.max_connections} in all; this role is not told how many are free")
+        yield Finding(
+            OK,
+            "connections",
+            say(
+                "{max_connections} in all; this role is not told how many are free",
+                max_connections=seen.max_connections,
+            ),
+        )
         return
     free = seen.max_connections - seen.connections
     verdict = CHANGE if free < _FEW_CONNECTIONS else OK
-    advice = ": raise max_connections; a worker takes one a slot, and four" if verdict is CHANGE else ""
-    yield Finding(verdict, "connections", f"{free} of {seen.max_connections} are free{advice}")
+    advice = say(": raise max_connections; a worker takes one a slot, and four" if verdict is CHANGE else "")
+    yield Finding(
+        verdict,
+        "connections",
+        say(
+            "{free} of {max_connections} are free{advice}",
+            free=free,
+            max_connections=seen.max_connections,
+            advice=advice,
+        ),
+    )
 
 
 def _surroundings(seen: _Server, began: float, ended: float) -> Iterator[Finding]:
     early, late = seen.clock - ended, seen.clock - began
     off = max(early, -late, 0.0)
-    text = "ahead of" if early > 0 else "behind"
+    text = say("ahead of" if early > 0 else "behind")
     if off > _CLOCKS_AGREE:
-        yield Finding(CHANGE, "clocks", f"the server's is {off:.1f} s {text} this machine's: run NTP on both")
+        yield Finding(
+            CHANGE,
+            "clocks",
+            say("the server's is {off:.1f} s {text} this machine's: run NTP on both", off=off, text=text),
+        )
     else:
-        yield Finding(OK, "clocks", "the server's and this machine's agree")
+        yield Finding(OK, "clocks", say("the server's and this machine's agree"))
     if seen.sharding:
         names = ", ".join(seen.sharding)
-        yield Finding(FAILS, "extensions", f"{names}: not supported in the ledger's database (docs/adr/0031)")
+        yield Finding(
+            FAILS, "extensions", say("{names}: not supported in the ledger's database (docs/adr/0031)", names=names)
+        )
     if not seen.may_create:
-        yield Finding(CHANGE, "privileges", f"no CREATE on schema {seen.schema}: maintenance cannot make partitions")
+        yield Finding(
+            CHANGE,
+            "privileges",
+            say("no CREATE on schema {schema}: maintenance cannot make partitions", schema=seen.schema),
+        )
     elif seen.owns_events is False:
-        yield Finding(CHANGE, "privileges", "task_event is another role's: maintenance cannot make its partitions")
+        yield Finding(CHANGE, "privileges", say("task_event is another role's: maintenance cannot make its partitions"))
     else:
-        yield Finding(OK, "privileges", "this role may make partitions")
+        yield Finding(OK, "privileges", say("this role may make partitions"))
 
 
 def _pooler(answered: int, told: int) -> Finding:
     if answered == told:
-        return Finding(OK, "pooler", "none: busy statements stay prepared")
+        return Finding(OK, "pooler", say("none: busy statements stay prepared"))
     return Finding(
         CHANGE,
         "pooler",
-        "there is one between: transaction mode works, but statements are planned each time. Go past it",
+        say("there is one between: transaction mode works, but statements are planned each time. Go past it"),
     )
 
 
@@ -176,15 +208,17 @@ def _durability(database: Database, require_sync: int) -> Finding:
     if lacks := found.lacks(require_sync):
         return Finding(FAILS, "standbys", lacks)
     if not found.confirming:
-        return Finding(OK, "standbys", "no commit waits for one: what a failover loses is told in the guide")
-    return Finding(OK, "standbys", f"{found.confirming} have each commit before it is confirmed")
+        return Finding(OK, "standbys", say("no commit waits for one: what a failover loses is told in the guide"))
+    return Finding(
+        OK, "standbys", say("{confirming} have each commit before it is confirmed", confirming=found.confirming)
+    )
 
 
 def _replica(replica: Replica) -> Finding:
     try:
         replica.check()
     except SettingsError as error:
-        return Finding(FAILS, "replica", str(error))
+        return Finding(FAILS, "replica", error.said)
     is_used, text = replica.would_be_used()
     return Finding(OK if is_used else CHANGE, "replica", text)
 
@@ -194,7 +228,9 @@ def _statements(database: Database) -> Iterator[Finding]:
     for name, why in rehearsal.refused.items():
         yield Finding(FAILS, f"statement {name}", why)
     well = len(rehearsal.names) - len(rehearsal.refused)
-    yield Finding(OK, "statements", f"{well} of {len(rehearsal.names)} ran, and were rolled back")
+    yield Finding(
+        OK, "statements", say("{well} of {count} ran, and were rolled back", well=well, count=len(rehearsal.names))
+    )
 
 
 def _figures(database: Database) -> Iterator[Finding]:
@@ -202,4 +238,4 @@ def _figures(database: Database) -> Iterator[Finding]:
         with database.transaction(writes=False) as cursor:
             figures.fetch(cursor)
         for name, why in figures.refused.items():
-            yield Finding(CHANGE, f"figure {name}", f"{why}: the monitor goes without it")
+            yield Finding(CHANGE, f"figure {name}", say("{why}: the monitor goes without it", why=why))

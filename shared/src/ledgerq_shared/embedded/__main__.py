@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
+from ledgerq_shared.languages import say, told
 
 
 def main(arguments: list[str]) -> int:
     """Run the one command; returns the exit code."""
     if len(arguments) != 2 or arguments[0] != "remove":
-        sys.stderr.write("usage: python -m ledgerq_shared.embedded remove FOLDER\n")
+        sys.stderr.write(f"{told(say('usage: python -m ledgerq_shared.embedded remove FOLDER'))}\n")
         return 2
     folder = Path(arguments[1])
     if not folder.exists():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ledgerq_shared.embedded.errors import EmbeddedError
+from ledgerq_shared.languages import say
 
 _CANDIDATES = ("postgres", "ledgerq", "nobody", "daemon")
 _STATE = Path("/var/lib")
@@ -109,7 +110,11 @@ def reachable_programs(programs: Path, account: Account, copies: Path) -> Path:
             if source.is_dir():
                 _copy_open(source, copies / source.relative_to(package.parent))
     if not _run(copy, account):
-        raise EmbeddedError(f"PostgreSQL's programs do not run here as {account.name or 'this user'}: {copy}")
+        raise EmbeddedError(
+            "PostgreSQL's programs do not run here as {user}: {programs}",
+            user=account.name or say("this user"),
+            programs=copy,
+        )
     return copy
 
 

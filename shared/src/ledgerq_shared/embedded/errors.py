@@ -1,5 +1,7 @@
 """The one error of this package."""
 
+from ledgerq_shared.languages import SaidError
 
-class EmbeddedError(Exception):
+
+class EmbeddedError(SaidError):
     """An embedded server cannot run; the text is one line for a person, without passwords."""

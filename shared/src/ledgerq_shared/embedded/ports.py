@@ -19,7 +19,9 @@ def free_port() -> int:
         port = random.randrange(*_RANGE)
         if is_free(port):
             return port
-    raise EmbeddedError(f"no free port between {_RANGE[0]} and {_RANGE[1]} on {LOOPBACK}")
+    raise EmbeddedError(
+        "no free port between {first} and {last} on {loopback}", first=_RANGE[0], last=_RANGE[1], loopback=LOOPBACK
+    )
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -62,7 +64,7 @@ def choose_port(kept: Path, server: str, *, fixed: int | None, again: bool, same
     """
     if fixed is not None:
         if not is_free(fixed):
-            raise EmbeddedError(f"port {fixed} for {server} is in use")
+            raise EmbeddedError("port {port} for {server} is in use", port=fixed, server=server)
         return fixed
     before = kept.read_text() if same else ""
     if again:
@@ -70,5 +72,5 @@ def choose_port(kept: Path, server: str, *, fixed: int | None, again: bool, same
     port = kept_port(kept)
     if before and before.strip() != str(port):
         kept.write_text(before)
-        raise EmbeddedError(f"somebody else has taken port {before.strip()} of {server}")
+        raise EmbeddedError("somebody else has taken port {port} of {server}", port=before.strip(), server=server)
     return port

@@ -18,6 +18,7 @@ from ledgerq_shared.embedded.errors import EmbeddedError
 from ledgerq_shared.embedded.passwords import kept_password, write_private
 from ledgerq_shared.embedded.ports import LOOPBACK, choose_port
 from ledgerq_shared.embedded.processes import Process, have_died, let_go, living, read_record, write_record
+from ledgerq_shared.languages import say
 
 USER = DATABASE = "ledgerq"
 _MAJOR = "18"
@@ -80,7 +81,9 @@ class EmbeddedPostgres:
                 return url
             if self._port is not None or same_port:
                 break
-        raise EmbeddedError(f"PostgreSQL did not start; its log is {self._log_path()}: {self._last_log_line()}")
+        raise EmbeddedError(
+            "PostgreSQL did not start; its log is {log}: {why}", log=self._log_path(), why=self._last_log_line()
+        )
 
     def stop(self) -> None:
         """End the server: roll open transactions back, write a checkpoint, exit. No server is no error."""
@@ -119,7 +122,9 @@ class EmbeddedPostgres:
         for programs in (package / f"pginstall{major}", package / "pginstall"):
             if _major_of(programs) == major:
                 return reachable_programs(programs, self._account, elsewhere(self._folder))
-        raise EmbeddedError(f"{data} was made by PostgreSQL {major}, which the installed wheel does not contain")
+        raise EmbeddedError(
+            "{data} was made by PostgreSQL {major}, which the installed wheel does not contain", data=data, major=major
+        )
 
     def _initialise(self, programs: Path, data: Path, password: str) -> None:
         fresh = data.with_name("postgres.new")  # renamed when complete: an interrupted initdb leaves no half
@@ -141,7 +146,7 @@ class EmbeddedPostgres:
         finally:
             secret.unlink(missing_ok=True)
         if outcome.returncode != 0:
-            raise EmbeddedError(f"initdb failed in {fresh}: {_reason(outcome.stderr)}")
+            raise EmbeddedError("initdb failed in {fresh}: {why}", fresh=fresh, why=_reason(outcome.stderr))
         fresh.rename(data)
 
     def _spawn(self, programs: Path, data: Path, port: int) -> subprocess.Popen[bytes]:
@@ -175,7 +180,9 @@ class EmbeddedPostgres:
             except psycopg2.OperationalError as error:
                 if time.monotonic() > deadline:
                     self.stop()
-                    raise EmbeddedError(f"PostgreSQL did not answer within {_START_SECONDS:.0f} s") from error
+                    raise EmbeddedError(
+                        "PostgreSQL did not answer within {seconds:.0f} s", seconds=_START_SECONDS
+                    ) from error
                 time.sleep(0.02)
             else:
                 return let_go(server)
@@ -209,7 +216,7 @@ def _reason(said: str) -> str:
         for line in reversed(lines):
             if word in line:
                 return line
-    return lines[-1] if lines else "it does not say why"
+    return lines[-1] if lines else say("it does not say why")
 
 
 def _major_of(programs: Path) -> str | None:

@@ -12,6 +12,7 @@ from ledgerq_shared.embedded.errors import EmbeddedError
 from ledgerq_shared.embedded.passwords import write_private
 from ledgerq_shared.embedded.postgres import EmbeddedPostgres
 from ledgerq_shared.embedded.valkey import EmbeddedValkey
+from ledgerq_shared.languages import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,8 +99,10 @@ class EmbeddedServers:
             holder = os.read(descriptor, 32).decode().strip()
             os.close(descriptor)
             raise EmbeddedError(
-                f"the embedded servers in {self._folder} are in use by process {holder or 'unknown'}: stop "
-                "it first, or set LEDGERQ_DATA_DIR to another folder"
+                "the embedded servers in {folder} are in use by process {holder}: stop it first, or "
+                "set LEDGERQ_DATA_DIR to another folder",
+                folder=self._folder,
+                holder=holder or say("unknown"),
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())

@@ -55,7 +55,7 @@ class EmbeddedValkey:
                 return f"redis://:{password}@{LOOPBACK}:{port}/0"
             if self._port is not None or same_port:
                 break
-        raise EmbeddedError(f"Valkey did not start; its log is {self._log_path()}")
+        raise EmbeddedError("Valkey did not start; its log is {log}", log=self._log_path())
 
     def stop(self) -> None:
         """End the server after it has written its data. No server is no error."""
@@ -105,7 +105,9 @@ class EmbeddedValkey:
                 except redis.RedisError as error:  # also while it still loads its data
                     if time.monotonic() > deadline:
                         self.stop()
-                        raise EmbeddedError(f"Valkey did not answer within {_START_SECONDS:.0f} s") from error
+                        raise EmbeddedError(
+                            "Valkey did not answer within {seconds:.0f} s", seconds=_START_SECONDS
+                        ) from error
                     time.sleep(0.02)
                 else:
                     return let_go(server)

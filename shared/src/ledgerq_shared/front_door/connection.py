@@ -13,6 +13,7 @@ from ledgerq_shared.front_door.closing import Lingering, Unchunked
 from ledgerq_shared.front_door.guard import Guard
 from ledgerq_shared.front_door.protocol import HttpProtocol
 from ledgerq_shared.front_door.times import End, Part, end_of_wait
+from ledgerq_shared.languages import say
 
 #: A connection with fewer bytes of a body than this never has to give way: all connections together cannot fill the
 #: memory with so little.
@@ -49,7 +50,7 @@ class Guarded(HttpProtocol):
         super().connection_made(transport)
         self._since = self.guard.now
         if len(self.connections) > self.guard.limits.connections:
-            self._refuse(ServerBusy("Too many connections are open; try again."))
+            self._refuse(ServerBusy(say("Too many connections are open; try again.")))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called when the client has gone."""

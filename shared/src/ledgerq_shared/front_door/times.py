@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from ledgerq_shared.errors import RequestTimedOut
 from ledgerq_shared.front_door.guard import Limits
+from ledgerq_shared.languages import say
 
 
 class Part(Enum):
@@ -37,9 +38,13 @@ def end_of_wait(part: Part, waited: float, limits: Limits, *, is_begun: bool) ->
     if part is Part.HEAD and waited > limits.head_seconds:
         if not is_begun:
             return End.CLOSE
-        return RequestTimedOut(f"The request's head did not arrive within {limits.head_seconds:g} s.")
+        return RequestTimedOut(
+            say("The request's head did not arrive within {seconds:g} s.", seconds=limits.head_seconds)
+        )
     if part is Part.BODY and waited > limits.body_seconds:
-        return RequestTimedOut(f"The request's body did not arrive within {limits.body_seconds:g} s.")
+        return RequestTimedOut(
+            say("The request's body did not arrive within {seconds:g} s.", seconds=limits.body_seconds)
+        )
     if part is Part.REST and waited > limits.linger_seconds:
         return End.ABORT
     return None

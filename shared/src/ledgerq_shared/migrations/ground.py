@@ -31,28 +31,41 @@ def check_ground(connection: Connection, revision: str | None) -> None:
     if revision is not None:
         if not (revision.isascii() and revision.isdigit()):
             raise SettingsError(
-                f"the table alembic_version belongs to another application (its revision is '{revision[:40]}'): give "
-                "LedgerQ a database or a schema of its own"
+                "the table alembic_version belongs to another application (its revision is "
+                "'{revision}'): give LedgerQ a database or a schema of its own",
+                revision=revision[:40],
             )
         return
     encoding, schema, user, database, may_create = connection.exec_driver_sql(_SEEN).one()
     if encoding != "UTF8":
         raise SettingsError(
-            f"the database {database} is encoded as {encoding}, and the ledger needs UTF8: make one with "
-            "`CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'`"
+            "the database {database} is encoded as {encoding}, and the ledger needs UTF8: make one "
+            "with `CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'`",
+            database=database,
+            encoding=encoding,
         )
     if schema is None:
-        raise SettingsError(f"the search_path of role {user} names no schema that there is in database {database}")
+        raise SettingsError(
+            "the search_path of role {user} names no schema that there is in database {database}",
+            user=user,
+            database=database,
+        )
     if not may_create:
         raise SettingsError(
-            f"role {user} may not make tables in schema {schema} of database {database}: let the schema's owner run "
-            f'`GRANT CREATE ON SCHEMA "{schema}" TO "{user}"`'
+            "role {user} may not make tables in schema {schema} of database {database}: let the "
+            'schema\'s owner run `GRANT CREATE ON SCHEMA "{schema}" TO "{user}"`',
+            user=user,
+            schema=schema,
+            database=database,
         )
     taken = connection.exec_driver_sql(_TAKEN, {"names": [*tables().tables, "alembic_version"]}).first()
     if taken is not None and not (taken[0] == "alembic_version" and _is_empty_table(connection)):
         raise SettingsError(
-            f"there is something else called {taken[0]} in schema {schema} of database {database}: give LedgerQ a "
-            "database or a schema of its own"
+            "there is something else called {table} in schema {schema} of database {database}: give "
+            "LedgerQ a database or a schema of its own",
+            table=taken[0],
+            schema=schema,
+            database=database,
         )
 
 

@@ -14,6 +14,7 @@ from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
 from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
+from ledgerq_shared.languages import Said, reason, say
 from ledgerq_shared.statements.api_keys import ApiKeyRow, add_key, find_key, list_keys, revoke_key
 
 
@@ -76,7 +77,7 @@ class KeyStore:
         match found:
             case [(was_revoked,)]:
                 return not was_revoked
-        raise KeyTrouble(f"no API key has the id {key_id[:100]!r}; `ledgerq keys list` shows them")
+        raise KeyTrouble(say("no API key has the id {id!r}; `ledgerq keys list` shows them", id=key_id[:100]))
 
 
 def read_key_file(path: Path) -> str | None:
@@ -90,11 +91,14 @@ def read_key_file(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyTrouble(f"cannot read {path}: {_reason(error)}") from None
+        raise KeyTrouble(say("cannot read {path}: {why}", path=path, why=_reason(error))) from None
     if text and not is_key(text):
         raise KeyTrouble(
-            f"{path} does not hold an API key: 43 to 200 letters, digits, '-' and '_' are expected on one line "
-            "(`openssl rand -hex 32` makes them)"
+            say(
+                "{path} does not hold an API key: 43 to 200 letters, digits, '-' and '_' are expected on one line "
+                "(`openssl rand -hex 32` makes them)",
+                path=path,
+            )
         )
     return text or None
 
@@ -120,7 +124,7 @@ def write_key_file(path: Path, key: str, *, mode: int) -> None:
                 Path(name).unlink()
             raise
     except OSError as error:
-        raise KeyTrouble(f"cannot write {path}: {_reason(error)}") from None
+        raise KeyTrouble(say("cannot write {path}: {why}", path=path, why=_reason(error))) from None
 
 
 def described(row: ApiKeyRow) -> dict[str, object]:
@@ -140,5 +144,5 @@ def _rfc3339(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def _reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or "it is not text"
+def _reason(error: Exception) -> Said:
+    return reason(error) if isinstance(error, OSError) else say("it is not text")

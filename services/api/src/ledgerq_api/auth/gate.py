@@ -19,6 +19,7 @@ from ledgerq_api.paths import shown
 from ledgerq_api.refusals import note_refusal
 from ledgerq_shared.errors import LedgerQError, ScopeMissing
 from ledgerq_shared.hosts import Hosts
+from ledgerq_shared.languages import say
 
 _KEY = "ledgerq_key"
 _CHALLENGE = 'Bearer realm="ledgerq"'
@@ -70,7 +71,10 @@ class Gate:
         needed = known_need(scope["method"], scope["path"]) or _need_of_unknown(scope)
         if needed is not None and not key.may(needed):
             has = ", ".join(sorted(key.scopes))
-            raise ScopeMissing(f"This call needs the scope {needed}; the key {key.id} has {has}.", scope=needed)
+            raise ScopeMissing(
+                say("This call needs the scope {needed}; the key {id} has {has}.", needed=needed, id=key.id, has=has),
+                scope=needed,
+            )
         if self._rate:
             self._limit(key, now)
 
@@ -79,7 +83,9 @@ class Gate:
         if bucket is None:
             bucket = self._buckets[key.id] = Bucket(self._rate, self._burst, now)
         if wait := bucket.take(now):
-            raise RateLimited(f"The key {key.id} may make {self._rate:g} requests a second.", retry_after=wait)
+            raise RateLimited(
+                say("The key {id} may make {rate:g} requests a second.", id=key.id, rate=self._rate), retry_after=wait
+            )
 
 
 def actor_of(scope: Scope) -> str:

@@ -21,6 +21,7 @@ from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.api_keys import UsableKey, note_use, read_usable_keys
 
 #: Times in seconds. After the first, the keys are read again while requests go on; after the second, requests wait for
@@ -128,7 +129,7 @@ class Keyring:
                 await asyncio.sleep(pause)
             await self._wait(self._begin_look())
             if self._seen_at < asked_at and self._failed is not None:
-                raise LedgerUnavailable(self._failed.detail)
+                raise LedgerUnavailable(self._failed.said)
         return self.find(key)
 
     async def still(self, key: ApiKey) -> ApiKey | None:
@@ -147,13 +148,13 @@ class Keyring:
         try:
             await asyncio.wait_for(asyncio.shield(look), _PATIENCE)
         except TimeoutError:
-            self._failed = LedgerUnavailable("PostgreSQL did not answer in time.")
+            self._failed = LedgerUnavailable(say("PostgreSQL did not answer in time."))
         self._check_known()
 
     def _check_known(self) -> None:
         """A request that comes right after a failed look must not pass as if there were no keys."""
         if self._seen_at == -math.inf:
-            raise LedgerUnavailable(None if self._failed is None else self._failed.detail)
+            raise LedgerUnavailable(None if self._failed is None else self._failed.said)
 
     def _begin_look(self) -> asyncio.Task[None]:
         if self._look is None:

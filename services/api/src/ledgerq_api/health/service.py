@@ -16,6 +16,7 @@ from ledgerq_shared import clock, outages
 from ledgerq_shared.broker import Broker
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
+from ledgerq_shared.languages import say
 from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.statements.read_queues import Overview, read_clock, read_overview
 
@@ -58,7 +59,7 @@ class HealthService:
             if not outages.POSTGRESQL.is_on:  # otherwise the log reports it already
                 _sampled.note("api.not_ready", "ledger", reason=ledger.detail)
             checks["ledger"] = Check(status="unavailable", detail=_AWAY)
-            raise LedgerUnavailable(_AWAY, checks=checks)
+            raise LedgerUnavailable(say(_AWAY), checks=checks)
         if ledger.status == "degraded" and ledger.detail != _WRITES_WAIT:
             checks["ledger"] = Check(status="degraded", detail=_NO_WRITES, latency_ms=ledger.latency_ms)
         is_well = all(check.status == "ok" for check in checks.values())

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from ledgerq_shared.commands import complain, write
+from ledgerq_shared.languages import reason, say
+
 #: The files of a project, each with the one that it is made from.
 FILES = {
     "my_tasks.py": "my_tasks.py.txt",
@@ -36,12 +39,13 @@ def init(
     try:
         _write(folder)
     except FileExistsError as error:
-        typer.echo(f"ledgerq: {error}: choose another folder, or move it away", err=True)
+        complain("ledgerq", say("{error} exists already: choose another folder, or move it away", error=error))
         raise typer.Exit(2) from None
     except OSError as error:
-        typer.echo(f"ledgerq: {error.filename or folder}: {error.strerror}", err=True)
+        complain("ledgerq", say("{place}: {why}", place=error.filename or folder, why=reason(error)))
         raise typer.Exit(1) from None
-    typer.echo(f"{folder.resolve()} has a project now. Next:\n")
+    write(say("{folder} has a project now. Next:", folder=folder.resolve()))
+    write("")
     for line in _next_steps(folder):
         typer.echo(f"  {line}")
 
@@ -50,13 +54,13 @@ def _write(folder: Path) -> None:
     """Write all files, or none if one of them is there.
 
     Raises:
-        FileExistsError: the text says which.
+        FileExistsError: the text names those that are there.
         OSError: a file cannot be written.
     """
     names = [name for name in FILES if _is_checkout() or name != "compose.yaml"]
     there = [str(folder / name) for name in names if (folder / name).exists() or (folder / name).is_symlink()]
     if there:
-        raise FileExistsError(f"{', '.join(there)} exists already")
+        raise FileExistsError(", ".join(there))
     told = {
         "{start}": _start(),
         "{python}": sys.executable,

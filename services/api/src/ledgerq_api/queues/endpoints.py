@@ -14,6 +14,7 @@ from ledgerq_api.queues import schemas
 from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
 from ledgerq_shared.errors import InvalidRequest, QueueNotFound
+from ledgerq_shared.languages import say
 
 _MAX_BODY = 16 * 1024
 _BAD_BODY = (400, 413, 415, 422, 503)
@@ -108,4 +109,6 @@ def _add_changes(routes: APIRouter, pauses: QueuePauses) -> None:
             return json_response(await change(name, actor=actor_of(request.scope), make=may_be_made))
         except QueueNotFound:
             reason = "a new queue's name has up to 128 letters, digits and _.:@-, and is not . or .."
-            raise InvalidRequest(f"name: {reason}.", errors=[{"detail": reason, "parameter": "name"}]) from None
+            raise InvalidRequest(
+                say("name: {reason}.", reason=reason), errors=[{"detail": reason, "parameter": "name"}]
+            ) from None

@@ -11,6 +11,7 @@ from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_api.errors import TooManyQueues
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.database import Cursor, execute
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.queues import name_queues
 from ledgerq_shared.statements.submit import NewTask
 
@@ -82,4 +83,4 @@ class _Refused(NamedTuple):
             f"this would make {would}, and {who} may name {self.most:,} in all (LEDGERQ_QUEUES_PER_KEY), of which "
             f"{self.named:,} are there; use queues that exist (GET /queues)"
         )
-        return TooManyQueues(f"queue: {reason}.", errors=[{"detail": reason, **where}])
+        return TooManyQueues(say("queue: {reason}.", reason=reason), errors=[{"detail": reason, **where}])

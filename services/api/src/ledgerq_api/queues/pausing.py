@@ -10,6 +10,7 @@ from ledgerq_api.queues import schemas
 from ledgerq_api.queues.naming import QueueNames
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import QueueNotFound
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.queues import count_ready, set_paused
 from ledgerq_shared.waking import Waker
 
@@ -53,7 +54,9 @@ class QueuePauses:
             """How many tasks may begin now."""
             found = execute(cursor, set_paused(queue, paused=paused, make=make))
             if not found:
-                raise QueueNotFound(f"No queue {queue[:128]!r} has ever been used; PUT /queues/{{name}} makes it.")
+                raise QueueNotFound(
+                    say("No queue {queue!r} has ever been used; PUT /queues/{{name}} makes it.", queue=queue[:128])
+                )
             if found != [(paused,)]:
                 log.info("api.queue.paused" if paused else "api.queue.resumed", queue=queue, actor=actor)
             if paused:

@@ -16,6 +16,7 @@ from ledgerq_api.stream.feed import Subscription
 from ledgerq_api.stream.service import StreamService
 from ledgerq_api.stream.sse import HEADERS, follow
 from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.languages import say
 
 _NUMBER = re.compile(rb"[0-9]{1,9}")
 
@@ -59,5 +60,5 @@ def _last_event_id(value: bytes | None) -> int:
     if value is None or not value.strip():
         return 0
     if not _NUMBER.fullmatch(value.strip()):
-        raise InvalidRequest("Last-Event-ID: a number is expected, the `id` of the last event that you have.")
+        raise InvalidRequest(say("Last-Event-ID: a number is expected, the `id` of the last event that you have."))
     return int(value)

@@ -8,13 +8,14 @@ from ledgerq_api.auth.gate import actor_of, caller_of
 from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
 from ledgerq_api.headers import header, text_of
-from ledgerq_api.languages import Locale, choose
+from ledgerq_api.languages import choose
 from ledgerq_api.lean import json_response
 from ledgerq_api.prefix import prefix_of
 from ledgerq_api.tasks import action_examples as examples
 from ledgerq_api.tasks import action_schemas as schemas
 from ledgerq_api.tasks.actions import TaskActions
 from ledgerq_api.tasks.endpoints import MAX_SUBMIT_BODY, TaskId
+from ledgerq_shared.languages import Locale
 
 _MAX_BODY = 16 * 1024
 _BAD_BODY = (400, 413, 415, 422, 503)

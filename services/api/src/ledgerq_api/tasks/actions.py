@@ -11,7 +11,6 @@ from typing import Any
 
 from ledgerq_api.auth.callers import Caller
 from ledgerq_api.changing import change
-from ledgerq_api.languages import Locale
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks import action_schemas as schemas
 from ledgerq_api.tasks.explaining import FailingStore, explain
@@ -21,6 +20,7 @@ from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.cancelling import Cancelled, cancel
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, TaskIsFinal, TaskIsNotFinal
+from ledgerq_shared.languages import Locale, say
 from ledgerq_shared.statements.cancel import TaskEnd, read_end, read_told
 from ledgerq_shared.statements.read_explain import read_circumstances
 from ledgerq_shared.statements.resubmit import read_repeatable, resubmit
@@ -96,7 +96,7 @@ class TaskActions:
             told = await self._ledger.fetch(read_told(task_id, since=since))
             state, is_final, hears, clock = the_one(task_id, told)
             if is_final and state != State.REVOKED:
-                raise TaskIsFinal(f"The task has already ended as {state}.", task_status=state)
+                raise TaskIsFinal(say("The task has already ended as {state}.", state=state), task_status=state)
             if state not in STARTABLE or has_heard or time.monotonic() > deadline:
                 return State(state)
             since, has_heard = since or clock, hears
@@ -121,7 +121,7 @@ class TaskActions:
             for (holder,) in execute(cursor, retake_key(task_id)):
                 if holder != task_id:
                     raise DuplicateTask(
-                        "Another task has the unique_key of this one, so it is not run again.", task_id=holder
+                        say("Another task has the unique_key of this one, so it is not run again."), task_id=holder
                     )
             [(queue,)] = rows
             return queue
@@ -176,8 +176,8 @@ def _check_retried(end: TaskEnd, *, is_repeated: bool) -> None:
     if is_repeated and not end.is_final:
         return
     if not end.is_final:
-        raise TaskIsNotFinal(f"The task has not ended yet: it is {end.state}.", task_status=end.state)
+        raise TaskIsNotFinal(say("The task has not ended yet: it is {state}.", state=end.state), task_status=end.state)
     raise TaskIsFinal(
-        "The task has succeeded, so it is not run again under its id; see POST /tasks/{task_id}/rerun.",
+        say("The task has succeeded, so it is not run again under its id; see POST /tasks/{task_id}/rerun."),
         task_status=end.state,
     )

@@ -16,6 +16,7 @@ from ledgerq_api.tasks.recent import Again, Recent
 from ledgerq_shared import outages
 from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import InvalidRequest
+from ledgerq_shared.languages import say
 from ledgerq_shared.repeating import until_known
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
 from ledgerq_shared.submitting import Existing
@@ -82,4 +83,6 @@ class Commits:
 
 def refused(error: psycopg2.Error) -> InvalidRequest:
     """The client's error for a value that passed the API's checks and that PostgreSQL refuses."""
-    return InvalidRequest(f"PostgreSQL cannot hold this task: {error.diag.message_primary}.")
+    return InvalidRequest(
+        say("PostgreSQL cannot hold this task: {message_primary}.", message_primary=error.diag.message_primary)
+    )

@@ -15,6 +15,7 @@ from ledgerq_api.problems import from_msgspec
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters, InvalidRequest
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
 MAX_PARAMETERS = 1024 * 1024
@@ -79,7 +80,9 @@ def _misfit(validator: Any, value: Any, task_type: TaskType, place: str) -> Inva
         reasons.append({"detail": error.message[:500], "pointer": pointer})
     first = reasons[0]
     where = first["pointer"].removeprefix("#/")
-    return InvalidParameters(f"{where}: {first['detail']} ({task_type.name})", errors=reasons)
+    return InvalidParameters(
+        say("{where}: {message} ({name})", where=where, message=first["detail"], name=task_type.name), errors=reasons
+    )
 
 
 def _escaped(part: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -14,7 +14,7 @@ from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.bodies import decoded, read_json_body
 from ledgerq_api.documentation import answers
 from ledgerq_api.headers import header, text_of
-from ledgerq_api.languages import EXISTS, SUBMITTED, Locale, choose
+from ledgerq_api.languages import EXISTS, SUBMITTED, choose
 from ledgerq_api.lean import JSON, LeanRoute, answer, encode, json_response, unless_gone
 from ledgerq_api.origin import origin
 from ledgerq_api.prefix import prefix_of
@@ -25,6 +25,7 @@ from ledgerq_api.tasks.long_poll import wait_of
 from ledgerq_api.tasks.schemas import decode_batch, decode_batch_again, decode_submit, decode_submit_again
 from ledgerq_api.tasks.service import TaskService, matches, tag_of
 from ledgerq_api.tasks.submitting import Submitting
+from ledgerq_shared.languages import Locale, spoken
 from ledgerq_shared.submitting import Existing
 
 MAX_SUBMIT_BODY = 2 * 1024 * 1024
@@ -32,7 +33,8 @@ MAX_BATCH_BODY = 16 * 1024 * 1024
 
 #: JSON is sent as UTF-8, so that a terminal shows the message.
 _ACCEPTED: dict[Locale, bytes] = {
-    language: b'","status":"PENDING","message":' + encode(text) + b"}" for language, text in SUBMITTED.items()
+    language: b'","status":"PENDING","message":' + encode(spoken(SUBMITTED, language)) + b"}"
+    for language in get_args(Locale)
 }
 
 _REVALIDATE = (b"cache-control", b"no-cache")
@@ -99,7 +101,7 @@ class _LeanCalls:
 
 
 def _existing(task: Existing, language: Locale) -> bytes:
-    return b'","status":"%s","message":%s}' % (task.state.encode(), encode(EXISTS[language]))
+    return b'","status":"%s","message":%s}' % (task.state.encode(), encode(spoken(EXISTS, language)))
 
 
 def router(service: TaskService) -> APIRouter:

@@ -35,81 +35,39 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ledgerq_api.languages import Locale
 from ledgerq_api.tasks.action_schemas import Finding
+from ledgerq_shared.languages import Locale, say, spoken
 from ledgerq_shared.statements.read_explain import AHEAD_UP_TO, Circumstances
 from ledgerq_shared.states import State
 
 #: Failures of the stores, by the code of the finding that reports them.
 FailingStore = Literal["redis_away", "redis_refuses", "ledger_refuses"]
 
-TEXTS: dict[str, dict[Locale, str]] = {
-    "ended": {"en": "It ended as {state}{error} at {since}.", "zh": "任务已于 {since} 结束，状态为 {state}{error}。"},
-    "not_retried": {
-        "en": "Nothing tries it again by itself: a failure is retried only where the task's code asks for it "
-        "(`autoretry_for`, `self.retry`), at most `max_retries` times. `POST /tasks/{{task_id}}/retry` runs it again.",
-        "zh": "不会自动重试：仅当任务代码要求时（`autoretry_for`、`self.retry`）才会重试，最多 `max_retries` 次。"
-        "`POST /tasks/{{task_id}}/retry` 可再次运行。",
-    },
-    "running": {"en": "It has been running on {worker} since {since}.", "zh": "任务自 {since} 起在 {worker} 上运行。"},
-    "claimed": {
-        "en": "{worker} took it at {since} and is about to begin.",
-        "zh": "{worker} 已于 {since} 领取任务，即将开始。",
-    },
-    "worker_silent": {
-        "en": "{worker} has not been heard of for longer than its lease; the task will be taken back.",
-        "zh": "{worker} 失联已超过租约期，任务将被收回。",
-    },
-    "cancel_requested": {"en": "Its cancellation was requested at {since}.", "zh": "已于 {since} 请求取消任务。"},
-    "eta": {"en": "It is not to begin before {until}.", "zh": "任务不会早于 {until} 开始。"},
-    "retry": {"en": "It waits until {until} for its next try.", "zh": "任务等待重试，时间为 {until}。"},
-    "due": {
-        "en": "It has been due since {since}; the next sweep makes it ready.",
-        "zh": "任务已于 {since} 到期，下一次扫描会使其就绪。",
-    },
-    "limit": {"en": "A limit of its type or queue is reached.", "zh": "任务类型或队列已达到上限。"},
-    "no_maintenance": {
-        "en": "No maintenance process is running: nothing that becomes due is made ready.",
-        "zh": "没有维护进程在运行：到期的任务不会就绪。",
-    },
-    "redis_away": {
-        "en": "Redis has not answered since {since}: no worker is told of it. It begins within seconds of Redis being back.",
-        "zh": "Redis 自 {since} 起没有响应：无法通知工作进程。Redis 恢复后几秒内任务就会开始。",
-    },
-    "redis_refuses": {
-        "en": "Redis has taken no writes since {since}: no worker is told of it. `/health` says why.",
-        "zh": "Redis 自 {since} 起拒绝写入：无法通知工作进程。原因见 `/health`。",
-    },
-    "ledger_refuses": {
-        "en": "PostgreSQL has taken no writes since {since}: nothing begins or ends. `/health` says why.",
-        "zh": "PostgreSQL 自 {since} 起拒绝写入：任务无法开始或结束。原因见 `/health`。",
-    },
-    "queue_paused": {"en": "Queue {queue} is paused.", "zh": "队列 {queue} 已暂停。"},
-    "no_worker_for_queue": {"en": "No live worker serves queue {queue}.", "zh": "没有存活的工作进程服务队列 {queue}。"},
-    "no_worker_for_type": {
-        "en": "{count} live workers serve queue {queue}, but none of them has {task_type}.",
-        "zh": "有 {count} 个存活的工作进程服务队列 {queue}，但都没有 {task_type}。",
-    },
-    "ahead": {
-        "en": "{count} tasks of queue {queue} are before it.",
-        "zh": "队列 {queue} 中有 {count} 个任务排在前面。",
-    },
-    "workers_busy": {
-        "en": "All {count} slots that serve queue {queue} are busy.",
-        "zh": "服务队列 {queue} 的 {count} 个槽位都在忙。",
-    },
-    "alone": {
-        "en": "It was running when a worker died, so it runs by itself.",
-        "zh": "工作进程崩溃时该任务正在运行，因此它会单独运行。",
-    },
-    "next": {
-        "en": "Nothing stands in its way: it should begin within a second.",
-        "zh": "没有阻碍：任务应在一秒内开始。",
-    },
-    "expires": {
-        "en": "It will be revoked unless it begins before {until}.",
-        "zh": "若在 {until} 之前未开始，任务将被撤销。",
-    },
+TEXTS = {
+    "ended": "It ended as {state}{error} at {since}.",
+    "not_retried": "Nothing tries it again by itself: a failure is retried only where the task's code asks for it "
+    "(`autoretry_for`, `self.retry`), at most `max_retries` times. `POST /tasks/{{task_id}}/retry` runs it again.",
+    "running": "It has been running on {worker} since {since}.",
+    "claimed": "{worker} took it at {since} and is about to begin.",
+    "worker_silent": "{worker} has not been heard of for longer than its lease; the task will be taken back.",
+    "cancel_requested": "Its cancellation was requested at {since}.",
+    "eta": "It is not to begin before {until}.",
+    "retry": "It waits until {until} for its next try.",
+    "due": "It has been due since {since}; the next sweep makes it ready.",
+    "limit": "A limit of its type or queue is reached.",
+    "no_maintenance": "No maintenance process is running: nothing that becomes due is made ready.",
+    "redis_away": "Redis has not answered since {since}: no worker is told of it. "
+    "It begins within seconds of Redis being back.",
+    "redis_refuses": "Redis has taken no writes since {since}: no worker is told of it. `/health` says why.",
+    "ledger_refuses": "PostgreSQL has taken no writes since {since}: nothing begins or ends. `/health` says why.",
+    "queue_paused": "Queue {queue} is paused.",
+    "no_worker_for_queue": "No live worker serves queue {queue}.",
+    "no_worker_for_type": "{count} live workers serve queue {queue}, but none of them has {task_type}.",
+    "ahead": "{count} tasks of queue {queue} are before it.",
+    "workers_busy": "All {count} slots that serve queue {queue} are busy.",
+    "alone": "It was running when a worker died, so it runs by itself.",
+    "next": "Nothing stands in its way: it should begin within a second.",
+    "expires": "It will be revoked unless it begins before {until}.",
 }
 
 
@@ -193,11 +151,9 @@ def _queue_before(seen: Circumstances) -> Iterator[Found]:
 def _said(code: str, values: dict[str, Any], seen: Circumstances, language: Locale) -> Finding:
     texts = {name: _text(value) for name, value in values.items()}
     error = f" ({seen.error['type']})" if seen.error and seen.error.get("type") else ""
-    text = TEXTS[code][language].format(
-        **texts, queue=seen.queue, task_type=seen.task_type, state=seen.state, error=error
-    )
+    said = say(TEXTS[code], **texts, queue=seen.queue, task_type=seen.task_type, state=seen.state, error=error)
     moments = {name: value.astimezone(UTC) for name, value in values.items() if isinstance(value, datetime)}
-    return Finding(code=code, text=text, **{**values, **moments})
+    return Finding(code=code, text=spoken(said, language), **{**values, **moments})
 
 
 def _text(value: Any) -> str:

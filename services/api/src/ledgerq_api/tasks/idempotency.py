@@ -11,6 +11,7 @@ from uuid import UUID
 from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, IdempotencyKeyReused, LedgerUnavailable, ScopeMissing
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.submit import (
     KeyedSubmit,
     KnownKey,
@@ -79,7 +80,7 @@ def reserve(cursor: Cursor, keys: Mapping[str, KeyedSubmit]) -> Reserved:
         if not wanted and not apart:
             break
     else:
-        raise LedgerUnavailable("The Idempotency-Key comes and goes too fast just now; try again.", is_busy=True)
+        raise LedgerUnavailable(say("The Idempotency-Key comes and goes too fast just now; try again."), is_busy=True)
     return Reserved(names, known)
 
 

@@ -23,6 +23,7 @@ from ledgerq_api.errors import QueryTooSlow
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.ids import new_task_id, time_of
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.read_list import (
     StateCount,
     SummaryRow,
@@ -80,7 +81,9 @@ class ListQuery(BaseModel):
         """Refuse pages for which PostgreSQL would have to skip too many rows."""
         if self.cursor is None and self.page * self.page_size > REACH:
             reason = f"pages reach to row {REACH:,}; use cursor (next_cursor of the page before) to go further"
-            raise InvalidRequest(f"page: {reason}.", errors=[{"detail": reason, "parameter": "page"}])
+            raise InvalidRequest(
+                say("page: {reason}.", reason=reason), errors=[{"detail": reason, "parameter": "page"}]
+            )
 
 
 def may_be_old(query: ListQuery, *, max_lag: float) -> bool:

@@ -20,6 +20,7 @@ from ledgerq_shared.batching import AsyncBatcher
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerQError, TaskNotFound
 from ledgerq_shared.events import Event, expand
+from ledgerq_shared.languages import say
 from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.statements.read_task import (
     ATTEMPT_KINDS,
@@ -169,4 +170,4 @@ def the_one(task_id: str, rows: Sequence[Row]) -> Row:
 
 def not_found(task_id: str) -> TaskNotFound:
     """The error for a client that asked for this id."""
-    return TaskNotFound(f"No task has the id {task_id[:_SHOWN]}.")
+    return TaskNotFound(say("No task has the id {task_id}.", task_id=task_id[:_SHOWN]))

@@ -16,6 +16,7 @@ from ledgerq_api.origin import origin
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.resubmit import RepeatableTask
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
@@ -71,7 +72,7 @@ def _merged(parameters: str, edits: Raw) -> Raw:
         return edits  # the draft says what is wrong with it
     if not isinstance(given, dict):
         raise InvalidParameters(
-            "task_parameters must be a JSON object.",
+            say("task_parameters must be a JSON object."),
             errors=[{"detail": "must be a JSON object", "pointer": "#/task_parameters"}],
         )
     # Uses Python's own decoder, because parameters from Celery may contain text that msgspec refuses (a lone

@@ -21,6 +21,7 @@ from ledgerq_api.tasks.commits import Commits, Outcome
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_shared.errors import InvalidRequest, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.ids import new_task_ids
+from ledgerq_shared.languages import say
 from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
@@ -118,5 +119,5 @@ def _checked(key: str) -> str:
         InvalidRequest
     """
     if not _KEY.fullmatch(key):
-        raise InvalidRequest("Idempotency-Key: 1 to 255 printable ASCII characters are allowed.")
+        raise InvalidRequest(say("Idempotency-Key: 1 to 255 printable ASCII characters are allowed."))
     return key

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.routes import Router
 
+from ledgerq_shared.languages import SaidError
 from ledgerq_worker.catalogue.parameters import parameters_schema, plain_function
 from ledgerq_worker.catalogue.wrappers import has_own_call
 
@@ -15,7 +16,7 @@ _INTERNAL = ("celery.", "ledgerq.")
 _ON_WORKER_LOST = ("rerun", "fail")
 
 
-class TaskTypeError(Exception):
+class TaskTypeError(SaidError):
     """A task is declared with an option that has no meaning; the text is one line that names the task and the
     option.
     """
@@ -103,5 +104,7 @@ def _first_set(own: Any, configured: Any) -> Any:
 def _on_worker_lost(task: Task) -> str:
     chosen = getattr(task, "on_worker_lost", None) or "rerun"
     if chosen not in _ON_WORKER_LOST:
-        raise TaskTypeError(f"{task.name}: on_worker_lost is {chosen!r}, it must be 'rerun' or 'fail'")
+        raise TaskTypeError(
+            "{name}: on_worker_lost is {chosen!r}, it must be 'rerun' or 'fail'", name=task.name, chosen=chosen
+        )
     return str(chosen)

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from ledgerq_shared.languages import Said, SaidError, say
 from ledgerq_worker.settings import split_names
 
 EXAMPLES = "clients.celery.example_tasks"
 ENTRY_POINTS = "ledgerq.tasks"
 
 
-class TaskModuleError(Exception):
+class TaskModuleError(SaidError):
     """A task module could not be imported; the text is one line that says which module and why."""
 
 
@@ -33,7 +34,7 @@ def load_task_modules(names: Iterable[str], *, examples: bool = True) -> list[st
     Raises:
         TaskModuleError: a name is not that of a module, there is no such module, or it fails while it is imported.
     """
-    loaded = [_imported(EXAMPLES, "the example tasks")] if examples else []
+    loaded = [_imported(EXAMPLES, say("the example tasks"))] if examples else []
     make_importable(Path.cwd())
     installed = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value))
     loaded += [_loaded(entry_point) for entry_point in installed]
@@ -63,15 +64,18 @@ def make_importable(folder: Path) -> None:
 def _checked(name: str) -> str:
     if name.endswith(".py") or "/" in name:
         module = name.removesuffix(".py").strip("./").replace("/", ".")
-        raise TaskModuleError(f"LEDGERQ_TASK_MODULES: {name!r} is a file; name the module: {module}")
+        raise TaskModuleError(
+            "LEDGERQ_TASK_MODULES: {name!r} is a file; name the module: {module}", name=name, module=module
+        )
     if not all(part.isidentifier() for part in name.split(".")):
-        raise TaskModuleError(f"LEDGERQ_TASK_MODULES: {name!r} cannot be a module's name, such as proj.tasks")
+        raise TaskModuleError("LEDGERQ_TASK_MODULES: {name!r} cannot be a module's name, such as proj.tasks", name=name)
     return name
 
 
 def _loaded(entry_point: EntryPoint) -> str:
-    distribution = entry_point.dist.name if entry_point.dist else "an unknown package"
-    return _imported(entry_point.module, f"entry point {entry_point.name!r} of {distribution}")
+    distribution = entry_point.dist.name if entry_point.dist else say("an unknown package")
+    asked_by = say("entry point {name!r} of {distribution}", name=entry_point.name, distribution=distribution)
+    return _imported(entry_point.module, asked_by)
 
 
 def _imported(module: str, asked_by: str) -> str:
@@ -79,7 +83,7 @@ def _imported(module: str, asked_by: str) -> str:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the module's own code raises
-        raise TaskModuleError(f"{asked_by}: {_reason(module, error)}") from error
+        raise TaskModuleError("{asked_by}: {reason}", asked_by=asked_by, reason=_reason(module, error)) from error
     return module
 
 
@@ -94,22 +98,33 @@ def _check_not_hidden(module: str, asked_by: str) -> None:
     except ValueError:  # a module without a spec
         return
     if found is not None and found.origin is not None and not there.samefile(found.origin):
-        raise TaskModuleError(f"{asked_by}: {there.resolve()} is hidden by {found.origin}: rename your file")
+        raise TaskModuleError(
+            "{asked_by}: {there} is hidden by {origin}: rename your file",
+            asked_by=asked_by,
+            there=there.resolve(),
+            origin=found.origin,
+        )
 
 
-def _reason(module: str, error: BaseException) -> str:
+def _reason(module: str, error: BaseException) -> Said:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
-        return f"there is no module {module!r} in {Path.cwd()} or among the installed packages"
-    what = " ".join(str(error).split())
-    return f"importing {module!r} failed: {type(error).__name__}: {what}{_place(error)}"
+        return say(
+            "there is no module {module!r} in {folder} or among the installed packages",
+            module=module,
+            folder=Path.cwd(),
+        )
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return say("importing {module!r} failed: {what}{place}", module=module, what=what, place=_place(error))
 
 
-def _place(error: BaseException) -> str:
+def _place(error: BaseException) -> Said:
     """The place in the user's code where the error happened; empty if Python's importer itself failed."""
     if isinstance(error, SyntaxError):
-        return ""  # the error's text has the file and the line
+        return say("")  # the error's text has the file and the line
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_user_code(frame.filename)]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    if not frames:
+        return say("")
+    return say(" ({file}, line {line})", file=frames[-1].filename, line=frames[-1].lineno)
 
 
 def _is_user_code(filename: str) -> bool:

@@ -111,8 +111,12 @@ def _existing(path: str) -> Celery:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise SettingsError(f"LEDGERQ_CELERY_APP: importing {module_name!r} failed: {error}") from error
+        raise SettingsError(
+            "LEDGERQ_CELERY_APP: importing {module_name!r} failed: {error}", module_name=module_name, error=error
+        ) from error
     found = getattr(module, attribute or "app", None)
     if not isinstance(found, Celery):
-        raise SettingsError(f"LEDGERQ_CELERY_APP: {path!r} is not a Celery application (expected package.module:app)")
+        raise SettingsError(
+            "LEDGERQ_CELERY_APP: {path!r} is not a Celery application (expected package.module:app)", path=path
+        )
     return found

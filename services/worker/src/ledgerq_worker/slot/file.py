@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ledgerq_shared.descriptors import identity
+from ledgerq_shared.languages import reason, told
 from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"
@@ -86,10 +87,11 @@ def make_file(size: int) -> tuple[Path, int]:
         try:
             return _make_in(folder, size)
         except OSError as error:
-            refusals.append(f"{folder}: {error.strerror}")
+            refusals.append(f"{folder}: {told(reason(error))}")
     raise SettingsError(
-        f"no room for the worker's slot file of {size:,} bytes ({'; '.join(refusals)}): "
-        "make some, or name another folder in TMPDIR"
+        "no room for the worker's slot file of {size:,} bytes ({listed}): make some, or name another folder in TMPDIR",
+        size=size,
+        listed="; ".join(refusals),
     )
 
 
