@@ -15,6 +15,7 @@ import pytest
 import typer.main
 from pydantic_settings import BaseSettings
 
+import launcher.main  # noqa: F401 - its catalogue counts once it is imported
 import ledgerq_api.app
 import ledgerq_api.cli
 import ledgerq_shared.migrate

@@ -16,7 +16,8 @@ The class says the code, the HTTP status and whether a retry can help; the insta
 what to do. Rendering as ``application/problem+json`` happens in one place, in the API.
 
 Errors that never become an answer are defined beside the code that raises them. Each ends a command with one line for a
-person (a SaidError, which knows both languages), or ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says what those mean):
+person (a SaidError, which knows both languages), or ends a task (:class:`~ledgerq_shared.task_errors.TaskError` says
+what those mean):
 
     SettingsError           settings: a variable is missing or wrong
     EmbeddedError           embedded: a server cannot run
