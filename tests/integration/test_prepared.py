@@ -21,11 +21,12 @@ from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import find_cancel_requests
 from ledgerq_shared.statements.claim import claim_tasks, has_ready
 from ledgerq_shared.statements.dispatch import what_to_do
+from ledgerq_shared.statements.idempotency import KeyedSubmit, find_keys, reserve_keys
 from ledgerq_shared.statements.leader import take_leadership
 from ledgerq_shared.statements.read_stream import read_news
 from ledgerq_shared.statements.read_task import read_events, read_statuses
 from ledgerq_shared.statements.recover import find_claims
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions, find_keys, reserve_keys, submit_tasks
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_shared.states import State
 from tests.support.pgbouncer import PgBouncer, is_installed

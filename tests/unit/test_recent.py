@@ -14,7 +14,8 @@ import pytest
 from ledgerq_api.tasks.recent import Recent
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions
+from ledgerq_shared.statements.idempotency import KeyedSubmit
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ledgerq_shared.statements.read_list import (
+from ledgerq_shared.statements.read_counts import StateCount
+from ledgerq_shared.statements.walks import (
     Along,
-    StateCount,
     TaskFilter,
     Walk,
     goes_either_way,

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import psycopg2
 import pytest
 
-from ledgerq_shared.statements.read_list import TaskFilter, count_tasks, list_tasks
+from ledgerq_shared.statements.read_list import count_tasks, list_tasks
+from ledgerq_shared.statements.walks import TaskFilter
 from ledgerq_shared.states import State
 from tests.support import databases
 from tests.support.api import ANYTHING

@@ -16,6 +16,7 @@ from ledgerq_shared.statements import (
     catalogue,
     dispatch,
     expire,
+    idempotency,
     leader,
     outbox,
     read_stream,
@@ -90,8 +91,8 @@ def _live(on: Rehearsal) -> None:
     entry = catalogue.CatalogueEntry(_NAME, "", "{}", _NAME, "{}")
     on.run("register_task_types", catalogue.register_task_types([entry]))
     on.run("read_usable_keys", read_usable_keys())
-    on.run("reserve_keys", submit.reserve_keys([submit.KeyedSubmit(_NAME, bytes(32), ids[0])]))
-    on.run("find_keys", submit.find_keys([submit.KeyedSubmit(_NAME, bytes(32), ids[0])]))
+    on.run("reserve_keys", idempotency.reserve_keys([idempotency.KeyedSubmit(_NAME, bytes(32), ids[0])]))
+    on.run("find_keys", idempotency.find_keys([idempotency.KeyedSubmit(_NAME, bytes(32), ids[0])]))
     on.run("submit_plain_tasks", submit.submit_tasks(plain, are_new=True))
     on.run("submit_tasks", submit.submit_tasks([tagged]))
     on.run("submit_tasks_of_several", submit.submit_tasks([plain[0], later._replace(actor="doctor")]))

@@ -2,45 +2,24 @@
 
 A list is a *walk* from the newest task on, which ends with the page. Each shape of filter has an index to walk along, or a
 table with ids in their order: ``task_success``, ``task_tag``. PENDING and STARTED are found through the tables that hold
-everything unfinished: ``ready``, ``held``, ``claim``. :func:`walk_of` says which.
+everything unfinished: ``ready``, ``held``, ``claim``. :mod:`~ledgerq_shared.statements.walks` says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from ledgerq_shared.ids import first_id_at
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.arrays import text_array
+from ledgerq_shared.statements.walks import RARE, Along, TaskFilter, Walk, walk_of
 from ledgerq_shared.states import State
 
 #: How far the clock that made an id may differ from the database's clock that wrote ``submitted_at``.
 _CLOCK_SLACK = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFilter:
-    """Which tasks. ``None`` everywhere: all of them."""
-
-    #: Full dotted names, any of which will do; see :func:`sum_counts` for how a short name becomes full ones.
-    task_types: Sequence[str] | None = None
-    state: State | None = None
-    queue: str | None = None
-    tag: str | None = None
-    submitted_after: datetime | None = None
-    submitted_before: datetime | None = None
-    #: Only ids below this one: where the last page ended.
-    before_id: str | None = None
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether the counters answer "how many" exactly."""
-        return self.tag is None and self.submitted_after is None and self.submitted_before is None
 
 
 class SummaryRow(NamedTuple):
@@ -67,118 +46,6 @@ _COLUMNS = """t.id::text, t.task_type, t.state, t.queue, t.priority, t.submitted
        t.run_at, t.attempt, t.progress, t.progress_status, t.progress_at, t.cancel_requested_at, t.tags"""
 
 
-class StateCount(NamedTuple):
-    """How many tasks of a type are in a state."""
-
-    task_type: str
-    state: str
-    tasks: int
-
-
-def sum_counts(*, task_type: str | None, queue: str | None) -> Statement[StateCount]:
-    """By type and state, from the counters: exact without counting.
-
-    Args:
-        task_type: a dotted name; one without dots stands for all types whose last part it is.
-    """
-    conditions = ["true"]
-    if task_type is not None:
-        short = "" if "." in task_type else " OR right(task_type, length(%(type)s) + 1) = '.' || %(type)s"
-        conditions.append(f"(task_type = %(type)s{short})")
-    if queue is not None:
-        conditions.append("queue = %(queue)s")
-    return Statement(
-        "SELECT task_type, state, sum(delta)::bigint FROM task_count "
-        f"WHERE {' AND '.join(conditions)} GROUP BY task_type, state HAVING sum(delta) <> 0",
-        {"type": task_type, "queue": queue},
-        row=StateCount._make,
-    )
-
-
-def in_state(counts: Iterable[StateCount], state: State) -> int:
-    """How many tasks are in a state, of all types together."""
-    return sum(one.tasks for one in counts if one.state == state)
-
-
-class Along(Enum):
-    """What is walked along, from its newest task on."""
-
-    #: The primary key, past whatever the filter does not want.
-    IDS = "t.id"
-    #: The index by type and id.
-    TYPES = "t.task_type"
-    #: The index by queue and id.
-    QUEUES = "t.queue"
-    #: The index by state and id, of RETRY, FAILURE and REVOKED.
-    STATES = "t.exception_state"
-    #: ``task_success``: the ids of all that succeeded.
-    SUCCESSES = "task_success"
-    #: ``task_tag``: the ids of all that have the tag.
-    TAGS = "task_tag"
-    #: Nothing: the newest of ``ready`` and ``held``, all of ``claim``; most of them pass.
-    UNFINISHED = "candidates"
-    #: ``ready`` and ``held``, each by itself, and all of ``claim``: any number of them may not pass.
-    UNFINISHED_IN_ORDER = "unfinished"
-
-
-class Walk(NamedTuple):
-    """How the tasks of a filter are found."""
-
-    along: Along
-    #: Each of several types is walked by itself, and the newest of all are taken: no index has several in one order.
-    each_type: bool = False
-
-
-def walk_of(filter_: TaskFilter, *, along_successes: bool = True) -> Walk:
-    """The walk that passes over least.
-
-    An index by type, queue or state serves a filter that asks for just this; one that asks for two of them walks along
-    the ids.
-
-    Args:
-        along_successes: where :func:`goes_either_way`, whether to look through all that succeeded rather than through all
-            of that type or queue: :func:`is_shorter_along_successes`.
-    """
-    if filter_.state in {State.PENDING, State.STARTED}:
-        return Walk(Along.UNFINISHED if filter_.is_counted else Along.UNFINISHED_IN_ORDER)
-    if filter_.tag is not None:
-        return Walk(Along.TAGS)
-    asked = {
-        Along.TYPES: filter_.task_types is not None,
-        Along.QUEUES: filter_.queue is not None,
-        Along.STATES: filter_.state in _RARE,
-    }
-    served = [along for along, is_asked in asked.items() if is_asked]
-    if filter_.state is State.SUCCESS and (along_successes or not served):
-        return Walk(Along.SUCCESSES)
-    is_served = len(served) == 1 and filter_.state is not State.SUCCESS
-    return Walk(served[0] if is_served else Along.IDS, each_type=len(filter_.task_types or ()) > 1)
-
-
-def goes_either_way(filter_: TaskFilter) -> bool:
-    """Whether the counters must say which walk is the shorter one: for SUCCESS of a type or queue."""
-    return (
-        filter_.state is State.SUCCESS and filter_.tag is None and (filter_.task_types, filter_.queue) != (None, None)
-    )
-
-
-def is_shorter_along_successes(counts: Sequence[StateCount], *, successes: int, limit: int) -> bool:
-    """Whether a walk along all successes is shorter than one along all tasks of the filter's type or queue, because there
-    are fewer other tasks to pass over.
-
-    Among the tasks of a type or queue, the others may be one long row of waiting tasks, which are the newest of all.
-    Among the successes, the others are assumed to be spread evenly.
-
-    Args:
-        counts: the counts of the filter's type or queue.
-        successes: how many tasks of all types and queues have succeeded.
-        limit: after how many tasks of the filter the walk ends.
-    """
-    wanted = in_state(counts, State.SUCCESS)
-    others = sum(one.tasks for one in counts) - wanted
-    return wanted > 0 and limit * (successes - wanted) / wanted < others
-
-
 def list_tasks(
     filter_: TaskFilter, *, limit: int, offset: int, retrying: int, along_successes: bool = True
 ) -> Statement[SummaryRow]:
@@ -186,7 +53,7 @@ def list_tasks(
 
     Args:
         retrying: how many tasks are in RETRY (or more): these are passed over to find PENDING.
-        along_successes: see :func:`walk_of`.
+        along_successes: see :func:`~ledgerq_shared.statements.walks.walk_of`.
     """
     source, order = _source(filter_, walk_of(filter_, along_successes=along_successes))
     return Statement(
@@ -278,8 +145,6 @@ def _served(along: Along, value: str) -> str:
 
 _LEAST_ID, _GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
-#: States that have an index of their own: few tasks are in them.
-_RARE = frozenset({State.RETRY, State.FAILURE, State.REVOKED})
 _FIRST_TYPE = "(%(types)s::text[])[1]"
 #: What an index by one column and the id is asked for.
 _SERVES = {Along.TYPES: _FIRST_TYPE, Along.QUEUES: "%(queue)s", Along.STATES: "%(state)s"}
@@ -374,7 +239,7 @@ def _conditions(
         served: what the walk asks for already.
         of_type: how to say that it is of the filter's types.
     """
-    is_rare = filter_.state in _RARE
+    is_rare = filter_.state in RARE
     asked = {
         "t.exception_state = %(state)s": is_rare and served is not Along.STATES,
         "t.state = %(state)s": filter_.state is not None and not is_rare,

@@ -21,7 +21,8 @@ from ledgerq_shared.database import confirm
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.sqlstates import fault_of
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
+from ledgerq_shared.statements.idempotency import KeyedSubmit
+from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.submitting import submit
 
 _MOST_ITEMS = 1000

@@ -18,7 +18,8 @@ from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.languages import say
 from ledgerq_shared.repeating import until_known
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
+from ledgerq_shared.statements.idempotency import KeyedSubmit
+from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.submitting import Existing
 from ledgerq_shared.waking import Waker
 

@@ -12,7 +12,7 @@ from ledgerq_api.auth.callers import ANYBODY
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, IdempotencyKeyReused, LedgerUnavailable, ScopeMissing
 from ledgerq_shared.languages import say
-from ledgerq_shared.statements.submit import (
+from ledgerq_shared.statements.idempotency import (
     KeyedSubmit,
     KnownKey,
     find_keys,

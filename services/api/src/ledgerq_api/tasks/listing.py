@@ -24,17 +24,9 @@ from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.ids import new_task_id, time_of
 from ledgerq_shared.languages import say
-from ledgerq_shared.statements.read_list import (
-    StateCount,
-    SummaryRow,
-    TaskFilter,
-    count_tasks,
-    goes_either_way,
-    in_state,
-    is_shorter_along_successes,
-    list_tasks,
-    sum_counts,
-)
+from ledgerq_shared.statements.read_counts import StateCount, in_state, sum_counts
+from ledgerq_shared.statements.read_list import SummaryRow, count_tasks, list_tasks
+from ledgerq_shared.statements.walks import TaskFilter, goes_either_way, is_shorter_along_successes
 from ledgerq_shared.states import State
 
 #: The last row that pages by number may reach, and how far tasks are counted for filters without counters.

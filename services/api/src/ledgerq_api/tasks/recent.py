@@ -23,7 +23,8 @@ import structlog
 from ledgerq_api import metrics
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError, Unavailable
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask, NewTaskOptions
+from ledgerq_shared.statements.idempotency import KeyedSubmit
+from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.statements.went_back import count_found, find_missing, note_went_back
 from ledgerq_shared.timeline import Timeline
 

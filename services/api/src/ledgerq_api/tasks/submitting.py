@@ -22,7 +22,8 @@ from ledgerq_api.tasks.drafts import draft
 from ledgerq_shared.errors import InvalidRequest, NoTaskTypes, UnknownTaskType
 from ledgerq_shared.ids import new_task_ids
 from ledgerq_shared.languages import say
-from ledgerq_shared.statements.submit import KeyedSubmit, NewTask
+from ledgerq_shared.statements.idempotency import KeyedSubmit
+from ledgerq_shared.statements.submit import NewTask
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
