@@ -25,6 +25,8 @@ STATEMENTS = ROOT / "shared" / "src" / "ledgerq_shared" / "statements"
 ELSEWHERE = {
     "submit_plain_tasks": "submit_tasks",
     "submit_unique_tasks": "submit_tasks",
+    "end_at_once": "revoke_waiting",
+    "free_celery_ids": "submit_tasks",
     "take_over": "expire",
     "give_way": "expire",
     "record_progress": "refuse",

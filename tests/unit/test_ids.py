@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgerq_shared import ids
-from ledgerq_shared.ids import first_id_at, new_task_id, new_task_ids, time_of
+from ledgerq_shared.ids import SAME_DELIVERY, first_id_at, new_task_id, new_task_ids, task_id_of_delivery, time_of
 
 # 48 bits of milliseconds reach to the year 10889; Python's datetime ends before.
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
@@ -48,6 +48,16 @@ def test_ids_made_together_are_as_good_as_ids_made_one_by_one(count: int):
     assert made == sorted(made)
     assert {(task_id.version, task_id.variant) for task_id in made} == {(7, uuid4().variant)}
     assert len({task_id.int & (1 << 52) - 1 for task_id in made}) == len(made)  # what is random is never used twice
+
+
+@pytest.mark.usefixtures("in_a_cell")
+def test_an_id_of_a_delivery_is_an_id_like_others_and_its_end_tells_which_delivery():
+    ids.use_cell(7)
+    one, same, other = (task_id_of_delivery(tag) for tag in ("a", "a", "b"))
+    assert one < same < other < new_task_id()
+    assert {(made.version, made.variant, ids.cell_of(made)) for made in (one, other)} == {(7, uuid4().variant, 7)}
+    ends = [str(made)[-SAME_DELIVERY:] for made in (one, same, other)]
+    assert ends[0] == ends[1] != ends[2]
 
 
 @pytest.fixture

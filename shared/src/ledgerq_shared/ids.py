@@ -6,6 +6,7 @@ other 52 are random.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import threading
@@ -19,6 +20,8 @@ from ledgerq_shared import clock
 
 _VARIANT = 2 << 62
 _RANDOM_BITS = 52
+#: How many hexadecimal digits at the end of two ids are equal, if they were made for the same delivery of a message.
+SAME_DELIVERY = 12
 #: How many ledgers ids can name; an installation with only one ledger uses cell 0.
 CELLS = 1024
 _pack = struct.Struct(">QQ").pack
@@ -81,17 +84,9 @@ def new_task_id() -> UUID:
 
 def new_task_ids(count: int) -> list[UUID]:
     """``count`` new ids, in order, as :func:`new_task_id` makes them; each costs a tenth."""
-    global _last, _corrections  # noqa: PLW0603 - one counter per process is the point
-    # 48 bits of milliseconds followed by 12 bits of the millisecond's fraction: about 0.25 µs of resolution.
-    beyond = clock.beyond_monotonic
-    nanoseconds = time.time_ns() if beyond is None else time.monotonic_ns() + beyond
-    stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
     size = 8 * count
     with _lock:
-        if _corrections != clock.corrections:  # earlier ids may have a time that is still to come
-            _corrections, _last = clock.corrections, 0
-        first = max(stamp, _last + 1)
-        _last = first + count - 1
+        first = _take_stamps(count)
         if len(_random) < size:
             _random.extend(os.urandom(max(size, _RANDOM_BYTES)))
         random = bytes(_random[-size:]) if size else b""
@@ -100,6 +95,29 @@ def new_task_ids(count: int) -> list[UUID]:
     halves = zip(range(first, first + count), struct.unpack(f">{count}Q", random), strict=True)
     # Made from bytes, because UUID's own constructor takes longer than all the rest.
     return convert([_pack(_high(stamp), cell | low >> 64 - _RANDOM_BITS) for stamp, low in halves], list[UUID])
+
+
+def task_id_of_delivery(delivery: str) -> UUID:
+    """A new UUIDv7 that tells by its random bits (:data:`SAME_DELIVERY`) which delivery of a message it was made for."""
+    digest = hashlib.blake2b(delivery.encode(errors="surrogatepass"), digest_size=8).digest()
+    with _lock:
+        stamp = _take_stamps(1)
+    return convert(_pack(_high(stamp), _cell | int.from_bytes(digest) >> 64 - _RANDOM_BITS), UUID)
+
+
+def _take_stamps(count: int) -> int:
+    """The first of ``count`` times that are this process's own: 48 bits of milliseconds followed by 12 bits of the
+    millisecond's fraction (about 0.25 µs). The caller holds the lock.
+    """
+    global _last, _corrections  # noqa: PLW0603 - one counter per process is the point
+    beyond = clock.beyond_monotonic
+    nanoseconds = time.time_ns() if beyond is None else time.monotonic_ns() + beyond
+    stamp = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000 * 4096 // 1_000_000)
+    if _corrections != clock.corrections:  # earlier ids may have a time that is still to come
+        _corrections, _last = clock.corrections, 0
+    first = max(stamp, _last + 1)
+    _last = first + count - 1
+    return first
 
 
 def _high(stamp: int) -> int:

@@ -26,6 +26,10 @@ class TaskError(StrEnum):
         "SoftTimeLimitExceeded",
         "It ran longer than its soft time limit and let this exception through.",
     )
+    MESSAGE_REFUSED = (
+        "MessageRefused",
+        "A plain Celery message could not become a task (not JSON, too large, no task's message); it never ran.",
+    )
     RESULT_NOT_SERIALIZABLE = "ResultNotSerializable", "The task returned something that JSON cannot hold."
     RESULT_TOO_LARGE = "ResultTooLarge", "The task returned more than a result may hold."
     COMPOUND_REPLACEMENT = (

@@ -122,3 +122,14 @@ def producer(redis_database: str) -> Iterator[Celery]:
     with Celery("producer", broker=redis_database, set_as_current=False) as app:
         app.conf.task_default_queue = "default"
         yield app
+
+
+@pytest.fixture
+def client_app(redis_database: str) -> Iterator[Celery]:
+    """An application without LedgerQ, with a result backend."""
+    with Celery("client", broker=redis_database, backend=redis_database, set_as_current=False) as app:
+        app.conf.task_default_queue = "default"
+        yield app
+        app.backend.result_consumer.stop()
+        app.backend.result_consumer.subscribed_to.clear()  # results that die later would connect anew
+        app.backend.client.connection_pool.disconnect()

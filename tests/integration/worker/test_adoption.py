@@ -133,7 +133,10 @@ def test_what_is_no_task_is_put_away_as_it_is_and_holds_up_nobody(
     [after] = send(producer, 1)
     adopters.start("default")
     wait.until(lambda: client.llen("default") == 0, 30, what=lambda: str(adopted(database)))
-    assert {row[0] for row in adopted(database)} == {before, after}
+    sound = databases.rows(database, "SELECT celery_id FROM task WHERE completed_at IS NULL ORDER BY id")
+    assert sound == [(before,), (after,)]
+    errors = "SELECT DISTINCT state, error->>'type' FROM task WHERE completed_at IS NOT NULL"
+    assert databases.rows(database, errors) == [("FAILURE", "MessageRefused")]
     assert sorted(client.lrange(REFUSED + "default", 0, -1)) == sorted(garbage())  # type: ignore[arg-type]
 
 

@@ -210,7 +210,6 @@ def test_control_that_would_go_around_the_ledger_is_refused_with_a_reason(work: 
     assert "LEDGERQ_WORKER_CONCURRENCY" in says("pool_grow", n=1)
     assert "error" in says("rate_limit", task_name="contract_tasks.echo", rate_limit="1/m")
     assert "error" in says("time_limit", task_name="contract_tasks.echo", hard=1)
-    assert "error" in says("revoke_by_stamped_headers", headers={"a": "b"})
     assert work.run("echo", value=1).result == 1
     control.broadcast("shutdown")
     assert worker.wait() == 0

@@ -16,6 +16,7 @@ CHINESE = {
     "The body must be sent as it is, without `Content-Encoding: {said}`.": "请求体必须原样发送，不带 `Content-Encoding: {said}`。",
     "The body is nested more than {max_depth} levels deep.": "请求体的嵌套超过 {max_depth} 层。",
     "The body is not UTF-8.": "请求体不是 UTF-8。",
+    "The task's message could not be read, so nobody knows its arguments: have it sent again.": "无法读取该任务的消息，因此没有人知道它的参数：请让发送方重新发送。",
     "The body is empty.": "请求体为空。",
     "The body holds a lone surrogate (\\ud800 to \\udfff), which is not Unicode text.": "请求体含有单独的代理字符（\\ud800 到 \\udfff），那不是 Unicode 文本。",
     "No task type {name!r} is registered.": "没有注册任务类型 {name!r}。",

@@ -19,6 +19,8 @@ class StoredOutcome(NamedTuple):
     celery: str | None
     #: Why it was revoked (``expired``, ``cancelled``); None otherwise.
     reason: str | None
+    #: Whether it was revoked together with its process.
+    was_terminated: bool
 
 
 def read_outcome(task_id: str) -> Statement[StoredOutcome]:
@@ -26,9 +28,11 @@ def read_outcome(task_id: str) -> Statement[StoredOutcome]:
     return Statement(
         """
         SELECT t.id, t.celery_id, t.task_type, t.state, t.result::text, t.error, t.celery::text,
-               (SELECT e.data->>'reason' FROM task_event e WHERE e.task_id = t.id AND e.at >= t.completed_at
-                  AND e.kind = 'revoked' ORDER BY e.seq DESC LIMIT 1)
-        FROM task t WHERE t.id = %(id)s::uuid AND t.completed_at IS NOT NULL
+               e.data->>'reason', coalesce(e.data->>'terminated' = 'true', false)
+        FROM task t LEFT JOIN LATERAL (
+          SELECT data FROM task_event e WHERE e.task_id = t.id AND e.at >= t.completed_at AND e.kind = 'revoked'
+          ORDER BY e.seq DESC LIMIT 1
+        ) e ON true WHERE t.id = %(id)s::uuid AND t.completed_at IS NOT NULL
         """,
         {"id": task_id},
         row=StoredOutcome._make,

@@ -7,10 +7,12 @@ from typing import NamedTuple
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.pieces import INTO_READY
 from ledgerq_shared.statements.times import LATEST
+from ledgerq_shared.task_errors import TaskError
 
 
 def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Statement[tuple[str]]:
-    """FAILURE or REVOKED → PENDING, at once. Its queue; no row: the task is in another state, or there is none.
+    """FAILURE or REVOKED → PENDING, at once. Its queue; no row: the task is in another state, there is none, or its
+    message was refused, so that nobody knows its arguments.
 
     Attempts go on counting and the history stays. Retries and worker deaths are counted anew, because otherwise the
     first error would end the task; a task that has killed workers runs alone. An expiry that has passed is dropped, and
@@ -26,7 +28,8 @@ def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Stateme
 _RESUBMIT = f"""
 WITH found AS MATERIALIZED (
   SELECT id, state AS before, worker_deaths > 0 AS is_suspect FROM task
-  WHERE id = %(id)s::uuid AND state IN ('FAILURE', 'REVOKED') FOR UPDATE
+  WHERE id = %(id)s::uuid AND state IN ('FAILURE', 'REVOKED')
+    AND error->>'type' IS DISTINCT FROM '{TaskError.MESSAGE_REFUSED}' FOR UPDATE
 ), done AS (
   UPDATE task t SET state = 'PENDING', completed_at = NULL, seq = t.seq + 1, run_at = now(), retries = 0,
     noted_at = greatest(clock_timestamp(), {LATEST}),
@@ -68,14 +71,17 @@ class RepeatableTask(NamedTuple):
     is_from_celery: bool
     metadata: str | None
     tags: list[str] | None
+    #: Whether its message was refused, so that nobody knows its arguments.
+    is_refused: bool
 
 
 def read_repeatable(task_id: str) -> Statement[RepeatableTask]:
     """No row: there is no such task."""
     return Statement(
-        """
+        f"""
         SELECT task_type, queue, priority, max_retries, time_limit, soft_time_limit, on_worker_lost, args::text,
-               parameters::text, celery IS NOT NULL, metadata::text, tags
+               parameters::text, celery IS NOT NULL, metadata::text, tags,
+               error->>'type' IS NOT DISTINCT FROM '{TaskError.MESSAGE_REFUSED}'
         FROM task WHERE id = %(id)s::uuid
         """,
         {"id": task_id},

@@ -69,7 +69,8 @@ class NewTaskOptions(NamedTuple):
 
     def encoded(self) -> str:
         """A JSON object with only the given fields."""
-        return json.dumps({name: value for name in _OPTION_NAMES if (value := _plain(getattr(self, name))) is not None})
+        given = zip(_OPTION_NAMES, self, strict=True)
+        return json.dumps({name: _plain(value) for name, value in given if value is not None})
 
 
 _OPTION_NAMES = NewTaskOptions._fields

@@ -142,9 +142,12 @@ class TaskActions:
 
         Raises:
             TaskNotFound, and what a submit raises
+            TaskIsFinal: its message was refused.
         """
         task_id = await self._own_id(task_id)
         earlier = the_one(task_id, await self._ledger.fetch(read_repeatable(task_id)))
+        if earlier.is_refused:
+            raise TaskIsFinal(_REFUSED, task_status=State.FAILURE)
         make = partial(rerun_of, task_id, earlier, body, caller=caller)
         outcome = await self._submitting.submit(make, key=key, encoded=f"rerun {task_id} ".encode() + encoded)
         if isinstance(outcome, Existing):  # the edits have a unique key, and another task holds it
@@ -171,12 +174,17 @@ class TaskActions:
         return await self._ledger.run(lambda cursor: own_id(cursor, task_id))
 
 
+_REFUSED = say("The task's message could not be read, so nobody knows its arguments: have it sent again.")
+
+
 def _check_retried(end: TaskEnd, *, is_repeated: bool) -> None:
     """Raise the reason why a task was not resubmitted, unless an earlier try has resubmitted it."""
     if is_repeated and not end.is_final:
         return
     if not end.is_final:
         raise TaskIsNotFinal(say("The task has not ended yet: it is {state}.", state=end.state), task_status=end.state)
+    if end.state != State.SUCCESS:
+        raise TaskIsFinal(_REFUSED, task_status=end.state)
     raise TaskIsFinal(
         say("The task has succeeded, so it is not run again under its id; see POST /tasks/{task_id}/rerun."),
         task_status=end.state,

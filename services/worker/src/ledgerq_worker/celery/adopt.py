@@ -4,10 +4,11 @@ task.
 These messages are in the list that has the queue's name. LedgerQ does not consume this list as Celery does, one message
 at a time when a slot is free. Instead, a thread reads the oldest messages, lets the ledger accept them, and only then
 removes them, in batches, whatever the pool does. So a message cannot be lost, and a backlog of any length delays no
-ticket. To adopt a message twice changes nothing, because a task keeps its Celery id. Nodes take turns at a queue, but
-this is no lock.
+ticket. To adopt a message twice changes nothing, because a task keeps its Celery id, and its own id tells the delivery.
+Nodes take turns at a queue, but this is no lock.
 
-A message that cannot become a task is moved, unchanged, to the list ``ledgerq.refused:<queue>``.
+A message that cannot run becomes a task that has FAILED and says why, so that its sender hears of it; it is kept,
+unchanged, in the list ``ledgerq.refused:<queue>``. A message whose id was revoked before becomes a REVOKED task.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 from uuid import uuid4
 
 import psycopg2
 import structlog
-from celery import Celery
+from celery import Celery, signals
 
 from ledgerq_shared import outages, sqlstates
 from ledgerq_shared.batching import Batcher
@@ -31,8 +34,10 @@ from ledgerq_shared.faults import Fault
 from ledgerq_shared.redis_access import describe, note_failure, note_success
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.submit import NewTask
+from ledgerq_worker.celery import ended
 from ledgerq_worker.celery.messages import task_from_message
-from ledgerq_worker.celery.plain_lists import PlainLists, PlainMessage
+from ledgerq_worker.celery.plain_lists import Content, Glimpse, PlainLists, PlainMessage
+from ledgerq_worker.celery.seams.revocations import is_revoked
 from ledgerq_worker.celery.seams.strangers import note
 from ledgerq_worker.celery.sending import Submitter
 
@@ -53,12 +58,14 @@ _MOST_AT_ONCE = 1000
 _MOST_BYTES = 4_000_000
 #: How many messages are read before the ledger gets the first of them.
 _CHUNK = 250
-_LONGEST_REASON = 500
-
 #: Prefixes of tasks that the catalogue does not show; and those of these tasks that plain Celery sends for `map`,
 #: `starmap`, `chunks`, and for a chord whose result backend cannot count its parts.
 _INTERNAL = ("celery.", "ledgerq.")
-_CANVAS = frozenset({"celery.map", "celery.starmap", "celery.chunks", "celery.accumulate", "celery.chord_unlock"})
+_CANVAS = frozenset(
+    {"celery.map", "celery.starmap", "celery.chunks", "celery.accumulate", "celery.chord_unlock"}
+    # Celery's beat sends it each night.
+    | {"celery.backend_cleanup"}
+)
 
 
 class Adoption:
@@ -140,60 +147,91 @@ class Adoption:
         return True
 
     def _adopt(self, lists: PlainLists, queue: str, found: Sequence[PlainMessage]) -> None:
-        adopted: list[PlainMessage] = []
-        tickets: list[PlainMessage] = []
-        refused: list[PlainMessage] = []
+        batch = _Batch()
         accepting: list[Future[list[BaseException | None]]] = []
         for start in range(0, len(found), _CHUNK):
-            tasks: list[NewTask] = []
+            before = len(batch.adopted)
             for message in found[start : start + _CHUNK]:
                 try:
-                    name, headers, body = lists.read(message)
-                    _check_name(name)
-                    if name == DRAIN_TASK:  # from a process of a release before ticket lists
-                        tickets.append(message)
-                    else:
-                        tasks.append(self._task(queue, message, name, headers, body))
-                        adopted.append(message)
+                    self._read(lists, queue, message, batch)
                 except Exception as error:  # raised by anything that a stranger may have put into the list
-                    self._refuse(queue, error)
-                    refused.append(message)
-            accepting.append(self._accepter.submit(tasks))  # the next messages are read while PostgreSQL works
+                    batch.refused.append((message, error))
+            # The next messages are read while PostgreSQL works.
+            accepting.append(self._accepter.submit([one.task for one in batch.adopted[before:]]))
         outcomes = [outcome for accepted in accepting for outcome in accepted.result()]
-        blameless: BaseException | None = None
-        waiting: list[PlainMessage] = []
-        for message, outcome in zip(adopted, outcomes, strict=True):
+        for one, outcome in zip(batch.adopted, outcomes, strict=True):
             if outcome is None:
-                continue
-            if _is_refused(outcome):  # the ledger cannot hold it, however often it is tried
-                self._refuse(queue, outcome)
-                refused.append(message)
-            else:  # the message is not at fault: it stays, and is tried again
-                blameless = outcome
-                waiting.append(message)
-        if tickets:
-            self._submitter.wake({queue: len(tickets)})
-        others = {id(message) for message in (*refused, *waiting)}
+                if is_revoked(one.headers):  # meanwhile, when the ledger did not have it yet
+                    batch.revoked.append(one)
+            elif _is_refused(outcome):  # the ledger cannot hold it, however often it is tried
+                batch.refused.append((one.message, outcome))
+            else:
+                batch.waits(one.message, outcome)
+        if batch.revoked:
+            self._end_revoked(batch)
+        put_away = self._end_refused(lists, queue, batch) if batch.refused else []
+        if batch.tickets:
+            self._submitter.wake({queue: len(batch.tickets)})
+        others = {id(message) for message in (*put_away, *batch.waiting)}
         # Messages that the ledger has are removed whatever happens to their neighbours, so that those behind them get
         # their turn.
-        lists.remove(queue, [message for message in found if id(message) not in others], refused=refused)
-        if blameless:
-            raise blameless
+        lists.remove(queue, [message for message in found if id(message) not in others], refused=put_away)
+        if batch.blameless:
+            raise batch.blameless
+
+    def _read(self, lists: PlainLists, queue: str, message: PlainMessage, batch: _Batch) -> None:
+        content = lists.read(message)
+        _check_name(content.name)
+        if content.name == DRAIN_TASK:  # from a process of a release before ticket lists
+            batch.tickets.append(message)
+            return
+        one = _Adopted(message, self._task(queue, message, content), content.headers)
+        (batch.revoked if is_revoked(content.headers) else batch.adopted).append(one)
+
+    def _end_revoked(self, batch: _Batch) -> None:
+        ends = [ended.revoked(one.task) for one in batch.revoked]
+        outcomes = self._submitter.submit_ended(ends, actor=self._actor)
+        for one, outcome in zip(batch.revoked, outcomes, strict=True):
+            if outcome is not None:
+                batch.waits(one.message, outcome)
+
+    def _end_refused(self, lists: PlainLists, queue: str, batch: _Batch) -> list[PlainMessage]:
+        """Let refused messages be tasks that have failed; returns those messages that are to be put away."""
+        seen = [lists.glimpse(message) for message, _ in batch.refused]
+        make = partial(ended.refused, queue=queue, actor=self._actor)
+        ends = [make(glimpse, error) for glimpse, (_, error) in zip(seen, batch.refused, strict=True)]
+        outcomes = self._submitter.submit_ended(ends, actor=self._actor)
+        put_away: list[PlainMessage] = []
+        for glimpse, (message, error), first in zip(seen, batch.refused, outcomes, strict=True):
+            outcome = first
+            if outcome is not None and _is_refused(outcome):  # even what is known of it
+                [outcome] = self._submitter.submit_ended([make(Glimpse(), error)], actor=self._actor)
+            if outcome is not None and not _is_refused(outcome):
+                batch.waits(message, outcome)
+                continue
+            note("message", ended.reason_of(error), queue=queue)
+            signals.task_rejected.send(sender=self._app, message=glimpse.message, exc=error)
+            put_away.append(message)
+        return put_away
 
     def _accept(self, chunks: list[list[NewTask]]) -> list[list[BaseException | None]]:
         outcomes = iter(self._submitter.submit_all([task for chunk in chunks for task in chunk]))
         return [list(islice(outcomes, len(chunk))) for chunk in chunks]
 
-    def _task(self, queue: str, message: PlainMessage, name: str, headers: dict[str, object], body: object) -> NewTask:
+    def _task(self, queue: str, message: PlainMessage, content: Content) -> NewTask:
         # Kombu writes 0 if no priority was given, so in a message 0 means the default.
         properties = {**message.properties, "priority": message.properties.get("priority") or None}
         return task_from_message(
-            name, headers, properties, body, queue=queue, actor=self._actor, timezone=self._app.timezone
+            content.name,
+            content.headers,
+            properties,
+            content.body,
+            queue=queue,
+            actor=self._actor,
+            timezone=self._app.timezone,
+            delivery=message.delivery,
+            arguments=content.arguments,
         )
-
-    @staticmethod
-    def _refuse(queue: str, error: BaseException) -> None:
-        note("message", f"{type(error).__name__}: {error}"[:_LONGEST_REASON], queue=queue)
 
 
 def _check_name(name: str) -> None:
@@ -209,6 +247,32 @@ def _check_name(name: str) -> None:
 def _is_refused(outcome: BaseException) -> bool:
     """Whether the ledger cannot hold this task, however often it is tried."""
     return not isinstance(outcome, Unavailable) and sqlstates.fault_of(outcome) is Fault.REFUSE
+
+
+class _Adopted(NamedTuple):
+    """A message that is a task."""
+
+    message: PlainMessage
+    task: NewTask
+    headers: dict[str, object]
+
+
+class _Batch:
+    """The messages that were read at once, by what becomes of them."""
+
+    def __init__(self) -> None:
+        self.adopted: list[_Adopted] = []
+        self.revoked: list[_Adopted] = []
+        self.refused: list[tuple[PlainMessage, BaseException]] = []
+        self.tickets: list[PlainMessage] = []
+        #: These stay and are tried again: they are not at fault.
+        self.waiting: list[PlainMessage] = []
+        self.blameless: BaseException | None = None
+
+    def waits(self, message: PlainMessage, why: BaseException) -> None:
+        """Note that a message stays, and why."""
+        self.waiting.append(message)
+        self.blameless = why
 
 
 @dataclass

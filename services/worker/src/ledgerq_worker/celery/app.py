@@ -8,6 +8,7 @@ existing application.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 from celery import Celery
@@ -27,15 +28,27 @@ _REDIS_SILENCE = 3.0
 _RESULT_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 
-def build_app(stores: StoreSettings, *, celery_app: str | None, task_modules: str, default_queue: str) -> Celery:
+def build_app(
+    stores: StoreSettings,
+    *,
+    celery_app: str | None,
+    task_modules: str,
+    default_queue: str,
+    check: Callable[[Celery], None] | None = None,
+) -> Celery:
     """The Celery application with all task modules imported.
 
+    Args:
+        check: looks at an existing application's own settings, and may refuse them.
+
     Raises:
-        SettingsError: ``LEDGERQ_CELERY_APP`` does not name a Celery application.
+        SettingsError: ``LEDGERQ_CELERY_APP`` does not name a Celery application, or ``check`` refuses it.
         TaskModuleError: a task module cannot be imported.
     """
     if celery_app:
         app = _existing(celery_app)
+        if check is not None:
+            check(app)
     else:
         app = Celery("ledgerq")
         app.conf.update(

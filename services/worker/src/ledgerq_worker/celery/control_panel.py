@@ -7,6 +7,7 @@ refused.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,8 +25,10 @@ from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
 from ledgerq_shared.once import OncePerProcess
 from ledgerq_shared.statements.read_running import RunningRow, read_running
+from ledgerq_shared.statements.read_stamped import read_stamped
 from ledgerq_shared.statements.read_task import find_task
 from ledgerq_worker.celery.seams.panel import replace_commands
+from ledgerq_worker.celery.seams.revocations import is_stamped, known_ids, remember_ids, remember_stamps
 from ledgerq_worker.slot.table import SlotTable
 
 T = TypeVar("T")
@@ -34,8 +37,6 @@ log = structlog.get_logger()
 
 _LIMITS = "limits of tasks stand in their code or in the submit; the ledger keeps them"
 _QUEUES = "LEDGERQ_WORKER_QUEUES says which queues a node serves; pause a queue with POST /queues/{name}/pause"
-_NO_STAMPS = "LedgerQ does not know tasks by stamped headers; cancel them by id"
-
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -63,7 +64,7 @@ class ControlPanel:
         own: dict[str, Callable[..., Any]] = {
             "revoke": self._revoke,
             "terminate": self._terminate,
-            "revoke_by_stamped_headers": _always({"error": _NO_STAMPS}),
+            "revoke_by_stamped_headers": self._revoke_stamped,
             "rate_limit": _always({"error": _LIMITS}),
             "time_limit": _always({"error": _LIMITS}),
             "shutdown": self._shut_down,
@@ -72,7 +73,7 @@ class ControlPanel:
             "cancel_consumer": _always({"error": _QUEUES}),
             "active": self._active,
             "reserved": _always([]),
-            "revoked": _always([]),
+            "revoked": lambda *_, **__: known_ids(),
             "stats": self._stats,
             "registered": self._registered,
             "active_queues": self._active_queues,
@@ -86,9 +87,25 @@ class ControlPanel:
                 self._originals[name] = original
 
     def _revoke(self, state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
-        """Cancel in the ledger. Every node gets the command; a later one finds the task cancelled already."""
-        said = [self._cancel(str(one), terminate=bool(terminate)) for one in maybe_list(task_id) or []]
-        return {"ok": "; ".join(said)}
+        """Cancel in the ledger. Every node gets the command; a later one finds the task cancelled already. A message
+        that comes with such an id in the next three hours is revoked, too.
+        """
+        ids = [str(one) for one in maybe_list(task_id) or []]
+        remember_ids(ids)  # before the look into the ledger: see the seam
+        return {"ok": "; ".join([self._cancel(one, terminate=bool(terminate)) for one in ids])}
+
+    def _revoke_stamped(self, state: Any, headers: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
+        """Cancel the tasks with one of these stamps; a message that comes with one later is revoked, too."""
+        if isinstance(headers, (list, tuple)):  # from the command line
+            headers = dict(one.split("=", 1) for one in headers)
+        remember_stamps(headers)
+        try:
+            rows = self._in_ledger(lambda cursor: execute(cursor, read_stamped()))
+        except LedgerQError as error:
+            return {"error": error.detail}
+        ids = [task_id for task_id, stamps in rows if is_stamped(json.loads(stamps), headers)]
+        said = [self._cancel(task_id, terminate=bool(terminate)) for task_id in ids]
+        return {"ok": "; ".join(said) or f"no unfinished task has a stamp of {headers}"}
 
     def _terminate(self, state: Any, signal: Any, task_id: Any, **_: Any) -> Any:
         return self._revoke(state, task_id, terminate=True)

@@ -7,11 +7,12 @@ Celery producer's message is adopted.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from uuid import UUID
 
-from ledgerq_shared.ids import is_of_this_cell, new_task_id
+from ledgerq_shared.ids import is_of_this_cell, new_task_id, task_id_of_delivery
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
 from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
@@ -36,6 +37,8 @@ def task_from_message(
     queue: str,
     actor: str,
     timezone: tzinfo = UTC,
+    delivery: str | None = None,
+    arguments: tuple[str | None, str] | None = None,
 ) -> NewTask:
     """The ledger task that a Celery message (protocol 2) stands for.
 
@@ -43,18 +46,21 @@ def task_from_message(
         properties: ``priority`` is None if none was given.
         body: ``(args, kwargs, embed)`` with embed = callbacks, errbacks, chain, chord.
         timezone: the application's, which Celery means if a time has no zone.
+        delivery: what the message has of its own, if it may be read twice: the task's id then tells its delivery.
+        arguments: as :func:`~ledgerq_worker.slot.encoding.encode_arguments` makes them, if they are JSON already; those
+            in ``body`` are ignored.
 
     Raises:
         kombu.exceptions.EncodeError: the arguments are not JSON or too large.
         ValueError, TypeError: a header is not of the kind that Celery writes there.
     """
     args, kwargs, embed = body
-    encoded_args, encoded_kwargs = encode_arguments(args, kwargs)
-    hard, soft = (_number(limit) for limit in headers.get("timelimit") or (None, None))
+    encoded_args, encoded_kwargs = encode_arguments(args, kwargs) if arguments is None else arguments
+    hard, soft = map(_number, headers.get("timelimit") or (None, None))
     celery_id = str(headers["id"])
     if len(celery_id.encode()) > _LONGEST_ID:
         raise ValueError(f"its id has more than {_LONGEST_ID:,} bytes: no index could hold it")
-    task_id = _own_id(celery_id)
+    own_id, other_id = ids_of(celery_id, delivery)
     countdown = _number(headers.get("countdown"))
     options = NewTaskOptions(
         run_at=moment(headers.get("eta"), timezone) if countdown is None else None,
@@ -65,10 +71,10 @@ def task_from_message(
         soft_time_limit=soft,
         args=encoded_args,
         celery=encode_celery(celery_part(headers, embed)),
-        celery_id=None if task_id is not None else celery_id,
+        celery_id=other_id,
     )
     return NewTask(
-        id=task_id or new_task_id(),
+        id=own_id,
         task_type=name,
         queue=queue,
         priority=priority_of(properties, DEFAULT_PRIORITY),
@@ -91,7 +97,7 @@ def _origin(headers: dict[str, Any]) -> Origin:
     return Origin(origin.request_id, current_traceparent() or origin.traceparent)
 
 
-def celery_part(headers: dict[str, Any], embed: dict[str, Any]) -> dict[str, Any]:
+def celery_part(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[str, Any]:
     """What a task keeps of its message beyond its columns; even an empty dict says that the task came from Celery."""
     part = {key: value for key, value in headers.items() if key not in _KNOWN_HEADERS and value not in (None, [], {})}
     part.update({key: value for key, value in (embed or {}).items() if value})
@@ -133,8 +139,21 @@ def celery_request(celery_id: str, task_type: str, kept: dict[str, Any]) -> dict
     return {"id": celery_id, "task": task_type, "delivery_info": {}, "root_id": celery_id, **kept}
 
 
+def ids_of(celery_id: str | None, delivery: str | None) -> tuple[UUID, str | None]:
+    """The ids of a new task: its own, and Celery's if that is another one.
+
+    Args:
+        delivery: as in :func:`task_from_message`.
+    """
+    if celery_id is not None and (own_id := _own_id(celery_id)):
+        return own_id, None
+    return (new_task_id() if delivery is None else task_id_of_delivery(f"{celery_id} {delivery}")), celery_id
+
+
 def _own_id(celery_id: str) -> UUID | None:
     """The id itself if this ledger made it (a version 7 UUID of its cell), because it orders well; otherwise None."""
+    if celery_id[14:15] != "7":  # its version: most are random ones
+        return None
     try:
         parsed = UUID(celery_id)
     except ValueError:

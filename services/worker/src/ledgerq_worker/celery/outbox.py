@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from signal import SIGKILL
 from typing import Any
 from uuid import UUID
 
 import psycopg2
 import structlog
-from celery import Celery
+from celery import Celery, signals
 from celery.app.task import Context
 
 from ledgerq_shared import outages, sqlstates
@@ -185,6 +186,13 @@ class Outbox:
             backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request, store_result=is_kept)
         elif outcome.state == State.REVOKED:
             backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request, store_result=is_kept)
+            signals.task_revoked.send(
+                sender=self._app.tasks.get(outcome.task_type),
+                request=request,
+                terminated=outcome.was_terminated,
+                signum=SIGKILL if outcome.was_terminated else None,
+                expired=outcome.reason == "expired",
+            )
 
 
 def _task_of(payload: dict[str, Any]) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import redis
 import structlog
@@ -17,12 +18,16 @@ from ledgerq_shared.redis_access import describe
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_worker.celery.seams.protocols import as_version_2
 from ledgerq_worker.celery.seams.strangers import put_away
+from ledgerq_worker.celery.usual_messages import read_usual
 
 log = structlog.get_logger()
 
 _TURN = "ledgerq.adopting:"
 #: How long the other nodes wait, in milliseconds, if a node dies during its turn.
 _TURN_MILLISECONDS = 3000
+
+#: One command for a batch: a thousand of them cost the client as much as to read the messages.
+_REMOVE = "for _, element in ipairs(ARGV) do redis.call('LREM', KEYS[1], -1, element) end"
 
 
 class PlainMessage:
@@ -32,14 +37,50 @@ class PlainMessage:
         key: the list that contains it; there is one list for each priority step.
         raw: the element, unchanged.
         properties: the message's properties; empty until it is read.
+        delivery: the tag that kombu has given to this sending of it; None: it has none, or was not read.
     """
 
-    __slots__ = ("key", "properties", "raw")
+    __slots__ = ("delivery", "key", "properties", "raw")
 
     def __init__(self, key: str, raw: bytes) -> None:
         self.key = key
         self.raw = raw
         self.properties: dict[str, Any] = {}
+        self.delivery: str | None = None
+
+
+class Content(NamedTuple):
+    """A message as name, headers and body of protocol 2."""
+
+    name: str
+    headers: dict[str, Any]
+    body: Any
+    #: The arguments, if they are texts already; then the body has none.
+    arguments: tuple[str | None, str] | None = None
+
+
+class Glimpse(NamedTuple):
+    """What can be known of a message that is no task."""
+
+    #: None: it names none that the ledger could hold.
+    name: str | None = None
+    celery_id: str | None = None
+    headers: Mapping[str, Any] = MappingProxyType({})
+    #: Its callbacks, errbacks, chain and chord, if its body can be read.
+    embed: Mapping[str, Any] = MappingProxyType({})
+    #: As :attr:`PlainMessage.delivery`.
+    delivery: str | None = None
+    #: As kombu's message, for signals; None: it is none.
+    message: Any = None
+
+
+#: The longest name or id of a message that cannot be read, in characters.
+_LONGEST_NAME = 255
+
+
+def _text(value: object) -> str | None:
+    """A name or an id, if the ledger can hold it."""
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable() else None
 
 
 class PlainLists:
@@ -123,20 +164,29 @@ class PlainLists:
         pipeline = self._client.pipeline()
         if refused:
             put_away(pipeline, self._prefix, queue, [message.raw for message in refused])
+        found: dict[str, list[bytes]] = {}
         for message in (*messages, *refused):
-            pipeline.lrem(message.key, -1, message.raw)  # type: ignore[arg-type]
+            found.setdefault(message.key, []).append(message.raw)
+        for key, raws in found.items():
+            pipeline.eval(_REMOVE, 1, key, *raws)
         pipeline.execute()
 
-    def read(self, message: PlainMessage) -> tuple[str, dict[str, Any], Any]:
-        """A message as name, headers and body of protocol 2, whichever protocol it has.
+    def read(self, message: PlainMessage) -> Content:
+        """What a message says, whichever protocol it has.
 
         Raises:
             Exception: it is not a task's message, for one of many reasons.
         """
+        usual = read_usual(message.raw)
+        if usual is not None:
+            message.properties = {"priority": usual.priority}
+            message.delivery = _text(usual.delivery_tag)
+            return Content(usual.headers["task"], usual.headers, ((), {}, usual.embed), usual.arguments)
         element = loads(message.raw.decode())  # type: ignore[no-untyped-call]
         parsed = self._channel.Message(element, channel=self._channel)
         parsed.accept = self._accept
         message.properties = parsed.properties or {}
+        message.delivery = _text(parsed.delivery_tag)
         payload, headers = parsed.payload, parsed.headers or {}
         if isinstance(payload, dict):
             name = headers.get("task") or payload["task"]
@@ -145,7 +195,24 @@ class PlainLists:
             name, body = headers["task"], payload
         if not isinstance(name, str) or not name or not headers.get("id"):
             raise ValueError("it has no name of a task, or no id")
-        return name, headers, body
+        return Content(name, headers, body)
+
+    def glimpse(self, message: PlainMessage) -> Glimpse:
+        """What can be known of a message that is no task."""
+        found = Glimpse()
+        try:
+            element = loads(message.raw.decode())  # type: ignore[no-untyped-call]
+            headers = dict(element["headers"] or {})
+            found = Glimpse(_text(headers.get("task")), _text(headers.get("id")), headers, delivery=message.delivery)
+            parsed = self._channel.Message(element, channel=self._channel)
+            found = found._replace(message=parsed)
+            parsed.accept = self._accept
+            payload = parsed.payload
+            if isinstance(payload, dict):  # protocol 1
+                return found._replace(name=_text(payload.get("task")), celery_id=_text(payload.get("id")))
+            return found._replace(embed=dict(payload[2] or {}))
+        except Exception:  # raised by anything that a stranger may have put into the list
+            return found
 
     def _keys(self, queue: str) -> list[str]:
         return [self._prefix + self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps]  # noqa: SLF001

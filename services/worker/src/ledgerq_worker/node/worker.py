@@ -26,6 +26,7 @@ from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
 from ledgerq_worker.celery.control_panel import ControlPanel
+from ledgerq_worker.celery.fitness import check_settings, check_tasks
 from ledgerq_worker.celery.seams import backend, channels, consumer, drain_task, sayings, strangers
 from ledgerq_worker.celery.seams.lean_tracer import leave_out_successes
 from ledgerq_worker.celery.seams.prefork import WatchfulTaskPool, ready_processes, unaccepted_jobs
@@ -62,8 +63,15 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     first_beat(settings.heartbeat_file)
     start_tracing(load(TracingSettings), service="worker")
     app = build_app(
-        stores, celery_app=settings.celery_app, task_modules=settings.task_modules, default_queue=settings.queues[0]
+        stores,
+        celery_app=settings.celery_app,
+        task_modules=settings.task_modules,
+        default_queue=settings.queues[0],
+        check=partial(
+            check_settings, broker_url=stores.broker_url, pool_is_given="worker_pool" in settings.model_fields_set
+        ),
     )
+    check_tasks(app)
     limits_belong_to_tasks(app)
     table = SlotTable.create(settings.slots)
     node = Node(table, _config(app, stores, settings, table))

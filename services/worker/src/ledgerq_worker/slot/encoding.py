@@ -104,7 +104,7 @@ def _celery_text(value: Any, what: str) -> str:
     try:
         # Celery's JSON would write NaN as it is, which is not JSON: PostgreSQL would refuse it, together with its whole
         # batch.
-        return _keepable(lambda ascii_only: celery_dumps(value, allow_nan=False, ensure_ascii=ascii_only))  # type: ignore[call-arg]
+        return _keepable(lambda ascii_only: _CELERY_ENCODERS[ascii_only](value))
     except Exception as error:
         raise EncodeError(f"{what} are not JSON: {error}") from error
 
@@ -203,6 +203,11 @@ def _encode(value: Any) -> str:
 _ENCODERS = [
     json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False, separators=(",", ":"), default=_plain).encode
     for ascii_only in (False, True)
+]
+
+
+_CELERY_ENCODERS = [
+    kombu_json.JSONEncoder(ensure_ascii=ascii_only, allow_nan=False).encode for ascii_only in (False, True)
 ]
 
 
