@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -42,48 +43,60 @@ def build(stores: StoreSettings, settings: MonitorSettings) -> Starlette:
         own(registry=registry)
     token = None if settings.token is None else settings.token.get_secret_value()
 
-    async def metrics(request: Request) -> Response:
-        if token is not None and not _is_allowed(request, token):
-            return Response("Unauthorized\n", 401, {"www-authenticate": "Bearer"}, media_type="text/plain")
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(await run_in_threadpool(encode, registry), headers={"content-type": content_type})
-
-    async def livez(_: Request) -> JSONResponse:
-        """Asks no store: a database that is away must not restart the monitor."""
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(_: Request) -> JSONResponse:
-        answers = await ask_all()
-        ready = all(answer.well for answer in answers.values())
-        return JSONResponse({"status": "ok" if ready else "unavailable"}, 200 if ready else 503)
-
-    async def health(_: Request) -> JSONResponse:
-        answers = await ask_all()
-        ready = all(answer.well for answer in answers.values())
-        said = {name: asdict(answer) for name, answer in answers.items()}
-        return JSONResponse({"status": "ok" if ready else "degraded", "service": "monitor", "stores": said})
-
-    async def ask_all() -> dict[str, Answer]:
-        return {
-            "postgresql": await run_in_threadpool(ask_postgres, stores.database_url),
-            "redis": await run_in_threadpool(ask_redis, stores.broker_url),
-        }
-
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         exporter.close()
 
+    health = _Health(stores)
     routes = [
-        Route("/livez", livez),
-        Route("/readyz", readyz),
-        Route("/health", health),
-        Route("/metrics", metrics),
+        Route("/livez", health.livez),
+        Route("/readyz", health.readyz),
+        Route("/health", health.health),
+        Route("/metrics", partial(_metrics, registry, token)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
     if token is None and is_loopback(settings.host):
         app.add_middleware(_NoStrangers)
     return app
+
+
+class _Health:
+    """The health paths: each asks the stores over fresh connections."""
+
+    def __init__(self, stores: StoreSettings) -> None:
+        self._stores = stores
+
+    async def livez(self, _: Request) -> JSONResponse:
+        """Asks no store: a database that is away must not restart the monitor."""
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, _: Request) -> JSONResponse:
+        ready = _are_well(await self._ask_all())
+        return JSONResponse({"status": "ok" if ready else "unavailable"}, 200 if ready else 503)
+
+    async def health(self, _: Request) -> JSONResponse:
+        answers = await self._ask_all()
+        said = {name: asdict(answer) for name, answer in answers.items()}
+        status = "ok" if _are_well(answers) else "degraded"
+        return JSONResponse({"status": status, "service": "monitor", "stores": said})
+
+    async def _ask_all(self) -> dict[str, Answer]:
+        return {
+            "postgresql": await run_in_threadpool(ask_postgres, self._stores.database_url),
+            "redis": await run_in_threadpool(ask_redis, self._stores.broker_url),
+        }
+
+
+def _are_well(answers: dict[str, Answer]) -> bool:
+    return all(answer.well for answer in answers.values())
+
+
+async def _metrics(registry: CollectorRegistry, token: str | None, request: Request) -> Response:
+    if token is not None and not _is_allowed(request, token):
+        return Response("Unauthorized\n", 401, {"www-authenticate": "Bearer"}, media_type="text/plain")
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(await run_in_threadpool(encode, registry), headers={"content-type": content_type})
 
 
 class _NoStrangers:

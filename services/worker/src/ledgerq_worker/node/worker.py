@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
-import time
 import warnings
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import structlog
@@ -20,7 +16,6 @@ from ledgerq_shared import heap
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.metrics import serve
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
-from ledgerq_shared.timers import later
 from ledgerq_shared.tracing import flush_spans, start_tracing
 from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
@@ -35,12 +30,12 @@ from ledgerq_worker.celery.task_events import NodeEvents
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.heartbeat import first_beat
 from ledgerq_worker.node.config import NodeConfig
+from ledgerq_worker.node.ending import Ending
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
 from ledgerq_worker.node.stalled_consumer import ConsumerHandle
 from ledgerq_worker.node.standstill import Unaccepted
 from ledgerq_worker.settings import WorkerSettings
-from ledgerq_worker.slot.composure import default_in_children, ignore_strays
 from ledgerq_worker.slot.table import SlotTable
 from ledgerq_worker.slot.tally import TallySheet
 from ledgerq_worker.stores import Stores
@@ -50,8 +45,6 @@ log = structlog.get_logger()
 #: Seconds that a pool process may take to start, because it may load a model. Celery would kill it after four, again
 #: and again.
 _BEGINS_WITHIN = 600.0
-#: Seconds between two checks whether a node that has to end still runs a task.
-_LOOK_AT_SLOTS_EVERY = 0.5
 
 
 def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSettings) -> None:
@@ -78,25 +71,14 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     sheet = TallySheet(settings.slots)
     adoption = _install(app, stores, settings, logs, node, sheet)
     _configure_celery(app)
-    ending = _Ending(node, settings.grace_seconds)
-    # Celery would add log handlers of its own.
-    signals.setup_logging.connect(lambda **_: None, weak=False)
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        leave_out_successes()
-    signals.worker_ready.connect(ending.take_over_signals, weak=False)
-    signals.worker_ready.connect(
-        lambda sender, **_: _open_ears(node, sender, ending, kills_programs=settings.kill_programs), weak=False
-    )
-    signals.worker_process_shutdown.connect(lambda **_: flush_spans(), weak=False)
-    signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
-    signals.worker_ready.connect(lambda **_: adoption.start(), weak=False)
+    ending = Ending(node, settings.grace_seconds)
+    events = NodeEvents(app, table, hostname=settings.celery_name)
+    _follow_celery(node, ending, adoption, events, settings)
     try:
         serve(registry_of(node, sheet), load(MetricsSettings))
     except SettingsError:
         table.remove()
         raise
-    pulse = NodeEvents(app, table, hostname=settings.celery_name)
-    signals.worker_ready.connect(lambda **_: pulse.start(), weak=False)
     node.start()
     log.info("worker.starting", worker=settings.name, pool=settings.worker_pool, slots=settings.slots)
     try:
@@ -116,7 +98,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     finally:
         node.stopping()
         adoption.stop()
-        pulse.stop()
+        events.stop()
         node.stopped()
         flush_spans()
     if code := worker.exitcode or ending.exit_code:  # its supervisor has to start another one
@@ -190,7 +172,26 @@ def _configure_celery(app: Celery) -> None:
     )
 
 
-def _open_ears(node: Node, listener: Any, ending: _Ending, *, kills_programs: bool) -> None:
+def _follow_celery(
+    node: Node, ending: Ending, adoption: Adoption, events: NodeEvents, settings: WorkerSettings
+) -> None:
+    """Let Celery tell us when its worker begins and ends."""
+    # Celery would add log handlers of its own.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        leave_out_successes()
+    signals.worker_ready.connect(ending.take_over_signals, weak=False)
+    signals.worker_ready.connect(
+        lambda sender, **_: _watch_consumer(node, sender, ending, kills_programs=settings.kill_programs), weak=False
+    )
+    signals.worker_process_shutdown.connect(lambda **_: flush_spans(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: node.stopping(), weak=False)
+    signals.worker_ready.connect(lambda **_: adoption.start(), weak=False)
+    signals.worker_ready.connect(lambda **_: events.start(), weak=False)
+
+
+def _watch_consumer(node: Node, listener: Any, ending: Ending, *, kills_programs: bool) -> None:
+    """Let the node notice that Celery's consumer takes no tickets, and connect it anew."""
     pool, count = listener.pool, node.table.count
     is_prefork = isinstance(pool, WatchfulTaskPool)
     consumer.tell_of_errors(listener, node.reconnect.met_error)
@@ -201,71 +202,3 @@ def _open_ears(node: Node, listener: Any, ending: _Ending, *, kills_programs: bo
         give_up=ending.give_up_node,
         ready_slots=partial(ready_processes, pool) if is_prefork else lambda: count,
     )
-
-
-class _Ending:
-    """How the node ends. After SIGTERM, SIGINT or SIGHUP it claims nothing more, and running tasks have some time to
-    end. After a second such signal, at the end of that time, or after SIGQUIT it ends at once. Tasks that are cut off
-    run again, uncharged.
-    """
-
-    def __init__(self, node: Node, grace: float) -> None:
-        self._node = node
-        self._grace = grace
-        self._lock = threading.Lock()
-        self._original: Any = None
-        self._received: set[int] = set()
-        # When our handler is installed, Celery has already replaced the original one.
-        self._is_hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        self.exit_code = 0
-
-    def give_up_node(self) -> None:
-        """End the node, as a failure, when the running tasks have ended, so that none of them is harmed. Meanwhile
-        nothing more is claimed.
-        """
-        if not self.exit_code:
-            self.exit_code = 1
-            self._node.stopping()
-            threading.Thread(target=self._end_when_idle, name="ending", daemon=True).start()
-
-    def _end_when_idle(self) -> None:
-        while self._node.table.has_busy_slot:
-            time.sleep(_LOOK_AT_SLOTS_EVERY)
-        # The loop that would handle a signal may be gone.
-        self._end_now("it hears nothing and nothing runs any more")
-
-    def take_over_signals(self, **_: Any) -> None:
-        """Install our signal handlers. Celery ignores a second SIGTERM, so its handler is called through ours. Celery's
-        SIGHUP would start the program anew without its supervisor; its SIGQUIT (and second SIGINT) would end tasks as
-        failures.
-        """
-        self._original = signal.getsignal(signal.SIGTERM)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if self._is_hangup_ignored else self._end)
-        signal.signal(signal.SIGQUIT, self._quit)
-        ignore_strays()
-        # A process that a task forks (on a pool of threads, or solo) must not end the node.
-        default_in_children(self._end, self._quit)
-
-    def _end(self, received: int, frame: FrameType | None) -> None:
-        if received in self._received:
-            self._end_now("a second signal")
-        is_first = not self._received
-        self._received.add(received)
-        if not is_first:
-            return  # another signal for the same end, because supervisors send several
-        self._node.stopping()
-        later(self._grace, partial(self._end_now, "the grace period is over"))
-        if callable(self._original):
-            self._original(received, frame)
-
-    def _quit(self, received: int, frame: FrameType | None) -> None:
-        self._end_now("SIGQUIT")
-
-    def _end_now(self, why: str) -> None:
-        if not self._lock.acquire(blocking=False):
-            return  # the end has begun; a third signal must not wait for the handler that it interrupted
-        log.warning("worker.ending_now", why=why)
-        self._node.abandon()
-        os._exit(self.exit_code)
