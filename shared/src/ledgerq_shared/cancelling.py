@@ -31,12 +31,14 @@ def cancel(
     actor: str,
     message: str | None = None,
     terminate: bool = False,
+    signal: int | None = None,
     is_repeated: bool = False,
 ) -> Cancelled:
     """Cancel in the caller's transaction, at PostgreSQL's default isolation level, because each look has to see what
     others have committed.
 
     Args:
+        signal: as in :func:`~ledgerq_shared.statements.cancel.request_cancel`.
         is_repeated: the outcome of an earlier try is unknown, so finding the task cancelled is a success.
 
     Raises:
@@ -45,7 +47,9 @@ def cancel(
     for _ in range(_LOOKS):
         if execute(cursor, revoke_waiting([task_id], actor=actor, message=message, terminate=terminate)):
             return Cancelled(State.REVOKED, terminate)
-        asked = execute(cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate))
+        asked = execute(
+            cursor, request_cancel(task_id, actor=actor, message=message, terminate=terminate, signal=signal)
+        )
         if asked:
             [(state, may_terminate)] = asked
             return Cancelled(State.STARTED if state == State.STARTED else None, may_terminate)

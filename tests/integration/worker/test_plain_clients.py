@@ -43,10 +43,29 @@ def sends(task_id):
         __import__("time").sleep(0.5)
 
 
+@shared_task
+def careful(how):
+    import signal, time
+    if how == "handles":
+        signal.signal(signal.SIGTERM, lambda number, frame: mark("handled"))
+    mark(f"{how} begun")
+    try:
+        while how != "handles" or "handled" not in open("marks.txt").read():
+            time.sleep(0.05)
+    except SystemExit:
+        while how == "stubborn":
+            time.sleep(0.05)
+        if how == "raises":
+            raise ValueError("cleaning up failed") from None
+        raise
+    finally:
+        mark(f"{how} cleaned")
+
+
 @signals.task_revoked.connect
-def revoked(sender=None, request=None, expired=None, terminated=None, **_):
+def revoked(sender=None, request=None, expired=None, terminated=None, signum=None, **_):
     with open("revoked.txt", "a") as heard:
-        heard.write(f"{sender.name} {request.id} {expired} {terminated}\\n")
+        heard.write(f"{sender.name} {request.id} {expired} {terminated}{f' {signum:d}' if signum else ''}\\n")
 """
 
 
@@ -110,6 +129,38 @@ def test_a_group_and_stamped_tasks_are_revoked_wherever_they_are(
         one.get(timeout=30)
     assert lines(work, "marks.txt") == ["other"]
     wait.until(lambda: len(lines(work, "revoked.txt")) == 7, 10)
+
+
+def test_a_terminated_task_cleans_up_and_is_killed_only_if_it_does_not_end(
+    work: Work, worker: Running, client_app: Celery
+):
+    ended = {
+        "usual": ("SIGTERM", ["begun", "cleaned"], "True 15"),
+        "raises": (None, ["begun", "cleaned"], "True 15"),
+        "stubborn": ("SIGTERM", ["begun"], "True 15"),
+        "killed": ("SIGKILL", ["begun"], "True 9"),
+    }
+    heard = set()
+    for how, (signal, marks, told) in ended.items():
+        sent = client_app.send_task("contract_tasks.careful", (how,))
+        wait.until(lambda h=how: f"{h} begun" in lines(work, "marks.txt"), 30, what=worker.log)
+        ask(client_app, "revoke", task_id=sent.id, terminate=True, signal=signal)
+        wait.until(lambda one=sent: one.state == "REVOKED", 40, what=worker.log)
+        assert [line for line in lines(work, "marks.txt") if line.startswith(how)] == [
+            f"{how} {what}" for what in marks
+        ]
+        heard.add(f"contract_tasks.careful {sent.id} False {told}")
+    wait.until(lambda: len(lines(work, "revoked.txt")) == len(ended), 30)
+    assert set(lines(work, "revoked.txt")) == heard
+
+
+def test_a_tasks_own_handler_of_sigterm_gets_the_signal_and_decides(work: Work, worker: Running, client_app: Celery):
+    sent = client_app.send_task("contract_tasks.careful", ("handles",))
+    wait.until(lambda: "handles begun" in lines(work, "marks.txt"), 30, what=worker.log)
+    ask(client_app, "revoke", task_id=sent.id, terminate=True)
+    wait.until(lambda: sent.state == "SUCCESS", 40, what=worker.log)
+    assert lines(work, "marks.txt") == ["handles begun", "handled", "handles cleaned"]
+    assert client_app.send_task("contract_tasks.mark", ("next",)).get(timeout=30) == "next"
 
 
 def test_a_handler_hears_once_that_a_task_has_expired(work: Work, worker: Running, client_app: Celery):

@@ -56,7 +56,7 @@ SELECT id FROM done
 
 
 def request_cancel(
-    task_id: str, *, actor: str, message: str | None = None, terminate: bool = False
+    task_id: str, *, actor: str, message: str | None = None, terminate: bool = False, signal: int | None = None
 ) -> Statement[tuple[str, bool]]:
     """Ask the worker that holds a task to end it. Returns the task's present state and ``terminate``; no row: no claim
     holds it.
@@ -65,8 +65,9 @@ def request_cancel(
 
     Args:
         terminate: whether the process that runs it may be killed.
+        signal: the signal with which the task is asked before that; None: it is not asked.
     """
-    params = {"id": task_id, "actor": actor, "message": message, "terminate": terminate}
+    params = {"id": task_id, "actor": actor, "message": message, "terminate": terminate, "signal": signal}
     return Statement(_REQUEST_CANCEL, params)
 
 
@@ -87,7 +88,9 @@ WITH holder AS MATERIALIZED (
 ), logged AS (
   INSERT INTO task_event (task_id, seq, at, kind, attempt, actor, data)
   SELECT id, seq, noted_at, 'cancel_requested', attempt, %(actor)s,
-         json_build_object('message', %(message)s::text, 'terminate', terminate)
+         CASE WHEN %(signal)s::integer IS NULL
+              THEN json_build_object('message', %(message)s::text, 'terminate', terminate)
+              ELSE json_build_object('message', %(message)s::text, 'terminate', terminate, 'signal', %(signal)s::integer) END
   FROM done
 )
 SELECT state, terminate FROM found
@@ -157,4 +160,17 @@ def find_cancel_requests(*, worker_id: UUID) -> Statement[CancelRequest]:
         {"id": str(worker_id)},
         "find_cancel_requests",
         row=CancelRequest._make,
+    )
+
+
+def read_signals(task_ids: Collection[str]) -> Statement[tuple[str, int]]:
+    """Returns those of the tasks whose latest cancellation asked for a signal first, with its number."""
+    return Statement(
+        """
+        SELECT t.id::text, e.signal FROM task t CROSS JOIN LATERAL (
+          SELECT (data->>'signal')::integer AS signal FROM task_event
+          WHERE task_id = t.id AND at >= t.cancel_requested_at AND kind = 'cancel_requested' ORDER BY seq DESC LIMIT 1
+        ) e WHERE t.id = ANY (%(ids)s::uuid[]) AND e.signal IS NOT NULL
+        """,
+        {"ids": plain_array(task_ids)},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from signal import SIGKILL
 from typing import Any, NamedTuple
 
 from ledgerq_shared.sql import Statement
@@ -19,16 +20,17 @@ class StoredOutcome(NamedTuple):
     celery: str | None
     #: Why it was revoked (``expired``, ``cancelled``); None otherwise.
     reason: str | None
-    #: Whether it was revoked together with its process.
-    was_terminated: bool
+    #: The signal that ended it, if it was terminated.
+    signal: int | None
 
 
 def read_outcome(task_id: str) -> Statement[StoredOutcome]:
     """One row of a task that has ended; none if it has not (or no longer) ended."""
     return Statement(
-        """
+        f"""
         SELECT t.id, t.celery_id, t.task_type, t.state, t.result::text, t.error, t.celery::text,
-               e.data->>'reason', coalesce(e.data->>'terminated' = 'true', false)
+               e.data->>'reason',
+               CASE WHEN e.data->>'terminated' = 'true' THEN coalesce((e.data->>'signal')::integer, {SIGKILL:d}) END
         FROM task t LEFT JOIN LATERAL (
           SELECT data FROM task_event e WHERE e.task_id = t.id AND e.at >= t.completed_at AND e.kind = 'revoked'
           ORDER BY e.seq DESC LIMIT 1

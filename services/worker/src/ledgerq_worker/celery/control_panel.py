@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import structlog
 from celery import Celery
+from celery.platforms import signals
 from celery.utils.functional import maybe_list
 
 from ledgerq_shared.broker import DRAIN_TASK, queue_of
@@ -92,7 +93,7 @@ class ControlPanel:
         """
         ids = [str(one) for one in maybe_list(task_id) or []]
         remember_ids(ids)  # before the look into the ledger: see the seam
-        return {"ok": "; ".join([self._cancel(one, terminate=bool(terminate)) for one in ids])}
+        return {"ok": "; ".join([self._cancel(one, _number(signal) if terminate else None) for one in ids])}
 
     def _revoke_stamped(self, state: Any, headers: Any, terminate: bool = False, signal: Any = None, **_: Any) -> Any:
         """Cancel the tasks with one of these stamps; a message that comes with one later is revoked, too."""
@@ -104,20 +105,30 @@ class ControlPanel:
         except LedgerQError as error:
             return {"error": error.detail}
         ids = [task_id for task_id, stamps in rows if is_stamped(json.loads(stamps), headers)]
-        said = [self._cancel(task_id, terminate=bool(terminate)) for task_id in ids]
+        said = [self._cancel(task_id, _number(signal) if terminate else None) for task_id in ids]
         return {"ok": "; ".join(said) or f"no unfinished task has a stamp of {headers}"}
 
     def _terminate(self, state: Any, signal: Any, task_id: Any, **_: Any) -> Any:
-        return self._revoke(state, task_id, terminate=True)
+        return self._revoke(state, task_id, terminate=True, signal=signal)
 
-    def _cancel(self, task_id: str, *, terminate: bool) -> str:
+    def _cancel(self, task_id: str, signal: int | None) -> str:
+        """Cancel one task, and terminate it if there is a signal."""
+        terminate = signal is not None
+
         def work(cursor: Cursor) -> str:
             own_id = task_id.lower() if _UUID.fullmatch(task_id) else None
             found = execute(cursor, find_task(task_id=own_id, celery_id=task_id)) if task_id.isprintable() else []
             if not found:
                 return f"no task has the id {task_id[:100]}"
             [(own_id,)] = found
-            done = cancel(cursor, own_id, actor=self._actor, message="revoked by remote control", terminate=terminate)
+            done = cancel(
+                cursor,
+                own_id,
+                actor=self._actor,
+                message="revoked by remote control",
+                terminate=terminate,
+                signal=signal,
+            )
             return f"task {task_id} is {done.state}" if done.state == "REVOKED" else f"task {task_id} was asked to end"
 
         try:
@@ -190,6 +201,11 @@ class ControlPanel:
     def _in_ledger(self, work: Callable[[Cursor], T]) -> T:
         with self._database().transaction() as cursor:
             return work(cursor)
+
+
+def _number(name: Any) -> int:
+    """A signal's number, from what a client may send; SIGTERM if it sent none."""
+    return int(signals.signum(name or "TERM"))
 
 
 def _known(queue: dict[str, Any]) -> dict[str, Any]:

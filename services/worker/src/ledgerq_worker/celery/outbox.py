@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from signal import SIGKILL
 from typing import Any
 from uuid import UUID
 
@@ -189,8 +188,8 @@ class Outbox:
             signals.task_revoked.send(
                 sender=self._app.tasks.get(outcome.task_type),
                 request=request,
-                terminated=outcome.was_terminated,
-                signum=SIGKILL if outcome.was_terminated else None,
+                terminated=outcome.signal is not None,
+                signum=outcome.signal,
                 expired=outcome.reason == "expired",
             )
 

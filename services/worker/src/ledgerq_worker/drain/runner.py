@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from signal import SIGTERM
 from typing import Any
 
 from celery import Celery
@@ -24,7 +25,7 @@ from ledgerq_worker.celery.seams.lean_tracer import LeanTracer, is_anybody_liste
 from ledgerq_worker.celery.seams.tracer import balanced_stacks, tracer_of
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.spans import span_of
-from ledgerq_worker.slot import forks, legs
+from ledgerq_worker.slot import forks, legs, terminating
 from ledgerq_worker.slot.composure import Composure
 from ledgerq_worker.slot.encoding import decode, describe_error, original_of, to_json
 from ledgerq_worker.slot.ends import Failed, GoesOn, Revoked, Succeeded
@@ -73,6 +74,7 @@ class Runner:
         self.running: Leg | None = None
         if composure is not None:
             legs.one_at_a_time(lambda: self.running)
+            terminating.listen(lambda: self.running)
 
     def knows(self, task_type: str) -> bool:
         """Whether this process has the code of a task type."""
@@ -136,6 +138,8 @@ class Runner:
                 else:
                     info = full(leg.celery_id, args, kwargs, request)[1]
             _settle(leg, info)
+        except terminating.Terminated:
+            _terminate(leg)
         except Reject as error:
             _reject(leg, error)
         except BaseException as error:
@@ -173,6 +177,9 @@ def _settle(leg: Leg, info: Any) -> None:
         leg.end = _ignored(leg)
     elif info.state == "REJECTED":
         _reject(leg, info.retval)
+    elif isinstance(leg.end, Failed) and terminating.was_struck(leg):
+        _terminate(leg)  # whatever its code made of the exception
+        return
     elif isinstance(leg.end, Failed) and isinstance(leg.end.exception, TaskCancelled):
         leg.end = Revoked(to_json({"reason": "cancelled"}), leg.end.request, leg.end.is_published)
         return
@@ -208,6 +215,11 @@ def _reject(leg: Leg, error: Reject) -> None:
         leg.end = GoesOn(State.RETRY, again(leg, retries=leg.task.retries), to_json(told))
     else:
         leg.fail(error)
+
+
+def _terminate(leg: Leg) -> None:
+    leg.next = None
+    leg.end_without_rest(Revoked(to_json({"reason": "cancelled", "terminated": True, "signal": SIGTERM})))
 
 
 def _not_begun(leg: Leg, reason: str) -> Leg:

@@ -215,7 +215,7 @@ class Agent:
         self._attended_at = self._clock()
         if self.lease.former is not None:
             tried(partial(self._registration.look_for, self.lease.former), what="agent.former")
-        self.enforcement.terminate(self.lease.cancel_requests)
+        self.enforcement.terminate(self.lease.cancel_requests, self._clock())
         if self.lease.is_fresh:  # while PostgreSQL is away, slots stand still anyway
             self._listen()
 

@@ -8,21 +8,26 @@ the record needs: it may stand still in the middle of a flush, or write one with
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import SIGKILL
 from typing import NamedTuple
 
 import structlog
 
 from ledgerq_shared.sql import Statement
+from ledgerq_shared.statements.cancel import CancelRequest
 from ledgerq_shared.statements.record import end_from_outside
 from ledgerq_shared.states import State
 from ledgerq_shared.task_errors import TaskError
 from ledgerq_worker.node.cancel_requests import CancelRequests
-from ledgerq_worker.node.killing import kill_if, kill_if_alive, kill_remains, resume
+from ledgerq_worker.node.killing import ask, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.parent import Parent
 from ledgerq_worker.slot.encoding import to_json
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 log = structlog.get_logger()
+
+#: Seconds that a task has to end after a signal has asked it to; then it is killed.
+_TIME_TO_CLEAN_UP = 10.0
 
 
 class Killed(NamedTuple):
@@ -52,6 +57,8 @@ class Enforcement:
         self._actor = actor
         #: By slot: what was killed while the ledger does not know it yet.
         self.killed: dict[int, Killed] = {}
+        #: Since when tasks have been asked to end.
+        self._asked: dict[CancelRequest, float] = {}
 
     def keep_limits(self, now: float) -> None:
         """End tasks whose hard limit is over, by the monotonic clock."""
@@ -62,11 +69,20 @@ class Enforcement:
                 if self._kill(record, end, f"hard time limit of {limit:g} s", self._table.is_unchanged):
                     log.warning("worker.hard_limit", task_id=record.task_id, pid=record.pid, seconds=limit)
 
-    def terminate(self, requests: CancelRequests) -> None:
-        """End, together with their process, the tasks that somebody asked to terminate."""
+    def terminate(self, requests: CancelRequests, now: float) -> None:
+        """End, together with their process, the tasks that somebody asked to terminate, by the monotonic clock. If it
+        was with a signal, the task is asked first, each time, and has a while to clean up.
+        """
+        asked, self._asked = self._asked, {}
         for record, request in requests.running():
             if request.terminate:
-                end = _termination(record, actor=self._actor)
+                signal = requests.signals.get(request.task_id)
+                if signal not in (None, SIGKILL) and self._is_prefork:
+                    since = self._asked[request] = asked.get(request, now)
+                    if now - since < _TIME_TO_CLEAN_UP:
+                        ask(record.pid)
+                        continue
+                end = _termination(record, signal, actor=self._actor)
                 if self._kill(record, end, "the task was terminated", self._table.is_unchanged):
                     log.warning("worker.task.terminated", task_id=record.task_id, pid=record.pid)
 
@@ -136,14 +152,15 @@ def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement[tu
     )
 
 
-def _termination(record: SlotRecord, *, actor: str) -> Statement[tuple[str]]:
-    """REVOKED for the task in this slot, guarded by its claim like every write."""
+def _termination(record: SlotRecord, signal: int | None, *, actor: str) -> Statement[tuple[str]]:
+    """REVOKED for the task in this slot, guarded by its claim like every write. ``signal``: the one that was asked for."""
     assert record.task_id is not None
+    told = {"reason": "cancelled", "terminated": True}
     return end_from_outside(
         task_id=record.task_id,
         claim_no=record.claim_no,
         state=State.REVOKED,
         error=None,
-        data=to_json({"reason": "cancelled", "terminated": True}),
+        data=to_json(told if signal is None else {**told, "signal": signal}),
         actor=actor,
     )

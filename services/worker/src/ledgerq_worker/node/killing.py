@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import psutil
 
+from ledgerq_worker.slot import terminating
+
 #: States of a process that has ended; a zombie has ended, whether or not its parent has noticed.
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 #: Seconds after which a killed process has ended, and a stopped one stands still, unless the system is stuck.
@@ -82,6 +84,11 @@ def _leads_group(pid: int) -> bool:
         return False
 
 
+def ask(pid: int) -> None:
+    """Ask the task in a pool process to end; nothing happens if it has ended."""
+    _send(pid, terminating.SIGNAL)
+
+
 def resume(pid: int) -> None:
     """Resume a process that was left stopped."""
     _send(pid, signal.SIGCONT)
@@ -101,7 +108,7 @@ def _started_by(pid: int) -> list[int]:
     return found
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def _send(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 

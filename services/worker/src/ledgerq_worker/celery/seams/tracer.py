@@ -13,7 +13,7 @@ from celery.app.trace import build_tracer, task_has_custom
 from celery.canvas import _chain, _chord, group, maybe_signature
 
 from ledgerq_worker.celery.run_options import keep_options_apart
-from ledgerq_worker.slot import forks, legs
+from ledgerq_worker.slot import forks, legs, terminating
 
 
 def tracer_of(app: Celery, task: Task, hostname: str) -> Callable[..., Any]:
@@ -54,6 +54,7 @@ def marked_body(task: Task) -> Callable[..., Any]:
                 forks.leave()
 
     marked.marks_leg = True  # type: ignore[attr-defined]
+    terminating.callers.add(marked.__code__)  # type: ignore[attr-defined]
     return marked
 
 
