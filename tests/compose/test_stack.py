@@ -14,6 +14,7 @@ import pytest
 from tests.compose.conftest import ROOT
 from tests.support import http, wait
 from tests.support.compose import LONG_RUNNING, ONCE, PUBLISHED, ComposeStack, Load, docker
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from typing import Any
@@ -237,6 +238,17 @@ def shell_blocks(heading: str) -> list[str]:
     guide = (ROOT / "docs" / "guides" / "compose.md").read_text("utf-8")
     section = guide.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_guides_development_stack_runs_what_is_in_the_source_tree(stack: ComposeStack):
+    [command] = shell_blocks("Develop")
+    ports = " ".join(f"LEDGERQ_STACK_DEV_{name}_PORT={free_port()}" for name in ("POSTGRES", "REDIS"))
+    assert command.endswith("up --watch\n")
+    stack.sh(f"{ports} {command.replace('--watch', '--no-build --detach --wait --wait-timeout 240')}", timeout=300)
+    for service, package in (("api", "ledgerq_api"), ("worker", "ledgerq_worker"), ("monitor", "ledgerq_monitor")):
+        where = stack.compose("exec", "-T", service, "python", "-c", f"import {package}; print({package}.__file__)")
+        assert where.startswith("/source/service/"), service
+    assert stack.ended(stack.submit("my_tasks.square", number=6))["result"] == 36
 
 
 def test_down_keeps_the_volumes_and_down_v_removes_them(stack: ComposeStack):

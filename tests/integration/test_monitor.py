@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from tests.support import http
 from tests.support.ports import free_port
 
@@ -25,6 +27,12 @@ def test_a_monitor_without_redis_lives_but_is_not_ready_and_names_no_password(st
     assert health.json()["stores"]["redis"]["error"] == "ConnectionError"
     assert b"secret" not in health.body
     assert "secret" not in monitor.log()
+
+
+def test_the_monitor_and_flower_say_once_where_they_listen(stack):
+    for running, event in ((stack.monitor(), "monitor.listening"), (stack.flower(), "flower.listening")):
+        said = [line for line in map(json.loads, running.log().splitlines()) if line["event"] == event]
+        assert [(line["level"], line["url"]) for line in said] == [("info", running.url)]
 
 
 def test_a_monitor_without_postgresql_lives_but_is_not_ready(stack):

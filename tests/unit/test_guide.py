@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from ledgerq_api import guide, problems
 from ledgerq_api.auth.scopes import KeyScope, needed_for
+from ledgerq_api.checkout import above
 
 
 def get(folder: Path, path: str) -> httpx.Response:
@@ -54,3 +55,10 @@ def test_the_pages_are_open_and_their_neighbours_are_not():
         assert needed_for("GET", path) is None
     for path in ("/docs/guides", "/docs/guidebook/x", "/guide"):
         assert needed_for("GET", path) is KeyScope.ADMIN
+
+
+def test_a_package_that_lies_just_below_the_root_of_the_disk_is_in_no_checkout():
+    # As in a container of compose.dev.yaml, or after `pip install --target`.
+    assert above("/ledgerq_api/guide.py", 4) == Path("/")
+    assert above("/source/service/ledgerq_api/new_project/__init__.py", 5) == Path("/")
+    assert above("/home/me/ledgerq/services/api/src/ledgerq_api/guide.py", 4) == Path("/home/me/ledgerq")

@@ -48,3 +48,9 @@ def listen(host: str, port: int, *, prefix: str) -> socket.socket:
         ) from None
     listener.set_inheritable(True)
     return listener
+
+
+def url_of(host: str, port: int) -> str:
+    """How a service that listens there is called, for people: an address of IPv6 is put into brackets."""
+    host = host.strip("[]")
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -148,6 +148,12 @@ def test_a_path_that_leads_nowhere_is_404_with_a_key_and_says_nothing_without(ke
     assert code_of(wrong) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize("path", ["", "/", "/index.html", "/zh/guides/tasks/", "/search/search_index.json"])
+def test_a_browser_which_has_no_key_may_read_the_documentation(keyed, path):
+    answer = http.request("GET", f"{keyed.api.url}/docs/guide{path}")
+    assert answer.status in {200, 307, 404}, answer.body  # 404: `make docs` has not built that page here
+
+
 def test_the_keys_id_is_the_actor_of_everything_that_it_causes(keyed):
     submit, control = keyed.actor(KeyScope.SUBMIT), keyed.actor(KeyScope.CONTROL)
     task_id = keyed.submit()

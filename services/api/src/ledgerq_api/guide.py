@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from ledgerq_api.checkout import above
 from ledgerq_api.errors import RouteNotFound
 from ledgerq_shared.languages import say
 
@@ -20,8 +21,8 @@ PATH = "/docs/guide"
 _BELOW = f"{PATH}/"
 #: The routes of it, as templates.
 ROUTES = (PATH, f"{_BELOW}{{path}}")
-#: Where ``make docs`` puts it.
-FOLDER = Path(__file__).resolve().parents[4] / "site"
+#: Where ``make docs`` puts it, if this code runs in a checkout.
+FOLDER = above(__file__, 4) / "site"
 
 #: Its pages have scripts and styles in them, and load nothing from elsewhere.
 _POLICY = (

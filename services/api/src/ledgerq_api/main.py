@@ -32,7 +32,7 @@ from ledgerq_shared.database import Database, execute
 from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.front_door import Guard, Guarded, Limits
-from ledgerq_shared.listening import listen
+from ledgerq_shared.listening import listen, url_of
 from ledgerq_shared.logging import configure
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
@@ -71,8 +71,7 @@ def main() -> None:
         # uvicorn stops cleanly and then raises the signal again, which is a good end and not a failure.
         signal.signal(number, lambda *_: sys.exit(0))
     treat_as_sigterm()
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    log.info("api.listening", url=url, pid=os.getpid(), keys="required" if has_keys else "none")
+    log.info("api.listening", url=url_of(host, port), pid=os.getpid(), keys="required" if has_keys else "none")
     if settings.api_reload:
         _serve_with_reload(listener, settings)
     else:

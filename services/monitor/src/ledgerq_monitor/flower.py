@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from celery import Celery
 
 from ledgerq_monitor import flower_pages
@@ -23,7 +24,7 @@ from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared import output
 from ledgerq_shared.commands import complain
 from ledgerq_shared.languages import reason
-from ledgerq_shared.listening import BOTH
+from ledgerq_shared.listening import BOTH, url_of
 from ledgerq_shared.logging import configure
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
@@ -67,6 +68,7 @@ def main() -> None:
     except SettingsError as error:
         complain("ledgerq-flower", error.said)
         sys.exit(2)
+    structlog.get_logger().info("flower.listening", url=url_of(settings.host, settings.port), pid=os.getpid())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(flower.io_loop.stop))
     treat_as_sigterm()

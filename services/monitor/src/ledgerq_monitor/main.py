@@ -1,7 +1,9 @@
 """Entry point of ``ledgerq-monitor``."""
 
+import os
 import sys
 
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -10,7 +12,7 @@ from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared import logging, output
 from ledgerq_shared.commands import complain
 from ledgerq_shared.front_door import Guard, Guarded, Limits
-from ledgerq_shared.listening import listen
+from ledgerq_shared.listening import listen, url_of
 from ledgerq_shared.sampling import SampledLog
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_shared.signals import treat_as_sigterm
@@ -45,6 +47,7 @@ def main() -> None:
         # Probes ask every few seconds: their access log would bury everything else.
         access_log=False,
     )
+    structlog.get_logger().info("monitor.listening", url=url_of(*listener.getsockname()[:2]), pid=os.getpid())
     server = _Server(config, guard)
     server.run(sockets=[listener])
     if not server.started:

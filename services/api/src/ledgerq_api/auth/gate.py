@@ -13,7 +13,7 @@ from ledgerq_api import problems
 from ledgerq_api.auth.callers import ANYBODY, NOBODY_IN_PARTICULAR, Caller
 from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
-from ledgerq_api.auth.scopes import OPEN, KeyScope, known_need
+from ledgerq_api.auth.scopes import KeyScope, is_open, known_need
 from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
 from ledgerq_api.paths import shown
 from ledgerq_api.refusals import note_refusal
@@ -44,7 +44,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "lifespan" and scope["path"] not in OPEN:
+        if scope["type"] != "lifespan" and not is_open(scope["path"]):
             try:
                 now = time.monotonic()
                 if not self._keyring.is_fresh(now):

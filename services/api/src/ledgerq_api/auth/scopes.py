@@ -17,7 +17,7 @@ class KeyScope(StrEnum):
     ADMIN = "admin"
 
 
-#: Anybody may call these. They say nothing about tasks, and orchestrators and people without a key need them.
+#: What anybody may call, as templates: it says nothing about tasks, and orchestrators and people without a key need it.
 OPEN = frozenset(
     {
         "/",
@@ -60,9 +60,12 @@ NEEDS: dict[tuple[str, str], KeyScope] = {
 
 def needed_for(method: str, path: str) -> KeyScope | None:
     """The scope that a call of ``path`` needs; None: it needs none. An unknown call needs :attr:`KeyScope.ADMIN`."""
-    if path in OPEN or guide.is_page(path):
-        return None
-    return known_need(method, path) or KeyScope.ADMIN
+    return None if is_open(path) else known_need(method, path) or KeyScope.ADMIN
+
+
+def is_open(path: str) -> bool:
+    """Whether anybody may call ``path``, without a key."""
+    return path in OPEN or guide.is_page(path)
 
 
 def known_need(method: str, path: str) -> KeyScope | None:

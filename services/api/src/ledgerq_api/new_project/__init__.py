@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ledgerq_api.checkout import above
 from ledgerq_shared.commands import complain, write
 from ledgerq_shared.languages import reason, say
 
@@ -23,7 +24,7 @@ FILES = {
     "compose.yaml": "compose.yaml.txt",
 }
 #: Where `compose.yaml` and `main.py` are, if this code runs in a checkout of LedgerQ.
-_CHECKOUT = Path(__file__).resolve().parents[5]
+_CHECKOUT = above(__file__, 5)
 _BY_THE_CHECKOUT = """{python} {checkout}/main.py"""
 _BY_PROCESSES = """set -a; . ./.env; set +a
 ledgerq-migrate upgrade && ledgerq-worker register
