@@ -169,9 +169,10 @@ def report(self, title: str) -> str:
     self.update_progress(25, "第一页")
     while not Path("go").exists():
         time.sleep(0.02)
-    self.update_progress(75)
+    self.update_progress(100 * 6 / 7)
     while not Path("on").exists():
         time.sleep(0.02)
+    self.update_progress(100, "最后一页")
     return title
 """
 
@@ -221,10 +222,11 @@ def test_pages_show_progress_attempts_text_as_text_and_the_ledgers_backlog(stack
     assert "你好 😀" in page()
     assert "1" in cells(get(flower, "/broker").body.decode())[8:11], "it is with a worker, which has a slot"
     (stack.folder / "go").touch()
-    wait.until(lambda: listed()["progress"] == "75 %", 30, what=listed)
+    wait.until(lambda: listed()["progress"] == "85.7 %", 30, what=listed)
     (stack.folder / "on").touch()
     done = wait.until(lambda: listed()["state"] == "SUCCESS" and listed(), 30, what=listed)
     assert "你好 😀" in done["result"]
+    wait.until(lambda: listed()["progress"] == "100 % 最后一页", 30, what=listed)
     told = get(flower, f"/api/task/info/{reporting}").json()
     assert (told["attempts"], json.loads(told["result"])) == (2, body["task_parameters"]["title"])
 

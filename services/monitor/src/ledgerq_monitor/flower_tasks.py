@@ -41,7 +41,8 @@ _LONGEST_TRACEBACK = 4096
 class _News(NamedTuple):
     """What one look has found."""
 
-    changed: Sequence[FlowerRow]
+    #: None: what was read is older than what is shown.
+    changed: Sequence[FlowerRow] | None
     new: Sequence[FlowerRow]
     #: Everything that was committed before this time is in it, in seconds since 1970; None: it is not old.
     as_of: float | None
@@ -98,12 +99,12 @@ class LedgerTasks:
 
     def _whom_to_ask_about(self) -> dict[str, Shown]:
         """Shown tasks that may still change: a task that has succeeded does not change, but one that failed may be
-        retried. Workers tell nothing of attempts and progress.
+        retried. Workers tell nothing of attempts and progress, so the ledger is asked once more after a success.
         """
         # Reads ``data`` directly: this look must not count as a use of the task, because the least recently used tasks
         # are dropped.
         tasks = self._state.tasks.data.items()
-        shown = [_shown(uuid, one) for uuid, one in tasks if one.state != "SUCCESS" or one.attempts is None]
+        shown = [_shown(uuid, one) for uuid, one in tasks if not (one.state == "SUCCESS" and _is_whole(one))]
         start = self._turn if self._turn < len(shown) else 0
         self._turn = start + _MOST_ASKED
         return {one.uuid: one for one in shown[start : self._turn]}
@@ -137,28 +138,36 @@ class LedgerTasks:
         is_forward = as_of is None or as_of >= self._seen_of
         self._seen_of = max(as_of or self._ledger.now(), self._seen_of)
         return _News(
-            found.changed if is_forward else (),
+            found.changed if is_forward else None,
             sorted(found.rows),
             None if as_of is None else as_of.timestamp(),
         )
 
     def _show(self, news: _News, asked: dict[str, Shown]) -> None:
         tasks = self._state.tasks.data
-        for row in news.changed:
-            # The task may be shown under either of its ids.
-            before = asked.get(row.celery_id or row.id) or asked[row.id]
-            task = tasks.get(before.uuid)
+        if news.changed is not None:
+            self._update(news.changed, asked, news.as_of)
+        for row in news.new:
+            uuid = row.celery_id or row.id
+            if uuid not in tasks:
+                self._put(uuid, row)
+
+    def _update(self, changed: Sequence[FlowerRow], asked: dict[str, Shown], as_of: float | None) -> None:
+        tasks = self._state.tasks.data
+        # The task may be shown under either of its ids.
+        uuids = [row.celery_id if row.celery_id in asked else row.id for row in changed]
+        for uuid in asked.keys() & tasks.keys() - set(uuids):
+            if _is_older(tasks[uuid], as_of):  # the ledger has nothing else to say of it
+                tasks[uuid].__dict__["whole_of"] = asked[uuid].state
+        for row, uuid in zip(changed, uuids, strict=True):
+            before, task = asked[uuid], tasks.get(uuid)
             # What a worker has reported since the look is newer; with a replica, since the time that the replica shows.
             if task is None or (task.state, _number(task.retries)) != (before.state, before.retries):
                 continue
             if _is_same(before, row):
                 task.__dict__.update(_details(row))
                 continue
-            if news.as_of is None or (task.timestamp or 0.0) < news.as_of - _CLOCKS_AGREE:
-                self._put(before.uuid, row)
-        for row in news.new:
-            uuid = row.celery_id or row.id
-            if uuid not in tasks:
+            if _is_older(task, as_of):
                 self._put(uuid, row)
 
     def _put(self, uuid: str, row: FlowerRow) -> None:
@@ -212,6 +221,16 @@ def _shown(uuid: str, task: Any) -> Shown:
     return Shown(uuid, task.state, _number(task.retries), attempts, progress_at)
 
 
+def _is_whole(task: Any) -> bool:
+    """Whether the ledger was asked about the task since it has this state."""
+    return bool(task.__dict__.get("whole_of") == task.state)
+
+
+def _is_older(task: Any, as_of: float | None) -> bool:
+    """Whether the latest event of the task is surely in what was read."""
+    return as_of is None or (task.timestamp or 0.0) < as_of - _CLOCKS_AGREE
+
+
 def _is_same(shown: Shown, row: FlowerRow) -> bool:
     """Whether Flower shows this state already, perhaps with a worker's times, which say more."""
     is_received = shown.state == "RECEIVED" and row.state in {"PENDING", "RETRY"}
@@ -220,8 +239,8 @@ def _is_same(shown: Shown, row: FlowerRow) -> bool:
 
 def _details(row: FlowerRow) -> dict[str, Any]:
     """What only the ledger knows."""
-    progress = None if row.progress is None else f"{row.progress:g} % {row.progress_status or ''}".strip()
-    return {"attempts": row.attempts, "progress": progress, "progress_at": row.progress_at}
+    progress = None if row.progress is None else f"{round(row.progress, 1):g} % {row.progress_status or ''}".strip()
+    return {"attempts": row.attempts, "progress": progress, "progress_at": row.progress_at, "whole_of": row.state}
 
 
 def _is_own_id(uuid: str) -> bool:
