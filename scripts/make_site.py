@@ -39,6 +39,8 @@ STANDS_FOR = {
     "docs/reference": "docs/reference/http.md",
 }
 LANGUAGES = ("zh",)
+#: What stands on a page that there is only in English.
+UNTRANSLATED = {"zh": "*（本页只有英文。）*"}
 #: Parts of the navigation whose pages are all those of a folder.
 LISTED = {"Runbooks": "runbooks", "Decisions": "adr"}
 #: It is a section of ARCHITECTURE.md.
@@ -90,12 +92,16 @@ class Source:
             target = self.folder / page
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(self.page(name), encoding="utf-8")
+            for language in LANGUAGES:
+                if _plain(name) == name and _in_language(name, language) not in self.documents:
+                    translated = self.folder / _in_language(page, language)
+                    translated.write_text(_announced(self.page(name), language), encoding="utf-8")
         shutil.copytree(ROOT / "docs/drawings", self.folder / "drawings")
         shutil.copytree(ROOT / "scripts/site/assets", self.folder / "assets")
 
     def page(self, name: str) -> str:
         """A document as the site's page."""
-        text = text_of(name)
+        text = re.sub(r"\A<!--.*?-->\s*", "", text_of(name))  # MkDocs takes a title from the first line only
         text = re.sub(r"```mermaid\nstateDiagram.*?```", "![](../drawings/states.svg)", text, flags=re.DOTALL)
         anchors = headings(self._original(name))
         own = headings(text)
@@ -141,6 +147,12 @@ class Source:
 
 def _in_language(name: str, language: str) -> str:
     return f"{name.removesuffix('.md')}.{language}.md" if language else name
+
+
+def _announced(text: str, language: str) -> str:
+    """A page that is not translated, with a note about that below its title."""
+    title, end, rest = text.partition("\n")
+    return f"{title}{end}\n{UNTRANSLATED[language]}\n{rest}"
 
 
 def _plain(name: str) -> str:

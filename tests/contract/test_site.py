@@ -53,6 +53,16 @@ def test_a_link_leads_to_the_page_in_the_readers_language_and_one_to_code_is_a_p
     assert "`.env.example`" in compose
 
 
+def test_a_page_that_is_not_translated_says_so_below_its_title(tmp_path):
+    SITE.Source(tmp_path).write()
+    note = SITE.UNTRANSLATED["zh"]
+    for page in ("reference/http", "adr/0001-the-ledger-is-the-truth", "project/architecture"):
+        title, text = (tmp_path / f"{page}.md").read_text("utf-8").split("\n", 1)
+        assert title.startswith("# ")
+        assert (tmp_path / f"{page}.zh.md").read_text("utf-8") == f"{title}\n\n{note}\n{text}"
+    assert note not in (tmp_path / "tutorial.zh.md").read_text("utf-8")
+
+
 def test_a_page_that_loads_something_from_elsewhere_is_found(tmp_path):
     (tmp_path / "good.html").write_text('<a href="https://example.org">x</a><script src="assets/a.js"></script>')
     assert SITE.foreign(tmp_path) == []

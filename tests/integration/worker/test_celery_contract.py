@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -31,6 +32,7 @@ def test_every_pool_runs_tasks_and_ends_on_a_signal(work: Work, pool: str):
     assert work.run("add", x=1, y=2).result == 3
     assert work.run("too_slow").error["type"] == "SoftTimeLimitExceeded"
     assert worker.stop() == 0
+    assert "worker.slot.lost" not in worker.log()
     assert databases.rows(work.database_url, "SELECT ended_why FROM worker") == [("stopped",)]
 
 
@@ -40,7 +42,7 @@ def test_no_pool_process_stands_still_to_search_celery_itself_for_garbage(work: 
 
 
 def test_values_errors_and_odd_ends_are_recorded_as_what_they_are(work: Work):
-    work.start()
+    worker = work.start()
     for value in (None, True, 0, -(2**80), 1.5, "text \ud800 \x00 é", [], {"a": [1, {"b": None}]}):
         row = work.run("echo", value=value)
         assert (row.state, row.result) == ("SUCCESS", value)
@@ -51,6 +53,8 @@ def test_values_errors_and_odd_ends_are_recorded_as_what_they_are(work: Work):
     assert first == "Traceback (most recent call last):"
     assert "contract_tasks.py" in frame  # the task's own code, and not what called it
     assert "raise ValueError(text)" in failed.error["traceback"]
+    [told] = [line for line in map(json.loads, worker.log().splitlines()) if "raised unexpected" in line["event"]]
+    assert told["exception"].splitlines()[1] == frame
     ends = {
         "exits": ("FAILURE", "SystemExit"),
         "rejects": ("FAILURE", "Reject"),

@@ -139,6 +139,8 @@ class Returning:
         # A task that PostgreSQL alone refuses stays in its claim: the slot goes on, and later the claim is an orphan.
         rows = self._recovering.take_back(loss, end)
         self._table.enter(record.slot, 0)
+        if not rows and record.task_id is None:
+            return  # nothing was lost: so end the processes of a node that stops
         log.warning("worker.slot.lost", slot=record.slot, pid=record.pid, task_id=record.task_id, tasks=len(rows))
 
     def _look_for_orphans(self, worker_id: UUID) -> None:

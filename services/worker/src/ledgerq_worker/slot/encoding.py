@@ -139,7 +139,7 @@ def describe_error(error: BaseException, traceback: str | None, *, retryable: bo
     except Exception as broken:  # an exception's __str__ is the user's code
         message = f"<the message could not be read: {type(broken).__name__}>"
     if traceback is None:
-        traceback = "".join(traceback_module.format_exception(type(error), error, _from_the_tasks_code(error)))
+        traceback = "".join(traceback_module.format_exception(type(error), error, from_the_tasks_code(error)))
     # Celery wraps what cannot be pickled; people look for the exception that their code raised.
     name = error.exc_cls_name if isinstance(error, UnpickleableExceptionWrapper) else type(error).__name__
     return {
@@ -150,7 +150,7 @@ def describe_error(error: BaseException, traceback: str | None, *, retryable: bo
     }
 
 
-def _from_the_tasks_code(error: BaseException) -> TracebackType | None:
+def from_the_tasks_code(error: BaseException) -> TracebackType | None:
     """The error's traceback from the first frame of the task's own code; whole if there is none."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_MACHINERY):

@@ -26,6 +26,7 @@ from celery.utils.threads import _LocalStack
 
 from ledgerq_worker.catalogue.wrappers import has_own_call
 from ledgerq_worker.celery.seams.tracer import marked_body
+from ledgerq_worker.slot.encoding import from_the_tasks_code
 from ledgerq_worker.slot.legs import Leg
 
 #: Runs a leg's body with ``(leg, args, kwargs, request)``; returns Celery's information about an end that is not a
@@ -47,10 +48,17 @@ def is_anybody_listening() -> bool:
 
 
 class _NoSuccesses(logging.Filter):
-    """The filter of a handler that leaves out Celery's line for each success."""
+    """The filter of a handler that leaves out Celery's line for each success, and what called a task's code from the
+    traceback of a failure.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.name != _logger.name or record.msg != celery_trace.LOG_SUCCESS
+        if record.name != _logger.name:
+            return True
+        if record.exc_info and record.exc_info[1] is not None:
+            kind, error, _ = record.exc_info
+            record.exc_info = kind, error, from_the_tasks_code(error)
+        return bool(record.msg != celery_trace.LOG_SUCCESS)
 
 
 _no_successes = _NoSuccesses()
