@@ -60,7 +60,9 @@ NEEDS: dict[tuple[str, str], KeyScope] = {
 
 def needed_for(method: str, path: str) -> KeyScope | None:
     """The scope that a call of ``path`` needs; None: it needs none. An unknown call needs :attr:`KeyScope.ADMIN`."""
-    return None if is_open(path) else known_need(method, path) or KeyScope.ADMIN
+    if is_open(path):
+        return None
+    return known_need(method, path) or KeyScope.ADMIN
 
 
 def is_open(path: str) -> bool:
