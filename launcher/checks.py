@@ -13,6 +13,7 @@ from ledgerq_shared import redis_access
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.embedded.ports import is_free
 from ledgerq_shared.languages import say
+from ledgerq_shared.redis_urls import SENTINEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +79,7 @@ def redis_answers(stores: StoreSettings) -> None:
 
 
 def _ping(name: str, url: str) -> None:
-    for one in url.split(";") if url.startswith(redis_access.SENTINEL) else [url]:
+    for one in url.split(";") if url.startswith(SENTINEL) else [url]:
         _no_stray_characters(name, one)
     try:
         with redis_access.connection(url, client_name="ledgerq-launcher", timeout=_CONNECT_SECONDS) as connection:

@@ -51,7 +51,7 @@ SOURCES = sorted(path for folder in FOLDERS.values() for path in folder.rglob("*
 #: Calls that write for a person.
 WRITERS = {"complain", "write", "print", "typer.echo", "output.tell", "sys.stderr.write", "_end", "_title"}
 #: Modules whose ValueErrors are shown as those of a setting.
-OF_SETTINGS = {"settings.py", "connecting.py", "redis_access.py", "flower_settings.py"}
+OF_SETTINGS = {"settings.py", "connecting.py", "redis_urls.py", "flower_settings.py"}
 COMMAND_LINES = [ledgerq_api.cli.app, ledgerq_worker.main.cli, ledgerq_shared.migrate.app]
 SETTINGS = [
     StoreSettings, LogSettings, TracingSettings, MetricsSettings, ApiSettings, WorkerSettings, MaintenanceSettings,

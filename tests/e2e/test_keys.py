@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ledgerq_api.auth.scopes import KeyScope
+from ledgerq_api.auth.key_scopes import KeyScope
 from tests.support import http, keys
 
 SCRIPT = Path(__file__).resolve().parents[2] / "test_task_api.py"

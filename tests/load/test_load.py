@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ledgerq_api.auth.scopes import KeyScope
+from ledgerq_api.auth.key_scopes import KeyScope
 from tests.support import databases, keys
 
 ROOT = Path(__file__).resolve().parents[2]

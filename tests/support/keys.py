@@ -11,7 +11,7 @@ from ledgerq_shared.database import Database
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ledgerq_api.auth.scopes import KeyScope
+    from ledgerq_api.auth.key_scopes import KeyScope
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
 from ledgerq_api.auth.rates import Bucket
-from ledgerq_api.auth.scopes import NEEDS, KeyScope, known_need, needed_for, template_of
+from ledgerq_api.auth.scopes import NEEDS, known_need, needed_for, template_of
 from ledgerq_shared.statements.api_keys import UsableKey
 
 

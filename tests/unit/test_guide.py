@@ -9,7 +9,8 @@ import httpx
 from fastapi import FastAPI
 
 from ledgerq_api import guide, problems
-from ledgerq_api.auth.scopes import KeyScope, needed_for
+from ledgerq_api.auth.key_scopes import KeyScope
+from ledgerq_api.auth.scopes import needed_for
 from ledgerq_api.checkout import above
 
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ledgerq_shared.redis_access import access, celery_broker, celery_result_backend
+from ledgerq_shared.redis_access import celery_broker, celery_result_backend
+from ledgerq_shared.redis_urls import access
 
 PATIENCE = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "retry": None}
 

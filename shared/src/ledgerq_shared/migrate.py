@@ -27,13 +27,10 @@ from alembic.util.exc import CommandError
 from ledgerq_shared.commands import complain, run_app, write
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.database import Database
-from ledgerq_shared.doctor import Verdict, examine
-from ledgerq_shared.doctor.findings import table
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import say
 from ledgerq_shared.logging import configure
 from ledgerq_shared.migrations.ground import check_ground
-from ledgerq_shared.replica import open_replica
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 
 #: An arbitrary number, but the same for every process that migrates, so that several processes that start at once wait
@@ -184,6 +181,11 @@ def doctor_command(
     """Say what in a PostgreSQL fails or should be changed. Changes nothing. Exit 0: nothing fails, 1: something
     does.
     """
+    # What only the doctor needs would add a tenth to the time that a migration takes to begin.
+    from ledgerq_shared.doctor import Verdict, examine
+    from ledgerq_shared.doctor.findings import table
+    from ledgerq_shared.replica import open_replica
+
     if url is not None:
         os.environ["DATABASE_URL"] = url
         os.environ.setdefault("REDIS_URL", "redis://localhost")  # it is not used

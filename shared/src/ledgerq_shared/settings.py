@@ -17,11 +17,11 @@ from pydantic import Field, FiniteFloat, ValidationError, field_validator, model
 from pydantic_core import ErrorDetails, PydanticKnownError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_shared import connecting, ids, redis_access
+from ledgerq_shared import connecting, ids, redis_urls
 from ledgerq_shared.languages import Said, SaidError, reason, say
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_access.SENTINEL)
+_BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_urls.SENTINEL)
 #: Schemes that other clients of Redis accept and Celery or LedgerQ does not, and what to write instead.
 _OTHER_SCHEMES = {
     "unix": say("write a Unix socket as 'redis+socket:///path/to/socket?virtual_host=0'"),
@@ -108,9 +108,9 @@ class StoreSettings(BaseSettings):
         for spelling, known in (("valkeys://", "rediss://"), ("valkey://", "redis://")):
             if url.startswith(spelling):
                 url = known + url.removeprefix(spelling)
-        redis_access.access(url)  # raises if a Sentinel URL is wrong
+        redis_urls.access(url)  # raises if a Sentinel URL is wrong
         _check_port(url)
-        return _verified(url if url.startswith(redis_access.SENTINEL) else redis_access.plain(url))
+        return _verified(url if url.startswith(redis_urls.SENTINEL) else redis_urls.plain(url))
 
     @model_validator(mode="after")
     def _fill_celery_urls(self) -> Self:

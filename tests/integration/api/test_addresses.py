@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from ledgerq_api import languages
-from ledgerq_api.auth.scopes import KeyScope, known_need
+from ledgerq_api.auth.key_scopes import KeyScope
+from ledgerq_api.auth.scopes import known_need
 from ledgerq_shared.statements.catalogue import CatalogueEntry
 from tests.support import api as api_support
 from tests.support import databases, http

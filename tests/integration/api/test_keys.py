@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from ledgerq_api.auth.scopes import NEEDS, OPEN, KeyScope
+from ledgerq_api.auth.key_scopes import KeyScope
+from ledgerq_api.auth.scopes import NEEDS, OPEN
 from ledgerq_api.lean import LeanPaths
 from tests.support import api as api_support
 from tests.support import databases, http, keys, wait

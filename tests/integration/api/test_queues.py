@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from ledgerq_api.auth.scopes import KeyScope
+from ledgerq_api.auth.key_scopes import KeyScope
 from tests.support import api as api_support
 from tests.support import databases, http, keys
 from tests.support.api import ANYTHING, PROCESS_DOCUMENT

@@ -25,7 +25,7 @@ from ledgerq_api.auth.administration import (
     read_key_file,
     write_key_file,
 )
-from ledgerq_api.auth.scopes import KeyScope
+from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.new_project import init
 from ledgerq_shared.commands import complain, run_app, write
 from ledgerq_shared.database import Database

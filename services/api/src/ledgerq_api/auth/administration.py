@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
-from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import Said, reason, say

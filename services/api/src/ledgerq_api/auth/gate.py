@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api import problems
 from ledgerq_api.auth.callers import ANYBODY, NOBODY_IN_PARTICULAR, Caller
+from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
-from ledgerq_api.auth.scopes import KeyScope, is_open, known_need
+from ledgerq_api.auth.scopes import is_open, known_need
 from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
 from ledgerq_api.paths import shown
 from ledgerq_api.refusals import note_refusal

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ledgerq_api.auth.callers import Caller
+from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keys import digest_of
-from ledgerq_api.auth.scopes import KeyScope
 from ledgerq_api.ledger import Ledger
 from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable

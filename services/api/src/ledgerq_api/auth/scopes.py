@@ -1,21 +1,9 @@
-"""What a key may be allowed to do, and what each call needs. A call that is in no table needs ``admin``."""
+"""What each call needs. A call that is in no table needs ``admin``."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from ledgerq_api import docs_page, guide
-
-
-class KeyScope(StrEnum):
-    """A permission of an API key."""
-
-    READ = "tasks:read"
-    SUBMIT = "tasks:submit"
-    CONTROL = "tasks:control"
-    #: Includes all others.
-    ADMIN = "admin"
-
+from ledgerq_api.auth.key_scopes import KeyScope
 
 #: What anybody may call, as templates: it says nothing about tasks, and orchestrators and people without a key need it.
 OPEN = frozenset(
