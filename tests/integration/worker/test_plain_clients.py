@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from celery import Celery, group
+from celery import Celery, chain, group
 from celery.result import AsyncResult
 
 from tests.integration.worker.conftest import Work
@@ -205,6 +205,21 @@ def test_an_id_is_used_again_by_tasks_and_by_frozen_signatures(work: Work, worke
         wait.until(lambda n=count: len(lines(work, "marks.txt")) == n, 30, what=worker.log)
         ended = "SELECT count(*) FROM task WHERE completed_at IS NULL"
         wait.until(lambda e=ended: databases.rows(work.database_url, e) == [(0,)], 30)
+
+
+def test_a_chain_with_a_frozen_step_runs_again_to_its_end(work: Work, worker: Running, client_app: Celery):
+    first, step, last = (
+        client_app.signature("contract_tasks.mark", (what,), immutable=True) for what in ("first", "step", "last")
+    )
+    step.freeze()
+    for count in (3, 6):
+        chain(first, step, last, app=client_app).apply_async()
+        wait.until(lambda n=count: len(lines(work, "marks.txt")) == n, 30, what=worker.log)
+        unfinished = "SELECT count(*) FROM task WHERE completed_at IS NULL"
+        wait.until(lambda of=unfinished: databases.rows(work.database_url, of) == [(0,)], 30)
+    assert lines(work, "marks.txt") == ["first", "step", "last"] * 2
+    repeated = "SELECT count(*) FROM task WHERE rerun_of IS NOT NULL"
+    assert databases.rows(work.database_url, repeated) == [(1,)]
 
 
 def test_a_message_that_is_delivered_twice_runs_once_also_when_its_task_has_ended(

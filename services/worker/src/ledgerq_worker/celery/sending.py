@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import psycopg2
 import structlog
@@ -20,15 +19,15 @@ from celery import Celery, signals
 
 from ledgerq_shared.batching import Batcher, run_flush
 from ledgerq_shared.broker import DRAIN_TASK
-from ledgerq_shared.database import Cursor, Database, execute
+from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import DuplicateTask, LedgerQError
 from ledgerq_shared.once import OncePerProcess
 from ledgerq_shared.repeating import until_known
+from ledgerq_shared.reusing import submit_reusing
 from ledgerq_shared.sqlstates import is_missing_right
 from ledgerq_shared.statements.end_at_once import EndAtOnce, end_at_once
-from ledgerq_shared.statements.free_celery_ids import free_celery_ids
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted, submit
+from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted
 from ledgerq_shared.waking import Waker
 from ledgerq_worker.celery.messages import task_from_message
 from ledgerq_worker.celery.retries import next_of_message
@@ -100,7 +99,7 @@ class Submitter:
 
             def once(_: bool) -> None:
                 with own.database.transaction() as cursor:
-                    _submit(cursor, [one.task for one in ended])
+                    submit_reusing(cursor, [one.task for one in ended])
                     execute(cursor, end_at_once([one.end for one in ended], actor=actor))
 
             until_known(once, seconds=_RESEND_FOR)
@@ -126,7 +125,7 @@ class Submitter:
 
         def once(_: bool) -> Submitted:
             with own.database.transaction() as cursor:
-                return _submit(cursor, tasks)
+                return submit_reusing(cursor, tasks)
 
         try:
             ready, others = until_known(once, seconds=_RESEND_FOR)
@@ -136,34 +135,6 @@ class Submitter:
             raise  # the batcher finds out which task is at fault, or that all fail
         own.waker.wake(+ready)
         return [_refusal(others.get(task.id)) for task in tasks]
-
-
-def _submit(cursor: Cursor, tasks: Sequence[NewTask]) -> Submitted:
-    """Accept tasks. A Celery id whose task has ended may be used again; the new task then repeats the earlier one."""
-    submitted = submit(cursor, tasks)
-    if submitted.ready.total() == len(tasks):
-        return submitted  # all are new
-    wanted = {task.id: task for task in submitted.accepted(tasks) if task.options and task.options.celery_id}
-    if not wanted:
-        return submitted
-    freed = execute(cursor, free_celery_ids([(own, _celery_id_of(task)) for own, task in wanted.items()]))
-    again = [_repeating(wanted[UUID(new)], UUID(earlier)) for new, earlier in freed]
-    if again:
-        once_more = submit(cursor, again)
-        submitted.ready.update(once_more.ready)
-        submitted.others.update(once_more.others)
-    return submitted
-
-
-def _celery_id_of(task: NewTask) -> str:
-    assert task.options is not None
-    assert task.options.celery_id is not None
-    return task.options.celery_id
-
-
-def _repeating(task: NewTask, earlier: UUID) -> NewTask:
-    assert task.options is not None
-    return task._replace(options=task.options._replace(rerun_of=earlier))
 
 
 def _refusal(other: Existing | LedgerQError | None) -> LedgerQError | None:

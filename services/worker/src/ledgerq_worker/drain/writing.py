@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from ledgerq_shared.database import Cursor, execute
+from ledgerq_shared.reusing import submit_reusing
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.outbox import put_in_outbox
-from ledgerq_shared.statements.submit import submit_tasks
 from ledgerq_shared.states import State
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
@@ -114,7 +114,7 @@ class Writing:
         """Write what the accepted legs send on: tasks go into the ledger, everything else into the outbox."""
         follow_ups = [task for leg in legs for task in leg.follow_ups]
         if follow_ups:
-            execute(cursor, submit_tasks(follow_ups))
+            submit_reusing(cursor, follow_ups)
         outbox: list[int] = []
         messages = [to_json({**message, "task_id": leg.task.id}) for leg in legs for message in leg.messages]
         if messages:
