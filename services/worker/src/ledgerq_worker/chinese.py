@@ -1,6 +1,7 @@
 """What this package says to people, in Chinese, by the English text."""
 
 CHINESE = {
+    "{asked_by}: {reason}": "{asked_by}：{reason}",
     "Run tasks, keep the ledger in order, or fill the catalogue of task types.": "运行任务、维护账本，或登记任务类型。",
     "Run a worker node.": "运行一个工作进程节点。",
     "Slots; LEDGERQ_WORKER_CONCURRENCY unless given.": "槽位数；不给出则为 LEDGERQ_WORKER_CONCURRENCY。",
