@@ -11,6 +11,7 @@ import redis
 from celery import Celery, chord, group
 from celery.result import AsyncResult
 
+from ledgerq_shared.statements.submit import NewTaskOptions
 from ledgerq_worker.celery.seams.strangers import REFUSED
 from tests.integration.worker.conftest import Work
 from tests.support import databases, http, wait
@@ -134,3 +135,14 @@ def test_a_refused_message_with_a_known_id_leaves_the_earlier_outcome(work: Work
     wait.until(lambda: len(failed(work)) == 1, 30)
     states = "SELECT state, count(*) FROM task GROUP BY state ORDER BY state"
     assert databases.rows(work.database_url, states) == [("FAILURE", 1), ("SUCCESS", 1)]
+
+
+def test_a_refused_message_with_the_id_of_a_task_that_waits_does_not_end_it(work: Work, client_app: Celery):
+    """Its id may be the ledger's own: of a task that was submitted over HTTP, or by a retry."""
+    worker = work.start()
+    waiting = work.submit("add", NewTaskOptions(countdown=300), x=1, y=2)
+    client_app.send_task("contract_tasks.add", (math.nan,), task_id=waiting)
+    wait.until(lambda: "worker.message.refused" in worker.log(), 30, what=worker.log)
+    states = "SELECT state FROM task WHERE id = %s"
+    assert databases.rows(work.database_url, states, (waiting,)) == [("PENDING",)]
+    assert databases.rows(work.database_url, "SELECT count(*) FROM held WHERE task_id = %s", (waiting,)) == [(1,)]

@@ -25,8 +25,8 @@ class EndAtOnce(NamedTuple):
 
 
 def end_at_once(ends: Sequence[EndAtOnce], *, actor: str) -> Statement[tuple[str]]:
-    """End those of the tasks that wait; returns their ids. A task that was not accepted, because its id was there
-    before, is left as it is.
+    """End those of the tasks that this transaction has accepted; returns their ids. A task whose id was there before is
+    left as it is, also if it waits.
     """
     return Statement(
         _END_AT_ONCE,
@@ -39,13 +39,16 @@ def end_at_once(ends: Sequence[EndAtOnce], *, actor: str) -> Statement[tuple[str
     )
 
 
+#: Of a row: this transaction inserted it. (A transaction's number is of 64 bits, a row keeps 32 of them.)
+_IS_NEW = "xmin::text = mod(txid_current(), 1::bigint << 32)::text"
+
 _END_AT_ONCE = f"""
 WITH input AS MATERIALIZED (
   SELECT id, error, data FROM unnest(%(ids)s::uuid[], %(error)s::text[], %(data)s::text[]) AS u(id, error, data)
 ), unready AS (
-  DELETE FROM ready WHERE task_id = ANY (%(ids)s::uuid[]) RETURNING task_id
+  DELETE FROM ready WHERE task_id = ANY (%(ids)s::uuid[]) AND {_IS_NEW} RETURNING task_id
 ), unheld AS (
-  DELETE FROM held WHERE task_id = ANY (%(ids)s::uuid[]) RETURNING task_id
+  DELETE FROM held WHERE task_id = ANY (%(ids)s::uuid[]) AND {_IS_NEW} RETURNING task_id
 ), {FOUND}, done AS (
   UPDATE task t SET state = CASE WHEN i.error IS NULL THEN 'REVOKED' ELSE 'FAILURE' END, error = i.error::json,
     completed_at = greatest(clock_timestamp(), {LATEST}), seq = t.seq + 1,

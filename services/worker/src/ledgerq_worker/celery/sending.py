@@ -91,7 +91,7 @@ class Submitter:
 
     def submit_ended(self, tasks: Sequence[Ended], *, actor: str) -> list[BaseException | None]:
         """Accept tasks that never run, each together with its end; returns errors as :meth:`submit_all`. A task that is
-        there already is ended only if it waits.
+        there already is left as it is.
         """
 
         def flush(ended: list[Ended]) -> list[BaseException | None]:
