@@ -12,7 +12,7 @@ import traceback
 from benchmarks import page
 from benchmarks.bed import make_bed
 from benchmarks.options import Options
-from ledgerq_shared.logging import configure
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 #: Modules of this package, in the order in which `all` runs them.

@@ -14,8 +14,8 @@ import psutil
 from benchmarks import counting
 from benchmarks.bed import Bed
 from ledgerq_shared.broker import Broker, Demand
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from tests.support import databases, wait
 from tests.support.pgbouncer import PgBouncer

@@ -11,8 +11,8 @@ from benchmarks.bed import Bed
 from benchmarks.options import Options
 from benchmarks.system import NOOP, System, running
 from ledgerq_shared.broker import Broker, Demand
-from ledgerq_shared.database import execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import execute
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from tests.support import wait
 

@@ -40,7 +40,7 @@ from benchmarks.scale_ledger import (
 )
 from ledgerq_shared.embedded import EmbeddedServers
 from ledgerq_shared.embedded.postgres import EmbeddedPostgres
-from ledgerq_shared.logging import configure
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings
 from tests.support import databases
 from tests.support.http import request as http_request

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
 from ledgerq_shared.statements.fold import fold_counts

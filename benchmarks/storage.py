@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 
 from benchmarks.bed import Bed, make_bed
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_ids
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from tests.support import databases, wait
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks import counting
 from benchmarks.bed import Bed
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from tests.support import http, wait
 from tests.support.stack import Running, Stack
 

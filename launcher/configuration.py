@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dotenv import dotenv_values
 
 from launcher.errors import UsageError
-from ledgerq_shared.logging import is_for_people
+from ledgerq_shared.process.logging import is_for_people
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from launcher.options import Options, parse
 from launcher.signals import StopRequest
 from launcher.stores import Stores
 from launcher.supervisor import Service, Supervisor
-from ledgerq_shared import output
-from ledgerq_shared.commands import complain, translate_parsers
 from ledgerq_shared.embedded import EmbeddedError, EmbeddedServers
 from ledgerq_shared.languages import reason, say
+from ledgerq_shared.process import output
+from ledgerq_shared.process.commands import complain, translate_parsers
 from ledgerq_shared.settings import StoreSettings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from ledgerq_shared.signals import treat_as_sigterm
+from ledgerq_shared.process.signals import treat_as_sigterm
 
 if TYPE_CHECKING:
     from types import FrameType

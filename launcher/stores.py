@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from launcher.backoff import Backoff
-from ledgerq_shared.commands import complain
 from ledgerq_shared.embedded import EmbeddedError
 from ledgerq_shared.languages import say
+from ledgerq_shared.process.commands import complain
 
 if TYPE_CHECKING:
     from ledgerq_shared.embedded import EmbeddedPostgres, EmbeddedServers, EmbeddedValkey

@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING
 
 from launcher.backoff import Backoff
 from launcher.errors import LauncherError, UsageError
-from ledgerq_shared.commands import complain
 from ledgerq_shared.embedded.processes import TOKEN_VARIABLE, Process, kill_launch, new_token, write_record
 from ledgerq_shared.languages import say
+from ledgerq_shared.process.commands import complain
 
 if TYPE_CHECKING:
     from pathlib import Path

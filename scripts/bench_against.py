@@ -41,7 +41,10 @@ _DRIVER = """
 import importlib, json, sys
 from benchmarks import http, options, report
 from benchmarks.bed import make_bed
-from ledgerq_shared.logging import configure
+try:
+    from ledgerq_shared.process.logging import configure
+except ImportError:  # an older tree
+    from ledgerq_shared.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 class Exactly(options.Options):

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 _SHARED = "shared/src/ledgerq_shared"
 #: Modules whose SQL is not about the ledger.
 SPEAKS_WITH_THE_SERVER = {
-    f"{_SHARED}/database.py": "what begins and confirms a transaction",
-    f"{_SHARED}/upkeep.py": "what server processes do",
-    f"{_SHARED}/prepared.py": "what a session keeps",
+    f"{_SHARED}/postgres/database.py": "what begins and confirms a transaction",
+    f"{_SHARED}/postgres/upkeep.py": "what server processes do",
+    f"{_SHARED}/postgres/prepared.py": "what a session keeps",
     f"{_SHARED}/revision.py": "whether there are tables, and of which revision",
     f"{_SHARED}/migrate.py": "the lock of those who migrate",
     f"{_SHARED}/doctor/visit.py": "how the server is set",

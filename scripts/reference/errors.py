@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clients.celery.example_tasks import errors as example_errors
-from ledgerq_api import errors as api_errors
+from ledgerq_api.answers import errors as api_errors
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.task_errors import TaskError
 from reference.sources import is_mentioned

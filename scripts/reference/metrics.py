@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ledgerq_api import metrics as api
 from ledgerq_monitor import exporter
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_worker.maintenance import metrics as maintenance
 from ledgerq_worker.node import metrics as worker
 from reference.tables import table

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from ledgerq_shared.cancelling import cancel
 from ledgerq_shared.statements.submit import NewTaskOptions
+from ledgerq_shared.tasks.cancelling import cancel
 from tests.chaos.support import nodes
 from tests.support import databases, wait
 

@@ -25,10 +25,10 @@ from ledgerq_api.settings import ApiSettings
 from ledgerq_api.tasks.explaining import TEXTS
 from ledgerq_monitor.flower_settings import FlowerSettings
 from ledgerq_monitor.settings import MonitorSettings
-from ledgerq_shared import commands
 from ledgerq_shared.chinese import FOREIGN
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import SaidError, in_chinese
+from ledgerq_shared.process import commands
 from ledgerq_shared.settings import (
     LogSettings,
     MetricsSettings,

@@ -8,8 +8,8 @@ import jsonschema_rs
 import pytest
 
 from ledgerq_api import documentation
+from ledgerq_api.answers.errors import InternalError
 from ledgerq_api.app import build_services, create_app
-from ledgerq_api.errors import InternalError
 from ledgerq_api.settings import ApiSettings
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.settings import StoreSettings

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: With what mypy has against each line: the code of its error.
 _CALLER = """
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import hand_back
 from ledgerq_shared.statements.workers import find_lost_workers

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg2
 import pytest
 
-from ledgerq_shared.cancelling import Cancelled, cancel
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import TaskIsFinal, TaskNotFound
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import dispatch, record
 from ledgerq_shared.statements.cancel import find_cancel_requests, revoke_waiting
@@ -23,6 +22,7 @@ from ledgerq_shared.statements.expire import expire
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.states import State
+from ledgerq_shared.tasks.cancelling import Cancelled, cancel
 from tests.support import databases, ledger_checks, wait
 from tests.support.lives import Worker
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.queues import set_paused
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_shared.statements.workers import end_worker, renew_lease

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import ledgerq_shared
-from ledgerq_shared.database import Database
 from ledgerq_shared.doctor.rehearsal import rehearse
+from ledgerq_shared.postgres.database import Database
 from tests.support import databases
 
 COUNTS = """SELECT (SELECT count(*) FROM task), (SELECT count(*) FROM worker), (SELECT count(*) FROM task_event),

@@ -13,14 +13,14 @@ import pytest
 import redis
 
 from ledgerq_shared.broker import Broker, ticket_list
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import hand_back
 from ledgerq_shared.statements.dispatch import promote_due, slots_by_queue, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.statements.workers import register_worker
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.maintenance.dispatcher import Promote, Sweep
 from ledgerq_worker.maintenance.loop import Round
 from tests.support import databases, wait

@@ -12,10 +12,10 @@ import pytest
 
 from ledgerq_monitor.collectors.collector import Names
 from ledgerq_monitor.exporter import METRICS, Exporter
-from ledgerq_shared import replica_metrics
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.postgres import replica_metrics
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import read_metrics
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks

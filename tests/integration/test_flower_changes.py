@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.read_flower import Shown, read_changed, read_flower_tasks
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from tests.support import databases

@@ -14,18 +14,18 @@ import psycopg2
 import pytest
 
 from ledgerq_api.tasks import idempotency
-from ledgerq_shared import submitting
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.embedded import EmbeddedPostgres
 from ledgerq_shared.errors import DuplicateTask
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.idempotency import KeyedSubmit, find_keys, reserve_keys
 from ledgerq_shared.statements.pieces import FREED
 from ledgerq_shared.statements.resubmit import resubmit
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.statements.unique import retake_key
 from ledgerq_shared.states import State
-from ledgerq_shared.submitting import Existing, submit
+from ledgerq_shared.tasks import submitting
+from ledgerq_shared.tasks.submitting import Existing, submit
 from tests.support import api as api_support
 from tests.support import databases, ledger_checks, wait
 from tests.support.api import ANYTHING

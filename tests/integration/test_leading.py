@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from types import SimpleNamespace
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.leader import give_up_leadership, take_leadership
 from ledgerq_worker.maintenance.leader import Leadership
 from tests.support import databases

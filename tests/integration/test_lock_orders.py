@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.record import Ended, record_ended
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.statements.unique import submit_unique_tasks

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.postgres.database import Database
 from tests.support import databases
 from tests.support.proxy import CommitBreaker, Fate
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.pulse import Pulse

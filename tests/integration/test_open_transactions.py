@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.sql import Statement
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOCK = Statement("SELECT FROM leader WHERE name = 'some' FOR UPDATE", {})
 _HOLDS = """
 import sys
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 with Database(sys.argv[1], application_name="test-vanished").transaction() as cursor:
     cursor.execute(sys.argv[2])
     print("holds", flush=True)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from structlog.testing import capture_logs
 
-from ledgerq_shared.database import Database, confirm, execute
+from ledgerq_shared.postgres.database import Database, confirm, execute
 from ledgerq_shared.sql import Statement
 
 _ONE = Statement("SELECT 1", {})

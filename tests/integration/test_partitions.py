@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements import partitions
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker.maintenance.housekeeping import MakePartitions
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date
 
-    from ledgerq_shared.database import Cursor
+    from ledgerq_shared.postgres.database import Cursor
     from ledgerq_shared.sql import Statement
 
 DAILY = "SELECT relname FROM pg_class WHERE relname ~ '^task_event_2' AND relkind = 'r'"
@@ -114,8 +114,10 @@ def test_a_large_default_partition_becomes_the_one_of_its_days_and_no_row_is_rea
         statement = replace(seal)
         return statement._replace(sql=f"SET LOCAL client_min_messages = debug1; {statement.sql}")
 
-    monkeypatch.setattr("ledgerq_shared.partitions.replace_event_default", talkative)
-    monkeypatch.setattr("ledgerq_shared.partitions.execute", lambda cursor, statement: _noting(cursor, statement, read))
+    monkeypatch.setattr("ledgerq_shared.postgres.partitions.replace_event_default", talkative)
+    monkeypatch.setattr(
+        "ledgerq_shared.postgres.partitions.execute", lambda cursor, statement: _noting(cursor, statement, read)
+    )
     _make(ledger)
     assert [notice for notice in read if "task_event_until" in notice and "implied by existing constraints" in notice]
     assert databases.rows(database, MISSING, (0,)) == []

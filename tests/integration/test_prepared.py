@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_shared import statements
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.ids import new_task_id
-from ledgerq_shared.prepared import Session
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.prepared import Session
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import find_cancel_requests
 from ledgerq_shared.statements.claim import claim_tasks, has_ready

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ledgerq_shared.cancelling import cancel
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
+from ledgerq_shared.tasks.cancelling import cancel
 from ledgerq_worker.recovering import Loss, Recovering
 from tests.support import databases, ledger_checks
 from tests.support.lives import Worker

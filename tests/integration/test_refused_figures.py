@@ -10,7 +10,7 @@ import pytest
 
 from ledgerq_monitor.collectors.collector import Ledger
 from ledgerq_monitor.collectors.postgresql import Replication, Server, Tables
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from tests.integration.test_doctor import doctor
 from tests.support import databases, http
 

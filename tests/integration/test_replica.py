@@ -21,9 +21,9 @@ from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_shared import outages
-from ledgerq_shared.database import Database, execute
-from ledgerq_shared.replica import Replica
-from ledgerq_shared.replica_metrics import METRICS
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.replica import Replica
+from ledgerq_shared.postgres.replica_metrics import METRICS
 from ledgerq_shared.settings import SettingsError, StoreSettings
 from ledgerq_shared.statements.workers import register_worker
 from tests.integration.test_doctor import doctor

@@ -8,11 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.dispatch import slots_by_queue
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker import apart
 from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote

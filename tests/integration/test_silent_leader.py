@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.sql import Statement
 from tests.support import databases, wait
 from tests.support.proxy import SilentProxy

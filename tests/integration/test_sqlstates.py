@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.sqlstates import TABLE, fault_of
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.sqlstates import TABLE, fault_of
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from tests.support import api as api_support
 from tests.support import databases, ledger_checks, refusals, wait

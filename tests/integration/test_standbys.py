@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.sql import Statement
 from tests.support import api as api_support
 from tests.support import databases, wait

@@ -7,8 +7,8 @@ from collections import Counter
 import psycopg2.errors
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from tests.support import databases
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ledgerq_shared.cancelling import cancel
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
@@ -17,6 +16,7 @@ from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.resubmit import resubmit
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.states import State
+from ledgerq_shared.tasks.cancelling import cancel
 from tests.support import databases, ledger_checks
 from tests.support.lives import Worker
 

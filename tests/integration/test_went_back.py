@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_worker.maintenance.leader import Leadership
 from tests.support import databases, wait
 from tests.support.proxy import Proxy

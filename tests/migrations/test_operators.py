@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.fold import fold_counts
 from ledgerq_shared.statements.partitions import make_event_partition
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks

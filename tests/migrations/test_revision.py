@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.revision import check_revision, needed
 from ledgerq_shared.settings import SettingsError
 from tests.support import databases

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
 
-from ledgerq_shared.cancelling import cancel
-from ledgerq_shared.database import Cursor, Database, execute
+from ledgerq_shared.postgres.database import Cursor, Database, execute
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.states import State
+from ledgerq_shared.tasks.cancelling import cancel
 from tests.model.expected import QUARANTINE_AFTER
 from tests.model.machine import QUEUE_NAMES
 from tests.support import ledger_checks, wait

@@ -14,7 +14,7 @@ import uvicorn
 
 from ledgerq_api.app import Services, build_services, create_app
 from ledgerq_api.settings import ApiSettings
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import CatalogueEntry, register_task_types
 from tests.support import http, wait

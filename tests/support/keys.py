@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ledgerq_api.auth.administration import KeyStore
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
 from ledgerq_shared.statements.record import (
     Begun,

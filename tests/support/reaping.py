@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ledgerq_worker.maintenance.reaper import Reap
 
 if TYPE_CHECKING:
-    from ledgerq_shared.database import Database
+    from ledgerq_shared.postgres.database import Database
 
 
 class _Reachable:

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import psutil
 
-from ledgerq_shared.database import Database
 from ledgerq_shared.embedded import EmbeddedPostgres
 from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.leader import take_leadership
 from tests.support import databases, wait
 from tests.support.servers import other_postgres

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgerq_api import catalogue as catalogues
+from ledgerq_api.answers.errors import MalformedJson
+from ledgerq_api.answers.languages import choose
 from ledgerq_api.auth.callers import Caller
-from ledgerq_api.bodies import MAX_DEPTH, decode_problem
-from ledgerq_api.errors import MalformedJson
-from ledgerq_api.languages import choose
 from ledgerq_api.ledger import Deadline
+from ledgerq_api.requests.bodies import MAX_DEPTH, decode_problem
 from ledgerq_api.settings import ApiSettings
 from ledgerq_api.tasks.attempts import attempts_of
 from ledgerq_api.tasks.drafts import draft

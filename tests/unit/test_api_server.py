@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from ledgerq_api import main
-from ledgerq_api.access_log import AccessLog
 from ledgerq_api.app import build_services, create_app
+from ledgerq_api.requests.access_log import AccessLog
 from ledgerq_api.settings import ApiSettings
 from ledgerq_shared.front_door import Guard, Limits
 from ledgerq_shared.settings import StoreSettings

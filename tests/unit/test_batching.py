@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledgerq_shared.batching import AsyncBatcher, Batcher, run_flush
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown
+from ledgerq_shared.process.batching import AsyncBatcher, Batcher, run_flush
 
 SOON = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledgerq_shared.durability import Durability
+from ledgerq_shared.postgres.durability import Durability
 from ledgerq_shared.statements.read_replication import ReplicationRow
 
 SYNC = ("one", True, "sync", 0.0, None)

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
-from ledgerq_api import guide, problems
+from ledgerq_api import guide
+from ledgerq_api.answers import problems
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.scopes import needed_for
 from ledgerq_api.checkout import above

@@ -6,7 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from ledgerq_shared.once import OncePerProcess
+from ledgerq_shared.process.once import OncePerProcess
 
 
 def test_a_process_makes_it_once_however_many_threads_ask():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SERVICE = """
 import logging, os, socket, sys
 import structlog
-from ledgerq_shared.logging import configure
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings
 
 class Strange:

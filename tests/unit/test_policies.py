@@ -22,7 +22,7 @@ from ledgerq_shared.ids import first_id_at
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.read_scaling import QueueLoad
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.submitting import POLICIES, _arranged
+from ledgerq_shared.tasks.submitting import POLICIES, _arranged
 from ledgerq_worker.celery.messages import moment
 from ledgerq_worker.celery.retries import next_of_message
 from ledgerq_worker.celery.seams.sender import install_sender

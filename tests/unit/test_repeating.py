@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledgerq_shared.errors import LedgerFull, LedgerUnavailable, OutcomeUnknown
-from ledgerq_shared.repeating import Patience, Tries, any_refusal, tried, until_done, until_known
+from ledgerq_shared.postgres.repeating import Patience, Tries, any_refusal, tried, until_done, until_known
 
 AWAY, BUSY, UNKNOWN = LedgerUnavailable("away"), LedgerUnavailable("busy", is_busy=True), OutcomeUnknown("in doubt")
 REFUSED = psycopg2.ProgrammingError("not yours")

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledgerq_shared.metrics import Tally
+from ledgerq_shared.process.metrics import Tally
 from ledgerq_shared.states import State
 from ledgerq_worker.slot.ends import GoesOn, Next, Revoked, Succeeded
 from ledgerq_worker.slot.tally import CLAIM, METRICS, RUN, WAIT, TallySheet

@@ -8,9 +8,9 @@ import logging
 import pytest
 import structlog
 
-from ledgerq_shared.logging import configure
+from ledgerq_shared.process.logging import configure
+from ledgerq_shared.process.tracing import Origin, checked_traceparent, start_tracing
 from ledgerq_shared.settings import LogSettings, SettingsError, TracingSettings
-from ledgerq_shared.tracing import Origin, checked_traceparent, start_tracing
 
 GOOD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -1,4 +1,4 @@
-"""The errors that the API answers with when it cannot do what was asked, as one tree; :mod:`ledgerq_api.errors`
+"""The errors that the API answers with when it cannot do what was asked, as one tree; :mod:`ledgerq_api.answers.errors`
 continues it.
 
     LedgerQError ├── InvalidRequest 422 the client must change what it sends │ ├── UnknownTaskType 422 │ ├──

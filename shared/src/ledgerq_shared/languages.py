@@ -1,7 +1,7 @@
 """What people read, in their language. The code says it in English; beside it, each package has the Chinese in its
 module ``chinese``, by the English text. A text without Chinese is shown in English.
 
-What a client of the API reads follows its ``Accept-Language`` (:mod:`ledgerq_api.languages`). What a command writes
+What a client of the API reads follows its ``Accept-Language`` (:mod:`ledgerq_api.answers.languages`). What a command writes
 follows `LEDGERQ_LOCALE`. Logs, and what is printed for machines, are English.
 """
 

@@ -24,13 +24,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
-from ledgerq_shared.commands import complain, run_app, write
-from ledgerq_shared.connecting import connect, describe
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import say
-from ledgerq_shared.logging import configure
 from ledgerq_shared.migrations.ground import check_ground
+from ledgerq_shared.postgres.connecting import connect, describe
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.process.commands import complain, run_app, write
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 
 #: An arbitrary number, but the same for every process that migrates, so that several processes that start at once wait
@@ -184,7 +184,7 @@ def doctor_command(
     # What only the doctor needs would add a tenth to the time that a migration takes to begin.
     from ledgerq_shared.doctor import Verdict, examine
     from ledgerq_shared.doctor.findings import table
-    from ledgerq_shared.replica import open_replica
+    from ledgerq_shared.postgres.replica import open_replica
 
     if url is not None:
         os.environ["DATABASE_URL"] = url

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from prometheus_client.core import Metric as Family
 
 from ledgerq_shared import outages
-from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_shared.process.metrics import FromFunction, Metric
 
 _LABELS = ("store", "what")
 IS_ON = Metric(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from psycopg2 import errors as pg
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.sql import Statement
 

@@ -1,4 +1,4 @@
-"""A statement: what the builders in :mod:`ledgerq_shared.statements` make and :mod:`ledgerq_shared.database` runs."""
+"""A statement: :mod:`ledgerq_shared.statements` builds it, :mod:`ledgerq_shared.postgres.database` runs it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Statement(NamedTuple, Generic[Row]):
 
     sql: str
     params: dict[str, Any]
-    #: The name under which a session keeps the statement prepared, if it can (:mod:`ledgerq_shared.prepared`). The same
-    #: name always has the same SQL, every parameter has a type, and every row is found by an index. None: it is planned
+    #: The name under which a session keeps the statement prepared, if it can (:mod:`ledgerq_shared.postgres.prepared`). The
+    #: same name always has the same SQL, every parameter has a type, and every row is found by an index. None: it is planned
     #: each time.
     name: str | None = None
     #: Makes a row from psycopg2's tuple (``ClaimedTask._make``). None: that tuple is the row.

@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from ledgerq_api.access_log import NOT_ANSWERED, AccessLine, AccessLog, note_and_write_refusal
 from ledgerq_api.auth.key_scopes import KeyScope
+from ledgerq_api.requests.access_log import NOT_ANSWERED, AccessLine, AccessLog, note_and_write_refusal
 from ledgerq_shared.errors import RequestTimedOut
 from tests.support import api as api_support
 from tests.support import http, keys, wait

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from ledgerq_api.tasks import actions
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.cancel import find_cancel_requests, revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks

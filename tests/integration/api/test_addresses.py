@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ledgerq_api import languages
+from ledgerq_api.answers import languages
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.scopes import known_need
 from ledgerq_shared.statements.catalogue import CatalogueEntry

@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.scopes import NEEDS, OPEN
-from ledgerq_api.lean import LeanPaths
+from ledgerq_api.requests.lean import LeanPaths
 from tests.support import api as api_support
 from tests.support import databases, http, keys, wait
 from tests.support.api import ANYTHING

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from ledgerq_api.auth.key_scopes import KeyScope
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.unique import forget_keys
 from tests.support import api as api_support
 from tests.support import databases, keys, ledger_checks, wait

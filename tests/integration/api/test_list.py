@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.dispatch import promote_due
 from ledgerq_shared.states import State
 from tests.support import databases

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ledgerq_api.metrics import METRICS
-from ledgerq_shared import replica_metrics
+from ledgerq_shared.postgres import replica_metrics
 from tests.support import http
 from tests.support.api import CATALOGUE, register, serve
 from tests.support.prometheus import promtool

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.read_flower import read_flower_tasks
 from ledgerq_shared.statements.read_metrics import count_worker_deaths
 from ledgerq_shared.states import State

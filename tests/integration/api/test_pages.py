@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from ledgerq_api.pages import MOST_BYTES
+from ledgerq_api.answers.pages import MOST_BYTES
 from tests.support import databases
 from tests.support.api import ANYTHING
 

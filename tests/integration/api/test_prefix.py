@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ledgerq_api.prefix import Proxied
+from ledgerq_api.requests.prefix import Proxied
 from ledgerq_api.settings import ApiSettings
 from tests.support import api as api_support
 from tests.support import http

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.claim import claim_tasks
 from ledgerq_shared.statements.expire import expire
 from ledgerq_shared.statements.record import Ended, end_from_outside, record_ended
@@ -18,7 +18,7 @@ from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.statements.unique import forget_keys, retake_key
 from ledgerq_shared.statements.workers import register_worker
 from ledgerq_shared.states import State
-from ledgerq_shared.submitting import submit
+from ledgerq_shared.tasks.submitting import submit
 from tests.support import api as api_support
 from tests.support import databases, ledger_checks, lives
 from tests.support.api import ANYTHING

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from ledgerq_shared.database import Database
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.submitting import submit
+from ledgerq_shared.tasks.submitting import submit
 from tests.support import api as api_support
 from tests.support import databases, ledger_checks, wait
 from tests.support.proxy import Proxy

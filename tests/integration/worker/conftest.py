@@ -13,8 +13,8 @@ import redis
 from celery import Celery
 
 from ledgerq_shared.broker import Broker, Demand
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_worker.slot.table import SlotTable
 from tests.integration.worker import tasks_under_test

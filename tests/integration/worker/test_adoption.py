@@ -11,10 +11,10 @@ import redis
 from celery import Celery
 
 from ledgerq_shared.broker import DRAIN_TASK, Broker, ticket_list
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerUnavailable
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.dispatch import slots_by_queue
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.seams.strangers import REFUSED
 from ledgerq_worker.celery.sending import Submitter

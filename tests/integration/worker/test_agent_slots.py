@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.submit import NewTask, submit_tasks
 from ledgerq_worker import apart
 from ledgerq_worker.drain.process import PoolProcess

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ledgerq_shared.cancelling import Cancelled, cancel
-from ledgerq_shared.database import execute
 from ledgerq_shared.errors import TaskIsFinal
+from ledgerq_shared.postgres.database import execute
 from ledgerq_shared.statements.queues import set_paused
 from ledgerq_shared.states import State
+from ledgerq_shared.tasks.cancelling import Cancelled, cancel
 from tests.support import ledger_checks, wait
 
 if TYPE_CHECKING:

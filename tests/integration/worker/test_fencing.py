@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
 from ledgerq_shared.statements.record import (
     Begun,

@@ -15,8 +15,8 @@ from uuid import uuid4
 import pytest
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Cursor, Database, execute
 from ledgerq_shared.statements.dispatch import count_ready_by_queue, what_to_do
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_worker.maintenance import main

@@ -11,8 +11,8 @@ import pytest
 import redis
 from celery import Celery
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import NewTask, submit_tasks

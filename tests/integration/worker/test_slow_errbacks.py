@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 
-from ledgerq_shared.database import execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import execute
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions, submit_tasks
 from ledgerq_shared.states import State

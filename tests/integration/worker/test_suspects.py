@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.ids import new_task_id
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.claim import hand_back
 from ledgerq_shared.statements.recover import recover_claims
 from ledgerq_shared.statements.submit import NewTask, submit_tasks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from ledgerq_shared.database import execute
+from ledgerq_shared.postgres.database import execute
 from ledgerq_shared.statements.cancel import request_cancel
 from tests.support import databases, ledger_checks, wait
 

@@ -17,22 +17,24 @@ import ledgerq_api.task_types.endpoints
 import ledgerq_api.tasks.action_endpoints
 import ledgerq_api.tasks.endpoints
 import ledgerq_api.workers.endpoints
-from ledgerq_api import __version__, docs_page, documentation, guide, metrics, problems, query
-from ledgerq_api.access_log import AccessLog
+from ledgerq_api import __version__, docs_page, documentation, guide, metrics
+from ledgerq_api.answers import problems
+from ledgerq_api.answers.languages import SUBMIT_DEFAULT
 from ledgerq_api.auth.gate import Gate
 from ledgerq_api.auth.keyring import Keyring
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.health import schemas as health_schemas
 from ledgerq_api.health.service import HealthService
-from ledgerq_api.languages import SUBMIT_DEFAULT
-from ledgerq_api.lean import LeanPaths
 from ledgerq_api.ledger import LIST_SECONDS, LOOKS, Ledger
-from ledgerq_api.middleware import RequestEdge
-from ledgerq_api.prefix import Proxied
 from ledgerq_api.queues import schemas as queue_schemas
 from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
+from ledgerq_api.requests import query
+from ledgerq_api.requests.access_log import AccessLog
+from ledgerq_api.requests.lean import LeanPaths
+from ledgerq_api.requests.middleware import RequestEdge
+from ledgerq_api.requests.prefix import Proxied
 from ledgerq_api.scaling import schemas as scaling_schemas
 from ledgerq_api.scaling.service import ScalingService
 from ledgerq_api.settings import ApiSettings
@@ -52,14 +54,14 @@ from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_api.workers import schemas as worker_schemas
 from ledgerq_api.workers.service import WorkerService
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.languages import DEFAULT
-from ledgerq_shared.replica import Replica, open_replica
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.postgres.replica import Replica, open_replica
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 
 #: One for each thread that uses the database: submits, two for batches, statuses, streams, wake-ups, keys, health,
 #: three readers, four that read lists, and one that checks whether the ledger went back in time.

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from ledgerq_api.catalogue import Catalogue, build
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.catalogue import catalogue_version, read_catalogue
 
 #: Seconds after which a request starts a look at the ledger, without waiting for it. An idle API does not look.

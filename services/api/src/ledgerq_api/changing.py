@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import Cursor, confirm
 from ledgerq_shared.errors import OutcomeUnknown
-from ledgerq_shared.repeating import until_known
+from ledgerq_shared.postgres.database import Cursor, confirm
+from ledgerq_shared.postgres.repeating import until_known
 
 T = TypeVar("T")
 

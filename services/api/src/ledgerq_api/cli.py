@@ -27,10 +27,10 @@ from ledgerq_api.auth.administration import (
 )
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.new_project import init
-from ledgerq_shared.commands import complain, run_app, write
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import say, told
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.process.commands import complain, run_app, write
 from ledgerq_shared.settings import SettingsError, StoreSettings, load
 
 app = typer.Typer(help="Administer LedgerQ.", no_args_is_help=True, pretty_exceptions_enable=False)

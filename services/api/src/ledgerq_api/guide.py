@@ -13,8 +13,8 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from ledgerq_api.answers.errors import RouteNotFound
 from ledgerq_api.checkout import above
-from ledgerq_api.errors import RouteNotFound
 from ledgerq_shared.languages import say
 
 PATH = "/docs/guide"

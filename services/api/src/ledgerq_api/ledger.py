@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ledgerq_api.turns import Turns
-from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import LedgerUnavailable, ServerBusy
 from ledgerq_shared.languages import say
-from ledgerq_shared.repeating import until_known
-from ledgerq_shared.replica import Replica, Seen, look
+from ledgerq_shared.postgres.database import Cursor, Database
+from ledgerq_shared.postgres.repeating import until_known
+from ledgerq_shared.postgres.replica import Replica, Seen, look
 from ledgerq_shared.sql import Row, Statement
 
 T = TypeVar("T")

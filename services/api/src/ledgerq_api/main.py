@@ -21,24 +21,24 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload
 
-from ledgerq_api.access_log import note_and_write_refusal
+from ledgerq_api.answers.refusals import note_refusal
 from ledgerq_api.app import Services, build_services, create_app, replica_of
-from ledgerq_api.origin import log_fields
-from ledgerq_api.refusals import note_refusal
+from ledgerq_api.requests.access_log import note_and_write_refusal
+from ledgerq_api.requests.origin import log_fields
 from ledgerq_api.settings import ApiSettings
-from ledgerq_shared import heap, output
-from ledgerq_shared.commands import complain
-from ledgerq_shared.database import Database, execute
-from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.listening import listen, url_of
-from ledgerq_shared.logging import configure
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.durability import check_durability
+from ledgerq_shared.process import heap, output
+from ledgerq_shared.process.commands import complain
+from ledgerq_shared.process.logging import configure
+from ledgerq_shared.process.signals import treat_as_sigterm
+from ledgerq_shared.process.tracing import flush_spans, start_tracing
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, TracingSettings, is_loopback, load
-from ledgerq_shared.signals import treat_as_sigterm
 from ledgerq_shared.statements.api_keys import read_usable_keys
-from ledgerq_shared.tracing import flush_spans, start_tracing
 
 #: Seconds that open requests get after SIGTERM.
 _GRACE = 10

@@ -10,8 +10,9 @@ from typing import Any
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from starlette.types import Scope
 
-from ledgerq_shared import outage_metrics, replica_metrics
-from ledgerq_shared.metrics import BATCH_SIZES, SHORT_SECONDS, Metric
+from ledgerq_shared import outage_metrics
+from ledgerq_shared.postgres import replica_metrics
+from ledgerq_shared.process.metrics import BATCH_SIZES, SHORT_SECONDS, Metric
 
 _REQUESTS = Metric(
     "ledgerq_api_request_seconds",

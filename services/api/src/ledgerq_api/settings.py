@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_api.prefix import is_prefix
+from ledgerq_api.requests.prefix import is_prefix
 from ledgerq_shared.languages import Locale, named, say
 from ledgerq_shared.settings import is_loopback
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from ledgerq_shared.timers import later
+from ledgerq_shared.process.timers import later
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from ledgerq_monitor.exporter import build_exporter
 from ledgerq_monitor.stores import ask_postgres, ask_redis
-from ledgerq_shared import replica_metrics
 from ledgerq_shared.errors import HostNotAllowed, OriginNotAllowed
 from ledgerq_shared.hosts import Hosts
+from ledgerq_shared.postgres import replica_metrics
 from ledgerq_shared.settings import is_loopback
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from ledgerq_monitor.collectors import (
 from ledgerq_monitor.collectors.collector import open_ledger
 from ledgerq_monitor.settings import MonitorSettings
 from ledgerq_monitor.stores import Answer, ask_postgres, ask_redis
-from ledgerq_shared import replica_metrics
-from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_shared.postgres import replica_metrics
+from ledgerq_shared.process.metrics import FromFunction, Metric
 from ledgerq_shared.redis_access import note_failure
 from ledgerq_shared.settings import StoreSettings
 

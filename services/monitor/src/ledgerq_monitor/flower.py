@@ -21,14 +21,14 @@ from ledgerq_monitor.collectors.collector import Ledger, open_ledger
 from ledgerq_monitor.flower_access import replace_pages, serve_no_strangers
 from ledgerq_monitor.flower_settings import EventSettings, FlowerSettings, FlowerStores, HostSettings
 from ledgerq_monitor.flower_tasks import LedgerTasks
-from ledgerq_shared import output
-from ledgerq_shared.commands import complain
 from ledgerq_shared.languages import reason
 from ledgerq_shared.listening import BOTH, url_of
-from ledgerq_shared.logging import configure
+from ledgerq_shared.process import output
+from ledgerq_shared.process.commands import complain
+from ledgerq_shared.process.logging import configure
+from ledgerq_shared.process.signals import treat_as_sigterm
 from ledgerq_shared.redis_access import celery_broker, celery_result_backend
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
-from ledgerq_shared.signals import treat_as_sigterm
 
 if TYPE_CHECKING:
     from flower.app import Flower

@@ -10,7 +10,7 @@ from ledgerq_monitor import flower_pages
 from ledgerq_monitor.collectors.collector import Ledger
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.hosts import Hosts
-from ledgerq_shared.sampling import SampledLog
+from ledgerq_shared.process.sampling import SampledLog
 
 if TYPE_CHECKING:
     from flower.app import Flower

@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 
 from ledgerq_monitor.collectors.collector import Ledger
-from ledgerq_shared.database import Cursor, execute
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.read_flower import FlowerRow, Shown, newest_ids, read_changed, read_flower_tasks
 
 log = structlog.get_logger()

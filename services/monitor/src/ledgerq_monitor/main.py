@@ -9,13 +9,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledgerq_monitor.app import build
 from ledgerq_monitor.settings import MonitorSettings
-from ledgerq_shared import logging, output
-from ledgerq_shared.commands import complain
 from ledgerq_shared.front_door import Guard, Guarded, Limits
 from ledgerq_shared.listening import listen, url_of
-from ledgerq_shared.sampling import SampledLog
+from ledgerq_shared.process import logging, output
+from ledgerq_shared.process.commands import complain
+from ledgerq_shared.process.sampling import SampledLog
+from ledgerq_shared.process.signals import treat_as_sigterm
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
-from ledgerq_shared.signals import treat_as_sigterm
 
 #: Nobody sends a body to the monitor, and it has few clients.
 _LIMITS = Limits(connections=1000, held_bytes=4 * 1024 * 1024)

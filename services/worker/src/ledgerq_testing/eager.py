@@ -17,15 +17,15 @@ from uuid import UUID, uuid4
 from celery import Celery
 from redis import Redis
 
+from ledgerq_api.answers.problems import from_msgspec
 from ledgerq_api.auth.callers import NOBODY_IN_PARTICULAR
 from ledgerq_api.catalogue import Catalogue, build
-from ledgerq_api.problems import from_msgspec
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.schemas import decode_submit
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.embedded.servers import Urls
 from ledgerq_shared.errors import DuplicateTask, ScopeMissing, TaskNotFound
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.redis_access import celery_result_backend
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import read_catalogue
@@ -33,7 +33,7 @@ from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks
 from ledgerq_shared.statements.dispatch import promote_due
 from ledgerq_shared.statements.read_task import find_task, read_events, read_task
 from ledgerq_shared.statements.workers import register_worker
-from ledgerq_shared.submitting import submit
+from ledgerq_shared.tasks.submitting import submit
 from ledgerq_testing.outcomes import Outcome, Progress, outcome_of
 from ledgerq_testing.statements import empty, let_none_wait, queues_with_work, tables_to_empty
 from ledgerq_worker.catalogue.registry import task_types

@@ -11,10 +11,10 @@ from functools import partial
 import psycopg2
 import structlog
 
-from ledgerq_shared.batching import run_flush
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.postgres.sqlstates import is_missing_right
+from ledgerq_shared.process.batching import run_flush
 from ledgerq_shared.sql import Row
-from ledgerq_shared.sqlstates import is_missing_right
 
 log = structlog.get_logger()
 

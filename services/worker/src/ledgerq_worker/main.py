@@ -9,13 +9,13 @@ from typing import Annotated, TypeVar
 import typer
 from celery.exceptions import SoftTimeLimitExceeded
 
-from ledgerq_shared import output
-from ledgerq_shared.commands import complain, run_app, write
-from ledgerq_shared.database import Database
-from ledgerq_shared.durability import check_durability
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import say
-from ledgerq_shared.logging import configure
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.postgres.durability import check_durability
+from ledgerq_shared.process import output
+from ledgerq_shared.process.commands import complain, run_app, write
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.revision import check_revision_if_reachable
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
 from ledgerq_worker.catalogue.registry import TaskTypeError

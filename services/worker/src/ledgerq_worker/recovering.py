@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from ledgerq_shared.database import Cursor, Database, execute
+from ledgerq_shared.postgres.database import Cursor, Database, execute
 from ledgerq_shared.statements.recover import TakenBack, find_claimed, recover_claims
 from ledgerq_shared.states import STARTABLE
 from ledgerq_worker.apart import Apart

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.catalogue import CatalogueEntry, register_task_types
 from ledgerq_worker.catalogue.registry import TaskTypeSpec, task_types

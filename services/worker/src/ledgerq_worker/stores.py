@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.statements.dispatch import slots_by_queue
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 
 
 @dataclass(frozen=True)

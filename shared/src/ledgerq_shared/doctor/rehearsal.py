@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import psycopg2
 
-from ledgerq_shared.database import Cursor, Database, confirmation, execute
 from ledgerq_shared.ids import new_task_ids
+from ledgerq_shared.postgres.database import Cursor, Database, confirmation, execute
 from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.statements import (
     cancel,

@@ -6,13 +6,13 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.doctor.findings import Finding, Verdict
 from ledgerq_shared.doctor.rehearsal import rehearse
-from ledgerq_shared.durability import look, replication_figures
-from ledgerq_shared.figures import Figures
 from ledgerq_shared.languages import say
-from ledgerq_shared.replica import Replica
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.durability import look, replication_figures
+from ledgerq_shared.postgres.figures import Figures
+from ledgerq_shared.postgres.replica import Replica
 from ledgerq_shared.revision import check_revision
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.sql import Statement

@@ -4,7 +4,7 @@ An unfinished task is in ``ready``, in ``held`` or on a claim's list. A waiting 
 a task on a claim the request is recorded, and the worker that holds the task honours it. Both statements lock in the
 usual order: ready or held row, claim row, task row. A task may move from one place to another between two looks, so a
 caller that finds it in neither place looks again with new statements in the same transaction
-(``ledgerq_shared.cancelling``).
+(``ledgerq_shared.tasks.cancelling``).
 """
 
 from __future__ import annotations

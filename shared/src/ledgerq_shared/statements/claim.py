@@ -48,7 +48,7 @@ class ClaimedTask(NamedTuple):
     is_alone: bool
     #: The task's place in the queue; the low-water mark follows it.
     ready_at: datetime
-    #: Where it comes from; see :class:`ledgerq_shared.tracing.Origin`.
+    #: Where it comes from; see :class:`ledgerq_shared.process.tracing.Origin`.
     trace: str | None = None
 
 

@@ -56,7 +56,7 @@ class DetailRow(NamedTuple):
     tags: list[str] | None
     rerun_of: str | None
     unique_key: str | None
-    #: Where it comes from: :class:`ledgerq_shared.tracing.Origin` as text.
+    #: Where it comes from: :class:`ledgerq_shared.process.tracing.Origin` as text.
     trace: str | None
     #: The tasks that repeat it, newest first, at most :data:`MOST_RERUNS`.
     reruns: list[str]

@@ -28,7 +28,7 @@ class NewTask(NamedTuple):
     actor: str = "api"
     #: Fields that few tasks have; see :class:`NewTaskOptions`. ``None`` costs nothing.
     options: NewTaskOptions | None = None
-    #: Where it comes from: the text of a :class:`ledgerq_shared.tracing.Origin`.
+    #: Where it comes from: the text of a :class:`ledgerq_shared.process.tracing.Origin`.
     trace: str | None = None
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keys import digest_of, is_key, new_key, new_key_id
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import Said, reason, say
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.api_keys import ApiKeyRow, add_key, find_key, list_keys, revoke_key
 
 

@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ledgerq_api import problems
+from ledgerq_api.answers import problems
+from ledgerq_api.answers.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
+from ledgerq_api.answers.refusals import note_refusal
 from ledgerq_api.auth.callers import ANYBODY, NOBODY_IN_PARTICULAR, Caller
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keyring import ApiKey, Keyring
 from ledgerq_api.auth.rates import Bucket
 from ledgerq_api.auth.scopes import is_open, known_need
-from ledgerq_api.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
-from ledgerq_api.paths import shown
-from ledgerq_api.refusals import note_refusal
+from ledgerq_api.requests.paths import shown
 from ledgerq_shared.errors import LedgerQError, ScopeMissing
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.languages import say

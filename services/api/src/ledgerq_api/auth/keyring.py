@@ -19,9 +19,9 @@ from ledgerq_api.auth.callers import Caller
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keys import digest_of
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.api_keys import UsableKey, note_use, read_usable_keys
 
 #: Times in seconds. After the first, the keys are read again while requests go on; after the second, requests wait for

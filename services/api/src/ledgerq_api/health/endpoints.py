@@ -11,7 +11,7 @@ from ledgerq_api import metrics
 from ledgerq_api.documentation import answers
 from ledgerq_api.health.schemas import Alive
 from ledgerq_api.health.service import HealthService
-from ledgerq_api.lean import json_response
+from ledgerq_api.requests.lean import json_response
 
 _ALIVE = Alive()
 _CHECKS: dict[str, Any] = {

@@ -14,10 +14,10 @@ from ledgerq_api.ledger import Ledger
 from ledgerq_api.tasks.explaining import FailingStore
 from ledgerq_shared import clock, outages
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerUnavailable, Unavailable
 from ledgerq_shared.languages import say
-from ledgerq_shared.sampling import SampledLog
+from ledgerq_shared.postgres.database import Cursor, execute
+from ledgerq_shared.process.sampling import SampledLog
 from ledgerq_shared.statements.read_queues import Overview, read_clock, read_overview
 
 #: Seconds for each check: orchestrators give up soon after that.

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from ledgerq_api.checkout import above
-from ledgerq_shared.commands import complain, write
 from ledgerq_shared.languages import reason, say
+from ledgerq_shared.process.commands import complain, write
 
 #: The files of a project, each with the one that it is made from.
 FILES = {

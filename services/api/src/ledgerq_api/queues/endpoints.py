@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from ledgerq_api.auth.gate import actor_of
-from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import answers, json_body
-from ledgerq_api.lean import json_response
 from ledgerq_api.queues import schemas
 from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
+from ledgerq_api.requests.bodies import decoded, read_optional
+from ledgerq_api.requests.lean import json_response
 from ledgerq_shared.errors import InvalidRequest, QueueNotFound
 from ledgerq_shared.languages import say
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ledgerq_api.answers.errors import TooManyQueues
 from ledgerq_api.auth.callers import ANYBODY
-from ledgerq_api.errors import TooManyQueues
 from ledgerq_api.ledger import Ledger
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.queues import name_queues
 from ledgerq_shared.statements.submit import NewTask
 

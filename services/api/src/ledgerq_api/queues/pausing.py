@@ -8,11 +8,11 @@ from ledgerq_api.changing import change
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.queues import schemas
 from ledgerq_api.queues.naming import QueueNames
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import QueueNotFound
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.queues import count_ready, set_paused
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from ledgerq_api.ages import AsOf
+from ledgerq_api.answers.ages import AsOf
 from ledgerq_shared.states import State
 
 #: Excludes `.` and `..`, which have another meaning in an address.

@@ -6,10 +6,10 @@ from collections import defaultdict
 
 from msgspec import structs
 
-from ledgerq_api.ages import shown
+from ledgerq_api.answers.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.queues.schemas import QueueEntry, QueueList
-from ledgerq_shared.database import Cursor, execute
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.read_queues import count_queues, queue_counts, read_queues
 from ledgerq_shared.states import State
 

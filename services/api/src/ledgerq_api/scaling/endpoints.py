@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import json_response
+from ledgerq_api.requests.lean import json_response
 from ledgerq_api.scaling.service import ScalingService, Target
 
 _EXAMPLE: dict[str, Any] = {

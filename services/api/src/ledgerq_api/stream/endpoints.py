@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 
 from ledgerq_api.auth.gate import check_again
 from ledgerq_api.auth.keyring import Keyring
-from ledgerq_api.headers import header
-from ledgerq_api.lean import LeanRoute
+from ledgerq_api.requests.headers import header
+from ledgerq_api.requests.lean import LeanRoute
 from ledgerq_api.stream.feed import Subscription
 from ledgerq_api.stream.service import StreamService
 from ledgerq_api.stream.sse import HEADERS, follow

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.types import Send
 
-from ledgerq_api.errors import ApiKeyInvalid
-from ledgerq_api.lean import encode
+from ledgerq_api.answers.errors import ApiKeyInvalid
+from ledgerq_api.requests.lean import encode
 from ledgerq_api.stream.feed import Feed, Subscription
 from ledgerq_api.tasks.service import event_entry
 from ledgerq_shared.events import Event

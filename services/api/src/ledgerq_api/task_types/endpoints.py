@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import json_response
+from ledgerq_api.requests.lean import json_response
 from ledgerq_api.task_types.service import TaskTypeService
 
 _EXAMPLE: dict[str, Any] = {

@@ -16,14 +16,14 @@ from ledgerq_api import metrics
 from ledgerq_api.ledger import Deadline, no_answer
 from ledgerq_api.tasks.commits import Commits, Committed, Outcome, refused
 from ledgerq_api.tasks.idempotency import find_repeats, redirect
-from ledgerq_shared.batching import AsyncBatcher
-from ledgerq_shared.database import confirm
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.postgres.database import confirm
+from ledgerq_shared.postgres.sqlstates import fault_of
+from ledgerq_shared.process.batching import AsyncBatcher
 from ledgerq_shared.statements.idempotency import KeyedSubmit
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_shared.submitting import submit
+from ledgerq_shared.tasks.submitting import submit
 
 _MOST_ITEMS = 1000
 

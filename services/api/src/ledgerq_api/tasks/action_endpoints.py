@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from ledgerq_api.answers.languages import choose
 from ledgerq_api.auth.gate import actor_of, caller_of
-from ledgerq_api.bodies import decoded, read_optional
 from ledgerq_api.documentation import IDEMPOTENCY_KEY, answers, json_body, text_header
-from ledgerq_api.headers import header, text_of
-from ledgerq_api.languages import choose
-from ledgerq_api.lean import json_response
-from ledgerq_api.prefix import prefix_of
+from ledgerq_api.requests.bodies import decoded, read_optional
+from ledgerq_api.requests.headers import header, text_of
+from ledgerq_api.requests.lean import json_response
+from ledgerq_api.requests.prefix import prefix_of
 from ledgerq_api.tasks import action_examples as examples
 from ledgerq_api.tasks import action_schemas as schemas
 from ledgerq_api.tasks.actions import TaskActions

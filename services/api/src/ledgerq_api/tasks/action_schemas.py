@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_type_hints
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ledgerq_api import integers
+from ledgerq_api.requests import integers
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.states import State
 

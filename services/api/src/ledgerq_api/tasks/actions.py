@@ -17,17 +17,17 @@ from ledgerq_api.tasks.explaining import FailingStore, explain
 from ledgerq_api.tasks.reading import own_id, the_one
 from ledgerq_api.tasks.reruns import rerun_of
 from ledgerq_api.tasks.submitting import Submitting
-from ledgerq_shared.cancelling import Cancelled, cancel
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, TaskIsFinal, TaskIsNotFinal
 from ledgerq_shared.languages import Locale, say
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.cancel import TaskEnd, read_end, read_told
 from ledgerq_shared.statements.read_explain import read_circumstances
 from ledgerq_shared.statements.resubmit import read_repeatable, resubmit
 from ledgerq_shared.statements.unique import retake_key
 from ledgerq_shared.states import STARTABLE, State
-from ledgerq_shared.submitting import Existing
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.cancelling import Cancelled, cancel
+from ledgerq_shared.tasks.submitting import Existing
+from ledgerq_shared.tasks.waking import Waker
 
 #: How long a cancel waits for the worker that has claimed the task, in seconds: its node renews its lease every second.
 TOLD_WITHIN = 2.0

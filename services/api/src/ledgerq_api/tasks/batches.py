@@ -13,13 +13,13 @@ import psycopg2
 from ledgerq_api import metrics
 from ledgerq_api.tasks.commits import Commits, Committed, Outcome, refused
 from ledgerq_api.tasks.idempotency import reserve
-from ledgerq_shared.database import confirm, execute
 from ledgerq_shared.errors import DuplicateTask, IdempotencyKeyReused, LedgerQError, OutcomeUnknown, ScopeMissing
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.sqlstates import fault_of
+from ledgerq_shared.postgres.database import confirm, execute
+from ledgerq_shared.postgres.sqlstates import fault_of
 from ledgerq_shared.statements.idempotency import KeyedSubmit, keep_answer
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_shared.submitting import submit
+from ledgerq_shared.tasks.submitting import submit
 
 #: How many batches are written at the same time: PostgreSQL writes one while the statement of another one is being
 #: made.

@@ -14,14 +14,14 @@ import psycopg2
 
 from ledgerq_api.tasks.recent import Again, Recent
 from ledgerq_shared import outages
-from ledgerq_shared.database import Cursor, Database
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.languages import say
-from ledgerq_shared.repeating import until_known
+from ledgerq_shared.postgres.database import Cursor, Database
+from ledgerq_shared.postgres.repeating import until_known
 from ledgerq_shared.statements.idempotency import KeyedSubmit
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_shared.submitting import Existing
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.submitting import Existing
+from ledgerq_shared.tasks.waking import Waker
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import msgspec
 
+from ledgerq_api.answers.problems import from_msgspec
 from ledgerq_api.auth.callers import Caller
-from ledgerq_api.bodies import MAX_DEPTH
 from ledgerq_api.catalogue import Catalogue, TaskType
-from ledgerq_api.problems import from_msgspec
+from ledgerq_api.requests.bodies import MAX_DEPTH
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters, InvalidRequest
 from ledgerq_shared.ids import new_task_id

@@ -9,15 +9,15 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from ledgerq_api.answers.languages import EXISTS, SUBMITTED, choose
 from ledgerq_api.auth.gate import actor_of, caller_of, check_again
 from ledgerq_api.auth.keyring import Keyring
-from ledgerq_api.bodies import decoded, read_json_body
 from ledgerq_api.documentation import answers
-from ledgerq_api.headers import header, text_of
-from ledgerq_api.languages import EXISTS, SUBMITTED, choose
-from ledgerq_api.lean import JSON, LeanRoute, answer, encode, json_response, unless_gone
-from ledgerq_api.origin import origin
-from ledgerq_api.prefix import prefix_of
+from ledgerq_api.requests.bodies import decoded, read_json_body
+from ledgerq_api.requests.headers import header, text_of
+from ledgerq_api.requests.lean import JSON, LeanRoute, answer, encode, json_response, unless_gone
+from ledgerq_api.requests.origin import origin
+from ledgerq_api.requests.prefix import prefix_of
 from ledgerq_api.tasks import examples
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.listing import ListQuery
@@ -26,7 +26,7 @@ from ledgerq_api.tasks.schemas import decode_batch, decode_batch_again, decode_s
 from ledgerq_api.tasks.service import TaskService, matches, tag_of
 from ledgerq_api.tasks.submitting import Submitting
 from ledgerq_shared.languages import Locale, spoken
-from ledgerq_shared.submitting import Existing
+from ledgerq_shared.tasks.submitting import Existing
 
 MAX_SUBMIT_BODY = 2 * 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledgerq_api.auth.callers import ANYBODY
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import DuplicateTask, IdempotencyKeyReused, LedgerUnavailable, ScopeMissing
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.idempotency import (
     KeyedSubmit,
     KnownKey,
@@ -22,7 +22,7 @@ from ledgerq_shared.statements.idempotency import (
 )
 from ledgerq_shared.statements.unique import submitters_of
 from ledgerq_shared.states import State
-from ledgerq_shared.submitting import Existing
+from ledgerq_shared.tasks.submitting import Existing
 
 #: Each further look means that an Idempotency-Key was forgotten between two statements.
 _LOOKS = 10

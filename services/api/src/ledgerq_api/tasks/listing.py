@@ -19,11 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from ledgerq_api.errors import QueryTooSlow
-from ledgerq_shared.database import Cursor, execute
+from ledgerq_api.answers.errors import QueryTooSlow
 from ledgerq_shared.errors import InvalidRequest
 from ledgerq_shared.ids import new_task_id, time_of
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.read_counts import StateCount, in_state, sum_counts
 from ledgerq_shared.statements.read_list import SummaryRow, count_tasks, list_tasks
 from ledgerq_shared.statements.walks import TaskFilter, goes_either_way, is_shorter_along_successes

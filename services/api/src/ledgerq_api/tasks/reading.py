@@ -14,13 +14,13 @@ from functools import partial
 from typing import Protocol
 
 from ledgerq_api import metrics
+from ledgerq_api.answers.pages import MOST_BYTES
 from ledgerq_api.ledger import Deadline, Ledger, no_answer
-from ledgerq_api.pages import MOST_BYTES
-from ledgerq_shared.batching import AsyncBatcher
-from ledgerq_shared.database import Cursor, execute
 from ledgerq_shared.errors import LedgerQError, TaskNotFound
 from ledgerq_shared.events import Event, expand
 from ledgerq_shared.languages import say
+from ledgerq_shared.postgres.database import Cursor, execute
+from ledgerq_shared.process.batching import AsyncBatcher
 from ledgerq_shared.sql import Row, Statement
 from ledgerq_shared.statements.read_task import (
     ATTEMPT_KINDS,

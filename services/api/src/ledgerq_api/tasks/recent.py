@@ -21,12 +21,12 @@ import psycopg2
 import structlog
 
 from ledgerq_api import metrics
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import LedgerQError, Unavailable
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.timeline import Timeline
 from ledgerq_shared.statements.idempotency import KeyedSubmit
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
 from ledgerq_shared.statements.went_back import count_found, find_missing, note_went_back
-from ledgerq_shared.timeline import Timeline
 
 log = structlog.get_logger()
 

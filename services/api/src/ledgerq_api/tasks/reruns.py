@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw
 
 from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue import Catalogue
-from ledgerq_api.origin import origin
+from ledgerq_api.requests.origin import origin
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.schemas import SubmitBody
 from ledgerq_shared.errors import InvalidParameters

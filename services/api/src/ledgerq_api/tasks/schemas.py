@@ -14,11 +14,11 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
-from ledgerq_api import integers
-from ledgerq_api.ages import AsOf
+from ledgerq_api.answers.ages import AsOf
 from ledgerq_api.queues.schemas import LONGEST_QUEUE_NAME, QUEUE_PATTERN
+from ledgerq_api.requests import integers
 from ledgerq_shared.states import State
-from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL
+from ledgerq_shared.tasks.submitting import LONGEST_KEY, LONGEST_TTL
 
 #: The longest time that a task may wait or run: ten years, in seconds.
 LONGEST = 315_360_000

@@ -10,21 +10,21 @@ from typing import Any
 
 from msgspec import Raw
 
-from ledgerq_api.ages import shown
+from ledgerq_api.answers.ages import shown
+from ledgerq_api.answers.pages import fitting
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
 from ledgerq_api.ledger import Ledger
-from ledgerq_api.pages import fitting
 from ledgerq_api.tasks import schemas
 from ledgerq_api.tasks.attempts import attempts_of
 from ledgerq_api.tasks.listing import ListQuery, may_be_old, read_page
 from ledgerq_api.tasks.long_poll import LongPoll
 from ledgerq_api.tasks.reading import TaskReader
 from ledgerq_shared.events import Event
+from ledgerq_shared.process.tracing import Origin
 from ledgerq_shared.statements.read_list import SummaryRow
 from ledgerq_shared.statements.read_task import StatusRow
 from ledgerq_shared.states import FINAL, State
-from ledgerq_shared.tracing import Origin
 
 
 class TaskService:

@@ -10,10 +10,10 @@ from uuid import UUID
 from ledgerq_api.auth.callers import Caller
 from ledgerq_api.catalogue import Catalogue
 from ledgerq_api.catalogue_source import CatalogueSource
-from ledgerq_api.lean import encode
 from ledgerq_api.ledger import Ledger
-from ledgerq_api.origin import origin
 from ledgerq_api.queues.naming import QueueNames
+from ledgerq_api.requests.lean import encode
+from ledgerq_api.requests.origin import origin
 from ledgerq_api.tasks import schemas
 from ledgerq_api.tasks.acceptance import Acceptance, Submission
 from ledgerq_api.tasks.batches import Batches

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from ledgerq_api.documentation import answers
-from ledgerq_api.lean import json_response
+from ledgerq_api.requests.lean import json_response
 from ledgerq_api.workers.service import WorkerService
 
 _TYPE = "clients.celery.example_tasks.process_document"

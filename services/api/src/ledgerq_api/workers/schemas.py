@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct
 
-from ledgerq_api.ages import AsOf
+from ledgerq_api.answers.ages import AsOf
 
 _Time = Annotated[datetime, Meta(tz=True)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC
 
-from ledgerq_api.ages import shown
+from ledgerq_api.answers.ages import shown
 from ledgerq_api.ledger import Ledger
 from ledgerq_api.workers.schemas import RunningTask, WorkerEntry, WorkerList
-from ledgerq_shared.database import Cursor, execute
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.statements.read_queues import read_all_running, read_live_workers
 
 

@@ -9,10 +9,10 @@ from typing import ClassVar, Protocol, TypeVar
 
 from prometheus_client.core import Metric as Family
 
-from ledgerq_shared.database import Cursor, Database, execute
-from ledgerq_shared.figures import Figures
-from ledgerq_shared.metrics import Metric
-from ledgerq_shared.replica import Replica, Seen, look, open_replica
+from ledgerq_shared.postgres.database import Cursor, Database, execute
+from ledgerq_shared.postgres.figures import Figures
+from ledgerq_shared.postgres.replica import Replica, Seen, look, open_replica
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.settings import StoreSettings
 from ledgerq_shared.sql import Row, Statement
 

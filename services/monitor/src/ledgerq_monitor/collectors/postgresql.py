@@ -8,9 +8,9 @@ from typing import ClassVar
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger
-from ledgerq_shared.durability import Durability, replication_figures
-from ledgerq_shared.figures import Figures
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.postgres.durability import Durability, replication_figures
+from ledgerq_shared.postgres.figures import Figures
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.statements.read_metrics import SERVER_FIGURES, TABLE_FIGURES, read_server, read_tables
 
 _TABLE = ("table",)

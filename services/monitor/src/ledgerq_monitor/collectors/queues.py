@@ -9,7 +9,7 @@ from typing import ClassVar
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger, Names
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.statements.read_metrics import QueueGauges, count_held, read_queue_gauges
 
 _QUEUE = ("queue",)

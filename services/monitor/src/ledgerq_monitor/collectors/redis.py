@@ -10,7 +10,7 @@ from prometheus_client.core import Metric as Family
 from ledgerq_monitor.stores import redis_client
 from ledgerq_shared.broker import ticket_list
 from ledgerq_shared.faults import Fault
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.redis_faults import fault_of
 
 _MEMORY = Metric("ledgerq_redis_memory_bytes", "gauge", "Memory that Redis uses.")

@@ -10,8 +10,8 @@ from typing import ClassVar
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger, Names
-from ledgerq_shared.database import execute
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.postgres.database import execute
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.statements.read_metrics import count_stuck, count_worker_deaths, read_task_counts
 from ledgerq_shared.states import FINAL
 

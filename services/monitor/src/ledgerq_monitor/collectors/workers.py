@@ -8,7 +8,7 @@ from typing import ClassVar
 from prometheus_client.core import Metric as Family
 
 from ledgerq_monitor.collectors.collector import Ledger
-from ledgerq_shared.metrics import Metric
+from ledgerq_shared.process.metrics import Metric
 from ledgerq_shared.statements.read_metrics import count_ended_workers, read_worker_gauges
 
 _WORKER = ("worker",)

@@ -26,11 +26,12 @@ import psycopg2
 import structlog
 from celery import Celery, signals
 
-from ledgerq_shared import outages, sqlstates
-from ledgerq_shared.batching import Batcher
+from ledgerq_shared import outages
 from ledgerq_shared.broker import DRAIN_TASK, TICKETS
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.postgres import sqlstates
+from ledgerq_shared.process.batching import Batcher
 from ledgerq_shared.redis_access import describe, note_failure, note_success
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.submit import NewTask

@@ -21,13 +21,13 @@ from celery.platforms import signals
 from celery.utils.functional import maybe_list
 
 from ledgerq_shared.broker import DRAIN_TASK, queue_of
-from ledgerq_shared.cancelling import cancel
-from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import LedgerQError, TaskIsFinal, TaskNotFound
-from ledgerq_shared.once import OncePerProcess
+from ledgerq_shared.postgres.database import Cursor, Database, execute
+from ledgerq_shared.process.once import OncePerProcess
 from ledgerq_shared.statements.read_running import RunningRow, read_running
 from ledgerq_shared.statements.read_stamped import read_stamped
 from ledgerq_shared.statements.read_task import find_task
+from ledgerq_shared.tasks.cancelling import cancel
 from ledgerq_worker.celery.seams.panel import replace_commands
 from ledgerq_worker.celery.seams.revocations import is_stamped, known_ids, remember_ids, remember_stamps
 from ledgerq_worker.slot.table import SlotTable

@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from ledgerq_shared.ids import is_of_this_cell, new_task_id, task_id_of_delivery
+from ledgerq_shared.process.tracing import Origin, checked_traceparent, current_traceparent
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
-from ledgerq_shared.tracing import Origin, checked_traceparent, current_traceparent
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.encoding import encode_arguments, encode_celery
 

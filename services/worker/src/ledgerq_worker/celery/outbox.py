@@ -16,10 +16,11 @@ import structlog
 from celery import Celery, signals
 from celery.app.task import Context
 
-from ledgerq_shared import outages, sqlstates
-from ledgerq_shared.database import Database
+from ledgerq_shared import outages
 from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.postgres import sqlstates
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.redis_access import note_failure
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.statements.outbox import (

@@ -2,7 +2,7 @@
 neither written to nor closed.
 
 redis-py knows its socket by the number, which a task may have closed or given to another file
-(:mod:`ledgerq_shared.descriptors`).
+(:mod:`ledgerq_shared.process.descriptors`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 from redis import connection as redis_connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from ledgerq_shared.descriptors import identity
+from ledgerq_shared.process.descriptors import identity
 
 log = structlog.get_logger()
 

@@ -17,18 +17,18 @@ import psycopg2
 import structlog
 from celery import Celery, signals
 
-from ledgerq_shared.batching import Batcher, run_flush
 from ledgerq_shared.broker import DRAIN_TASK
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import DuplicateTask, LedgerQError
-from ledgerq_shared.once import OncePerProcess
-from ledgerq_shared.repeating import until_known
-from ledgerq_shared.reusing import submit_reusing
-from ledgerq_shared.sqlstates import is_missing_right
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.repeating import until_known
+from ledgerq_shared.postgres.sqlstates import is_missing_right
+from ledgerq_shared.process.batching import Batcher, run_flush
+from ledgerq_shared.process.once import OncePerProcess
 from ledgerq_shared.statements.end_at_once import EndAtOnce, end_at_once
 from ledgerq_shared.statements.submit import NewTask, NewTaskOptions
-from ledgerq_shared.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.reusing import submit_reusing
+from ledgerq_shared.tasks.submitting import LONGEST_KEY, LONGEST_TTL, POLICIES, Existing, Submitted
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.celery.messages import task_from_message
 from ledgerq_worker.celery.retries import next_of_message
 from ledgerq_worker.celery.seams.sender import queue_of

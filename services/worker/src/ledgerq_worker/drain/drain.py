@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import structlog
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.repeating import until_done
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.repeating import until_done
 from ledgerq_shared.statements.claim import ClaimedTask, claim_tasks, has_ready
 from ledgerq_shared.statements.recover import read_suspicion
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.drain.claim_size import ClaimSize
 from ledgerq_worker.drain.hand import Hand
 from ledgerq_worker.drain.low_water import LowWater

@@ -9,11 +9,11 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from uuid import UUID
 
-from ledgerq_shared.database import Database, execute
-from ledgerq_shared.repeating import until_done
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.repeating import until_done
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask, hand_back
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.slot.table import STORE_WITHIN, SlotTable
 
 

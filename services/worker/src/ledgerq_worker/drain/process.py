@@ -16,11 +16,11 @@ import structlog
 from celery import Celery
 
 from ledgerq_shared import outages
-from ledgerq_shared.database import Database
-from ledgerq_shared.once import OncePerProcess
-from ledgerq_shared.repeating import until_done
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.postgres.repeating import until_done
+from ledgerq_shared.process.once import OncePerProcess
 from ledgerq_shared.statements.recover import TakenBack
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.celery.outbox import Outbox
 from ledgerq_worker.celery.results import Publisher
 from ledgerq_worker.celery.seams.prefork import process_index

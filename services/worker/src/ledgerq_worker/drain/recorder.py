@@ -17,9 +17,9 @@ import time
 from functools import partial
 
 from ledgerq_shared import outages
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import OutcomeUnknown, Unavailable
-from ledgerq_shared.repeating import any_refusal, until_done
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.repeating import any_refusal, until_done
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.transactions import Rows, end_standstill, lock_written

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from ledgerq_shared.faults import Fault
+from ledgerq_shared.postgres.sqlstates import fault_of, is_missing_right
 from ledgerq_shared.sql import Statement
-from ledgerq_shared.sqlstates import fault_of, is_missing_right
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_worker.drain.aside import Aside
 from ledgerq_worker.drain.pending import Pending

@@ -15,9 +15,9 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Reject, Retry
 
+from ledgerq_shared.process.tracing import tracer
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import State
-from ledgerq_shared.tracing import tracer
 from ledgerq_worker.catalogue.wrappers import has_own_call
 from ledgerq_worker.celery.messages import request_of
 from ledgerq_worker.celery.retries import again

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ledgerq_shared.tracing import Origin, tracer
+from ledgerq_shared.process.tracing import Origin, tracer
 from ledgerq_worker.slot.ends import Failed
 from ledgerq_worker.slot.legs import Leg
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from ledgerq_shared.database import Cursor, execute
-from ledgerq_shared.reusing import submit_reusing
+from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.sql import Statement
 from ledgerq_shared.statements import record
 from ledgerq_shared.statements.cancel import revoke_waiting
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.states import State
+from ledgerq_shared.tasks.reusing import submit_reusing
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
 from ledgerq_worker.slot.encoding import to_json

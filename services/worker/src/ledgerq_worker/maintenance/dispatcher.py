@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.dispatch import count_ready_by_queue, find_due, next_due, promote_due, what_to_do
 from ledgerq_shared.statements.expire import expire, find_expired
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.apart import Apart
 from ledgerq_worker.maintenance.loop import Duty, Round
 from ledgerq_worker.maintenance.metrics import DutyMetrics

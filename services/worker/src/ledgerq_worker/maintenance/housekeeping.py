@@ -4,8 +4,8 @@ forget old keys.
 
 from __future__ import annotations
 
-from ledgerq_shared.database import Database, execute
-from ledgerq_shared.partitions import make_next_partition
+from ledgerq_shared.postgres.database import Database, execute
+from ledgerq_shared.postgres.partitions import make_next_partition
 from ledgerq_shared.statements.fold import fold_counts
 from ledgerq_shared.statements.unique import forget_keys
 

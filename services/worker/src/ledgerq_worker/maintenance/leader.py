@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import structlog
 
-from ledgerq_shared.database import Database, execute
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.leader import give_up_leadership, take_leadership
 from ledgerq_worker.maintenance.pulse import Pulse
 from ledgerq_worker.maintenance.witness import Seen, Witness

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import structlog
 
 from ledgerq_shared import outages
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.metrics import serve
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.process.metrics import serve
+from ledgerq_shared.process.signals import treat_as_sigterm
 from ledgerq_shared.settings import LogSettings, MetricsSettings, StoreSettings, load
-from ledgerq_shared.signals import treat_as_sigterm
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.heartbeat import Heartbeat, first_beat
 from ledgerq_worker.maintenance import metrics
 from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from ledgerq_shared import outage_metrics
-from ledgerq_shared.metrics import SHORT_SECONDS, Metric
+from ledgerq_shared.process.metrics import SHORT_SECONDS, Metric
 
 _DUTY = ("duty",)
 _LEADS = Metric("ledgerq_maintenance_leads", "gauge", "Whether this maintenance process leads (1) or stands by (0).")

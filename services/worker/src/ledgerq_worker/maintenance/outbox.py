@@ -18,7 +18,7 @@ import time
 import structlog
 
 from ledgerq_shared.ids import use_cell
-from ledgerq_shared.logging import configure
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings, StoreSettings, load
 from ledgerq_worker.celery import client
 from ledgerq_worker.celery.app import build_app

@@ -8,8 +8,8 @@ from uuid import UUID
 import psycopg2
 import structlog
 
-from ledgerq_shared.database import Database, execute
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.statements.workers import LostWorker, declare_dead, find_lost_workers, prune_workers
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.metrics import DutyMetrics

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from ledgerq_shared.database import Database
-from ledgerq_shared.timeline import Timeline, write_down
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.postgres.timeline import Timeline, write_down
 
 
 class Seen(NamedTuple):

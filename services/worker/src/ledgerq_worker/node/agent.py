@@ -24,10 +24,10 @@ import structlog
 
 from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.logging import configure
-from ledgerq_shared.repeating import tried
+from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.postgres.repeating import tried
+from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.node.config import NodeConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.cancel import CancelRequest, find_cancel_requests, read_signals
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ledgerq_shared.timers import later
+from ledgerq_shared.process.timers import later
 from ledgerq_worker.node.node import Node
 from ledgerq_worker.slot.composure import default_in_children, ignore_strays
 

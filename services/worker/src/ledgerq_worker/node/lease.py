@@ -18,8 +18,8 @@ import psycopg2
 import structlog
 
 from ledgerq_shared import outages
-from ledgerq_shared.database import Database
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.workers import renew_lease
 from ledgerq_worker.node.cancel_requests import CancelRequests
 from ledgerq_worker.slot.table import SlotTable, lease_clock

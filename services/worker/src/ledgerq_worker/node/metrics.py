@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import Metric as Family
 
 from ledgerq_shared import outage_metrics, outages
-from ledgerq_shared.metrics import FromFunction, Metric
+from ledgerq_shared.process.metrics import FromFunction, Metric
 from ledgerq_worker.celery.seams.strangers import refused
 from ledgerq_worker.node.node import Node
 from ledgerq_worker.slot import tally

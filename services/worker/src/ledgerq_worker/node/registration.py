@@ -9,11 +9,11 @@ from uuid import uuid4
 import structlog
 
 from ledgerq_shared.broker import Broker
-from ledgerq_shared.database import Cursor, Database, execute
+from ledgerq_shared.postgres.database import Cursor, Database, execute
+from ledgerq_shared.postgres.timeline import Timeline, write_down
 from ledgerq_shared.statements.dispatch import QueueSlots, slots_by_queue
 from ledgerq_shared.statements.workers import is_known, register_worker
-from ledgerq_shared.timeline import Timeline, write_down
-from ledgerq_shared.waking import Waker
+from ledgerq_shared.tasks.waking import Waker
 from ledgerq_worker.node.config import NodeConfig
 from ledgerq_worker.node.lease import Former, Lease
 from ledgerq_worker.slot.table import lease_clock

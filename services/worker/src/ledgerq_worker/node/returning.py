@@ -12,9 +12,9 @@ from uuid import UUID
 import psycopg2
 import structlog
 
-from ledgerq_shared.database import Cursor, Database, execute
 from ledgerq_shared.errors import Unavailable
-from ledgerq_shared.repeating import any_refusal, tried, until_done
+from ledgerq_shared.postgres.database import Cursor, Database, execute
+from ledgerq_shared.postgres.repeating import any_refusal, tried, until_done
 from ledgerq_shared.statements.recover import find_claims
 from ledgerq_shared.statements.workers import end_worker
 from ledgerq_worker.node.enforcement import Enforcement, Killed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from ledgerq_shared.database import Database
+from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.workers import do_writes_wait
 from ledgerq_worker.node.enforcement import Enforcement
 from ledgerq_worker.node.killing import is_stopped

@@ -12,11 +12,11 @@ import structlog
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
-from ledgerq_shared import heap
 from ledgerq_shared.ids import use_cell
-from ledgerq_shared.metrics import serve
+from ledgerq_shared.process import heap
+from ledgerq_shared.process.metrics import serve
+from ledgerq_shared.process.tracing import flush_spans, start_tracing
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
-from ledgerq_shared.tracing import flush_spans, start_tracing
 from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks

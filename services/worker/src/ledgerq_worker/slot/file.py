@@ -9,8 +9,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from ledgerq_shared.descriptors import identity
 from ledgerq_shared.languages import reason, told
+from ledgerq_shared.process.descriptors import identity
 from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from ledgerq_shared.process.tracing import Origin
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
 from ledgerq_shared.states import State
-from ledgerq_shared.tracing import Origin
 from ledgerq_worker.slot.encoding import describe_error, encode_result, to_json
 from ledgerq_worker.slot.ends import End, Failed, Next, Succeeded
 from ledgerq_worker.slot.limits import SoftLimit, StruckWhileEncoding

@@ -18,7 +18,7 @@ from typing import Self
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import EncodeError
 
-from ledgerq_shared.once import OncePerProcess
+from ledgerq_shared.process.once import OncePerProcess
 
 #: Wakes the main thread when its limit is reached. It is a real-time signal, because no library uses those; macOS has
 #: none.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from ledgerq_shared.descriptors import Identity, identity
+from ledgerq_shared.process.descriptors import Identity, identity
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ledgerq_shared.metrics import BATCH_SIZES, LONG_SECONDS, SHORT_SECONDS, Metric, Tally
+from ledgerq_shared.process.metrics import BATCH_SIZES, LONG_SECONDS, SHORT_SECONDS, Metric, Tally
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.states import State
 from ledgerq_worker.slot.legs import Leg

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-from ledgerq_shared.once import OncePerProcess
+from ledgerq_shared.process.once import OncePerProcess
 from ledgerq_worker.slot import limits
 from ledgerq_worker.slot.legs import Leg
 

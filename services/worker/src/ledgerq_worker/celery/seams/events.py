@@ -10,7 +10,7 @@ from celery.worker.state import SOFTWARE_INFO
 from kombu import Producer  # type: ignore[attr-defined]
 from kombu.utils.json import dumps
 
-from ledgerq_shared.once import OncePerProcess
+from ledgerq_shared.process.once import OncePerProcess
 
 #: What Celery's events say about the program that sends them: name, version, system.
 SOFTWARE: dict[str, str] = SOFTWARE_INFO

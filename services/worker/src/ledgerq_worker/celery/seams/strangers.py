@@ -19,8 +19,8 @@ from kombu.transport.redis import Channel, GlobalKeyPrefixMixin, QoS
 from kombu.utils.encoding import bytes_to_str
 
 from ledgerq_shared.broker import TICKETS, is_ticket, queue_of
+from ledgerq_shared.process.sampling import SampledLog
 from ledgerq_shared.redis_access import describe
-from ledgerq_shared.sampling import SampledLog
 
 #: The beginning of the names of the lists with elements that can be neither a ticket nor a task.
 REFUSED = "ledgerq.refused:"

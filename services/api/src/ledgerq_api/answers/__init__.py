@@ -1,0 +1,1 @@
+"""What clients get: pages, ages, errors in their language."""

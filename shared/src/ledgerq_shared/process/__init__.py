@@ -1,0 +1,1 @@
+"""What every process of LedgerQ has: logs, metrics, traces, signals, timers."""

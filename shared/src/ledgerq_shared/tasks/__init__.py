@@ -1,0 +1,1 @@
+"""What the API and the worker do to tasks alike: submit, cancel, wake."""
