@@ -149,6 +149,13 @@ def test_a_path_that_leads_nowhere_is_404_with_a_key_and_says_nothing_without(ke
     assert code_of(wrong) == (405, "method_not_allowed")
 
 
+def test_a_call_that_somebody_forgot_to_enter_in_the_table_needs_admin(keyed):
+    keyed.api.app.add_api_route("/forgotten", lambda: "open")
+    for scope in set(KeyScope) - {KeyScope.ADMIN}:
+        assert code_of(keyed.api.get("/forgotten", headers=keyed.headers(scope))) == (403, "scope_missing")
+    assert keyed.api.get("/forgotten", headers=keyed.headers(KeyScope.ADMIN)).status == 200
+
+
 @pytest.mark.parametrize("path", ["", "/", "/index.html", "/zh/guides/tasks/", "/search/search_index.json"])
 def test_a_browser_which_has_no_key_may_read_the_documentation(keyed, path):
     answer = http.request("GET", f"{keyed.api.url}/docs/guide{path}")
