@@ -10,9 +10,9 @@ import psycopg2
 
 from launcher.errors import LauncherError, UsageError
 from ledgerq_shared import redis_access
+from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.embedded.ports import is_free
 from ledgerq_shared.languages import say
-from ledgerq_shared.postgres.connecting import connect, describe
 from ledgerq_shared.redis_urls import SENTINEL
 
 if TYPE_CHECKING:

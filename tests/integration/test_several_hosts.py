@@ -13,8 +13,8 @@ import pytest
 
 from launcher.checks import postgres_answers
 from ledgerq_monitor.stores import ask_postgres
+from ledgerq_shared.connecting import connect
 from ledgerq_shared.errors import LedgerUnavailable
-from ledgerq_shared.postgres.connecting import connect
 from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.sql import Statement
 from tests.support import databases, http, wait

@@ -24,10 +24,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
+from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import say
 from ledgerq_shared.migrations.ground import check_ground
-from ledgerq_shared.postgres.connecting import connect, describe
 from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.process.commands import complain, run_app, write
 from ledgerq_shared.process.logging import configure

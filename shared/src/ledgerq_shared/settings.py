@@ -17,9 +17,8 @@ from pydantic import Field, FiniteFloat, ValidationError, field_validator, model
 from pydantic_core import ErrorDetails, PydanticKnownError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ledgerq_shared import ids, redis_urls
+from ledgerq_shared import connecting, ids, redis_urls
 from ledgerq_shared.languages import Said, SaidError, reason, say
-from ledgerq_shared.postgres import connecting
 
 _POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 _BROKER_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "redis+socket://", redis_urls.SENTINEL)

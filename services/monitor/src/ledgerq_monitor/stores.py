@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ledgerq_shared import redis_access
-from ledgerq_shared.postgres.connecting import connect
+from ledgerq_shared.connecting import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

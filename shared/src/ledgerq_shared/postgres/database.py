@@ -49,7 +49,7 @@ class Database:
     """One PostgreSQL database, reached through a pool of connections.
 
     Args:
-        url: libpq URL; if it names several servers, the primary is used (:mod:`ledgerq_shared.postgres.connecting`).
+        url: libpq URL; if it names several servers, the primary is used (:mod:`ledgerq_shared.connecting`).
         application_name: shown in ``pg_stat_activity``: which process holds a connection.
         size: how many connections are open at most; a thread that finds none free waits for one.
         connect_timeout: seconds.

@@ -13,9 +13,9 @@ import psycopg2
 import psycopg2.extensions
 
 from ledgerq_shared import outages
+from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.languages import Said, say
-from ledgerq_shared.postgres.connecting import connect, describe
 from ledgerq_shared.postgres.prepared import Session
 from ledgerq_shared.postgres.upkeep import Looks, at_work, cancel, look_after
 from ledgerq_shared.process.timers import if_longer_than

@@ -25,10 +25,10 @@ from typing import Generic, NamedTuple, TypeVar
 import psycopg2
 
 from ledgerq_shared import outages
+from ledgerq_shared.connecting import describe
 from ledgerq_shared.errors import LedgerUnavailable, OutcomeUnknown, Unavailable
 from ledgerq_shared.faults import Fault
 from ledgerq_shared.languages import say
-from ledgerq_shared.postgres.connecting import describe
 from ledgerq_shared.postgres.database import Cursor, Database, execute
 from ledgerq_shared.postgres.prepared import Session
 from ledgerq_shared.postgres.replica_metrics import Reason, counts
@@ -87,7 +87,7 @@ class Replica:
     """A standby of ``ledger``. It does not connect before the first look.
 
     Args:
-        url: as :func:`ledgerq_shared.postgres.connecting.check` takes a replica's.
+        url: as :func:`ledgerq_shared.connecting.check` takes a replica's.
         ledger: the primary.
         application_name: shown in ``pg_stat_activity``.
         size: how many looks may run at the same time.
