@@ -56,7 +56,7 @@ def test_a_slot_without_a_connection_reports_and_is_ended_like_any_other(plant: 
     plant.worker(slots=3)
     plant.maintenance()
     late, asking = plant.submit("reports_late", gate="late"), plant.submit("asks", gate="never")
-    limited = plant.submit("gated", NewTaskOptions(time_limit=14), gate="never")
+    limited = plant.submit("gated", NewTaskOptions(time_limit=25), gate="never")
     for task_id in (late, asking, limited):
         plant.recorded(task_id, "STARTED")
     wait.until(lambda: sessions(plant) == 0, 60, what=lambda: f"none is held: {sessions(plant)}")

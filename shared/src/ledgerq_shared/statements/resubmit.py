@@ -25,11 +25,15 @@ def resubmit(task_id: str, *, actor: str, message: str | None = None) -> Stateme
     return Statement(_RESUBMIT, {"id": task_id, "actor": actor, "message": message})
 
 
+#: Of a task: its message was refused. PostgreSQL reads no JSON in which an odd text stands (a NUL, half of a surrogate
+#: pair), and users' errors have such texts; the type stands first in every error that we write.
+_IS_REFUSED = f"""(starts_with(error::text, '{{"type":"{TaskError.MESSAGE_REFUSED}"') IS TRUE)"""
+
 _RESUBMIT = f"""
 WITH found AS MATERIALIZED (
   SELECT id, state AS before, worker_deaths > 0 AS is_suspect FROM task
   WHERE id = %(id)s::uuid AND state IN ('FAILURE', 'REVOKED')
-    AND error->>'type' IS DISTINCT FROM '{TaskError.MESSAGE_REFUSED}' FOR UPDATE
+    AND NOT {_IS_REFUSED} FOR UPDATE
 ), done AS (
   UPDATE task t SET state = 'PENDING', completed_at = NULL, seq = t.seq + 1, run_at = now(), retries = 0,
     noted_at = greatest(clock_timestamp(), {LATEST}),
@@ -81,7 +85,7 @@ def read_repeatable(task_id: str) -> Statement[RepeatableTask]:
         f"""
         SELECT task_type, queue, priority, max_retries, time_limit, soft_time_limit, on_worker_lost, args::text,
                parameters::text, celery IS NOT NULL, metadata::text, tags,
-               error->>'type' IS NOT DISTINCT FROM '{TaskError.MESSAGE_REFUSED}'
+               {_IS_REFUSED}
         FROM task WHERE id = %(id)s::uuid
         """,
         {"id": task_id},
