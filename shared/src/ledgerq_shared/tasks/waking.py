@@ -4,6 +4,8 @@ about slots.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,9 @@ from ledgerq_shared.statements.dispatch import QueueSlots
 
 #: Seconds for which the known number of worker slots is used; it is asked for only when there is something to send.
 _SLOTS_ARE_FRESH = 2.0
+#: Seconds after which Redis is asked again whether it answers. Without that, a process that has nothing more to send
+#: would go on saying that Redis is away.
+_ASK_AGAIN_AFTER = 1.0
 
 
 class Waker:
@@ -32,6 +37,7 @@ class Waker:
         self._broker = broker
         self._slots: dict[str, tuple[int, int]] = {}
         self._slots_at = float("-inf")
+        self._is_asking = False
         self._batcher: Batcher[Mapping[str, int], None] = Batcher(self._send, max_items=10_000, name="waker")
 
     def wake(self, ready: Mapping[str, int]) -> None:
@@ -50,9 +56,22 @@ class Waker:
         total: Counter[str] = Counter()
         for batch in batches:
             total.update(batch)
-        slots = self._known_slots()
-        self._broker.wake(*(Demand(queue, ready, *slots.get(queue, (0, 0))) for queue, ready in total.items()))
+        if total:
+            slots = self._known_slots()
+            is_sent = self._broker.wake(*(Demand(one, ready, *slots.get(one, (0, 0))) for one, ready in total.items()))
+        else:
+            self._is_asking = False
+            is_sent = self._broker.ping()
+        if not is_sent and not self._is_asking:
+            self._is_asking = True
+            timer = threading.Timer(_ASK_AGAIN_AFTER, self._ask)
+            timer.daemon = True
+            timer.start()
         return [None] * len(batches)
+
+    def _ask(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._batcher.submit({})
 
     def _known_slots(self) -> dict[str, tuple[int, int]]:
         if time.monotonic() - self._slots_at > _SLOTS_ARE_FRESH:
