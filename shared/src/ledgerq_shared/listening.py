@@ -39,15 +39,20 @@ def listen(host: str, port: int, *, prefix: str) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise SettingsError(
-            "cannot listen on {host} port {port}: {why} (LEDGERQ_{prefix}_HOST, LEDGERQ_{prefix}_PORT)",
-            host=host,
-            port=port,
-            why=reason(error),
-            prefix=prefix,
-        ) from None
+        raise cannot_listen(host, port, error, prefix=prefix) from None
     listener.set_inheritable(True)
     return listener
+
+
+def cannot_listen(host: str, port: int, error: OSError, *, prefix: str) -> SettingsError:
+    """Why it is not possible to listen there; ``prefix`` as for :func:`listen`."""
+    return SettingsError(
+        "cannot listen on {host} port {port}: {why} (LEDGERQ_{prefix}_HOST, LEDGERQ_{prefix}_PORT)",
+        host=host,
+        port=port,
+        why=reason(error),
+        prefix=prefix,
+    )
 
 
 def url_of(host: str, port: int) -> str:

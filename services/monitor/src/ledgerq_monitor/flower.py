@@ -21,8 +21,7 @@ from ledgerq_monitor.collectors.collector import Ledger, open_ledger
 from ledgerq_monitor.flower_access import replace_pages, serve_no_strangers
 from ledgerq_monitor.flower_settings import EventSettings, FlowerSettings, FlowerStores, HostSettings
 from ledgerq_monitor.flower_tasks import LedgerTasks
-from ledgerq_shared.languages import reason
-from ledgerq_shared.listening import BOTH, url_of
+from ledgerq_shared.listening import BOTH, cannot_listen, url_of
 from ledgerq_shared.process import output
 from ledgerq_shared.process.commands import complain
 from ledgerq_shared.process.logging import configure
@@ -59,12 +58,7 @@ def main() -> None:
         try:
             flower.start_http_server()
         except OSError as error:
-            raise SettingsError(
-                "cannot listen on {host} port {port}: {why} (LEDGERQ_FLOWER_HOST, LEDGERQ_FLOWER_PORT)",
-                host=settings.host,
-                port=settings.port,
-                why=reason(error),
-            ) from None
+            raise cannot_listen(settings.host, settings.port, error, prefix="FLOWER") from None
     except SettingsError as error:
         complain("ledgerq-flower", error.said)
         sys.exit(2)

@@ -13,10 +13,9 @@ _RETRY_AFTER = 2
 
 def refusal(error: LedgerQError, headers: list[tuple[bytes, bytes]]) -> bytes:
     """A whole HTTP answer with a problem document (RFC 9457)."""
-    title = (type(error).__doc__ or error.code).strip().splitlines()[0]
     problem = {
         "type": f"urn:ledgerq:problem:{error.code}",
-        "title": title,
+        "title": type(error).title(),
         "status": error.status,
         "detail": error.detail,
         "code": error.code,

@@ -5,7 +5,6 @@ about slots.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ledgerq_shared import outages
 from ledgerq_shared.broker import Broker, Demand
 from ledgerq_shared.process.batching import Batcher
+from ledgerq_shared.process.timers import later
 from ledgerq_shared.statements.dispatch import QueueSlots
 
 #: Seconds for which the known number of worker slots is used; it is asked for only when there is something to send.
@@ -64,9 +64,7 @@ class Waker:
             is_sent = self._broker.ping()
         if not is_sent and not self._is_asking:
             self._is_asking = True
-            timer = threading.Timer(_ASK_AGAIN_AFTER, self._ask)
-            timer.daemon = True
-            timer.start()
+            later(_ASK_AGAIN_AFTER, self._ask)
         return [None] * len(batches)
 
     def _ask(self) -> None:

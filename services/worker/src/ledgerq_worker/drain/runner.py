@@ -219,7 +219,7 @@ def _reject(leg: Leg, error: Reject) -> None:
 
 def _terminate(leg: Leg) -> None:
     leg.next = None
-    leg.end_without_rest(Revoked(to_json({"reason": "cancelled", "terminated": True, "signal": SIGTERM})))
+    leg.end_without_rest(Revoked(terminating.data_of_end(SIGTERM)))
 
 
 def _not_begun(leg: Leg, reason: str) -> Leg:

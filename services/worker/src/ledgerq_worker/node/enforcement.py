@@ -21,6 +21,7 @@ from ledgerq_shared.task_errors import TaskError
 from ledgerq_worker.node.cancel_requests import CancelRequests
 from ledgerq_worker.node.killing import ask, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.parent import Parent
+from ledgerq_worker.slot import terminating
 from ledgerq_worker.slot.encoding import to_json
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
@@ -155,12 +156,11 @@ def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement[tu
 def _termination(record: SlotRecord, signal: int | None, *, actor: str) -> Statement[tuple[str]]:
     """REVOKED for the task in this slot, guarded by its claim like every write. ``signal``: the one that was asked for."""
     assert record.task_id is not None
-    told = {"reason": "cancelled", "terminated": True}
     return end_from_outside(
         task_id=record.task_id,
         claim_no=record.claim_no,
         state=State.REVOKED,
         error=None,
-        data=to_json(told if signal is None else {**told, "signal": signal}),
+        data=terminating.data_of_end(signal),
         actor=actor,
     )
