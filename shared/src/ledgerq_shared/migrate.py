@@ -183,7 +183,7 @@ def doctor_command(
     """
     # What only the doctor needs would add a tenth to the time that a migration takes to begin.
     from ledgerq_shared.doctor import Verdict, examine
-    from ledgerq_shared.doctor.findings import table
+    from ledgerq_shared.doctor.verdicts import table
     from ledgerq_shared.postgres.replica import open_replica
 
     if url is not None:

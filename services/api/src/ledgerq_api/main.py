@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload
 
-from ledgerq_api.answers.refusals import note_refusal
+from ledgerq_api.answers.refusal_counts import note_refusal
 from ledgerq_api.app import Services, build_services, create_app, replica_of
 from ledgerq_api.requests.access_log import note_and_write_refusal
 from ledgerq_api.requests.origin import log_fields

@@ -18,7 +18,7 @@ from celery import Celery
 
 from ledgerq_monitor import flower_pages
 from ledgerq_monitor.collectors.collector import Ledger, open_ledger
-from ledgerq_monitor.flower_access import replace_pages, serve_no_strangers
+from ledgerq_monitor.flower_access import replace_pages, serve_no_strangers, set_access
 from ledgerq_monitor.flower_settings import EventSettings, FlowerSettings, FlowerStores, HostSettings
 from ledgerq_monitor.flower_tasks import LedgerTasks
 from ledgerq_shared.listening import BOTH, cannot_listen, url_of
@@ -31,13 +31,6 @@ from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, l
 
 if TYPE_CHECKING:
     from flower.app import Flower
-
-_OAUTH_HANDLERS = {
-    "google": "flower.views.auth.GoogleAuth2LoginHandler",
-    "github": "flower.views.auth.GithubLoginHandler",
-    "gitlab": "flower.views.auth.GitLabLoginHandler",
-    "okta": "flower.views.auth.OktaLoginHandler",
-}
 
 #: Seconds that one statement about the ledger's tasks may take.
 _LEDGER_SECONDS = 5.0
@@ -124,17 +117,13 @@ def _set_options(options: Any, settings: FlowerSettings) -> None:
     host = settings.host.strip("[]")
     options.address, options.port = "" if host == BOTH else host, settings.port
     options.url_prefix = settings.url_prefix or None
-    options.basic_auth = settings.credentials
-    options.read_only = settings.read_only
     options.max_tasks = settings.max_tasks
     options.inspect_timeout = settings.inspect_timeout * 1000
     options.purge_offline_workers = 300
     options.tasks_columns = flower_pages.COLUMNS
     options.format_task = flower_pages.format_task
     options.enable_events = False  # workers notice by themselves that somebody listens
-    if settings.oauth_provider:
-        options.auth = settings.oauth_emails
-        options.auth_provider = _OAUTH_HANDLERS[settings.oauth_provider]
+    set_access(options, settings)
 
 
 def _celery(stores: StoreSettings) -> Celery:

@@ -1,4 +1,4 @@
-"""Who may look at Flower's pages, and which orders nobody may give there."""
+"""Who may look at Flower's pages, whether they may change anything (read only), and which orders nobody may give there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ledgerq_monitor import flower_pages
 from ledgerq_monitor.collectors.collector import Ledger
+from ledgerq_monitor.flower_settings import FlowerSettings
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.hosts import Hosts
 from ledgerq_shared.process.sampling import SampledLog
@@ -15,7 +16,23 @@ from ledgerq_shared.process.sampling import SampledLog
 if TYPE_CHECKING:
     from flower.app import Flower
 
+_OAUTH_HANDLERS = {
+    "google": "flower.views.auth.GoogleAuth2LoginHandler",
+    "github": "flower.views.auth.GithubLoginHandler",
+    "gitlab": "flower.views.auth.GitLabLoginHandler",
+    "okta": "flower.views.auth.OktaLoginHandler",
+}
+
 _ABORT = "The ledger knows no abort: cancel the task (POST /tasks/{task_id}/cancel, or Revoke here)."
+
+
+def set_access(options: Any, settings: FlowerSettings) -> None:
+    """Tell Flower who may look, and whether they may only look: then its pages show no orders, and it refuses them."""
+    options.read_only = settings.read_only
+    options.basic_auth = settings.credentials
+    if settings.oauth_provider:
+        options.auth = settings.oauth_emails
+        options.auth_provider = _OAUTH_HANDLERS[settings.oauth_provider]
 
 
 def replace_pages(flower: Flower, url_prefix: str, ledger: Ledger | None) -> None:

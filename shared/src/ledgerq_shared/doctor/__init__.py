@@ -2,7 +2,7 @@
 anything.
 """
 
-from ledgerq_shared.doctor.findings import Finding, Verdict
-from ledgerq_shared.doctor.visit import examine
+from ledgerq_shared.doctor.findings import examine
+from ledgerq_shared.doctor.verdicts import Finding, Verdict
 
 __all__ = ["Finding", "Verdict", "examine"]

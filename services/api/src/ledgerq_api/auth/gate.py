@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ledgerq_api.answers import problems
 from ledgerq_api.answers.errors import ApiKeyInvalid, ApiKeyMissing, RateLimited
-from ledgerq_api.answers.refusals import note_refusal
+from ledgerq_api.answers.refusal_counts import note_refusal
 from ledgerq_api.auth.callers import ANYBODY, NOBODY_IN_PARTICULAR, Caller
 from ledgerq_api.auth.key_scopes import KeyScope
 from ledgerq_api.auth.keyring import ApiKey, Keyring

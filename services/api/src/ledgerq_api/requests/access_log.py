@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledgerq_api.answers.refusals import note_refusal
+from ledgerq_api.answers.refusal_counts import note_refusal
 from ledgerq_api.auth.scopes import template_of
 from ledgerq_api.requests.lean import encode
 from ledgerq_shared.errors import LedgerQError

@@ -31,6 +31,7 @@ from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings, load
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.node.config import NodeConfig
+from ledgerq_worker.node.deafness import Deafness, TicketsSeen
 from ledgerq_worker.node.enforcement import Enforcement
 from ledgerq_worker.node.lease import Lease, lease_database
 from ledgerq_worker.node.lines import Lines, first_line
@@ -38,8 +39,7 @@ from ledgerq_worker.node.orphans import Orphans
 from ledgerq_worker.node.parent import Parent
 from ledgerq_worker.node.registration import Registration
 from ledgerq_worker.node.returning import Returning
-from ledgerq_worker.node.stalled_consumer import StalledConsumer, TicketsSeen
-from ledgerq_worker.node.stuck import StuckSlots
+from ledgerq_worker.node.slot_replacement import StuckSlots
 from ledgerq_worker.recovering import Recovering
 from ledgerq_worker.slot.table import SlotTable
 
@@ -120,7 +120,7 @@ class Agent:
         self._attended_at = self._looked_at = 0.0
         #: Whether the parent has reported a dead pool process: this is a hint that it is time to look.
         self._has_lost = False
-        self._deafness = StalledConsumer()
+        self._deafness = Deafness()
         path = Path(config.heartbeat_file) if config.heartbeat_file else None
         self._heartbeat = Heartbeat(path, self._parent.is_at_work)
 

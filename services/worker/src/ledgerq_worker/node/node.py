@@ -12,9 +12,9 @@ import threading
 import structlog
 
 from ledgerq_worker.node.config import NodeConfig
+from ledgerq_worker.node.deafness import Reconnect
+from ledgerq_worker.node.slot_standstill import Unaccepted
 from ledgerq_worker.node.spawning import spawn
-from ledgerq_worker.node.stalled_consumer import Reconnect
-from ledgerq_worker.node.standstill import Unaccepted
 from ledgerq_worker.slot.table import SlotTable
 
 log = structlog.get_logger()

@@ -30,11 +30,11 @@ from ledgerq_worker.celery.task_events import NodeEvents
 from ledgerq_worker.drain.process import PoolProcess
 from ledgerq_worker.heartbeat import first_beat
 from ledgerq_worker.node.config import NodeConfig
+from ledgerq_worker.node.deafness import ConsumerHandle
 from ledgerq_worker.node.ending import Ending
 from ledgerq_worker.node.metrics import registry_of
 from ledgerq_worker.node.node import Node, hostname
-from ledgerq_worker.node.stalled_consumer import ConsumerHandle
-from ledgerq_worker.node.standstill import Unaccepted
+from ledgerq_worker.node.slot_standstill import Unaccepted
 from ledgerq_worker.settings import WorkerSettings
 from ledgerq_worker.slot.table import SlotTable
 from ledgerq_worker.slot.tally import TallySheet

@@ -33,7 +33,7 @@ _CURES = 2
 _ERRORS_OF_A_CURE = 1
 
 
-class StalledConsumer:
+class Deafness:
     """Decides from a series of looks whether the node is deaf."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Replaces slots that stand still (:mod:`ledgerq_worker.node.standstill` says which those are)."""
+"""Replaces slots that stand still (:mod:`ledgerq_worker.node.slot_standstill` says which those are)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ledgerq_worker.node.enforcement import Enforcement
 from ledgerq_worker.node.killing import is_stopped
 from ledgerq_worker.node.lease import Lease
 from ledgerq_worker.node.parent import Parent
-from ledgerq_worker.node.standstill import Standstill
+from ledgerq_worker.node.slot_standstill import Standstill
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 log = structlog.get_logger()

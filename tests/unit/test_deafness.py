@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from ledgerq_worker.node.stalled_consumer import ConsumerHandle, Reconnect, StalledConsumer
+from ledgerq_worker.node.deafness import ConsumerHandle, Deafness, Reconnect
 
 
 def test_who_takes_nothing_for_a_while_although_tickets_lie_there_is_deaf():
-    deafness = StalledConsumer()
+    deafness = Deafness()
     looks = [deafness.look(float(now), taken=3, is_unheard=True) for now in range(12)]
     assert [now for now, is_deaf in enumerate(looks) if is_deaf] == [5, 10]
 
 
 def test_who_takes_tickets_is_not_deaf_although_there_are_always_more():
-    deafness = StalledConsumer()
+    deafness = Deafness()
     assert not any(deafness.look(float(now), taken=now, is_unheard=True) for now in range(100))
 
 
 def test_who_has_nothing_to_hear_is_not_deaf():
-    deafness = StalledConsumer()
+    deafness = Deafness()
     assert not any(deafness.look(float(now), taken=3, is_unheard=now % 5 > 0) for now in range(100))
 
 

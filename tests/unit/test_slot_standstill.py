@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ledgerq_worker.node.standstill import Standstill
+from ledgerq_worker.node.slot_standstill import Standstill
 from ledgerq_worker.slot.table import SlotRecord
 
 _TASK = "00000000-0000-7000-8000-000000000001"
