@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 import ledgerq_api.health.endpoints
@@ -30,11 +30,11 @@ from ledgerq_api.queues import schemas as queue_schemas
 from ledgerq_api.queues.naming import QueueNames
 from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
-from ledgerq_api.requests import query
 from ledgerq_api.requests.access_log import AccessLog
 from ledgerq_api.requests.lean import LeanPaths
 from ledgerq_api.requests.middleware import RequestEdge
 from ledgerq_api.requests.prefix import Proxied
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_api.scaling import schemas as scaling_schemas
 from ledgerq_api.scaling.service import ScalingService
 from ledgerq_api.settings import ApiSettings
@@ -182,10 +182,10 @@ def create_app(services: Services, settings: ApiSettings) -> FastAPI:
         redoc_url=None,
         # Starlette would build an absolute http address from the caller's `Host`: a key might then be sent unencrypted.
         redirect_slashes=False,
-        dependencies=[Depends(query.check)],
         # It would run on every request; our metrics are Prometheus's and our logs are structlog's.
         telemetry={"metrics": False, "logs": False},
     )
+    app.router.route_class = CheckedRoute
     app.include_router(ledgerq_api.tasks.endpoints.router(services.tasks))
     app.include_router(ledgerq_api.tasks.action_endpoints.router(services.actions, locale=settings.locale or DEFAULT))
     app.include_router(ledgerq_api.task_types.endpoints.router(services.task_types))

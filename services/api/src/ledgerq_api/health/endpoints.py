@@ -12,6 +12,7 @@ from ledgerq_api.documentation import answers
 from ledgerq_api.health.schemas import Alive
 from ledgerq_api.health.service import HealthService
 from ledgerq_api.requests.lean import json_response
+from ledgerq_api.requests.query import CheckedRoute
 
 _ALIVE = Alive()
 _CHECKS: dict[str, Any] = {
@@ -33,7 +34,7 @@ _HEALTH: dict[str, Any] = {
 
 def router(service: HealthService) -> APIRouter:
     """All four calls."""
-    routes = APIRouter(tags=["health"], default_response_class=Response)
+    routes = APIRouter(tags=["health"], default_response_class=Response, route_class=CheckedRoute)
 
     @routes.get("/livez", summary="Is it alive?", responses=answers(200, "Alive", "It is.", {"status": "alive"}))
     async def livez() -> Response:

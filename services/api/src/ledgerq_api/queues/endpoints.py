@@ -13,6 +13,7 @@ from ledgerq_api.queues.pausing import QueuePauses
 from ledgerq_api.queues.service import QueueService
 from ledgerq_api.requests.bodies import decoded, read_optional
 from ledgerq_api.requests.lean import json_response
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_shared.errors import InvalidRequest, QueueNotFound
 from ledgerq_shared.languages import say
 
@@ -52,7 +53,7 @@ _STATE: dict[str, Any] = {"name": "documents", "paused": True}
 
 def router(service: QueueService, pauses: QueuePauses) -> APIRouter:
     """All of them."""
-    routes = APIRouter(tags=["queues"], default_response_class=Response)
+    routes = APIRouter(tags=["queues"], default_response_class=Response, route_class=CheckedRoute)
 
     @routes.get(
         "/queues",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from ledgerq_api.documentation import answers
 from ledgerq_api.requests.lean import json_response
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_api.scaling.service import ScalingService, Target
 
 _EXAMPLE: dict[str, Any] = {
@@ -27,7 +28,7 @@ def router(service: ScalingService, *, drain_seconds: float, run_seconds: float)
     Args:
         drain_seconds, run_seconds: the settings; see :class:`~ledgerq_api.scaling.service.Target`.
     """
-    routes = APIRouter(tags=["queues"], default_response_class=Response)
+    routes = APIRouter(tags=["queues"], default_response_class=Response, route_class=CheckedRoute)
 
     @routes.get(
         "/scaling",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from ledgerq_api.documentation import answers
 from ledgerq_api.requests.lean import json_response
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_api.task_types.service import TaskTypeService
 
 _EXAMPLE: dict[str, Any] = {
@@ -29,7 +30,7 @@ _EXAMPLE: dict[str, Any] = {
 
 def router(service: TaskTypeService) -> APIRouter:
     """Both calls."""
-    routes = APIRouter(tags=["task types"], default_response_class=Response)
+    routes = APIRouter(tags=["task types"], default_response_class=Response, route_class=CheckedRoute)
 
     @routes.get(
         "/task-types",

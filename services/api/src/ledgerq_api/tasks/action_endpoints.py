@@ -11,6 +11,7 @@ from ledgerq_api.requests.bodies import decoded, read_optional
 from ledgerq_api.requests.headers import header, text_of
 from ledgerq_api.requests.lean import json_response
 from ledgerq_api.requests.prefix import prefix_of
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_api.tasks import action_examples as examples
 from ledgerq_api.tasks import action_schemas as schemas
 from ledgerq_api.tasks.actions import TaskActions
@@ -23,7 +24,7 @@ _BAD_BODY = (400, 413, 415, 422, 503)
 
 def router(service: TaskActions, *, locale: Locale) -> APIRouter:
     """All of them."""
-    routes = APIRouter(default_response_class=Response)
+    routes = APIRouter(default_response_class=Response, route_class=CheckedRoute)
     _add_cancel_and_retry(routes, service)
     _add_rerun(routes, service)
     _add_explain(routes, service, locale)

@@ -18,6 +18,7 @@ from ledgerq_api.requests.headers import header, text_of
 from ledgerq_api.requests.lean import JSON, LeanRoute, answer, encode, json_response, unless_gone
 from ledgerq_api.requests.origin import origin
 from ledgerq_api.requests.prefix import prefix_of
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_api.tasks import examples
 from ledgerq_api.tasks.drafts import draft
 from ledgerq_api.tasks.listing import ListQuery
@@ -106,7 +107,7 @@ def _existing(task: Existing, language: Locale) -> bytes:
 
 def router(service: TaskService) -> APIRouter:
     """The other calls."""
-    routes = APIRouter(tags=["tasks"], default_response_class=Response)
+    routes = APIRouter(tags=["tasks"], default_response_class=Response, route_class=CheckedRoute)
 
     async def list_tasks(query: Annotated[ListQuery, Query()], request: Request) -> Response:
         """Tasks, newest first.

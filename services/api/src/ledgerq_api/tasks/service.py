@@ -111,11 +111,11 @@ class TaskService:
         """A page of the task's history."""
         own_id, events = await self._reader.events(task_id, after=after, limit=limit + 1)
         entries = [event_entry(event) for event in events[:limit]]
-        entries = entries[: fitting(entries)]
+        count, fitted = fitting(entries)
         return schemas.EventPage(
             task_id=own_id,
-            events=entries,
-            next_cursor=str(entries[-1].seq) if len(entries) < len(events) else None,
+            events=fitted,
+            next_cursor=str(entries[count - 1].seq) if count < len(events) else None,
         )
 
     async def list_page(self, query: ListQuery, *, actor: str) -> schemas.TaskPage:
@@ -131,10 +131,10 @@ class TaskService:
             lambda cursor: read_page(cursor, query), actor=actor, may_be_old=is_settled
         )
         tasks = [_summary(row) for row in page.rows]
-        count = fitting(tasks)
+        count, fitted = fitting(tasks)
         has_more = page.has_more or count < len(tasks)
         return schemas.TaskPage(
-            tasks=tasks[:count],
+            tasks=fitted,
             total_count=page.total,
             page=query.page if query.cursor is None else None,
             page_size=query.page_size,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from ledgerq_api.documentation import answers
 from ledgerq_api.requests.lean import json_response
+from ledgerq_api.requests.query import CheckedRoute
 from ledgerq_api.workers.service import WorkerService
 
 _TYPE = "clients.celery.example_tasks.process_document"
@@ -41,7 +42,7 @@ _EXAMPLE: dict[str, Any] = {
 
 def router(service: WorkerService) -> APIRouter:
     """The call."""
-    routes = APIRouter(tags=["workers"], default_response_class=Response)
+    routes = APIRouter(tags=["workers"], default_response_class=Response, route_class=CheckedRoute)
 
     @routes.get(
         "/workers",
