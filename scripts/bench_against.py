@@ -36,11 +36,13 @@ MOST_LOST = 0.02
 
 #: Runs single rows of the benchmarks of the tree in which it is started, as they are asked for; older trees have no
 #: option for that. Older trees also have 20,000 Idempotency-Keys, so a row has to end before they are used up: an answer
-#: to a repeated key is another row.
+#: to a repeated key is another row. A list has a full page. The peers are measured by `make bench` alone.
 _DRIVER = """
 import importlib, json, sys
 from benchmarks import http, options, report
 from benchmarks.bed import make_bed
+from benchmarks.contenders import LedgerQ
+from tests.support.http import request
 try:
     from ledgerq_shared.process.logging import configure
 except ImportError:  # an older tree
@@ -56,13 +58,23 @@ shown = []
 report.write = lambda *args: shown.extend(args[-1])
 report.show = lambda *args: None
 http._SECONDS = 2.0
+measure_any = http._measure
+
+def measure(bed, row, server, requests, **how):
+    if row.name.startswith("list"):
+        request("POST", f"{server.url}/tasks/submit/batch", {"tasks": [http._BODY] * 100})
+    if not row.name.startswith("bare"):
+        measure_any(bed, row, server, requests, **how)
+
+http._measure = measure
 configure(LogSettings(log_level="error"), service="bench")
 with make_bed() as bed:
     for line in sys.stdin:
         name, number, row = json.loads(line)
         module = importlib.import_module(f"benchmarks.{name}")
         if name == "drain":
-            module.BASE = row  # no peer
+            module.BASE = row
+            module.contenders = lambda: [LedgerQ()]
         shown.clear()
         module.run(bed, Exactly(1, number, (row,)))
         figures = [one.rounds[-1] for one in shown if one.name == row and one.rounds]
