@@ -20,7 +20,7 @@ SPEAKS_WITH_THE_SERVER = {
     f"{_SHARED}/postgres/upkeep.py": "what server processes do",
     f"{_SHARED}/postgres/prepared.py": "what a session keeps",
     f"{_SHARED}/revision.py": "whether there are tables, and of which revision",
-    f"{_SHARED}/migrate.py": "the lock of those who migrate",
+    f"{_SHARED}/migrate.py": "whether there is anything to migrate",
     f"{_SHARED}/doctor/findings.py": "how the server is set",
     f"{_SHARED}/doctor/rehearsal.py": "a transaction for trials",
     "services/monitor/src/ledgerq_monitor/stores.py": "whether PostgreSQL answers",

@@ -12,7 +12,7 @@ import pytest
     ("module", "unneeded"),
     [
         ("ledgerq_api.cli", {"redis", "kombu", "fastapi", "starlette", "prometheus_client", "sqlalchemy"}),
-        ("ledgerq_shared.migrate", {"redis", "kombu", "prometheus_client"}),
+        ("ledgerq_shared.migrate", {"redis", "kombu", "prometheus_client", "sqlalchemy", "alembic"}),
         ("launcher.configuration", {"redis", "kombu", "prometheus_client", "sqlalchemy"}),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 
 from ledgerq_shared import migrate
+from ledgerq_shared.migrations import running
 from tests.support import databases, wait
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ _WAITS = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ledgerq-migra
 @pytest.fixture
 def old_database(empty_database: str) -> Iterator[str]:
     """As the first release made it, with tasks of then."""
-    engine = migrate._engine(empty_database)
-    config = migrate._config()
+    engine = running._engine(empty_database)
+    config = running._config()
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
@@ -71,8 +72,8 @@ def test_a_migration_that_waits_for_a_reader_keeps_no_writer_waiting_and_goes_on
 
 def test_what_is_built_and_filled_waits_beside_writers_and_begins_again_where_it_was_interrupted(old_database: str):
     """A migration of several transactions was killed in the middle."""
-    engine = migrate._engine(old_database)
-    config = migrate._config()
+    engine = running._engine(old_database)
+    config = running._config()
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0006")

@@ -114,6 +114,9 @@ CHINESE = {
     "ledger is at revision {revision}, this release needs {head}: run `ledgerq-migrate upgrade`": "账本处于修订 {revision}，此版本需要 {head}：请运行 `ledgerq-migrate upgrade`",
     "ledger has not reached revision {head} within {timeout:g} s": "账本在 {timeout:g} 秒内没有达到修订 {head}",
     "the table alembic_version is not LedgerQ's: {what}": "表 alembic_version 不属于 LedgerQ：{what}",
+    "the table alembic_version is not LedgerQ's: it has {count} revisions": (
+        "表 alembic_version 不属于 LedgerQ：其中有 {count} 个修订版"
+    ),
     "revision {revision} has waited {seconds:.0f} s for somebody's lock; nobody waits for it meanwhile": "修订 {revision} 等待别人的锁已 {seconds:.0f} 秒；期间没有人在等它",
     "the table alembic_version belongs to another application (its revision is '{revision}'): give LedgerQ a database or a schema of its own": "表 alembic_version 属于另一个应用（其修订为 '{revision}'）：请给 LedgerQ 单独的数据库或模式",
     "the database {database} is encoded as {encoding}, and the ledger needs UTF8: make one with `CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'`": "数据库 {database} 的编码是 {encoding}，而账本需要 UTF8：请用 `CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'` 创建",

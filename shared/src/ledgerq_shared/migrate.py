@@ -1,47 +1,24 @@
 """``ledgerq-migrate upgrade | check | wait | doctor``: bring the ledger's tables to this release's revision.
 
-This is safe when several processes start at once: they queue behind one advisory lock, and the second finds nothing to
-do. It is safe while other processes work: each migration is a transaction (or several,
-:mod:`ledgerq_shared.migrations.online`) that waits for a lock only for a moment, because everybody else waits behind
-it; then it gives way and is tried again.
+:mod:`ledgerq_shared.migrations.running` runs what is missing; it is safe while other processes migrate or work.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import psycopg2
-import sqlalchemy
 import typer
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.errors import LedgerQError
 from ledgerq_shared.languages import say
-from ledgerq_shared.migrations.ground import check_ground
-from ledgerq_shared.postgres.database import Database
+from ledgerq_shared.migrations import revisions
 from ledgerq_shared.process.commands import complain, run_app, write
-from ledgerq_shared.process.logging import configure
 from ledgerq_shared.settings import LogSettings, SettingsError, StoreSettings, load
-
-#: An arbitrary number, but the same for every process that migrates, so that several processes that start at once wait
-#: for one another.
-_MIGRATION_LOCK = 7_233_519_004
-_LOOK_EVERY, _SAY_EVERY = 0.3, 10.0
-#: SQLSTATEs of a lock that was not available, a deadlock, and a statement that would have held a lock for too long.
-_CANCELED = "57014"
-_AGAIN = ("55P03", "40P01", _CANCELED)
-#: How often a statement may take too long because the machine is busy.
-_TOO_LONG = 20
 
 app = typer.Typer(
     help="Bring the ledger's tables to this release's revision.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -54,81 +31,35 @@ def upgrade(database_url: str, tell: Callable[[str], None] = lambda _: None) -> 
     Args:
         tell: called now and then with what a migration waits for.
     """
-    engine = _engine(database_url)
-    with _alone(engine):
-        with engine.connect() as connection:
-            before = _current(connection)
-            check_ground(connection, before)
-        for revision in _missing(before):
-            _run_patiently(engine, revision, is_first=before is None, tell=tell)
-    engine.dispose()
-    return before, head()
+    if current(database_url) == head():
+        return head(), head()
+    # SQLAlchemy and Alembic take longer to load than all else here, and most starts find nothing to do.
+    from ledgerq_shared.migrations.running import run_missing
 
-
-@contextlib.contextmanager
-def _alone(engine: sqlalchemy.Engine) -> Iterator[None]:
-    """Let nobody else migrate meanwhile: a separate transaction holds the lock. A process that waits for the lock asks
-    again and again, because an index that is built concurrently would wait for a statement that waits.
-    """
-    with engine.connect() as connection:
-        while not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_MIGRATION_LOCK})").scalar():
-            connection.rollback()
-            time.sleep(_LOOK_EVERY)
-        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-        yield
-
-
-def _missing(before: str | None) -> list[str]:
-    """The revisions to come, the first one first; none if the database has one of a later release."""
-    revisions = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
-    if before is None:
-        return revisions
-    return revisions[revisions.index(before) + 1 :] if before in revisions else []
-
-
-def _run_patiently(engine: sqlalchemy.Engine, revision: str, *, is_first: bool, tell: Callable[[str], None]) -> None:
-    """Try one migration again and again, until it gets its locks."""
-    began, said, too_long = time.monotonic(), time.monotonic(), 0
-    while True:
-        config = _config()
-        try:
-            with engine.connect() as connection:
-                config.attributes.update(connection=connection, is_brief=not is_first)
-                command.upgrade(config, revision)
-                connection.commit()
-                return
-        except sqlalchemy.exc.DBAPIError as error:
-            code = getattr(error.orig, "pgcode", None)
-            too_long += code == _CANCELED
-            if code not in _AGAIN or too_long > _TOO_LONG:
-                raise
-        if time.monotonic() - said > _SAY_EVERY:
-            said = time.monotonic()
-            tell(
-                say(
-                    "revision {revision} has waited {seconds:.0f} s for somebody's lock; nobody waits for it meanwhile",
-                    revision=revision,
-                    seconds=said - began,
-                )
-            )
-        time.sleep(_LOOK_EVERY)
+    return run_missing(database_url, tell), head()
 
 
 def current(database_url: str) -> str | None:
     """The database's revision; None if it has never been migrated."""
-    engine = _engine(database_url)
+    connection = connect(database_url, application_name="ledgerq-migrate", connect_timeout=5)
     try:
-        with engine.connect() as connection:
-            return _current(connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0")
+            cursor.execute("SELECT to_regclass('alembic_version') IS NOT NULL")
+            if cursor.fetchone() == (False,):
+                return None
+            cursor.execute("SELECT alembic_version.version_num FROM alembic_version")
+            found = cursor.fetchall()
     finally:
-        engine.dispose()
+        connection.close()
+    if len(found) > 1:
+        raise SettingsError("the table alembic_version is not LedgerQ's: it has {count} revisions", count=len(found))
+    return str(found[0][0]) if found else None
 
 
 def head() -> str:
     """The revision that this release's code expects."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None
-    return revision
+    return revisions()[-1]
 
 
 @app.command("upgrade")
@@ -181,10 +112,12 @@ def doctor_command(
     """Say what in a PostgreSQL fails or should be changed. Changes nothing. Exit 0: nothing fails, 1: something
     does.
     """
-    # What only the doctor needs would add a tenth to the time that a migration takes to begin.
+    # What only the doctor needs would double the time that the other commands take to begin.
     from ledgerq_shared.doctor import Verdict, examine
     from ledgerq_shared.doctor.verdicts import table
+    from ledgerq_shared.postgres.database import Database
     from ledgerq_shared.postgres.replica import open_replica
+    from ledgerq_shared.process.logging import configure
 
     if url is not None:
         os.environ["DATABASE_URL"] = url
@@ -209,14 +142,13 @@ def doctor_command(
 
 def _is_reached(revision: str | None) -> bool:
     """A later revision than ours is fine, too: migrations only expand, so old code runs on the new schema."""
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    return revision == head() or (revision is not None and revision not in known)
+    return revision == head() or (revision is not None and revision not in revisions())
 
 
 def _reached_quietly(database_url: str) -> bool:
     try:
         return _is_reached(current(database_url))
-    except sqlalchemy.exc.OperationalError:
+    except psycopg2.OperationalError:
         return False
 
 
@@ -231,47 +163,12 @@ def _or_exit(action: Callable[[], Outcome]) -> Outcome:
         return action()
     except SettingsError as error:
         why = error.said
-    except sqlalchemy.exc.OperationalError as error:
-        why = say("PostgreSQL cannot be reached: {what}", what=_first_line(error))
-    except sqlalchemy.exc.DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
-        why = say("PostgreSQL does not take this: {what} (SQLSTATE {code})", what=_first_line(error), code=code)
-    except CommandError as error:  # Alembic's own error: a table of versions that it cannot read
-        why = say("the table alembic_version is not LedgerQ's: {what}", what=error)
+    except psycopg2.OperationalError as error:
+        why = say("PostgreSQL cannot be reached: {what}", what=describe(error))
+    except psycopg2.Error as error:
+        why = say("PostgreSQL does not take this: {what} (SQLSTATE {code})", what=describe(error), code=error.pgcode)
     complain("ledgerq-migrate", why)
     raise typer.Exit(2)
-
-
-def _first_line(error: sqlalchemy.exc.DBAPIError) -> str:
-    return describe(error.orig) if isinstance(error.orig, psycopg2.Error) else str(error.orig)
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _current(connection: sqlalchemy.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _engine(database_url: str) -> sqlalchemy.Engine:
-    # SQLAlchemy cannot read a list of hosts, so it does not get the URL.
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg2://",
-        poolclass=sqlalchemy.NullPool,
-        creator=lambda: connect(database_url, application_name="ledgerq-migrate", connect_timeout=5),
-    )
-    sqlalchemy.event.listen(engine, "begin", _wait_briefly)
-    return engine
-
-
-def _wait_briefly(connection: sqlalchemy.Connection) -> None:
-    """Applies to every transaction: it gives way to anybody who has a lock."""
-    if not connection.connection.autocommit:
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = 0")
 
 
 def main() -> None:

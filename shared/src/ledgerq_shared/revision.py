@@ -4,16 +4,13 @@ that migrations need.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from psycopg2 import errors as pg
 
 from ledgerq_shared.errors import Unavailable
+from ledgerq_shared.migrations import revisions
 from ledgerq_shared.postgres.database import Database, execute
 from ledgerq_shared.settings import SettingsError
 from ledgerq_shared.sql import Statement
-
-_VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 _HAS_TABLES: Statement[tuple[bool]] = Statement(
     "SELECT to_regclass('task') IS NOT NULL AND to_regclass('alembic_version') IS NOT NULL", {}
@@ -22,8 +19,8 @@ _FOUND: Statement[tuple[str]] = Statement("SELECT version_num FROM alembic_versi
 
 
 def needed() -> str:
-    """The revision that this code was written for; revisions are numbered in one sequence."""
-    return max(path.name[:4] for path in _VERSIONS.glob("[0-9]*.py"))
+    """The revision that this code was written for."""
+    return revisions()[-1]
 
 
 def check_revision(database: Database) -> None:
