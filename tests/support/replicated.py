@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Self
@@ -16,7 +15,7 @@ from ledgerq_shared.embedded import EmbeddedPostgres
 from ledgerq_shared.errors import LedgerUnavailable
 from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.statements.leader import take_leadership
-from tests.support import databases, wait
+from tests.support import databases, seeds, wait
 from tests.support.servers import other_postgres
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from ledgerq_shared.embedded.processes import Process
 
-_COPY_SECONDS = 60
 _FOLLOWS_WITHIN = 30.0
 
 
@@ -36,6 +34,10 @@ class Server(EmbeddedPostgres):
         super().__init__(folder / name, max_connections=100, fsync=False, programs=other_postgres())
         self.name = name
         self.url = ""
+
+    def plant(self) -> None:
+        """Give it the same data as every other server of this run, with migrated tables."""
+        seeds.plant(self._folder)
 
     def start(self, *, same_port: bool = False) -> str:
         """Start it, on the port of its last start; returns its URL once it answers."""
@@ -103,20 +105,9 @@ class Server(EmbeddedPostgres):
         leader.next_beat()
         return databases.rows(self.url, at) == before
 
-    def copy_of(self, primary: Server) -> None:
-        """Become a standby of a running primary; not started yet."""
+    def be_copy_of(self, primary: Server) -> None:
+        """Become a standby of ``primary``, which began with the same data; not started yet."""
         data = self._folder / "postgres"
-        self._folder.mkdir(parents=True)
-        shutil.copy2(primary._folder / "postgres.password", self._folder / "postgres.password")
-        home = self._folder / "copying"
-        home.mkdir()
-        self._account.own(home)
-        subprocess.run(
-            [str(self._programs(data) / "bin" / "pg_basebackup"), f"--dbname={primary._way_to(None)}",
-             f"--pgdata={home / 'postgres'}", "--wal-method=stream", "--checkpoint=fast", "--no-sync"],
-            cwd="/", check=True, capture_output=True, timeout=_COPY_SECONDS, **self._account.spawn_options(),
-        )  # fmt: skip
-        (home / "postgres").rename(data)
         with (data / "postgresql.auto.conf").open("a") as settings:
             settings.write(f"primary_conninfo = '{self._way_to(primary)}'\n")
         (data / "standby.signal").touch()
@@ -192,10 +183,11 @@ class Replicated:
 
     def __enter__(self) -> Self:
         """Start all, and wait until every standby follows."""
+        for server in (self.primary, *self.standbys):
+            server.plant()
         self.primary.start()
-        databases.migrate(self.primary.url)
         for standby in self.standbys:
-            standby.copy_of(self.primary)
+            standby.be_copy_of(self.primary)
             standby.start()
         self.all_have_it()
         return self
@@ -209,7 +201,11 @@ class Replicated:
 
     def all_have_it(self) -> None:
         """Wait until every standby shows what the primary has committed so far."""
-        [(at,)] = databases.rows(self.primary.url, "SELECT pg_current_wal_insert_lsn()::text")
+        # A commit that is waited for: else the log's last bytes would go out only with the server's next round, in 15 s.
+        databases.execute(
+            self.primary.url, "SET synchronous_commit = local; SELECT pg_logical_emit_message(true, '', '')"
+        )
+        [(at,)] = databases.rows(self.primary.url, "SELECT pg_current_wal_flush_lsn()::text")
         done = [(standby.name, True) for standby in self.standbys]
         sql = "SELECT application_name, replay_lsn >= %s::pg_lsn FROM pg_stat_replication ORDER BY 1"
         wait.until(lambda: databases.rows(self.primary.url, sql, (at,)) == done, what="standbys have it")

@@ -62,6 +62,11 @@ def token_of(folder: Path) -> str:
     return f"tests-{folder.name}"
 
 
+def run_of(folder: Path) -> Path:
+    """Return the run's folder in which ``folder`` lies."""
+    return next(one for one in (folder, *folder.parents) if one.name.startswith(_PREFIX))
+
+
 def shared_servers(folder: Path) -> ServerUrls:
     """Return the run's servers; the first caller starts them."""
     note = folder / "urls.json"

@@ -61,7 +61,8 @@ def test_what_an_asynchronous_failover_lost_is_sent_again_under_the_same_ids_and
             again = api.post("/tasks/submit", BODY, headers=keyed)
             assert (again.status, again.json()["task_id"]) == (202, lost[5])
             assert api.get("/health").json()["ledger_went_back_at"]
-            assert f"ledgerq_api_lost_tasks_total {len(lost)}.0" in api.get("/metrics").body.decode()
+            counted = f"ledgerq_api_lost_tasks_total {len(lost)}.0"
+            wait.until(lambda: counted in api.get("/metrics").body.decode())
         ledger_checks.assert_sound(standby.url)
 
 
