@@ -9,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 import psycopg2
 
 from launcher.errors import LauncherError, UsageError
-from ledgerq_shared import redis_access
 from ledgerq_shared.connecting import connect, describe
 from ledgerq_shared.embedded.ports import is_free
 from ledgerq_shared.languages import say
@@ -79,6 +78,9 @@ def redis_answers(stores: StoreSettings) -> None:
 
 
 def _ping(name: str, url: str) -> None:
+    # Redis' client takes longer to load than all else here, and most launches run a Redis of their own.
+    from ledgerq_shared import redis_access
+
     for one in url.split(";") if url.startswith(SENTINEL) else [url]:
         _no_stray_characters(name, one)
     try:

@@ -13,7 +13,11 @@ import pytest
     [
         ("ledgerq_api.cli", {"redis", "kombu", "fastapi", "starlette", "prometheus_client", "sqlalchemy"}),
         ("ledgerq_shared.migrate", {"redis", "kombu", "prometheus_client", "sqlalchemy", "alembic"}),
-        ("launcher.configuration", {"redis", "kombu", "prometheus_client", "sqlalchemy"}),
+        ("launcher.main", {"redis", "kombu", "prometheus_client", "sqlalchemy"}),
+        ("ledgerq_worker.node.agent", {"rich", "opentelemetry.sdk", "prometheus_client", "sqlalchemy"}),
+        ("ledgerq_api.main", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
+        ("ledgerq_monitor.main", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
+        ("ledgerq_monitor.flower", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
     ],
 )
 def test_a_command_does_not_wait_for_what_it_does_not_use(module, unneeded):

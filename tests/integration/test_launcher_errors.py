@@ -14,6 +14,29 @@ import pytest
 from launcher.main import run
 from tests.support.launcher import MAIN, fails, launch
 from tests.support.ports import free_port
+from tests.support.stack import clean_environment
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Runs the launcher in this process, for what it refuses before it starts anything; returns the one line."""
+
+    def run_refused(*flags, **environment):
+        monkeypatch.chdir(tmp_path)
+        for name in [name for name in os.environ if name not in clean_environment()]:
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("launcher.main._launch", lambda *_: pytest.fail("it was started"))
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(run(list(flags)))
+        assert ended.value.code == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        return said.err
+
+    return run_refused
 
 
 @pytest.mark.parametrize(
@@ -30,8 +53,12 @@ from tests.support.ports import free_port
         (["extra"], "extra"),
     ],
 )
-def test_a_wrong_flag_is_one_line_and_exit_code_2(bare_stack, flags, words):
-    assert words in fails(bare_stack, *flags, code=2)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(refused, flags, words):
+    assert words in refused(*flags)
+
+
+def test_a_wrong_flag_ends_the_program_too(bare_stack):
+    assert "--bogus" in fails(bare_stack, "--bogus", code=2)
 
 
 def test_help_lists_every_flag_of_the_users(bare_stack):
@@ -43,13 +70,16 @@ def test_help_lists_every_flag_of_the_users(bare_stack):
         assert flag in text
 
 
-def test_half_a_configuration_is_refused_either_way(bare_stack):
-    line = fails(bare_stack, code=2, DATABASE_URL="postgresql://u:secret@127.0.0.1/x")
-    assert "REDIS_URL is not" in line
-    line = fails(bare_stack, code=2, REDIS_URL="redis://127.0.0.1/0")
-    assert "DATABASE_URL is not" in line
-    line = fails(bare_stack, code=2, CELERY_BROKER_URL="redis://127.0.0.1/0")
-    assert "CELERY_BROKER_URL is set but DATABASE_URL is not" in line
+@pytest.mark.parametrize(
+    ("name", "url", "words"),
+    [
+        ("DATABASE_URL", "postgresql://u:secret@127.0.0.1/x", "REDIS_URL is not"),
+        ("REDIS_URL", "redis://127.0.0.1/0", "DATABASE_URL is not"),
+        ("CELERY_BROKER_URL", "redis://127.0.0.1/0", "CELERY_BROKER_URL is set but DATABASE_URL is not"),
+    ],
+)
+def test_half_a_configuration_is_refused_either_way(refused, name, url, words):
+    assert words in refused(**{name: url})
 
 
 def test_an_unreachable_postgresql_is_one_line_without_its_password(bare_stack):
@@ -178,9 +208,9 @@ def test_a_disk_without_room_for_the_data_folder_is_one_line(bare_stack, monkeyp
     assert "LEDGERQ_DATA_DIR" in line
 
 
-@pytest.mark.parametrize("name", ["celery", "email", "calendar", "redis", "launcher"])
-def test_a_file_in_the_folder_hides_no_module_that_the_processes_need(bare_stack, name):
-    (bare_stack.folder / f"{name}.py").write_text("raise SystemExit('the wrong file')\n")
+def test_files_in_the_folder_hide_no_module_that_the_processes_need(bare_stack):
+    for name in ("celery", "email", "calendar", "redis", "launcher"):
+        (bare_stack.folder / f"{name}.py").write_text(f"raise SystemExit('the wrong file: {name}')\n")
     running = launch(bare_stack, "--worker-concurrency", "1", standins=False)
     text = running.says("Stop with Ctrl-C", timeout=90)
     assert "the wrong file" not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ledgerq_shared.process.lean_imports  # noqa: F401 - comes first  # isort: skip
+
 import asyncio
 import contextlib
 import logging

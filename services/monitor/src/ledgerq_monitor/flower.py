@@ -7,6 +7,8 @@ cancel in the ledger and adopt the tasks that it sends.
 
 from __future__ import annotations
 
+import ledgerq_shared.process.lean_imports  # noqa: F401 - comes first  # isort: skip
+
 import logging
 import os
 import signal

@@ -1,5 +1,7 @@
 """Entry point of ``ledgerq-monitor``."""
 
+import ledgerq_shared.process.lean_imports  # noqa: F401 - comes first  # isort: skip
+
 import os
 import sys
 

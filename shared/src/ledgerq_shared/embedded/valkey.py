@@ -9,8 +9,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import redis
-
 from ledgerq_shared.embedded.errors import EmbeddedError
 from ledgerq_shared.embedded.passwords import kept_password, write_private
 from ledgerq_shared.embedded.ports import LOOPBACK, choose_port
@@ -97,6 +95,9 @@ class EmbeddedValkey:
         return server
 
     def _answers(self, server: subprocess.Popen[bytes], port: int, password: str) -> bool:
+        # Only a server that has been started needs the client, which takes a tenth of a second to load.
+        import redis
+
         deadline = time.monotonic() + _START_SECONDS
         with redis.Redis(host=LOOPBACK, port=port, password=password, socket_timeout=5) as client:
             while server.poll() is None:

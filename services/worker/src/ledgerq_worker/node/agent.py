@@ -12,6 +12,8 @@ ended) or ``abandoned`` (end the pool).
 
 from __future__ import annotations
 
+import ledgerq_shared.process.lean_imports  # noqa: F401 - comes first  # isort: skip
+
 import json
 import signal
 import sys
