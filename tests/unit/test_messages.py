@@ -18,7 +18,7 @@ from kombu.exceptions import EncodeError
 from ledgerq_shared.ids import cell_of, new_task_id, use_cell
 from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.submit import NewTask
-from ledgerq_worker.celery.messages import celery_request, moment, priority_of, request_of, task_from_message
+from ledgerq_worker.celery.messages import moment, priority_of, request_of, task_from_message
 from ledgerq_worker.slot.encoding import decode
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -213,13 +213,6 @@ def test_a_first_run_and_a_retry_are_not_redelivered(app: Celery):
     assert not request_of(row, {}, hostname="w")["delivery_info"]["redelivered"]
     again = row._replace(attempt=1, retries=1)
     assert not request_of(again, {}, hostname="w")["delivery_info"]["redelivered"]
-
-
-def test_what_outlives_the_run_has_its_listeners():
-    request = Context(celery_request("id", "proj.add", {"chord": {"task": "b"}, "group": "g", "root_id": "r"}))
-    assert (request.id, request.task, request.chord, request.group, request.root_id) == (
-        "id", "proj.add", {"task": "b"}, "g", "r",
-    )  # fmt: skip
 
 
 def test_what_is_sent_under_a_foreign_id_gets_one_of_this_cell(app: Celery):

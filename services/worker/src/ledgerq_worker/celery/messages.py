@@ -15,6 +15,7 @@ from uuid import UUID
 from ledgerq_shared.ids import is_of_this_cell, new_task_id, task_id_of_delivery
 from ledgerq_shared.process.tracing import Origin, checked_traceparent, current_traceparent
 from ledgerq_shared.statements.claim import ClaimedTask
+from ledgerq_shared.statements.read_outcome import StoredOutcome
 from ledgerq_shared.statements.submit import DEFAULT_PRIORITY, NewTask, NewTaskOptions
 from ledgerq_worker.slot import legs
 from ledgerq_worker.slot.encoding import encode_arguments, encode_celery
@@ -104,8 +105,9 @@ def celery_part(headers: Mapping[str, Any], embed: Mapping[str, Any]) -> dict[st
     return part
 
 
-def request_of(task: ClaimedTask, kept: dict[str, Any] | None, *, hostname: str) -> dict[str, Any]:
-    """The request context with which Celery's tracer runs a claimed task.
+def request_of(task: ClaimedTask | StoredOutcome, kept: dict[str, Any] | None, *, hostname: str) -> dict[str, Any]:
+    """The request context with which Celery's tracer runs a claimed task; of a task that has ended, the one with which it
+    ran.
 
     Args:
         kept: what :func:`celery_part` kept; None for a task that came over HTTP.
@@ -132,11 +134,6 @@ def request_of(task: ClaimedTask, kept: dict[str, Any] | None, *, hostname: str)
     if kept:
         request.update(kept)
     return request
-
-
-def celery_request(celery_id: str, task_type: str, kept: dict[str, Any]) -> dict[str, Any]:
-    """The part of a request context that outlives the run: what chords, chains and errbacks need."""
-    return {"id": celery_id, "task": task_type, "delivery_info": {}, "root_id": celery_id, **kept}
 
 
 def ids_of(celery_id: str | None, delivery: str | None) -> tuple[UUID, str | None]:

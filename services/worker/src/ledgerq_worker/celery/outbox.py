@@ -15,6 +15,7 @@ import psycopg2
 import structlog
 from celery import Celery, signals
 from celery.app.task import Context
+from celery.states import READY_STATES
 
 from ledgerq_shared import outages
 from ledgerq_shared.errors import Unavailable
@@ -33,9 +34,11 @@ from ledgerq_shared.statements.outbox import (
 )
 from ledgerq_shared.statements.read_outcome import StoredOutcome, read_outcome
 from ledgerq_shared.states import State
-from ledgerq_worker.celery.messages import celery_request
+from ledgerq_worker.celery.messages import request_of
+from ledgerq_worker.celery.raised import UNTOLD, of_error, rebuild
 from ledgerq_worker.celery.results import AWAY, connect_anew_after
-from ledgerq_worker.slot.encoding import decode, to_json
+from ledgerq_worker.celery.seams.failing import tell_failure
+from ledgerq_worker.slot.encoding import celery_loads, decode, to_json
 
 log = structlog.get_logger()
 
@@ -48,10 +51,6 @@ LONGEST = 600.0
 _MOST_ATTEMPTS = 3
 #: How many characters of an error the history has.
 _LONGEST_ERROR = 1000
-
-
-class TaskFailed(Exception):
-    """A task's error in Celery's result backend, if the original exception object is gone."""
 
 
 class Outbox:
@@ -141,14 +140,14 @@ class Outbox:
             log.error("outbox.given_up", kind=kind, task_id=payload.get("task_id"), attempts=attempts - 1)
             return "it did not come to an end: it ended its process, or took too long"
         rows = self._database.fetch(read_outcome(payload["task_id"])) if kind == "outcome" else []
-        if any(row.state != State.SUCCESS and row.celery is not None for row in rows):  # there may be errbacks
+        if any(row.state != State.SUCCESS for row in rows):  # there may be errbacks and hooks
             self._database.fetch(keep_from_outbox(entry, lease=LONGEST + _LEASE), writes=True)
         self._limit(LONGEST)
         try:
             if kind == "message":
                 self._send(payload)
             for row in rows:
-                self._tell(row)
+                self._tell(row, payload)
         except Exception as error:
             if isinstance(error, AWAY) and fault_of(error) in (Fault.REPEAT, Fault.RECONNECT):
                 raise
@@ -169,21 +168,22 @@ class Outbox:
                 **{key: value for key, value in message["properties"].items() if value is not None},
             )
 
-    def _tell(self, outcome: StoredOutcome) -> None:
+    def _tell(self, outcome: StoredOutcome, payload: dict[str, Any]) -> None:
         """Do from the ledger's row what Celery's own worker does at the end of a task."""
         backend = self._app.backend
         celery_id = outcome.celery_id or outcome.id
-        kept = decode(outcome.celery, from_celery=True) or {}
-        request = Context(celery_request(celery_id, outcome.task_type, kept))
+        kept = decode(outcome.celery, from_celery=True)
+        ran = outcome._replace(attempt=max(outcome.attempt - 1, 0))
+        request = Context(request_of(ran, kept, hostname=outcome.worker or ""))
+        request.args = decode(outcome.args, from_celery=kept is not None) or []
+        request.kwargs = decode(outcome.parameters, from_celery=kept is not None)
         is_kept = not request.ignore_result
         if outcome.state == State.SUCCESS:
             if request.chord:
                 result = decode(outcome.result, from_celery=False)
                 backend.on_chord_part_return(request, State.SUCCESS.value, result)
         elif outcome.state == State.FAILURE:
-            error = outcome.error or {}
-            exception = _rebuilt(error)
-            backend.mark_as_failure(celery_id, exception, error.get("traceback"), request=request, store_result=is_kept)
+            self._tell_failure(outcome, request, payload, is_kept=is_kept)
         elif outcome.state == State.REVOKED:
             backend.mark_as_revoked(celery_id, outcome.reason or "revoked", request=request, store_result=is_kept)
             signals.task_revoked.send(
@@ -193,6 +193,23 @@ class Outbox:
                 signum=outcome.signal,
                 expired=outcome.reason == "expired",
             )
+
+    def _tell_failure(
+        self, outcome: StoredOutcome, request: Context, payload: dict[str, Any], *, is_kept: bool
+    ) -> None:
+        backend, error = self._app.backend, outcome.error or {}
+        raised = payload.get("exception")
+        # The decoder of Celery's own JSON: the arguments of an exception may be dates or decimals.
+        kept = celery_loads(to_json(raised)) if raised else None
+        exception = rebuild(kept) if kept else of_error(error, seconds=outcome.hard_limit)
+        # A result that its worker has published says more: who its children are, for example.
+        is_there = bool(payload.get("published")) and backend.get_state(request.id) in READY_STATES
+        backend.mark_as_failure(
+            request.id, exception, error.get("traceback"), request=request, store_result=is_kept and not is_there
+        )
+        task = self._app.tasks.get(outcome.task_type)
+        if task is not None and (error.get("type") in UNTOLD if kept is None else not payload.get("traced")):
+            tell_failure(task, request, exception)
 
 
 def _task_of(payload: dict[str, Any]) -> str | None:
@@ -204,10 +221,3 @@ def _task_of(payload: dict[str, Any]) -> str | None:
 
 def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip()[:_LONGEST_ERROR]
-
-
-def _rebuilt(error: dict[str, Any]) -> BaseException:
-    """An exception of the recorded type's name, for the backend and for errbacks."""
-    kind = type(str(error.get("type") or "TaskFailed"), (TaskFailed,), {"__module__": "ledgerq"})
-    exception: BaseException = kind(error.get("message"))
-    return exception

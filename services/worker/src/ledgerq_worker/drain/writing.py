@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ledgerq_shared.postgres.database import Cursor, execute
 from ledgerq_shared.sql import Statement
@@ -12,6 +13,7 @@ from ledgerq_shared.statements.claim import ClaimedTask
 from ledgerq_shared.statements.outbox import put_in_outbox
 from ledgerq_shared.states import State
 from ledgerq_shared.tasks.reusing import submit_reusing
+from ledgerq_worker.celery.raised import keep
 from ledgerq_worker.drain.pending import Pending
 from ledgerq_worker.drain.written import Written, ended_attempt
 from ledgerq_worker.slot.encoding import to_json
@@ -119,7 +121,7 @@ class Writing:
         messages = [to_json({**message, "task_id": leg.task.id}) for leg in legs for message in leg.messages]
         if messages:
             outbox += [entry for (entry,) in execute(cursor, put_in_outbox("message", messages))]
-        outcomes = [to_json({"task_id": leg.task.id}) for leg in legs if has_listeners(leg)]
+        outcomes = [to_json(_outcome(leg)) for leg in legs if has_listeners(leg)]
         if outcomes:
             outbox += [entry for (entry,) in execute(cursor, put_in_outbox("outcome", outcomes))]
         return outbox
@@ -143,6 +145,15 @@ def has_listeners(leg: Leg) -> bool:
     if leg.task.celery is None:
         return False
     return bool(end.request.chord or (not is_success and (end.request.errbacks or end.request.chain)))
+
+
+def _outcome(leg: Leg) -> dict[str, Any]:
+    """What the outbox has of an end, beyond the ledger: an exception, and who has heard of it already."""
+    payload: dict[str, Any] = {"task_id": leg.task.id}
+    if isinstance(leg.end, Failed):
+        payload["exception"] = keep(leg.end.exception)
+        payload["traced"], payload["published"] = leg.end.request is not None, leg.end.is_published
+    return payload
 
 
 def _ended(leg: Leg, before: State) -> record.Ended:
