@@ -192,6 +192,27 @@ def test_an_application_with_a_prefix_before_its_keys_is_woken_adopted_from_and_
     assert "worker.deaf" not in worker.log()
 
 
+_EXTENDED = """
+from celery import Celery
+app = Celery("wide")
+app.conf.update(task_default_queue="default", result_extended=True, result_compression="zlib")
+
+@app.task
+def hello(who):
+    return f"hello {who}"
+"""
+
+
+def test_extended_and_compressed_results_have_what_celery_puts_into_them(work: Work, redis_database: str):
+    (work.stack.folder / "wide.py").write_text(_EXTENDED)
+    work.stack.worker(LEDGERQ_CELERY_APP="wide:app")
+    with Celery("producer", broker=redis_database, backend=redis_database, set_as_current=False) as producer:
+        producer.conf.update(task_default_queue="default", result_extended=True, result_compression="zlib")
+        result = producer.send_task("wide.hello", ("b",))
+        assert result.get(timeout=30) == "hello b"
+        assert (result.name, list(result.args), result.kwargs) == ("wide.hello", ["b"], {})
+
+
 def test_a_type_that_no_worker_knows_waits_for_one_that_does(work: Work):
     work.stack.worker()
     task_id = work.submit("add", x=1, y=1)

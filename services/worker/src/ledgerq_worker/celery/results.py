@@ -1,6 +1,6 @@
 """What is sent after the ledger has a task's end: Celery's result for ``AsyncResult``.
 
-Results go to Redis in one pipeline per batch. The ledger has them already, so when Redis is away they are skipped and
+Results go to Redis in one write per batch. The ledger has them already, so when Redis is away they are skipped and
 this is logged. What must not be lost (a chord's count, an errback) is in the outbox until it is done.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import structlog
@@ -20,6 +22,8 @@ from ledgerq_shared.faults import Fault
 from ledgerq_shared.redis_access import note_failure, note_success
 from ledgerq_shared.redis_faults import fault_of
 from ledgerq_shared.states import State
+from ledgerq_worker.celery.redis_results import store
+from ledgerq_worker.celery.seams.usual_results import usual_result, writes_usual_results
 from ledgerq_worker.slot.encoding import decode
 from ledgerq_worker.slot.ends import Failed, Revoked, Succeeded
 from ledgerq_worker.slot.legs import Leg
@@ -82,20 +86,27 @@ class Publisher:
             for one in news:
                 backend.store_result(one.leg.celery_id, one.result, one.state, request=one.request)
             return
-        with client.pipeline(transaction=False) as pipeline:
-            for one in news:
-                value = self._encoded(one)
-                key = backend.get_key_for_task(one.leg.celery_id)
-                if backend.expires:
-                    pipeline.setex(key, backend.expires, value)
-                else:
-                    pipeline.set(key, value)
-                pipeline.publish(key, value)
-            for one, refused in zip(_twice(news), pipeline.execute(raise_on_error=False), strict=True):
-                if isinstance(refused, Exception):
-                    if fault_of(refused) in (Fault.REPEAT, Fault.RECONNECT):
-                        raise refused
-                    log.warning("worker.results.refused", task_id=one.leg.task.id, error=str(refused))
+        ended = self._app.now()
+        values = [
+            (_bytes_of(backend.get_key_for_task(one.leg.celery_id)), _bytes_of(self._text(one, ended))) for one in news
+        ]
+        for one, refused in zip(_twice(news), store(client, values, expires=backend.expires), strict=True):
+            if refused is not None:
+                if fault_of(refused) in (Fault.REPEAT, Fault.RECONNECT):
+                    raise refused
+                log.warning("worker.results.refused", task_id=one.leg.task.id, error=str(refused))
+
+    def _text(self, news: _News, ended: datetime) -> str | bytes:
+        """What the result backend gets."""
+        text = None
+        if news.state is State.SUCCESS and self._is_usual:
+            text = usual_result(news.leg.celery_id, news.result, news.request, ended)
+        return self._encoded(news) if text is None else text
+
+    @cached_property
+    def _is_usual(self) -> bool:
+        """Whether the application leaves Celery's form of a success as it is."""
+        return writes_usual_results(self._app.backend)
 
     def _encoded(self, news: _News) -> Any:
         backend, result = self._app.backend, news.result
@@ -116,6 +127,10 @@ def connect_anew_after(app: Celery, error: BaseException) -> None:
     if client is not None and isinstance(error, AWAY) and fault_of(error) is not Fault.REPEAT:
         with contextlib.suppress(*AWAY):
             client.connection_pool.disconnect()
+
+
+def _bytes_of(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def _twice(news: Sequence[_News]) -> list[_News]:
