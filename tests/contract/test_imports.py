@@ -14,7 +14,10 @@ import pytest
         ("ledgerq_api.cli", {"redis", "kombu", "fastapi", "starlette", "prometheus_client", "sqlalchemy"}),
         ("ledgerq_shared.migrate", {"redis", "kombu", "prometheus_client", "sqlalchemy", "alembic"}),
         ("launcher.main", {"redis", "kombu", "prometheus_client", "sqlalchemy"}),
-        ("ledgerq_worker.node.agent", {"rich", "opentelemetry.sdk", "prometheus_client", "sqlalchemy"}),
+        (
+            "ledgerq_worker.node.agent",
+            {"rich", "opentelemetry.sdk", "prometheus_client", "pydantic", "celery.exceptions"},
+        ),
         ("ledgerq_api.main", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
         ("ledgerq_monitor.main", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
         ("ledgerq_monitor.flower", {"rich", "opentelemetry.sdk", "sqlalchemy"}),

@@ -94,6 +94,7 @@ def build(settings: FlowerSettings, stores: StoreSettings) -> Flower:
         ) from None
     _set_options(options, settings)
     flower_pages.add_fields()
+    flower_pages.count_the_living_only()
     web: dict[str, Any] = dict(urls.settings)
     if settings.cookie_secret is not None:
         web["cookie_secret"] = settings.cookie_secret.get_secret_value()

@@ -58,6 +58,17 @@ def add_fields() -> None:
         Task.attempts = Task.progress = None
 
 
+def count_the_living_only() -> None:
+    """Let a worker that is gone run no tasks: Flower goes on showing the number of its last heartbeat."""
+    from flower.views.workers import WorkersView
+
+    def as_dict(worker: Any) -> dict[str, Any]:
+        fields = {name: getattr(worker, name) for name in worker._fields}
+        return fields if worker.alive else {**fields, "active": 0}
+
+    WorkersView._as_dict = as_dict  # noqa: SLF001 - it is what the page and its JSON are made of
+
+
 def format_task(task: Any) -> Any:
     """A copy of a task as the pages show it (Flower's option ``format_task``). The page of one task gives its id, too."""
     shown = task[1] if isinstance(task, tuple) else task

@@ -13,7 +13,6 @@ from pathlib import Path
 import structlog
 
 from ledgerq_shared.languages import reason
-from ledgerq_shared.settings import SettingsError
 
 log = structlog.get_logger()
 
@@ -65,6 +64,9 @@ def first_beat(path: Path | None) -> None:
     try:
         path.touch()
     except OSError as error:
+        # The lease agent does without the settings' library, so that it begins sooner.
+        from ledgerq_shared.settings import SettingsError
+
         raise SettingsError(
             "LEDGERQ_HEARTBEAT_FILE={path} cannot be written: {why}", path=path, why=reason(error)
         ) from None

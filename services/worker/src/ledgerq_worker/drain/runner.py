@@ -25,7 +25,7 @@ from ledgerq_worker.celery.seams.lean_tracer import LeanTracer, is_anybody_liste
 from ledgerq_worker.celery.seams.tracer import balanced_stacks, tracer_of
 from ledgerq_worker.drain.recorder import Recorder
 from ledgerq_worker.drain.spans import span_of
-from ledgerq_worker.slot import forks, legs, terminating
+from ledgerq_worker.slot import forks, legs, terminating, termination
 from ledgerq_worker.slot.composure import Composure
 from ledgerq_worker.slot.encoding import decode, describe_error, original_of, to_json
 from ledgerq_worker.slot.ends import Failed, GoesOn, Revoked, Succeeded
@@ -219,7 +219,7 @@ def _reject(leg: Leg, error: Reject) -> None:
 
 def _terminate(leg: Leg) -> None:
     leg.next = None
-    leg.end_without_rest(Revoked(terminating.data_of_end(SIGTERM)))
+    leg.end_without_rest(Revoked(termination.data_of_end(SIGTERM)))
 
 
 def _not_begun(leg: Leg, reason: str) -> Leg:

@@ -30,7 +30,6 @@ from ledgerq_shared.errors import Unavailable
 from ledgerq_shared.postgres.database import Database
 from ledgerq_shared.postgres.repeating import tried
 from ledgerq_shared.process.logging import configure
-from ledgerq_shared.settings import LogSettings, load
 from ledgerq_worker.heartbeat import Heartbeat
 from ledgerq_worker.node.config import NodeConfig
 from ledgerq_worker.node.deafness import Deafness, TicketsSeen
@@ -247,8 +246,8 @@ def main() -> None:
     # decides when it ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    configure(load(LogSettings), service="agent", prints=dict)
     config = NodeConfig(**json.loads(first_line(sys.stdin.fileno())))
+    configure(config, service="agent", prints=dict)
     name = f"ledgerq-agent {config.name}"
     Agent(
         config,

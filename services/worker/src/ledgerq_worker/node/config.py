@@ -26,3 +26,7 @@ class NodeConfig:
     heartbeat_file: str | None = None
     #: Whether programs that a task has started end with the task's process.
     kills_programs: bool = True
+    #: How the parent logs (`LogSettings`): so does the agent.
+    log_level: str = "info"
+    log_format: str = "auto"
+    debug: bool = False

@@ -7,6 +7,7 @@ the record needs: it may stand still in the middle of a flush, or write one with
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from signal import SIGKILL
 from typing import NamedTuple
@@ -21,8 +22,7 @@ from ledgerq_shared.task_errors import TaskError
 from ledgerq_worker.node.cancel_requests import CancelRequests
 from ledgerq_worker.node.killing import ask, kill_if, kill_if_alive, kill_remains, resume
 from ledgerq_worker.node.parent import Parent
-from ledgerq_worker.slot import terminating
-from ledgerq_worker.slot.encoding import to_json
+from ledgerq_worker.slot import termination
 from ledgerq_worker.slot.table import SlotRecord, SlotTable
 
 log = structlog.get_logger()
@@ -147,8 +147,8 @@ def _hard_limit(record: SlotRecord, limit: float, *, actor: str) -> Statement[tu
         task_id=record.task_id,
         claim_no=record.claim_no,
         state=State.FAILURE,
-        error=to_json(error),
-        data=to_json({"limit": "hard", "seconds": limit}),
+        error=json.dumps(error, separators=(",", ":")),
+        data=json.dumps({"limit": "hard", "seconds": limit}, separators=(",", ":")),
         actor=actor,
     )
 
@@ -161,6 +161,6 @@ def _termination(record: SlotRecord, signal: int | None, *, actor: str) -> State
         claim_no=record.claim_no,
         state=State.REVOKED,
         error=None,
-        data=terminating.data_of_end(signal),
+        data=termination.data_of_end(signal),
         actor=actor,
     )

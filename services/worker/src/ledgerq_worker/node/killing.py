@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import psutil
 
-from ledgerq_worker.slot import terminating
+from ledgerq_worker.slot import termination
 
 #: States of a process that has ended; a zombie has ended, whether or not its parent has noticed.
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
@@ -86,7 +86,7 @@ def _leads_group(pid: int) -> bool:
 
 def ask(pid: int) -> None:
     """Ask the task in a pool process to end; nothing happens if it has ended."""
-    _send(pid, terminating.SIGNAL)
+    _send(pid, termination.SIGNAL)
 
 
 def resume(pid: int) -> None:

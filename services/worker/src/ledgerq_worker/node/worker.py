@@ -67,7 +67,7 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     check_tasks(app)
     limits_belong_to_tasks(app)
     table = SlotTable.create(settings.slots)
-    node = Node(table, _config(app, stores, settings, table))
+    node = Node(table, _config(app, stores, settings, logs, table))
     sheet = TallySheet(settings.slots)
     adoption = _install(app, stores, settings, logs, node, sheet)
     _configure_celery(app)
@@ -105,7 +105,9 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
         raise SystemExit(code)
 
 
-def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table: SlotTable) -> NodeConfig:
+def _config(
+    app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, table: SlotTable
+) -> NodeConfig:
     return NodeConfig(
         database_url=stores.database_url,
         broker_url=stores.broker_url,
@@ -121,6 +123,9 @@ def _config(app: Celery, stores: StoreSettings, settings: WorkerSettings, table:
         table=str(table.path),
         heartbeat_file=str(settings.heartbeat_file.absolute()) if settings.heartbeat_file else None,
         kills_programs=settings.kill_programs,
+        log_level=logs.log_level,
+        log_format=logs.log_format,
+        debug=logs.debug,
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ledgerq_shared.languages import reason, told
 from ledgerq_shared.process.descriptors import identity
-from ledgerq_shared.settings import SettingsError
 
 _PREFIX = "ledgerq-node-"
 
@@ -88,6 +87,9 @@ def make_file(size: int) -> tuple[Path, int]:
             return _make_in(folder, size)
         except OSError as error:
             refusals.append(f"{folder}: {told(reason(error))}")
+    # The lease agent makes no file, and does without the settings' library, so that it begins sooner.
+    from ledgerq_shared.settings import SettingsError
+
     raise SettingsError(
         "no room for the worker's slot file of {size:,} bytes ({listed}): make some, or name another folder in TMPDIR",
         size=size,

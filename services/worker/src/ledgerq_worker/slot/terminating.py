@@ -12,11 +12,8 @@ from types import CodeType, FrameType
 
 from ledgerq_shared.process.once import OncePerProcess
 from ledgerq_worker.slot import limits
-from ledgerq_worker.slot.encoding import to_json
 from ledgerq_worker.slot.legs import Leg
-
-#: As :data:`ledgerq_worker.slot.limits.SIGNAL`.
-SIGNAL: int = signal.SIGRTMAX - 2 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
+from ledgerq_worker.slot.termination import SIGNAL
 
 
 class Terminated(SystemExit):
@@ -40,14 +37,6 @@ def listen(running: Callable[[], Leg | None]) -> None:
     global _running  # noqa: PLW0603 - there is one main thread
     _running = running
     _handler()
-
-
-def data_of_end(number: int | None) -> str:
-    """The data of the event with which a terminated task ends, as JSON; ``number`` is the signal that was asked for, if
-    one was.
-    """
-    data: dict[str, object] = {"reason": "cancelled", "terminated": True}
-    return to_json(data if number is None else {**data, "signal": number})
 
 
 def was_struck(leg: Leg) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging as stdlib_logging
 import sys
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 from structlog.typing import Processor
@@ -14,7 +15,22 @@ from ledgerq_shared.process.logging.capturing import capture
 from ledgerq_shared.process.logging.fields import Context, common
 from ledgerq_shared.process.logging.json_lines import JsonLines, in_utf8
 from ledgerq_shared.process.logging.losing import Handler, Lines, Losing, losing_logger
-from ledgerq_shared.settings import LogSettings
+
+
+class LogOptions(Protocol):
+    """What a process is told about its log: a `ledgerq_shared.settings.LogSettings`, or what was made of one."""
+
+    @property
+    def log_level(self) -> str:
+        """The least severe level that is shown."""
+
+    @property
+    def log_format(self) -> str:
+        """`auto`, `console` or `json`."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether everything is shown, whatever the level is."""
 
 
 def is_for_people(log_format: str) -> bool:
@@ -23,7 +39,7 @@ def is_for_people(log_format: str) -> bool:
 
 
 def configure(
-    settings: LogSettings,
+    settings: LogOptions,
     *,
     service: str,
     context: Callable[[], Mapping[str, object]] = dict,
