@@ -56,7 +56,7 @@ def test_a_link_leads_to_the_page_in_the_readers_language_and_one_to_code_is_a_p
 def test_a_page_that_is_not_translated_says_so_below_its_title(tmp_path):
     SITE.Source(tmp_path).write()
     note = SITE.UNTRANSLATED["zh"]
-    for page in ("reference/http", "adr/0001-the-ledger-is-the-truth", "project/architecture"):
+    for page in ("reference/http", "adr/0001-the-ledger-is-the-truth", "project/changelog"):
         title, text = (tmp_path / f"{page}.md").read_text("utf-8").split("\n", 1)
         assert title.startswith("# ")
         assert (tmp_path / f"{page}.zh.md").read_text("utf-8") == f"{title}\n\n{note}\n{text}"
