@@ -18,6 +18,10 @@ import pytest
             "ledgerq_worker.node.agent",
             {"rich", "opentelemetry.sdk", "prometheus_client", "pydantic", "celery.exceptions"},
         ),
+        (
+            "ledgerq_worker.maintenance.main",
+            {"opentelemetry.sdk", "sqlalchemy", "celery.app", "ledgerq_worker.celery.client"},
+        ),
         ("ledgerq_api.main", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
         ("ledgerq_monitor.main", {"rich", "opentelemetry.sdk", "sqlalchemy"}),
         ("ledgerq_monitor.flower", {"rich", "opentelemetry.sdk", "sqlalchemy"}),

@@ -5,6 +5,8 @@ Recovery has a connection of its own and uses only PostgreSQL, so nothing else c
 
 from __future__ import annotations
 
+import ledgerq_shared.process.lean_imports  # noqa: F401 - comes first  # isort: skip
+
 import signal
 import threading
 import time
@@ -25,7 +27,7 @@ from ledgerq_worker.maintenance.dispatcher import Expire, Promote, Sweep
 from ledgerq_worker.maintenance.housekeeping import FoldCounts, ForgetKeys, MakePartitions
 from ledgerq_worker.maintenance.leader import Leadership
 from ledgerq_worker.maintenance.loop import Duty, Round
-from ledgerq_worker.maintenance.outbox import EmptyOutbox
+from ledgerq_worker.maintenance.outbox_duty import EmptyOutbox
 from ledgerq_worker.maintenance.pulse import Pulse
 from ledgerq_worker.maintenance.reaper import ForgetWorkers, Reap
 from ledgerq_worker.maintenance.work import Work

@@ -2,20 +2,18 @@
 left undone: chord parts, errbacks, messages, results.
 
 Errbacks and hooks are the users' code: they may sleep, hold the GIL or end the process. So this is a process of its
-own. The maintenance process starts it when the outbox is not empty, and it is killed if one entry takes too long. It
-ends when the outbox has been empty for a while, or when the maintenance process ends.
+own. The maintenance process starts it when the outbox is not empty (:mod:`ledgerq_worker.maintenance.outbox_duty`), and
+it is killed if one entry takes too long. It ends when the outbox has been empty for a while, or when the maintenance
+process ends.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-
-import structlog
 
 from ledgerq_shared.ids import use_cell
 from ledgerq_shared.process.logging import configure
@@ -27,41 +25,12 @@ from ledgerq_worker.celery.sending import Submitter
 from ledgerq_worker.settings import MaintenanceSettings
 from ledgerq_worker.stores import Stores
 
-log = structlog.get_logger()
-
 #: The process that writes an entry of the outbox does it at once; an entry older than this, in seconds, was left behind
 #: by a death.
 _LEFT_BEHIND_AFTER = 2.0
 _LOOK_AT_OUTBOX_EVERY = 1.0
 #: The process ends when it has found nothing for this many seconds.
 _IDLE = 60.0
-
-
-class EmptyOutbox:
-    """The duty: keeps a process at work while the outbox is not empty."""
-
-    name = "empty_outbox"
-
-    def __init__(self, *, every: float) -> None:
-        self.every = every
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def run_once(self) -> int:
-        """Start the process unless it runs."""
-        if self._process is not None and (code := self._process.poll()) is not None:
-            if code:
-                log.warning("maintenance.outbox_process_ended", exit_code=code)
-            self._process = None
-        if self._process is None:
-            # The process lives as long as this end of its standard input is open.
-            self._process = subprocess.Popen([sys.executable, "-P", "-m", __spec__.name], stdin=subprocess.PIPE)
-        return 0
-
-    def stop(self) -> None:
-        """End the process; the next leader does what it has left undone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
 
 
 def _exit_with_parent() -> None:
