@@ -15,7 +15,7 @@ class TaskError(StrEnum):
     )
     WORKER_LOST = (
         "WorkerLost",
-        "The worker died while it ran the task, and `on_worker_lost` is `fail`: it does not run a second time.",
+        "The worker died while it ran the task, or may have, and it must not run twice (`on_worker_lost`, `acks_late`).",
     )
     TASK_QUARANTINED = (
         "TaskQuarantined",

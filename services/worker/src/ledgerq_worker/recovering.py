@@ -34,6 +34,8 @@ class Loss(NamedTuple):
     #: Whether the tasks that ran may be the reason.
     charge: bool = False
     is_whole_node: bool = False
+    #: Tasks whose code the claims' slots have certainly begun, as ``(claim, task)``; they may have ended.
+    begun: Collection[tuple[int, str]] = ()
 
 
 #: Called in the same transaction before the claims are taken, with the tasks that are to be taken (None: all). Returns

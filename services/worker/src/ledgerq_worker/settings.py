@@ -48,6 +48,13 @@ class WorkerSettings(BaseSettings):
         1.0, gt=0, description="After this long a drain passes its ticket on, in seconds."
     )
     quarantine_after: int = Field(3, ge=1, description="Worker deaths after which a task is quarantined.")
+    on_worker_lost: Literal["celery", "rerun", "fail"] = Field(
+        "celery",
+        description="What a worker's death means for a running task that came as a Celery message (`delay`, `apply_async`) "
+        "and whose type declares no `on_worker_lost`. `celery`: as in Celery, it fails with `WorkerLostError`, unless "
+        "`acks_late` and `reject_on_worker_lost` (or `retry_on_worker_lost`) say that it runs again. `rerun`: all run "
+        "again. `fail`: all fail.",
+    )
     events_per_second: FiniteFloat = Field(
         100.0,
         ge=0,

@@ -29,6 +29,11 @@ class Worker(LedgerTable, table=True):
     slots: int = Field(description="How many tasks it runs at once.")
     queues: list[str] = Field(sa_type=PlainTexts, nullable=False, description="Queues that it serves.")
     task_types: list[str] = Field(sa_type=PlainTexts, nullable=False, description="Task types whose code it has.")
+    acknowledged: list[str] | None = Field(
+        sa_type=PlainTexts,
+        description="Those of them that must not run a second time if a task came as a Celery message; null: its release is "
+        "older, and they run again.",
+    )
     started_at: datetime = Field(sa_type=Moment, description="When it registered.")
     beat_at: datetime = Field(sa_type=Moment, description="Its latest heartbeat.")
     lease_until: datetime = Field(sa_type=Moment, description="It may be declared dead after this.")

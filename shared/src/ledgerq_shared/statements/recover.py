@@ -37,6 +37,7 @@ def recover_claims(
     suspects: Collection[str] | None,
     charge: bool = True,
     is_whole_node: bool = False,
+    begun: Collection[tuple[int, str]] = (),
     quarantine_after: int,
     why: str,
     actor: str,
@@ -48,6 +49,9 @@ def recover_claims(
     place in the queue as if nothing had happened. A task whose cancellation was requested ends as REVOKED. With
     ``fail`` a task that had begun never begins again, charged or not.
 
+    The same holds for tasks that came as Celery messages, of types that the worker has registered as *acknowledged*.
+    Their start is not written before it happens: those that cannot be excluded from having begun end as FAILURE, too.
+
     Args:
         slot: only this slot's claims; None: all claims of the worker.
         numbers: only the claims with these numbers; None: all.
@@ -57,6 +61,7 @@ def recover_claims(
             run alone, and a suspect's start is recorded before it begins, so that the next death shows it.
         is_whole_node: all tasks that ran on a node died together, and any of them may be the reason. The event notes
             this, for :func:`read_suspicion`.
+        begun: tasks that are known to have begun, as ``(claim, task)``; they may have ended since.
         quarantine_after: worker deaths after which a task is quarantined.
         charge: False if we caused the death ourselves (end of the grace period): then no task is charged.
         why: short reason for the events, such as ``SIGKILL`` or ``lease expired``.
@@ -70,6 +75,8 @@ def recover_claims(
             "suspects": plain_array(suspects or ()),
             "charge": charge,
             "whole_node": is_whole_node,
+            "begun_no": plain_array(no for no, _ in begun),
+            "begun": plain_array(task for _, task in begun),
             "limit": quarantine_after,
             "why": why,
             "actor": actor,
@@ -151,13 +158,22 @@ WITH owner AS MATERIALIZED (
 
 _REST = f""", lost AS (
   SELECT unnest(task_ids) AS id, no, claimed_at, alone FROM taken
+), begun AS (
+  SELECT * FROM unnest(%(begun_no)s::bigint[], %(begun)s::uuid[]) AS b(no, id)
+), holder AS (
+  SELECT acknowledged FROM worker WHERE id = %(worker_id)s::uuid
 ), found AS MATERIALIZED (
-  SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no,
+  SELECT t.id, t.state AS before, t.worker_deaths, t.cancel_requested_at, l.no, is_acknowledged,
          greatest(l.claimed_at, {LATEST_BEFORE_START}) AS claimed_at,
-         t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[]) AS had_begun,
+         t.state = 'STARTED' OR t.id = ANY(%(suspects)s::uuid[])
+           OR (is_acknowledged AND ((NOT %(known)s AND NOT l.alone) OR (l.no, l.id) IN (SELECT no, id FROM begun)))
+           AS had_begun,
          NOT %(known)s OR l.alone AS is_uncertain,
-         coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') AS policy
-  FROM lost l JOIN task t ON t.id = l.id LEFT JOIN task_type y ON y.name = t.task_type
+         CASE WHEN is_acknowledged THEN 'fail'
+              ELSE coalesce(t.on_worker_lost, y.options->>'on_worker_lost', 'rerun') END AS policy
+  FROM lost l JOIN task t ON t.id = l.id LEFT JOIN task_type y ON y.name = t.task_type,
+  LATERAL (SELECT t.celery IS NOT NULL AND t.on_worker_lost IS NULL
+                  AND t.task_type = ANY (ARRAY(SELECT unnest(acknowledged) FROM holder)) AS is_acknowledged) a
   WHERE t.completed_at IS NULL
   ORDER BY t.id FOR UPDATE OF t
 ), decided AS (
@@ -176,7 +192,9 @@ _REST = f""", lost AS (
       ELSE greatest(clock_timestamp(), d.claimed_at, {LATEST}) END,
     error = CASE WHEN d.state = 'FAILURE' THEN json_build_object(
       'type', CASE WHEN d.policy = 'fail' THEN '{TaskError.WORKER_LOST}' ELSE '{TaskError.TASK_QUARANTINED}' END,
-      'message', CASE WHEN d.policy = 'fail'
+      'message', CASE WHEN d.is_acknowledged
+        THEN format('The worker was lost while this task ran, or may have run (%%s); its message was acknowledged.', %(why)s)
+        WHEN d.policy = 'fail'
         THEN format('The worker was lost while running this task (%%s), and it must not run twice.', %(why)s)
         ELSE format('This task was running each time when %%s workers died (last: %%s); it will not run again by itself.',
                     d.worker_deaths + 1, %(why)s) END,

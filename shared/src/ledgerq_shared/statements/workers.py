@@ -34,9 +34,13 @@ def register_worker(
     queues: Sequence[str],
     task_types: Sequence[str],
     lease: float,
+    acknowledged: Sequence[str] = (),
 ) -> Statement[tuple[str]]:
     """Register a worker node, with a lease of ``lease`` seconds. Tasks that waited for one of its task types become
     ready; returns the queue of each.
+
+    Args:
+        acknowledged: those task types that must not run a second time if a task came as a Celery message.
     """
     return Statement(
         _REGISTER_WORKER,
@@ -50,16 +54,17 @@ def register_worker(
             "queues": text_array(queues),
             "task_types": text_array(task_types),
             "lease": lease,
+            "acknowledged": text_array(acknowledged),
         },
     )
 
 
 _REGISTER_WORKER = f"""
 WITH made AS (
-  INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, ticket_lists,
+  INSERT INTO worker (id, name, host, pid, pool, slots, queues, task_types, acknowledged, ticket_lists,
                       started_at, beat_at, lease_until)
   VALUES (%(id)s::uuid, %(name)s, %(host)s, %(pid)s, %(pool)s, %(slots)s, %(queues)s::text[],
-          %(task_types)s::text[], true, now(), now(), now() + %(lease)s * interval '1 second')
+          %(task_types)s::text[], %(acknowledged)s::text[], true, now(), now(), now() + %(lease)s * interval '1 second')
 ), known AS (
   INSERT INTO queue (name)
   SELECT name FROM unnest(%(queues)s::text[]) AS q(name) ORDER BY name COLLATE "C" ON CONFLICT DO NOTHING

@@ -26,6 +26,10 @@ class ClaimSize:
         #: Expected run time by task type, in seconds.
         self.cost_of_type: dict[str, float] = {}
 
+    def has_met(self, task_type: str) -> bool:
+        """Whether a task of this type has ended in this process."""
+        return task_type in self.cost_of_type
+
     def measured(self, task_type: str, seconds: float) -> None:
         """Note that a task of this type took this long."""
         known = self.cost_of_type.get(task_type)

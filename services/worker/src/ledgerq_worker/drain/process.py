@@ -69,16 +69,25 @@ class PoolProcess:
     Args:
         table: the node's slot table.
         sheet: where the node's slots count what they do.
+        acknowledged: task types that must not run a second time if a task came as a Celery message.
     """
 
     def __init__(
-        self, app: Celery, stores: Stores, settings: WorkerSettings, table: SlotTable, sheet: TallySheet
+        self,
+        app: Celery,
+        stores: Stores,
+        settings: WorkerSettings,
+        table: SlotTable,
+        sheet: TallySheet,
+        *,
+        acknowledged: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._stores = stores
         self._settings = settings
         self._table = table
         self._sheet = sheet
+        self._acknowledged = acknowledged
         self._own = OncePerProcess(self._make_own)
 
     def drain(self, queue: str) -> None:
@@ -128,9 +137,8 @@ class PoolProcess:
 
         def once(_: bool) -> list[TakenBack]:
             worker_id = self._table.worker_id
-            return (
-                self._own().recovering.take_back(Loss(worker_id, "the slot began anew", slot)) if worker_id.int else []
-            )
+            loss = Loss(worker_id, "the slot began anew", slot, begun=self._table.begun(slot))
+            return self._own().recovering.take_back(loss) if worker_id.int else []
 
         rows = until_done(once, what="worker.slot", slot=slot)
         if rows:
@@ -197,6 +205,7 @@ class PoolProcess:
             slot,
             recorder,
             hostname=settings.name,
+            acknowledged=self._acknowledged,
             composure=Composure() if is_main else None,
         )
         hand = Hand(database, waker, self._table, slot, worker=settings.name)

@@ -46,6 +46,7 @@ class Runner:
         table, slot: the table in which the running task is noted, and this slot's number.
         recorder: writes what a running task reports.
         hostname: the value of ``request.hostname`` in tasks.
+        acknowledged: task types that must not run a second time if a task came as a Celery message.
         composure: reverts what tasks did to their process's signals; None if tasks run in threads, which cannot do
             that.
     """
@@ -58,6 +59,7 @@ class Runner:
         recorder: Recorder,
         *,
         hostname: str,
+        acknowledged: frozenset[str] = frozenset(),
         composure: Composure | None = None,
     ) -> None:
         self._app = app
@@ -67,6 +69,7 @@ class Runner:
         self._slot = slot
         self._recorder = recorder
         self._hostname = hostname
+        self._acknowledged = acknowledged
         self._composure = composure
         self._tracers: dict[str, tuple[LeanTracer | None, Callable[..., Any]]] = {}
         self._has_spans = tracer() is not None
@@ -94,6 +97,8 @@ class Runner:
         # For a suspect, the next death has to show whether it had begun, even if the whole node is lost.
         if (leg.runs_once or task.is_alone) and not self._is_start_recorded(leg):
             return leg
+        if task.celery is not None and task.on_worker_lost is None and task.task_type in self._acknowledged:
+            self._list_begun(task)
         hard = task.time_limit or code.time_limit
         self._table.begin(self._slot, task.claim_no, task.id, leg.begun_at, leg.begun_at + hard if hard else 0.0)
         legs.set_current(leg)
@@ -121,6 +126,15 @@ class Runner:
         self._recorder.flush()
         leg.ended_at = time.monotonic()
         return leg.recorded is State.STARTED and not leg.is_refused
+
+    def _list_begun(self, task: ClaimedTask) -> None:
+        """Note that the code begins, where it outlives this process: the task must not begin again. A commit for each
+        task would be too dear.
+        """
+        if not self._table.list_begun(self._slot, task.claim_no, task.id):
+            self._recorder.flush()
+            self._table.forget_begun(self._slot)
+            self._table.list_begun(self._slot, task.claim_no, task.id)
 
     def _trace(self, leg: Leg, soft: float | None) -> None:
         task = leg.task

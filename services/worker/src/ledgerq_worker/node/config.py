@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -30,3 +30,5 @@ class NodeConfig:
     log_level: str = "info"
     log_format: str = "auto"
     debug: bool = False
+    #: Task types that must not run a second time if a task came as a Celery message.
+    acknowledged: list[str] = field(default_factory=list)

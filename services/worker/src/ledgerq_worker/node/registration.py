@@ -54,6 +54,7 @@ class Registration:
                     queues=config.queues,
                     task_types=config.task_types,
                     lease=config.lease,
+                    acknowledged=config.acknowledged,
                 ),
             )
             self.read_slots(cursor)

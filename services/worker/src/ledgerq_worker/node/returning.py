@@ -101,7 +101,9 @@ class Returning:
         if worker_id is None:
             return
         reason = f"the worker {why}" if why == "stopped" else "the worker process died"
-        loss = Loss(worker_id, reason, suspects=suspects, charge=charge, is_whole_node=charge)
+        loss = Loss(
+            worker_id, reason, suspects=suspects, charge=charge, is_whole_node=charge, begun=self._table.begun()
+        )
 
         def end(cursor: Cursor, _: Collection[str] | None) -> Loss:
             execute(cursor, end_worker(worker_id=worker_id, why=why))
@@ -129,7 +131,8 @@ class Returning:
             self._table.enter(record.slot, 0)
             return
         suspects = [record.task_id] if record.task_id else []
-        loss = Loss(worker_id, lost.why, slot=record.slot, suspects=suspects, charge=charge)
+        begun = self._table.begun(record.slot)
+        loss = Loss(worker_id, lost.why, slot=record.slot, suspects=suspects, charge=charge, begun=begun)
 
         def end(cursor: Cursor, tasks: Collection[str] | None) -> Loss:
             if lost.end is not None and (tasks is None or record.task_id in tasks):

@@ -17,6 +17,7 @@ from ledgerq_shared.process import heap
 from ledgerq_shared.process.metrics import serve
 from ledgerq_shared.process.tracing import flush_spans, start_tracing
 from ledgerq_shared.settings import LogSettings, MetricsSettings, SettingsError, StoreSettings, TracingSettings, load
+from ledgerq_worker.catalogue.acknowledged import acknowledged_types
 from ledgerq_worker.celery import client, redis_sockets
 from ledgerq_worker.celery.adopt import Adoption
 from ledgerq_worker.celery.app import build_app, limits_belong_to_tasks
@@ -67,9 +68,10 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
     check_tasks(app)
     limits_belong_to_tasks(app)
     table = SlotTable.create(settings.slots)
-    node = Node(table, _config(app, stores, settings, logs, table))
+    acknowledged = acknowledged_types(app, settings.on_worker_lost)
+    node = Node(table, _config(app, stores, settings, logs, table, acknowledged))
     sheet = TallySheet(settings.slots)
-    adoption = _install(app, stores, settings, logs, node, sheet)
+    adoption = _install(app, stores, settings, logs, node, sheet, acknowledged)
     _configure_celery(app)
     ending = Ending(node, settings.grace_seconds)
     events = NodeEvents(app, table, hostname=settings.celery_name)
@@ -106,7 +108,12 @@ def run_worker(stores: StoreSettings, settings: WorkerSettings, logs: LogSetting
 
 
 def _config(
-    app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, table: SlotTable
+    app: Celery,
+    stores: StoreSettings,
+    settings: WorkerSettings,
+    logs: LogSettings,
+    table: SlotTable,
+    acknowledged: list[str],
 ) -> NodeConfig:
     return NodeConfig(
         database_url=stores.database_url,
@@ -126,11 +133,18 @@ def _config(
         log_level=logs.log_level,
         log_format=logs.log_format,
         debug=logs.debug,
+        acknowledged=acknowledged,
     )
 
 
 def _install(
-    app: Celery, stores: StoreSettings, settings: WorkerSettings, logs: LogSettings, node: Node, sheet: TallySheet
+    app: Celery,
+    stores: StoreSettings,
+    settings: WorkerSettings,
+    logs: LogSettings,
+    node: Node,
+    sheet: TallySheet,
+    acknowledged: list[str],
 ) -> Adoption:
     """Put the seams in place; see :mod:`ledgerq_worker.celery.seams`. Returns the objects that have to be started."""
     use_cell(stores.ledgerq_cell)
@@ -143,7 +157,7 @@ def _install(
     redis_sockets.watch()
     backend.install_backend(app)
     client.install_for_all(app, submitter, actor=actor)
-    pool_process = PoolProcess(app, connections, settings, node.table, sheet)
+    pool_process = PoolProcess(app, connections, settings, node.table, sheet, acknowledged=frozenset(acknowledged))
     drain_task.install_drain(app, pool_process.drain, node.lost)
     panel = ControlPanel(
         app,

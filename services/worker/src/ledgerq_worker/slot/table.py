@@ -52,6 +52,11 @@ SIGNS_WITHIN = 60.0
 #: One piece of work in a store takes less than this many seconds, however busy the store is, or it is repeated, with a
 #: sign.
 STORE_WITHIN = 900.0
+#: Of each slot: the claim of which the list behind it has the tasks that have begun, and how many these are.
+_BEGUN = struct.Struct("<q H 6x")
+_TASK = 16
+#: How many tasks that list has room for. The largest claim has more only if it is set so.
+_MOST_BEGUN = 512
 #: How many legs of a node can be listed as cancelled before they have begun. The cancel of further ones is noticed when
 #: they run.
 _MOST_CANCELLED = 256
@@ -191,6 +196,7 @@ class SlotTable(SlotFile):
         """Note that ``pid`` works on a ticket in this slot from now on; 0: no process does."""
         signs_by = time.monotonic() + SIGNS_WITHIN
         _RECORD.pack_into(self._map, self._at(index), pid, pid != 0, 0, 0, _NOBODY, 0.0, 0.0, _NO_LEG, signs_by)
+        self.forget_begun(index)
 
     def sign(self, index: int, within: float = SIGNS_WITHIN) -> None:
         """Give a sign: the slot is at work, and will give another sign within this many seconds, or will begin a task.
@@ -270,6 +276,36 @@ class SlotTable(SlotFile):
         signs_by = ended_at and ended_at + SIGNS_WITHIN
         _RUNNING.pack_into(self._map, self._at(index) + _LEG_AT, 0, _NOBODY, 0.0, 0.0, _NO_LEG, signs_by)
 
+    def list_begun(self, index: int, claim_no: int, task_id: str) -> bool:
+        """List a task whose code is about to begin. The list stays when it has ended, until a task of another claim
+        begins. False: there is no room.
+        """
+        at = self._begun_at(index)
+        listed, count = _BEGUN.unpack_from(self._map, at)
+        if listed != claim_no:
+            count = 0
+        if count >= _MOST_BEGUN:
+            return False
+        start = at + _BEGUN.size + count * _TASK
+        self._map[start : start + _TASK] = bytes.fromhex(task_id.replace("-", ""))
+        _BEGUN.pack_into(self._map, at, claim_no, count + 1)
+        return True
+
+    def forget_begun(self, index: int) -> None:
+        """Empty that list: the ledger has the ends of these tasks."""
+        _BEGUN.pack_into(self._map, self._begun_at(index), 0, 0)
+
+    def begun(self, index: int | None = None) -> list[tuple[int, str]]:
+        """What the list of this slot has (None: of all slots), as ``(claim number, task id)``."""
+        slots = range(self.count) if index is None else [index]
+        return [pair for slot in slots for pair in self._begun_in(slot)]
+
+    def _begun_in(self, index: int) -> Iterator[tuple[int, str]]:
+        at = self._begun_at(index)
+        claim_no, count = _BEGUN.unpack_from(self._map, at)
+        for start in range(at + _BEGUN.size, at + _BEGUN.size + count * _TASK, _TASK):
+            yield claim_no, str(UUID(bytes=self._map[start : start + _TASK]))
+
     def flag_cancelled(self, index: int, claim_no: int, task_id: str) -> None:
         """Tell the task in this slot that it should stop.
 
@@ -331,10 +367,17 @@ class SlotTable(SlotFile):
     def _at(index: int) -> int:
         return _HEADER.size + index * _RECORD.size
 
+    def _begun_at(self, index: int) -> int:
+        return _size_of_legs(self.count) + index * (_BEGUN.size + _MOST_BEGUN * _TASK)
+
 
 def _packed(claim_no: int, task_id: str) -> bytes:
     return _LEG.pack(claim_no, bytes.fromhex(task_id.replace("-", "")))
 
 
-def _size(count: int) -> int:
+def _size_of_legs(count: int) -> int:
     return _HEADER.size + count * _RECORD.size + _MOST_CANCELLED * _LEG.size
+
+
+def _size(count: int) -> int:
+    return _size_of_legs(count) + count * (_BEGUN.size + _MOST_BEGUN * _TASK)
