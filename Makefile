@@ -10,7 +10,7 @@ PYTEST_WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2);
 # The long form measures: its processes do not take more than the machine has.
 CHAOS_WORKERS ?= 2
 # What `make test` leaves to targets of their own.
-APART := $(addprefix --ignore=tests/,alerts browser ha load hostile compose helm kubernetes)
+APART := $(addprefix --ignore=tests/,alerts browser ha load hostile compose helm kubernetes celery_suite)
 # What breaks first, in two minutes: every rule that needs no process, each call of the API, and the worker's common ways.
 QUICK := tests/unit tests/contract tests/integration/api tests/integration/test_claims.py tests/integration/test_reaper.py \
 	tests/integration/test_due.py tests/integration/test_key_races.py tests/integration/worker/test_cancel.py \
@@ -59,6 +59,10 @@ test-old: $(DEVELOPMENT) ## the integration suite against PostgreSQL 12 and 15 w
 
 test-collations: $(DEVELOPMENT) ## the same on databases that sort text as ICU and as en_US do; ARGS="tests/model -x" for a part
 	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-collations $(ARGS)
+
+.PHONY: test-celery
+test-celery: $(DEVELOPMENT) ## Celery's own integration tests against its worker and ours; WHOLE=1 for all, POOL=threads, TESTS="test_inspect.py"
+	$(BIN)/python -m tests.celery_suite $(if $(WHOLE),--whole) $(if $(POOL),--pool $(POOL)) $(TESTS)
 
 test-alerts: $(DEVELOPMENT) ## cause each alert's condition on a running stack with a real Prometheus
 	$(BIN)/python -m pytest -q tests/alerts $(ARGS)
