@@ -64,7 +64,7 @@ def run_tests(
     deselected = [f"--deselect=t/integration/{one}" for one in without]
     files = [f"t/integration/{one}" for one in asked]
     with (scratch / f"{name}.log").open("wb") as log:
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *deselected, *files]
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=line", f"--junitxml={report}", *deselected, *files]
         process = subprocess.Popen(
             command, cwd=scratch, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
