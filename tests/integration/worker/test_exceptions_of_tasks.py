@@ -90,6 +90,12 @@ def gives(value):
 
 
 @shared_task
+def sends_and_fails():
+    gives.delay(7)
+    raise OrderError("after it")
+
+
+@shared_task
 def errback(request, exc, traceback):
     note("errbacks.txt", type=type(exc).__name__, module=type(exc).__module__, args=[repr(one) for one in exc.args],
          id=request.id, task=request.task, given=request.args, kwargs=request.kwargs, retries=request.retries,
@@ -184,6 +190,16 @@ def test_a_chord_and_a_chain_whose_member_fails_tell_the_class(
         with pytest.raises(shop.OrderError) as caught:
             one.get(timeout=30)
         assert caught.value.args == ("E1", "d")
+    wait.until(lambda: client_app.backend.get_state(chained.id) == "FAILURE", 30, what="the step behind fails, too")
+
+
+def test_a_result_that_is_told_once_more_keeps_its_children(work: Work, worker: Running, shop: Any, client_app: Celery):
+    result = sent(client_app, "sends_and_fails", link_error=client_app.signature("shop_tasks.errback"))
+    told(work, "errbacks", 1)
+    with pytest.raises(shop.OrderError):
+        result.get(timeout=30)
+    [child] = result.children
+    assert child.get(timeout=30) == 7
 
 
 def test_a_rejected_task_is_told_as_such_to_its_client_and_to_the_signal(

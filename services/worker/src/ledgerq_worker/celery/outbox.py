@@ -15,7 +15,7 @@ import psycopg2
 import structlog
 from celery import Celery, signals
 from celery.app.task import Context
-from celery.states import READY_STATES
+from celery.result import result_from_tuple
 
 from ledgerq_shared import outages
 from ledgerq_shared.errors import Unavailable
@@ -202,11 +202,9 @@ class Outbox:
         # The decoder of Celery's own JSON: the arguments of an exception may be dates or decimals.
         kept = celery_loads(to_json(raised)) if raised else None
         exception = rebuild(kept) if kept else of_error(error, seconds=outcome.hard_limit)
-        # A result that its worker has published says more: who its children are, for example.
-        is_there = bool(payload.get("published")) and backend.get_state(request.id) in READY_STATES
-        backend.mark_as_failure(
-            request.id, exception, error.get("traceback"), request=request, store_result=is_kept and not is_there
-        )
+        # It is stored once more, also for the chain behind it: as its worker has stored it.
+        request.children.extend(result_from_tuple(child, self._app) for child in payload.get("children") or ())
+        backend.mark_as_failure(request.id, exception, error.get("traceback"), request=request, store_result=is_kept)
         task = self._app.tasks.get(outcome.task_type)
         if task is not None and (error.get("type") in UNTOLD if kept is None else not payload.get("traced")):
             tell_failure(task, request, exception)

@@ -148,11 +148,14 @@ def has_listeners(leg: Leg) -> bool:
 
 
 def _outcome(leg: Leg) -> dict[str, Any]:
-    """What the outbox has of an end, beyond the ledger: an exception, and who has heard of it already."""
+    """What the outbox has of an end, beyond the ledger: an exception, whether Celery's tracer has told of it, and the
+    tasks that were sent.
+    """
     payload: dict[str, Any] = {"task_id": leg.task.id}
     if isinstance(leg.end, Failed):
         payload["exception"] = keep(leg.end.exception)
-        payload["traced"], payload["published"] = leg.end.request is not None, leg.end.is_published
+        payload["traced"] = leg.end.request is not None
+        payload["children"] = [child.as_tuple() for child in getattr(leg.end.request, "children", None) or ()]
     return payload
 
 
