@@ -124,3 +124,23 @@ def test_usual_tasks_are_not_refused():
         _define(app, options)
     app.finalize()
     check_tasks(app)
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("redis://127.0.0.1:6379?db=3", None),
+        ("redis://127.0.0.1/0?db=3&socket_timeout=5", None),
+        ("redis://127.0.0.1:6379/0", "names another Redis"),
+        ("REDIS://127.0.0.1:port/3", "has a port or a database that is no number"),
+        ("redis://127.0.0.1:port/3", "has a port or a database that is no number"),
+        ("redis://127.0.0.1:6379/three", "has a port or a database that is no number"),
+    ],
+)
+def test_a_broker_url_means_what_redis_urls_says_it_means(url: str, refused: str | None):
+    app = Celery("shop", broker=url)
+    if refused is None:
+        check_settings(app, broker_url="redis://127.0.0.1:6379/3", pool_is_given=True)
+        return
+    with pytest.raises(SettingsError, match=refused):
+        check_settings(app, broker_url="redis://127.0.0.1:6379/3", pool_is_given=True)

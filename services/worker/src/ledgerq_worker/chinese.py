@@ -31,6 +31,7 @@ CHINESE = {
     "the serializer of task {name} is {value!r}, and LedgerQ reads only JSON: leave it out": "任务 {name} 的 serializer 是 {value!r}，而 LedgerQ 只读 JSON：请去掉",
     "task {name} has a Strategy of its own (as celery-batches has), which runs in Celery's consumer only: give the task another base class": "任务 {name} 有自己的 Strategy（例如 celery-batches），它只在 Celery 自己的消费者中运行：请换用别的基类",
     "its {name} begins with {scheme!r}, and LedgerQ's broker is Redis or Valkey: change it": "它的 {name} 以 {scheme!r} 开头，而 LedgerQ 的 broker 是 Redis 或 Valkey：请修改",
+    "its {name} has a port or a database that is no number": "它的 {name} 中的端口或数据库不是数字",
     "its {name} names another Redis ({theirs}) than the worker's ({ours}), so what its clients send would never arrive: make them alike, or set CELERY_BROKER_URL everywhere, which wins": "它的 {name} 指向另一个 Redis（{theirs}），而不是工作进程的（{ours}），客户端发送的消息永远不会到达：请使二者一致，或处处设置优先的 CELERY_BROKER_URL",
     "LEDGERQ_HEARTBEAT_FILE={path} cannot be written: {why}": "LEDGERQ_HEARTBEAT_FILE={path} 无法写入：{why}",
     "{pool} is not supported: use prefork, threads or solo": "不支持 {pool}：请使用 prefork、threads 或 solo",

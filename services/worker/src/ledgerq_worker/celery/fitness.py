@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from celery import Celery, Task
 
+from ledgerq_shared import redis_urls
 from ledgerq_shared.languages import say
 from ledgerq_shared.settings import SettingsError
 
@@ -19,6 +20,7 @@ _JSON = ("json", "application/json")
 _SERIALIZERS = ("task_serializer", "result_serializer")
 _BROKERS = ("broker_url", "broker_read_url", "broker_write_url")
 _REDIS = ("redis", "rediss", "valkey", "valkeys", "sentinel", "redis+socket", "redis+sentinel")
+_SERVERS = ("redis://", "rediss://", "valkey://", "valkeys://")
 _GREEN = ("gevent", "eventlet")
 
 
@@ -90,30 +92,47 @@ def _check_broker(name: str, url: str, ours: str) -> None:
             name=name,
             scheme=scheme,
         )
-    if not _may_be_one(url, ours):
+    try:
+        first, second = _read(url), _read(ours)
+    except ValueError:
+        raise _unfit("its {name} has a port or a database that is no number", name=name) from None
+    if not _may_be_one(first, second):
         raise _unfit(
             "its {name} names another Redis ({theirs}) than the worker's ({ours}), so what its clients send would never "
             "arrive: make them alike, or set CELERY_BROKER_URL everywhere, which wins",
             name=name,
-            theirs=_place(url),
-            ours=_place(ours),
+            theirs=_place(first),
+            ours=_place(second),
         )
 
 
-def _may_be_one(one: str, other: str) -> bool:
+def _read(url: str) -> SplitResult:
+    """The URL's parts, with its database as the path. Of what follows '?' only the database matters: an application may
+    give its clients more there than the worker takes.
+
+    Raises:
+        ValueError: its port or its database cannot be read.
+    """
+    address, _, query = url.partition("?")
+    if not address.lower().startswith(_SERVERS):
+        return urlsplit(url)
+    database = urlencode([(name, value) for name, value in parse_qsl(query) if name == "db"])
+    parts = urlsplit(redis_urls.plain(f"{address}?{database}" if database else address))
+    _ = parts.port  # Only now does urllib look whether it is a number.
+    return parts
+
+
+def _may_be_one(first: SplitResult, second: SplitResult) -> bool:
     """Whether two URLs may name the same database of the same server; of Sentinel and sockets nobody can tell."""
-    first, second = urlsplit(one), urlsplit(other)
-    if any(
-        part.scheme not in ("redis", "rediss", "valkey", "valkeys") or not part.hostname for part in (first, second)
-    ):
+    if any(f"{part.scheme}://" not in _SERVERS or not part.hostname for part in (first, second)):
         return True
-    if (first.port or 6379, _database(one)) != (second.port or 6379, _database(other)):
+    if (first.port or 6379, _database(first)) != (second.port or 6379, _database(second)):
         return False
     return first.hostname == second.hostname or bool(_addresses(first.hostname) & _addresses(second.hostname))
 
 
-def _database(url: str) -> str:
-    return urlsplit(url).path.strip("/") or "0"
+def _database(parts: SplitResult) -> str:
+    return parts.path.strip("/") or "0"
 
 
 def _addresses(host: str | None) -> set[str]:
@@ -124,10 +143,9 @@ def _addresses(host: str | None) -> set[str]:
     return {"127.0.0.1" if one == "::1" else one for one in found}
 
 
-def _place(url: str) -> str:
+def _place(parts: SplitResult) -> str:
     """Where a URL leads, without its password."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 6379}/{_database(url)}"
+    return f"{parts.hostname}:{parts.port or 6379}/{_database(parts)}"
 
 
 def _unfit(template: str, /, **fields: object) -> SettingsError:
