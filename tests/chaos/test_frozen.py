@@ -23,16 +23,18 @@ pytestmark = pytest.mark.chaos
 _CHAINED = json.dumps(
     {"chain": [{"task": f"{MODULE}.next_step", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}]}
 )
+#: Celery's messages are acknowledged before they run unless their application says otherwise, and then do not run twice.
+_RERUN = {"LEDGERQ_ON_WORKER_LOST": "rerun"}
 
 
 def test_promise_2_a_woken_zombie_changes_nothing_and_sends_nothing_on(plant: Plant):
     plant.maintenance()
-    zombie = plant.worker(slots=1)
+    zombie = plant.worker(slots=1, **_RERUN)
     task_id = plant.submit("gated_once", NewTaskOptions(celery=_CHAINED), gate="go")
     plant.recorded(task_id, "STARTED")
     frozen = nodes.freeze(zombie)
     try:
-        plant.worker(slots=1)
+        plant.worker(slots=1, **_RERUN)
         row = plant.ended(task_id)
         assert (row.state, row.attempt, row.worker_deaths, row.result) == ("SUCCESS", 2, 1, "later")
         wait.until(lambda: plant.scalar("SELECT count(*) FROM task WHERE completed_at IS NOT NULL") == 2, 30)
@@ -80,13 +82,13 @@ def test_promise_2_callbacks_errbacks_and_chord_parts_of_a_superseded_run_are_no
 ):
     """Frozen as a whole, or only unable to renew its lease: its tasks run elsewhere, and both runs come to their end."""
     plant.maintenance()
-    first = plant.worker(slots=3)
+    first = plant.worker(slots=3, **_RERUN)
     _send_with_followers(plant)
     wait.until(lambda: plant.scalar("SELECT count(*) FROM task WHERE state = 'STARTED'") == 3, 30, what=first.log)
     frozen = nodes.freeze(first) if whole else [nodes.agent_of(first)]
     nodes.send(frozen[0], signal.SIGSTOP)
     try:
-        plant.worker(slots=3)
+        plant.worker(slots=3, **_RERUN)
         wait.until(lambda: _ends(plant) == _ENDS, 60, what=lambda: f"{_ends(plant)}")
     finally:
         for gate in ("linked", "failing", "part"):

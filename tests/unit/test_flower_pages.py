@@ -17,7 +17,8 @@ def shown(monkeypatch):
     flower_pages.count_the_living_only()
 
     def show(heartbeat):
-        return WorkersView._as_dict(Worker("celery@a", freq=1, active=3, processed=7, heartbeats=[heartbeat]))
+        page = WorkersView.__new__(WorkersView)  # as Flower asks: the page itself
+        return page._as_dict(Worker("celery@a", freq=1, active=3, processed=7, heartbeats=[heartbeat]))
 
     return show
 

@@ -66,7 +66,7 @@ def count_the_living_only() -> None:
         fields = {name: getattr(worker, name) for name in worker._fields}
         return fields if worker.alive else {**fields, "active": 0}
 
-    WorkersView._as_dict = as_dict  # noqa: SLF001 - it is what the page and its JSON are made of
+    WorkersView._as_dict = staticmethod(as_dict)  # noqa: SLF001 - it is what the page and its JSON are made of
 
 
 def format_task(task: Any) -> Any:
